@@ -1,0 +1,69 @@
+"""What can go wrong in this room: stable codes and public sentences; `str(error)` is for the log."""
+
+from typing import ClassVar
+
+
+class TenantsError(Exception):
+    """A refusal or a failure of the control plane; its doors render `code` and `sentence`."""
+
+    code: ClassVar[str]
+
+    def __init__(self, sentence: str, *, private: str = "") -> None:
+        super().__init__(private or sentence)
+        self.sentence = sentence
+
+
+class NotFound(TenantsError):
+    """There is no such thing; nothing was written."""
+
+    code = "not_found"
+
+    def __init__(self, kind: str, name: str) -> None:
+        super().__init__(f"there is no {kind} {name!r}")
+
+
+class AlreadyExists(TenantsError):
+    """The name is taken; nothing was written. A repeated creation whose first answer was lost ends here."""
+
+    code = "already_exists"
+
+    def __init__(self, kind: str, name: str) -> None:
+        super().__init__(f"the {kind} {name!r} exists already")
+
+
+class Invalid(TenantsError):
+    """What was asked for breaks a rule; `path` leads to the fault and nothing was written."""
+
+    code = "invalid"
+
+    def __init__(self, path: str, reason: str) -> None:
+        super().__init__(f"{path}: {reason}" if path else reason)
+        self.path = path
+        self.reason = reason
+
+
+class Unreadable(TenantsError):
+    """A stored row is damaged, or of a version that this program does not know. It opens no door."""
+
+    code = "unreadable"
+
+    def __init__(self, private: str) -> None:
+        super().__init__("a stored record cannot be read by this version", private=private)
+
+
+class Conflict(TenantsError):
+    """Somebody else was faster, so nothing was written. Read again and decide again."""
+
+    code = "conflict"
+
+    def __init__(self, private: str = "") -> None:
+        super().__init__("somebody else changed this meanwhile; try again", private=private)
+
+
+class TableUnavailable(TenantsError):
+    """The table gave no answer: a change may have been made or not, and may be asked for again."""
+
+    code = "table_unavailable"
+
+    def __init__(self, private: str = "") -> None:
+        super().__init__("the state store gave no answer; a change may have been made", private=private)

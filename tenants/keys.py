@@ -1,0 +1,121 @@
+"""API keys: how they look, what of them is stored, and when they work. Pure.
+
+    gw_live_  32 random characters of 0-9A-Za-z  CRC-32 of all before it as six base62 digits
+
+The checksum refuses typing errors and guesses before any look-up; it is no secret. Only the SHA-256 of the
+whole text is stored: with 190 random bits there is nothing to gain from a slow hash.
+"""
+
+import re
+import zlib
+from hashlib import sha256
+from typing import Final, Literal, NoReturn
+
+from msgspec import Struct
+
+ALPHABET: Final = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
+PREFIX: Final = "gw_live_"
+SECRET_CHARACTERS: Final = 32
+CHECKSUM_CHARACTERS: Final = 6
+HINT_CHARACTERS: Final = 4
+RANDOM_BYTES: Final = 40
+
+_FORM = re.compile(rf"{PREFIX}[0-9A-Za-z]{{{SECRET_CHARACTERS + CHECKSUM_CHARACTERS}}}")
+
+
+class Secret:
+    """The text of a credential. It prints nothing and does not pickle; only `reveal` shows it."""
+
+    __slots__ = ("__text",)
+
+    def __init__(self, text: str) -> None:
+        self.__text = text
+
+    def reveal(self) -> str:
+        return self.__text
+
+    def __repr__(self) -> str:
+        return "Secret(...)"
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("a secret is not copied into bytes")
+
+
+class ApiKey(Struct, frozen=True, tag_field="v", tag=1):
+    """What is known of a key; never its text. Times in microseconds since 1970, UTC.
+
+    Stored as JSON, version 1. A field may be added with a default that means what its absence meant before;
+    any other change is version 2. Readers refuse versions they do not know.
+    """
+
+    id: str
+    tenant_id: str
+    name: str
+    hint: str
+    models: tuple[str, ...] | None
+    """The names of the models it may use; None means all that the tenant may."""
+    created_us: int
+    expires_us: int | None
+    revoked_us: int | None
+
+
+State = Literal["active", "expired", "revoked"]
+
+#   active --its time comes--> expired
+#      \                         |
+#       +-------revoke-----------+--revoke--> revoked, for ever
+#
+# (revoked, its time has come) -> state
+STATES: Final[dict[tuple[bool, bool], State]] = {
+    (False, False): "active",
+    (False, True): "expired",
+    (True, False): "revoked",
+    (True, True): "revoked",
+}
+
+
+def state(key: ApiKey, now_us: int) -> State:
+    """Where the key stands. It is expired from the very microsecond `expires_us` on."""
+    return STATES[key.revoked_us is not None, key.expires_us is not None and now_us >= key.expires_us]
+
+
+def mint(random: bytes) -> Secret:
+    """A new key from at least 40 random bytes.
+
+    320 bits modulo 62**32 (191 bits) favour no text by more than one part in 2**129: uniform for any purpose.
+    """
+    if len(random) < RANDOM_BYTES:
+        raise ValueError(f"{len(random)} random bytes, a key needs {RANDOM_BYTES}")
+    body = PREFIX + digits(int.from_bytes(random), ALPHABET, SECRET_CHARACTERS)
+    return Secret(body + checksum(body))
+
+
+def hint(secret: Secret) -> str:
+    """The first four random characters of a key: they tell one's keys apart and leave 167 bits to guess."""
+    return secret.reveal()[len(PREFIX) :][:HINT_CHARACTERS]
+
+
+def checksum(body: str) -> str:
+    """The last six characters of a key, from all before them."""
+    return digits(zlib.crc32(body.encode()), ALPHABET, CHECKSUM_CHARACTERS)
+
+
+def digest(text: str) -> str | None:
+    """What the key of this text is looked up by; None for a text that cannot be a key."""
+    if not _FORM.fullmatch(text) or checksum(text[:-CHECKSUM_CHARACTERS]) != text[-CHECKSUM_CHARACTERS:]:
+        return None
+    return hashed(Secret(text))
+
+
+def hashed(secret: Secret) -> str:
+    """What a key is stored by: the SHA-256 of its text in hex."""
+    return sha256(secret.reveal().encode()).hexdigest()
+
+
+def digits(number: int, alphabet: str, length: int) -> str:
+    """The last `length` digits of the number in the base that the alphabet spans, zero-padded."""
+    found = []
+    for _ in range(length):
+        number, digit = divmod(number, len(alphabet))
+        found.append(alphabet[digit])
+    return "".join(reversed(found))

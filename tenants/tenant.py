@@ -1,0 +1,39 @@
+"""A tenant: a customer, with a name that people use and a pseudonymous id that the audit log keeps. Pure."""
+
+import re
+from typing import Final, Literal
+
+from msgspec import Struct
+
+from tenants.errors import Invalid
+
+State = Literal["active", "suspended", "closed"]
+
+# Only an active tenant is served. Closing is for ever, and the name is never given to another.
+NEXT: Final[dict[State, frozenset[State]]] = {
+    "active": frozenset({"suspended", "closed"}),
+    "suspended": frozenset({"active", "closed"}),
+    "closed": frozenset(),
+}
+
+_NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
+
+
+class Tenant(Struct, frozen=True, tag_field="v", tag=1):
+    """A customer on a plan, since `created_us` (microseconds since 1970, UTC).
+
+    Stored as JSON, version 1. A field may be added with a default that means what its absence meant before;
+    any other change is version 2. Readers refuse versions they do not know.
+    """
+
+    id: str
+    name: str
+    plan: str
+    state: State
+    created_us: int
+
+
+def check_name(name: str, path: str) -> None:
+    """Invalid unless the text can name a tenant or a plan."""
+    if not _NAME.fullmatch(name):
+        raise Invalid(path, "must be 1 to 63 characters of a-z, 0-9 and '-', not starting with '-'")

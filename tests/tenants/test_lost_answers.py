@@ -1,0 +1,142 @@
+"""Each change is tried with its answer lost before the write and after it, and then repeated."""
+
+from collections.abc import Awaitable, Callable
+from contextlib import nullcontext
+from dataclasses import dataclass
+
+import pytest
+
+from tenants.directory import Directory
+from tenants.errors import AlreadyExists, Invalid, TableUnavailable
+from tenants.plans import Limits, Plan
+from tests.tenants.conftest import BY, NOW, events
+from tests.worlds.table import Fault, MemoryTable
+
+Change = Callable[[Directory], Awaitable[object]]
+
+
+@dataclass(frozen=True)
+class Case:
+    """What was done when the change went through once, what repeating it raises, and what is done in the end."""
+
+    change: Change
+    once: list[str]
+    repeated: type[Exception] | None
+    in_the_end: list[str]
+
+
+async def only_key(directory: Directory) -> str:
+    return (await directory.list_keys("acme"))[0].id
+
+
+async def create_beta(directory: Directory) -> object:
+    return await directory.create_tenant("beta", "team", actor=BY, now_us=NOW + 1)
+
+
+async def close(directory: Directory) -> object:
+    return await directory.close_tenant("acme", actor=BY, now_us=NOW + 1)
+
+
+async def create_key(directory: Directory) -> object:
+    return await directory.create_key("acme", actor=BY, now_us=NOW + 1)
+
+
+async def revoke(directory: Directory) -> object:
+    return await directory.revoke_key("acme", await only_key(directory), actor=BY, now_us=NOW + 1)
+
+
+async def rotate(directory: Directory) -> object:
+    key_id = await only_key(directory)
+    return await directory.rotate_key("acme", key_id, overlap_seconds=60, actor=BY, now_us=NOW + 1)
+
+
+async def rotate_at_once(directory: Directory) -> object:
+    key_id = await only_key(directory)
+    return await directory.rotate_key("acme", key_id, overlap_seconds=0, actor=BY, now_us=NOW + 1)
+
+
+async def put_plan(directory: Directory) -> None:
+    await directory.put_plan(Plan("team", 1, Limits(10)), actor=BY, now_us=NOW + 1)
+
+
+async def put_model(directory: Directory) -> object:
+    return await directory.put_model("digits", "elsewhere", "*", actor=BY, now_us=NOW + 1)
+
+
+CASES = [
+    Case(create_beta, ["tenant.created"], AlreadyExists, ["tenant.created"]),
+    Case(close, ["tenant.closed"], None, ["tenant.closed"]),
+    Case(create_key, ["key.created"], None, ["key.created", "key.created"]),
+    Case(revoke, ["key.revoked"], None, ["key.revoked"]),
+    Case(
+        rotate,
+        ["key.created", "key.rotated"],
+        None,
+        ["key.created", "key.created", "key.rotated", "key.rotated"],
+    ),
+    Case(rotate_at_once, ["key.created", "key.rotated"], Invalid, ["key.created", "key.rotated"]),
+    Case(put_plan, ["plan.changed"], None, ["plan.changed"]),
+    Case(put_model, ["model.changed"], None, ["model.changed"]),
+]
+cases = pytest.mark.parametrize("case", CASES, ids=lambda case: case.change.__name__)
+
+
+def done(world: MemoryTable) -> list[str]:
+    """What the change did, without what was there before it."""
+    return sorted(event.action for event in events(world) if event.at_us > NOW)
+
+
+@pytest.fixture
+async def ready(acme: Directory) -> Directory:
+    await acme.create_key("acme", actor=BY, now_us=NOW)
+    return acme
+
+
+@cases
+async def test_a_change_that_never_arrived_is_made_by_repeating_it(
+    ready: Directory, world: MemoryTable, case: Case
+) -> None:
+    before = dict(world.rows)
+    world.write_faults.append(Fault.LOST_BEFORE)
+    with pytest.raises(TableUnavailable):
+        await case.change(ready)
+    assert world.rows == before
+    await case.change(ready)
+    assert done(world) == case.once
+
+
+@cases
+async def test_a_change_that_was_made_unheard_ends_as_its_docstring_says_when_repeated(
+    ready: Directory, world: MemoryTable, case: Case
+) -> None:
+    world.write_faults.append(Fault.LOST_AFTER)
+    with pytest.raises(TableUnavailable):
+        await case.change(ready)
+    assert done(world) == case.once
+    with pytest.raises(case.repeated) if case.repeated else nullcontext():
+        await case.change(ready)
+    assert done(world) == case.in_the_end
+
+
+@pytest.mark.parametrize(
+    "ask",
+    [
+        *(create_beta, close, create_key, revoke, rotate, put_plan, put_model),
+        lambda directory: directory.find_key("0" * 64),
+        lambda directory: directory.models(),
+        lambda directory: directory.list_tenants(),
+    ],
+)
+async def test_a_table_that_is_gone_is_said_to_be(acme: Directory, world: MemoryTable, ask: Change) -> None:
+    before = dict(world.rows)
+    world.gone = True
+    with pytest.raises(TableUnavailable):
+        await ask(acme)
+    assert world.rows == before
+
+
+async def test_a_throttled_table_answers_later(acme: Directory, world: MemoryTable) -> None:
+    world.throttled = 1
+    with pytest.raises(TableUnavailable):
+        await acme.models()
+    assert list(await acme.models()) == ["digits", "secret"]

@@ -1,0 +1,142 @@
+"""The stored bytes: what is on somebody's disk today is read for ever, and written the same."""
+
+import msgspec
+import pytest
+from msgspec import Raw, Struct
+
+from tenants import rows
+from tenants.errors import Unreadable
+from tenants.events import Action, Event
+from tenants.keys import ApiKey
+from tenants.model import Model
+from tenants.plans import Limits, Plan, Rate
+from tenants.ports import Check, Key, Put, Row
+from tenants.rows import KeyPointer, TenantPointer, changed, created, items, new_row, read, readable
+from tenants.tenant import Tenant
+
+GOLDEN: list[tuple[Struct, bytes]] = [
+    (TenantPointer("t_1"), b'{"v":1,"tenant_id":"t_1"}'),
+    (KeyPointer("t_1", "k_1"), b'{"v":1,"tenant_id":"t_1","key_id":"k_1"}'),
+    (
+        Tenant("t_1", "acme", "team", "active", 1_700_000_000_000_001),
+        b'{"v":1,"id":"t_1","name":"acme","plan":"team","state":"active","created_us":1700000000000001}',
+    ),
+    (
+        ApiKey("k_1", "t_1", "ci", "Ab1z", ("digits",), 5, 9, None),
+        b'{"v":1,"id":"k_1","tenant_id":"t_1","name":"ci","hint":"Ab1z","models":["digits"],'
+        b'"created_us":5,"expires_us":9,"revoked_us":null}',
+    ),
+    (
+        Plan("team", 2, Limits(16777216, Rate(50.0, 100), None)),
+        b'{"v":1,"name":"team","weight":2,"limits":{"body_bytes":16777216,'
+        b'"requests_per_second":{"rate":50.0,"burst":100},"concurrent_requests":null}}',
+    ),
+    (
+        Model("m_1", "digits", "infra/models", "*"),
+        b'{"v":1,"id":"m_1","name":"digits","repository":"infra/models","tenants":"*"}',
+    ),
+    (
+        Model("m_1", "digits", "infra/models", ("acme",)),
+        b'{"v":1,"id":"m_1","name":"digits","repository":"infra/models","tenants":["acme"]}',
+    ),
+    (
+        Event("e_1", 7, "cli:root", Action.KEY_REVOKED, "key/k_1", Raw(b'{"v":1}'), Raw(b"null")),
+        b'{"v":1,"id":"e_1","at_us":7,"actor":"cli:root","action":"key.revoked","subject":"key/k_1",'
+        b'"before":{"v":1},"after":null}',
+    ),
+]
+golden = pytest.mark.parametrize(
+    ("value", "stored"), GOLDEN, ids=[type(value).__name__ for value, _ in GOLDEN]
+)
+AT = Key("place")
+
+
+@golden
+def test_what_is_written_are_these_bytes(value: Struct, stored: bytes) -> None:
+    assert new_row(AT, value) == Put(AT, stored, expected=0)
+
+
+@golden
+def test_these_bytes_are_read_as_this_value(value: Struct, stored: bytes) -> None:
+    assert read(Row(AT, stored, 1), type(value)) == value
+
+
+@golden
+def test_an_unknown_version_is_refused(value: Struct, stored: bytes) -> None:
+    with pytest.raises(Unreadable):
+        read(Row(AT, stored.replace(b'"v":1', b'"v":2', 1), 1), type(value))
+
+
+@golden
+def test_only_a_plan_refuses_a_field_that_came_later(value: Struct, stored: bytes) -> None:
+    later = Row(AT, stored[:-1] + b',"later":1}', 1)
+    if isinstance(value, Plan):
+        with pytest.raises(Unreadable):
+            read(later, Plan)
+    else:
+        assert read(later, type(value)) == value
+
+
+@pytest.mark.parametrize("damaged", [b"", b"{", b"\xff", b"null", b'{"v":1}'])
+def test_a_damaged_row_is_refused_alone(damaged: bytes) -> None:
+    good = Row(Key("good"), GOLDEN[0][1], 1)
+    bad = Row(Key("bad"), damaged, 1)
+    with pytest.raises(Unreadable):
+        read(bad, TenantPointer)
+    assert readable({row.key: row for row in (good, bad)}, TenantPointer) == {good.key: TenantPointer("t_1")}
+
+
+def test_a_change_is_written_with_its_event_under_its_condition() -> None:
+    before, after = GOLDEN[2]
+    closed = msgspec.structs.replace(before, state="closed")
+    put, event_put = items(
+        changed(Action.TENANT_CLOSED, "t_1", Row(AT, after, 4), closed), "e_1", "cli:root", 7
+    )
+    assert put == Put(AT, after.replace(b'"active"', b'"closed"'), expected=4)
+    assert isinstance(event_put, Put)
+    assert (event_put.key, event_put.expected) == (Key("outbox", "00000000000000000007-e_1"), 0)
+    event = msgspec.json.decode(event_put.value, type=Event)
+    assert event == Event(
+        "e_1", 7, "cli:root", Action.TENANT_CLOSED, "tenant/t_1", Raw(after), Raw(put.value)
+    )
+
+
+def test_a_creation_brings_what_must_go_with_it() -> None:
+    put, check = new_row(AT, GOLDEN[0][0]), Check(Key("other"), 3)
+    first, second, event_put = items(created(Action.PLAN_CREATED, "team", put, check), "e_1", "cli:root", 7)
+    assert (first, second) == (put, check)
+    assert isinstance(event_put, Put)
+    assert msgspec.json.decode(event_put.value, type=Event).before == Raw(b"null")
+
+
+def test_each_kind_of_row_has_a_place_of_its_own() -> None:
+    places = [
+        rows.name_at("x"),
+        rows.tenant_at("x"),
+        rows.key_at("x", "x"),
+        rows.digest_at("x"),
+        rows.plan_at("x"),
+        rows.model_at("x"),
+    ]
+    assert places == [
+        ("tenants", "x"),
+        ("tenant/x", "tenant"),
+        ("tenant/x", "key/x"),
+        ("digest/x", ""),
+        ("plans", "x"),
+        ("models", "x"),
+    ]
+
+
+def test_the_names_of_what_happened_are_never_reused() -> None:
+    assert {action.value for action in Action} == {
+        "tenant.created",
+        "tenant.closed",
+        "key.created",
+        "key.rotated",
+        "key.revoked",
+        "plan.created",
+        "plan.changed",
+        "model.created",
+        "model.changed",
+    }
