@@ -1,0 +1,143 @@
+"""The policies say what their cases say, and no policy stands without a case that needs it."""
+
+import json
+import tomllib
+from collections.abc import Iterator
+from copy import deepcopy
+from pathlib import Path
+from typing import Any, Literal
+
+import cedarpy
+import msgspec
+import pytest
+
+import policies
+from gateway.authz.cedar import Action, Authorizer, Decision, ModelView, Subject, TenantState
+
+FOLDER = Path(policies.__file__).parent
+SCHEMA = cedarpy.Schema.from_str((FOLDER / "inference.cedarschema").read_text("utf-8"))
+POLICIES = json.loads(cedarpy.policies_to_json_str((FOLDER / "inference.cedar").read_text("utf-8")))
+IDS = {policy["annotations"]["id"]: policy["effect"] for policy in POLICIES["staticPolicies"].values()}
+
+
+class Strict(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    pass
+
+
+class Tenant(Strict, frozen=True):
+    state: TenantState
+    plan: str
+
+
+class Principal(Strict, frozen=True):
+    tenant: str
+    models: frozenset[str] | None = None
+
+
+class Model(Strict, frozen=True):
+    tenants: frozenset[str] | Literal["*"]
+
+
+class Case(Strict, frozen=True):
+    name: str
+    principal: str
+    action: Action
+    model: str
+    decision: Literal["ALLOW", "DENY"]
+    policies: tuple[str, ...]
+
+
+class Cases(Strict, frozen=True):
+    tenants: dict[str, Tenant]
+    principals: dict[str, Principal]
+    models: dict[str, Model]
+    cases: tuple[Case, ...]
+
+    def outcome(self, authorizer: Authorizer, case: Case) -> Decision:
+        principal, model = self.principals[case.principal], self.models[case.model]
+        tenant = self.tenants[principal.tenant]
+        everyone = model.tenants == "*"
+        subject = Subject(
+            principal_id=f"k_{case.principal}",
+            tenant_id=f"t_{principal.tenant}",
+            tenant_name=principal.tenant,
+            tenant_state=tenant.state,
+            plan=tenant.plan,
+            models=principal.models,
+        )
+        names = frozenset[str]() if everyone else frozenset(model.tenants)
+        return authorizer.decide(
+            subject, case.action, ModelView(f"m_{case.model}", case.model, everyone=everyone, tenants=names)
+        )
+
+
+def read(text: str) -> Cases:
+    return msgspec.convert(tomllib.loads(text), Cases)
+
+
+TEXT = (FOLDER / "inference.cases.toml").read_text("utf-8")
+CASES = read(TEXT)
+
+
+def expected(case: Case) -> Decision:
+    return Decision(allowed=case.decision == "ALLOW", policies=case.policies)
+
+
+@pytest.mark.parametrize("case", CASES.cases, ids=lambda case: case.name)
+def test_the_policies_decide_as_the_case_says_and_for_its_reasons(case: Case) -> None:
+    authorizer = Authorizer.load(FOLDER)
+    assert CASES.outcome(authorizer, case) == expected(case)
+    assert authorizer.undecided == 0
+
+
+def weakened() -> Iterator[Any]:
+    """The policy set without one policy, and without one condition, for each of them."""
+    for position, policy in POLICIES["staticPolicies"].items():
+        name = policy["annotations"]["id"]
+        less = deepcopy(POLICIES)
+        del less["staticPolicies"][position]
+        yield pytest.param(less, id=f"{name} dropped")
+        for index in range(len(policy["conditions"])):
+            less = deepcopy(POLICIES)
+            del less["staticPolicies"][position]["conditions"][index]
+            yield pytest.param(less, id=f"{name} without condition {index}")
+
+
+@pytest.mark.parametrize("document", list(weakened()))
+def test_no_policy_and_no_condition_can_go_without_a_case_noticing(document: Any) -> None:
+    authorizer = Authorizer(SCHEMA, cedarpy.PolicySet.from_json_str(json.dumps(document)), version="weakened")
+    assert any(CASES.outcome(authorizer, case).allowed != expected(case).allowed for case in CASES.cases)
+
+
+@pytest.mark.parametrize("name", IDS)
+def test_every_policy_decides_a_case_and_stands_aside_in_one(name: str) -> None:
+    decided = {case.decision for case in CASES.cases if name in case.policies}
+    aside = {case.decision for case in CASES.cases if name not in case.policies}
+    ours, other = ("ALLOW", "DENY") if IDS[name] == "permit" else ("DENY", "ALLOW")
+    assert decided == {ours}
+    assert other in aside
+
+
+def test_every_name_in_the_cases_is_declared_and_used() -> None:
+    assert {case.principal for case in CASES.cases} == set(CASES.principals)
+    assert {case.model for case in CASES.cases} == set(CASES.models)
+    assert {principal.tenant for principal in CASES.principals.values()} == set(CASES.tenants)
+    assert {name for case in CASES.cases for name in case.policies} == set(IDS)
+
+
+@pytest.mark.parametrize(
+    ("right", "wrong"),
+    [
+        ('plan = "team" }', 'plan = "team", colour = "red" }'),
+        ('tenant = "globex" }', 'tenant = "globex", model = [] }'),
+        ('tenants = "*" }', 'tenants = "all" }'),
+        ('state = "closed"', 'state = "shut"'),
+        ('decision = "DENY"', 'decision = "REFUSE"'),
+        ('action = "discover"', 'action = "discover"\nbecause = "so"'),
+        ("[tenants]", "[others]\n[tenants]"),
+    ],
+)
+def test_a_case_file_with_an_unknown_field_or_word_is_refused(right: str, wrong: str) -> None:
+    assert right in TEXT
+    with pytest.raises(msgspec.ValidationError):
+        read(TEXT.replace(right, wrong, 1))
