@@ -1,0 +1,1 @@
+"""What runs beside the gateway: the models that Triton serves, and the programs that made them."""

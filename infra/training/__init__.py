@@ -1,0 +1,1 @@
+"""Programs that make what `infra/models` and `infra/examples` hold."""
