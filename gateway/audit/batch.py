@@ -1,0 +1,97 @@
+"""What a commit is made of while it is under way: intents, batches, and the segments it goes to."""
+
+import asyncio
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from gateway.audit.ports import Segment, SinkFailed
+from gateway.audit.record import Owed, Previous, Record
+from gateway.audit.segment import COMMIT_HEAD_BYTES, RECORD_HEAD_BYTES, Frame
+
+
+class Item(NamedTuple):
+    record: Record
+    intent: "Intent | None"  # whose intent or outcome this is
+
+
+class Batch:
+    """The records of one commit, and who waits for it."""
+
+    __slots__ = ("is_durable", "items", "size_bytes", "waiters")
+
+    def __init__(self) -> None:
+        self.items: list[Item] = []
+        self.size_bytes = COMMIT_HEAD_BYTES
+        self.waiters: list[asyncio.Future[None]] = []
+        self.is_durable = False
+
+    def add(self, record: Record, intent: "Intent | None" = None) -> None:
+        self.items.append(Item(record, intent))
+        self.size_bytes += RECORD_HEAD_BYTES + len(record.entry) + len(record.body)
+
+    def wake(self) -> None:
+        for waiter in self.waiters:
+            if not waiter.done():
+                waiter.set_result(None)
+        self.waiters.clear()
+
+
+class Intent:
+    """A call that was announced. Only the ledger changes it."""
+
+    __slots__ = ("batch", "is_lost", "owed", "record")
+
+    def __init__(self, record: str, owed: Owed, batch: Batch) -> None:
+        self.record = record
+        self.owed = owed
+        self.batch = batch
+        self.is_lost = False  # declared unknown: its reply must not start any more
+
+    async def durable(self) -> None:
+        """Returns once the intent is durable; SinkFailed if it is lost. Cancelling changes nothing."""
+        if not self.is_lost and not self.batch.is_durable:
+            waiter = asyncio.get_running_loop().create_future()
+            self.batch.waiters.append(waiter)
+            await waiter
+        if self.is_lost:
+            raise SinkFailed("the audit sink failed while the call was open")
+
+
+@dataclass(slots=True)
+class Current:
+    """The segment that takes commits, and where it durably ends."""
+
+    segment: Segment
+    chain: bytes
+    commits: int = 0
+
+
+class Flight(NamedTuple):
+    """A commit whose fate is not known yet."""
+
+    current: Current
+    batch: Batch
+    frame: Frame
+    written: asyncio.Future[None]
+
+
+@dataclass(slots=True)
+class Closed:
+    """The segments that the next one must name; those of our own stay locked until it has."""
+
+    named: list[Previous] = field(default_factory=list)
+    held: list[Segment] = field(default_factory=list)
+
+    def add(self, current: Current, *, poisoned: bool) -> None:
+        chain = current.chain.hex()
+        segment = current.segment
+        self.named.append(
+            Previous(segment=segment.id, commits=current.commits, chain=chain, poisoned=poisoned)
+        )
+        self.held.append(segment)
+
+    def release(self) -> None:
+        for segment in self.held:
+            segment.close()
+        self.named.clear()
+        self.held.clear()

@@ -1,0 +1,246 @@
+"""What an audit record says, as bytes. Pure.
+
+A record is an entry, kept for ever, and a body, which may be sealed or forgotten later. Both are JSON; the
+entry holds the SHA-256 of the body's bytes as stored.
+
+Compatibility: version 1 bytes never change. A field may be added whose default is left out and means what its
+absence meant; no field is renamed, retyped or used again. Anything else is version 2, which a version 1
+reader refuses. Hashes are over bytes as stored: an entry is never decoded and encoded again.
+"""
+
+import hashlib
+from collections.abc import Mapping
+from typing import Literal, NamedTuple
+
+import msgspec
+
+Kind = Literal["segment", "probe", "intent", "outcome", "denial", "denials"]
+Status = Literal["done", "failed", "refused", "partial", "cancelled", "unknown"]
+
+_encode = msgspec.json.Encoder().encode
+
+
+class Entry(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
+    """Version 1 (rule above). Ids are pseudonymous, `interval_us` is (start, end), the counts are priced."""
+
+    v: Literal[1]
+    kind: Kind
+    record: str
+    request: str = ""
+    at_us: int
+    tenant: str | None = None
+    key: str | None = None
+    model: str | None = None
+    model_version: str | None = None
+    replica: str | None = None
+    interval_us: tuple[int, int] | None = None
+    weight: int = 0
+    requests: int = 0
+    bytes: int = 0
+    tokens: int = 0
+    compute_us: int = 0
+    price_version: int | None = None
+    body_sha256: str
+
+    @property
+    def is_priced(self) -> bool:
+        return bool(self.weight or self.requests or self.bytes or self.tokens or self.compute_us)
+
+
+# Bodies follow the version of their entry, and the same rule.
+
+
+class Previous(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
+    """Where a closed segment ends. What lies behind that in a poisoned one never happened."""
+
+    segment: str
+    commits: int
+    chain: str
+    poisoned: bool = False
+
+
+class Owed(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
+    """An intent whose outcome is still to come."""
+
+    request: str
+    tenant: str
+    key: str
+    model: str
+    model_version: str
+
+
+class SegmentBody(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
+    """The first record of a segment: which segments it follows, and the intents they left open to it."""
+
+    previous: tuple[Previous, ...] = ()
+    owed: tuple[Owed, ...] = ()
+
+
+class ProbeBody(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
+    """Marks where the door opened."""
+
+
+class IntentBody(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
+    """Who wants what from where, the policies that let them, and where their limits stood."""
+
+    tenant_name: str
+    key_name: str
+    address: str
+    action: str
+    policies: tuple[str, ...] = ()
+    quota: Mapping[str, int | float | str] = {}
+    protocol: str
+
+
+class OutcomeBody(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
+    """How it ended. `durations` in microseconds; `segment` held the intent when it became unknown."""
+
+    status: Status
+    http_status: int | None = None
+    reason: str | None = None
+    durations: Mapping[str, int] = {}
+    request_bytes: int = 0
+    reply_bytes: int = 0
+    segment: str | None = None
+
+
+class DenialBody(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
+    reason: str
+    status: int
+    address: str
+
+
+class DenialsBody(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
+    """How many per reason in [from_us, until_us), of one principal or one network."""
+
+    reasons: Mapping[str, int]
+    network: str | None = None
+    from_us: int
+    until_us: int
+
+
+class Outcome(msgspec.Struct, frozen=True, kw_only=True):
+    """How a call ended. `interval_us`: (start, end) on the replica; `durations`: microseconds per step."""
+
+    status: Status
+    http_status: int | None = None
+    reason: str | None = None
+    replica: str | None = None
+    model_version: str | None = None
+    interval_us: tuple[int, int] | None = None
+    weight: int = 0
+    requests: int = 0
+    bytes: int = 0
+    tokens: int = 0
+    compute_us: int = 0
+    durations: Mapping[str, int] = {}
+    request_bytes: int = 0
+    reply_bytes: int = 0
+
+
+class Denial(msgspec.Struct, frozen=True, kw_only=True):
+    """A refusal before any intent. Without a tenant nobody was recognised: it is only counted."""
+
+    request: str
+    reason: str
+    status: int
+    address: str
+    tenant: str | None = None
+    key: str | None = None
+    model: str | None = None
+
+
+class Record(NamedTuple):
+    entry: bytes
+    body: bytes
+
+
+def intent_record(record: str, owed: Owed, body: IntentBody, *, at_us: int) -> Record:
+    stored = _encode(body)
+    entry = Entry(
+        v=1,
+        kind="intent",
+        record=record,
+        request=owed.request,
+        at_us=at_us,
+        tenant=owed.tenant,
+        key=owed.key,
+        model=owed.model,
+        model_version=owed.model_version,
+        body_sha256=digest(stored),
+    )
+    return Record(_encode(entry), stored)
+
+
+def outcome_record(
+    record: str, owed: Owed, outcome: Outcome, *, at_us: int, segment: str | None = None
+) -> Record:
+    """`segment`: where the intent was when its outcome became unknown."""
+    stored = _encode(
+        OutcomeBody(
+            status=outcome.status,
+            http_status=outcome.http_status,
+            reason=outcome.reason,
+            durations=outcome.durations,
+            request_bytes=outcome.request_bytes,
+            reply_bytes=outcome.reply_bytes,
+            segment=segment,
+        )
+    )
+    entry = Entry(
+        v=1,
+        kind="outcome",
+        record=record,
+        request=owed.request,
+        at_us=at_us,
+        tenant=owed.tenant,
+        key=owed.key,
+        model=owed.model,
+        model_version=outcome.model_version or owed.model_version,
+        replica=outcome.replica,
+        interval_us=outcome.interval_us,
+        weight=outcome.weight,
+        requests=outcome.requests,
+        bytes=outcome.bytes,
+        tokens=outcome.tokens,
+        compute_us=outcome.compute_us,
+        body_sha256=digest(stored),
+    )
+    return Record(_encode(entry), stored)
+
+
+def denial_record(record: str, denial: Denial, *, at_us: int) -> Record:
+    stored = _encode(DenialBody(reason=denial.reason, status=denial.status, address=denial.address))
+    entry = Entry(
+        v=1,
+        kind="denial",
+        record=record,
+        request=denial.request,
+        at_us=at_us,
+        tenant=denial.tenant,
+        key=denial.key,
+        model=denial.model,
+        body_sha256=digest(stored),
+    )
+    return Record(_encode(entry), stored)
+
+
+def own_record(
+    record: str,
+    kind: Kind,
+    body: SegmentBody | ProbeBody | DenialsBody,
+    *,
+    at_us: int,
+    tenant: str | None = None,
+    key: str | None = None,
+) -> Record:
+    """What the ledger says by itself, about no request."""
+    stored = _encode(body)
+    entry = Entry(
+        v=1, kind=kind, record=record, at_us=at_us, tenant=tenant, key=key, body_sha256=digest(stored)
+    )
+    return Record(_encode(entry), stored)
+
+
+def digest(body: bytes) -> str:
+    return hashlib.sha256(body).hexdigest()

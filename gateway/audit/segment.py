@@ -1,0 +1,201 @@
+"""How records become commits, and commits a segment; how one is read after anything happened. Pure.
+
+    chain(-1) = SHA-256("gateway audit segment v1" 00 segment id)
+    chain(i)  = SHA-256(chain(i-1) entry(i))
+
+    payload = records, each: u32 entry bytes | u32 body bytes | 32-byte chain | entry | body
+    commit  = "GWC1" | u64 sequence in it, from 0 | u32 records | u32 payload bytes | u32 crc32 | payload
+
+Integers are big-endian; the crc covers the three integers before it and the payload. Zeros follow the last
+commit. Compatibility: this is all of version 1; another layout has another magic.
+"""
+
+import hashlib
+import struct
+import zlib
+from collections.abc import Sequence
+from enum import Enum
+from typing import NamedTuple
+
+import msgspec
+
+from gateway.audit.record import Entry, Record, SegmentBody, digest
+
+MAGIC = b"GWC1"
+_COMMIT = struct.Struct(">4sQIII")
+_COVERED = struct.Struct(">QII")
+_RECORD = struct.Struct(">II32s")
+COMMIT_HEAD_BYTES = _COMMIT.size
+RECORD_HEAD_BYTES = _RECORD.size
+
+
+class Frame(NamedTuple):
+    data: bytes
+    chain: bytes  # after its last record
+
+
+class StoredRecord(NamedTuple):
+    entry: Entry
+    body: bytes
+
+
+class Commit(NamedTuple):
+    sequence: int
+    records: tuple[StoredRecord, ...]
+    chain: bytes
+    end_bytes: int
+
+
+class Fault(msgspec.Struct, frozen=True):
+    """The first thing that is wrong: in which record, or in none when the commit around it is what is bad."""
+
+    segment: str
+    commit: int
+    record: int | None
+    record_id: str | None
+    reason: str
+
+
+class Tail(Enum):
+    """What follows the good commits: zeros; a write that never finished; or something that was good once."""
+
+    CLEAN = "clean"
+    TORN = "torn"
+    DAMAGED = "damaged"
+
+
+class Scan(NamedTuple):
+    commits: tuple[Commit, ...]
+    tail: Tail
+    fault: Fault | None  # None exactly when the tail is clean
+
+    @property
+    def end_bytes(self) -> int:
+        return self.commits[-1].end_bytes if self.commits else 0
+
+
+class _BadRecord(Exception):
+    def __init__(self, reason: str, index: int | None, record_id: str | None) -> None:
+        super().__init__(reason)
+        self.index = index
+        self.record_id = record_id
+
+
+_decode_entry = msgspec.json.Decoder(Entry).decode
+_decode_segment = msgspec.json.Decoder(SegmentBody).decode
+
+
+def first_chain(segment_id: str) -> bytes:
+    return hashlib.sha256(b"gateway audit segment v1\0" + segment_id.encode()).digest()
+
+
+def frame(sequence: int, records: Sequence[Record], chain: bytes) -> Frame:
+    """One commit. `chain` is the value after the segment's last record so far."""
+    parts: list[bytes] = []
+    for entry, body in records:
+        chain = hashlib.sha256(chain + entry).digest()
+        parts += (_RECORD.pack(len(entry), len(body), chain), entry, body)
+    payload = b"".join(parts)
+    crc = zlib.crc32(payload, zlib.crc32(_COVERED.pack(sequence, len(records), len(payload))))
+    return Frame(_COMMIT.pack(MAGIC, sequence, len(records), len(payload), crc) + payload, chain)
+
+
+def opening(segment_id: str, data: bytes) -> SegmentBody | None:
+    """What the first record of a segment says; None while its first commit is absent, incomplete or bad."""
+    commit = _read(data, 0, 0, first_chain(segment_id), segment_id)
+    if isinstance(commit, Fault) or commit.records[0].entry.kind != "segment":
+        return None
+    try:
+        return _decode_segment(commit.records[0].body)
+    except msgspec.MsgspecError:
+        return None
+
+
+def scan(segment_id: str, data: bytes) -> Scan:
+    """Every good commit from the start, checked by crc, chain and body digest, and what follows them."""
+    commits: list[Commit] = []
+    offset, chain = 0, first_chain(segment_id)
+    while not _is_rest(data, offset):
+        commit = _read(data, offset, len(commits), chain, segment_id)
+        if isinstance(commit, Fault):
+            return Scan(tuple(commits), _tail(data, offset, len(commits)), commit)
+        commits.append(commit)
+        offset, chain = commit.end_bytes, commit.chain
+    return Scan(tuple(commits), Tail.CLEAN, None)
+
+
+def _is_rest(data: bytes, offset: int) -> bool:
+    return not data.startswith(MAGIC, offset) and data.count(0, offset) == len(data) - offset
+
+
+def _tail(data: bytes, offset: int, sequence: int) -> Tail:
+    """Torn only if nothing from the offset on was ever committed: a good crc over bad records is damage."""
+    while (offset := data.find(MAGIC, offset)) >= 0:
+        found = _head(data, offset)
+        if found is not None and found >= sequence:
+            return Tail.DAMAGED
+        offset += 1
+    return Tail.TORN
+
+
+def _head(data: bytes, offset: int) -> int | None:
+    """The sequence of the commit at the offset, if all of it is there and its crc is right."""
+    if len(data) - offset < COMMIT_HEAD_BYTES:
+        return None
+    magic, sequence, count, length, crc = _COMMIT.unpack_from(data, offset)
+    start = offset + COMMIT_HEAD_BYTES
+    if magic != MAGIC or len(data) - start < length:
+        return None
+    covered = zlib.crc32(_COVERED.pack(sequence, count, length))
+    return int(sequence) if zlib.crc32(memoryview(data)[start : start + length], covered) == crc else None
+
+
+def _read(data: bytes, offset: int, sequence: int, chain: bytes, segment_id: str) -> Commit | Fault:
+    """The commit at the offset, or the first thing that is wrong with it: a record if one can be named."""
+    if len(data) - offset < COMMIT_HEAD_BYTES:
+        return Fault(segment_id, sequence, None, None, "the commit is cut short")
+    _, _, count, length, _ = _COMMIT.unpack_from(data, offset)
+    start = offset + COMMIT_HEAD_BYTES
+    if not count:
+        return Fault(segment_id, sequence, None, None, "the commit holds no record")
+    try:
+        records, chain = _records(data[start : start + length], count, chain)
+    except _BadRecord as bad:
+        return Fault(segment_id, sequence, bad.index, bad.record_id, str(bad))
+    if _head(data, offset) != sequence:
+        return Fault(segment_id, sequence, None, None, "the head of the commit is bad")
+    return Commit(sequence, records, chain, start + length)
+
+
+class _Records(NamedTuple):
+    records: tuple[StoredRecord, ...]
+    chain: bytes
+
+
+def _records(payload: bytes, count: int, chain: bytes) -> _Records:
+    records: list[StoredRecord] = []
+    offset = 0
+    for index in range(count):
+        if len(payload) - offset < RECORD_HEAD_BYTES:
+            raise _BadRecord("the record is cut short", index, None)
+        entry_bytes, body_bytes, stored_chain = _RECORD.unpack_from(payload, offset)
+        body_start = offset + RECORD_HEAD_BYTES + entry_bytes
+        entry = payload[offset + RECORD_HEAD_BYTES : body_start]
+        offset = body_start + body_bytes
+        records.append(_checked(entry, payload[body_start:offset], index))
+        chain = hashlib.sha256(chain + entry).digest()
+        if chain != stored_chain:
+            raise _BadRecord("the chain is broken", index, records[-1].entry.record)
+    if offset != len(payload):
+        raise _BadRecord("the records do not fill the commit", None, None)
+    return _Records(tuple(records), chain)
+
+
+def _checked(entry: bytes, body: bytes, index: int) -> StoredRecord:
+    try:
+        decoded = _decode_entry(entry)
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        raise _BadRecord(f"not an entry of version 1: {error}", index, None) from error
+    if digest(body) != decoded.body_sha256:
+        raise _BadRecord("the body is not the one the entry names", index, decoded.record)
+    return StoredRecord(decoded, body)

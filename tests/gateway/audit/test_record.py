@@ -1,0 +1,87 @@
+"""Version 1 as it was when the first entry was written. If one of these fails, write a version 2."""
+
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from gateway.audit.record import (
+    Entry,
+    IntentBody,
+    Outcome,
+    Owed,
+    Record,
+    digest,
+    intent_record,
+    outcome_record,
+)
+from gateway.audit.segment import Tail, first_chain, frame, scan
+from tests.gateway.audit.support import NOW_US
+
+GOLDEN = Path(__file__).parent / "golden"
+OWED = Owed(request="0" * 32, tenant="t_a", key="k_a", model="m_a", model_version="1")
+
+
+def golden_records() -> list[Record]:
+    body = IntentBody(
+        tenant_name="acme",
+        key_name="ci",
+        address="192.0.2.7",
+        action="infer",
+        policies=("inference.members",),
+        quota={"remaining": 49},
+        protocol="oip_rest",
+    )
+    outcome = Outcome(
+        status="partial",
+        http_status=200,
+        reason="client_gone",
+        replica="r1",
+        model_version="2",
+        interval_us=(NOW_US, NOW_US + 9),
+        weight=3,
+        requests=1,
+        bytes=700,
+        tokens=8,
+        compute_us=5,
+        durations={"forward": 9},
+        request_bytes=500,
+        reply_bytes=200,
+    )
+    return [
+        intent_record("1" * 32, OWED, body, at_us=NOW_US),
+        outcome_record("2" * 32, OWED, outcome, at_us=NOW_US + 10),
+    ]
+
+
+def test_entries_and_bodies_of_version_1_keep_their_bytes() -> None:
+    lines = [part for record in golden_records() for part in record]
+    assert b"\n".join(lines) + b"\n" == (GOLDEN / "records_v1.jsonl").read_bytes()
+
+
+def test_a_commit_of_version_1_keeps_its_bytes() -> None:
+    made = frame(0, golden_records(), first_chain("s"))
+    assert made.data == (GOLDEN / "commit_v1.bin").read_bytes()
+
+
+def test_a_commit_of_version_1_is_still_read() -> None:
+    found = scan("s", (GOLDEN / "commit_v1.bin").read_bytes())
+    assert found.tail is Tail.CLEAN
+    intent, outcome = found.commits[0].records
+    assert (intent.entry.kind, intent.entry.request, intent.entry.model_version) == ("intent", "0" * 32, "1")
+    assert (outcome.entry.weight, outcome.entry.tokens, outcome.entry.model_version) == (3, 8, "2")
+    assert outcome.entry.body_sha256 == digest(outcome.body)
+
+
+def test_a_field_added_later_is_read_over_and_another_version_is_refused() -> None:
+    entry = golden_records()[0].entry
+    later = entry.replace(b'"v":1', b'"v":1,"added":true')
+    assert msgspec.json.decode(later, type=Entry) == msgspec.json.decode(entry, type=Entry)
+    with pytest.raises(msgspec.ValidationError):
+        msgspec.json.decode(entry.replace(b'"v":1', b'"v":2'), type=Entry)
+
+
+def test_an_entry_holds_no_name_and_no_address() -> None:
+    for entry, _ in golden_records():
+        assert b"192.0.2.7" not in entry
+        assert b"acme" not in entry
