@@ -1,0 +1,99 @@
+"""What travels the request path: a call, its payload, and the reply to it. Every protocol turns its bytes into these."""
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+from tenants.keys import Secret
+
+# What a call asks of a model. Each is a Cedar action of the same name.
+Verb = Literal["infer", "describe"]
+
+
+@dataclass(frozen=True, slots=True)
+class Outgoing:
+    """A judged body, as Triton will be sent it: a head that we encoded ourselves, then `tensor_bytes` of tensors.
+
+    `first` are the tensor bytes that are here already, `rest` gives the others as they come, None when there are none.
+    `binary` says whether the head's length is told in a header of its own: a JSON body has none.
+    """
+
+    head: bytes = b""
+    first: bytes = b""
+    rest: AsyncIterator[bytes] | None = None
+    tensor_bytes: int = 0
+    binary: bool = False
+
+
+class Payload(Protocol):
+    """The body of a call. Nothing of it is read before the call is admitted."""
+
+    @property
+    def declared_bytes(self) -> int | None:
+        """The size the client promised; None when it did not say."""
+
+    @property
+    def received_bytes(self) -> int:
+        """What came in until now."""
+
+    async def judge(self, limit_bytes: int) -> Outgoing:
+        """Read and judge the head; the rest streams. Raises GatewayError: 4xx codes only."""
+
+
+@dataclass(frozen=True, slots=True)
+class InferenceCall:
+    request_id: str
+    verb: Verb
+    model: str
+    version: str  # "" is the newest
+    credential: Secret | None
+    address: str  # the peer's IP address
+    protocol: str
+    payload: Payload
+    deadline: float  # seconds on the monotonic clock
+
+
+class Reply(Protocol):
+    """What Triton answered. Its chunks are read once, in order; ending early is an UpstreamFailed, never a clean end."""
+
+    @property
+    def status(self) -> int: ...
+
+    @property
+    def length_bytes(self) -> int: ...
+
+    @property
+    def content_type(self) -> bytes: ...
+
+    @property
+    def head_length(self) -> bytes:
+        """Inference-Header-Content-Length as Triton gave it, b"" without."""
+
+    def chunks(self) -> AsyncIterator[bytes]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Quota:
+    """Where a caller stands with one limit: `remaining` of `quota`, full again after `reset_seconds`."""
+
+    name: str
+    quota: int
+    remaining: int
+    window_seconds: int | None = None  # None: not a rate, but how many at once
+    reset_seconds: int | None = None
+
+
+Standing = tuple[Quota, ...]
+
+
+class Downstream(Protocol):
+    """The client's side of one call. The front end implements it for its protocol."""
+
+    async def start(self, reply: Reply, standing: Standing) -> None:
+        """The status and the headers are on their way; nothing about them can change any more."""
+
+    async def send(self, chunk: bytes) -> None:
+        """The chunk is handed over; waits while the client reads more slowly than we send."""
+
+    async def end(self) -> None:
+        """The reply is whole."""

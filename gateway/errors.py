@@ -1,0 +1,127 @@
+"""ONE table: what can go wrong, and how each protocol says it.
+
+A refusal is raised as `GatewayError(code, ...)` wherever it is decided and rendered once, by the front end that the call came through.
+The sentence is public; `private` goes to the audit body and the log, never to the client. No sentence tells whether something that is
+not the caller's exists: a wrong, revoked, foreign and malformed key read the same, as do a foreign and an unknown model.
+"""
+
+from dataclasses import dataclass
+from enum import StrEnum
+from types import MappingProxyType
+
+from gateway.call import Standing
+
+
+class Code(StrEnum):
+    BAD_REQUEST = "bad_request"
+    TWO_CREDENTIALS = "two_credentials"
+    UNAUTHENTICATED = "unauthenticated"
+    FORBIDDEN = "forbidden"
+    MODEL_NOT_FOUND = "model_not_found"
+    NO_SUCH_PATH = "no_such_path"
+    METHOD_NOT_ALLOWED = "method_not_allowed"
+    BODY_TOO_SLOW = "body_too_slow"
+    BODY_TOO_LARGE = "body_too_large"
+    JSON_TOO_LARGE = "json_too_large"
+    ENCODING_NOT_SUPPORTED = "encoding_not_supported"
+    RATE_LIMITED = "rate_limited"
+    TOO_MANY_AT_ONCE = "too_many_at_once"
+    HEAD_TOO_LARGE = "head_too_large"
+    CLIENT_CLOSED = "client_closed"
+    INTERNAL = "internal"
+    UPSTREAM_FAILED = "upstream_failed"
+    MODEL_UNAVAILABLE = "model_unavailable"
+    OVERLOADED = "overloaded"
+    AUDIT_UNAVAILABLE = "audit_unavailable"
+    DIRECTORY_UNAVAILABLE = "directory_unavailable"
+    DEADLINE_EXCEEDED = "deadline_exceeded"
+
+
+@dataclass(frozen=True, slots=True)
+class Rendering:
+    """How one code is said: HTTP status, gRPC status name (google.rpc.Code), OpenAI error type, public sentence."""
+
+    http: int
+    grpc: str
+    openai: str
+    sentence: str
+
+
+_INVALID = "invalid_request_error"
+
+TABLE: MappingProxyType[Code, Rendering] = MappingProxyType(
+    {
+        Code.BAD_REQUEST: Rendering(400, "INVALID_ARGUMENT", _INVALID, "the request is malformed"),
+        Code.TWO_CREDENTIALS: Rendering(
+            400, "INVALID_ARGUMENT", _INVALID, "two different credentials in one request; send one"
+        ),
+        Code.UNAUTHENTICATED: Rendering(
+            401, "UNAUTHENTICATED", "authentication_error", "the credential is missing or not valid"
+        ),
+        Code.FORBIDDEN: Rendering(
+            403, "PERMISSION_DENIED", "permission_error", "this key may not do that with this model"
+        ),
+        Code.MODEL_NOT_FOUND: Rendering(404, "NOT_FOUND", _INVALID, "there is no such model"),
+        Code.NO_SUCH_PATH: Rendering(404, "UNIMPLEMENTED", _INVALID, "there is nothing at this path"),
+        Code.METHOD_NOT_ALLOWED: Rendering(405, "UNIMPLEMENTED", _INVALID, "this path takes another method"),
+        Code.BODY_TOO_SLOW: Rendering(408, "DEADLINE_EXCEEDED", _INVALID, "the request came in too slowly"),
+        Code.BODY_TOO_LARGE: Rendering(
+            413, "RESOURCE_EXHAUSTED", _INVALID, "the body is larger than the plan allows"
+        ),
+        Code.JSON_TOO_LARGE: Rendering(
+            413, "RESOURCE_EXHAUSTED", _INVALID, "too much JSON; send binary tensors with a Content-Length"
+        ),
+        Code.ENCODING_NOT_SUPPORTED: Rendering(
+            415, "UNIMPLEMENTED", _INVALID, "this Content-Encoding is not supported; send the body as it is"
+        ),
+        Code.RATE_LIMITED: Rendering(
+            429,
+            "RESOURCE_EXHAUSTED",
+            "rate_limit_error",
+            "too many requests; wait as long as Retry-After says",
+        ),
+        Code.TOO_MANY_AT_ONCE: Rendering(
+            429, "RESOURCE_EXHAUSTED", "rate_limit_error", "too many requests at once; let some finish first"
+        ),
+        Code.HEAD_TOO_LARGE: Rendering(
+            431, "RESOURCE_EXHAUSTED", _INVALID, "the request's head is too large"
+        ),
+        Code.CLIENT_CLOSED: Rendering(499, "CANCELLED", "api_error", "the client left"),
+        Code.INTERNAL: Rendering(500, "INTERNAL", "api_error", "the gateway made a mistake; it is logged"),
+        Code.UPSTREAM_FAILED: Rendering(
+            502, "UNAVAILABLE", "api_error", "the model server failed while it had this request"
+        ),
+        Code.MODEL_UNAVAILABLE: Rendering(503, "UNAVAILABLE", "api_error", "the model could not be started"),
+        Code.OVERLOADED: Rendering(503, "UNAVAILABLE", "api_error", "the gateway is full; try again soon"),
+        Code.AUDIT_UNAVAILABLE: Rendering(
+            503, "UNAVAILABLE", "api_error", "the audit log cannot be written, so nothing is served"
+        ),
+        Code.DIRECTORY_UNAVAILABLE: Rendering(
+            503, "UNAVAILABLE", "api_error", "keys cannot be checked at the moment"
+        ),
+        Code.DEADLINE_EXCEEDED: Rendering(
+            504, "DEADLINE_EXCEEDED", "api_error", "the request did not finish in time"
+        ),
+    }
+)
+
+
+class GatewayError(Exception):
+    """A refusal. `detail` (replaces the table's sentence), `retry_after_seconds` and `standing` are public, `private` is not."""
+
+    def __init__(
+        self,
+        code: Code,
+        *,
+        detail: str = "",
+        private: str = "",
+        retry_after_seconds: float | None = None,
+        standing: Standing = (),
+    ) -> None:
+        super().__init__(f"{code}: {private or detail}")
+        self.code = code
+        self.rendering = TABLE[code]
+        self.sentence = detail or self.rendering.sentence
+        self.private = private
+        self.retry_after_seconds = retry_after_seconds
+        self.standing = standing

@@ -1,0 +1,235 @@
+"""One kept-alive HTTP/1.1 connection to a Triton server: an asyncio.Protocol on httptools.
+
+One exchange at a time: `send` writes a request, `reply` waits for the reply's head, whose `chunks` are its body. Both directions have
+back-pressure. What ends an exchange early (a cancelled caller, a broken peer, an early reply) closes the connection: a connection is
+reused only after a whole request and a whole reply. A reply must say its length, else one that was cut could look whole.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterator
+from typing import cast
+
+import httptools
+
+_READ_AHEAD_BYTES = 256 * 1024
+_REPLY_HEAD_BYTES = 64 * 1024
+_FIRST_FINAL = 200
+
+
+class UpstreamFailed(Exception):
+    """The server broke off, or answered what is not HTTP. The request may have run."""
+
+
+class NotSent(Exception):
+    """The server could not be reached. The request cannot have run, so another replica may take it."""
+
+
+class UpstreamReply:
+    """The reply of one exchange: its head, and its body to be iterated once. UpstreamFailed when that ends before its end."""
+
+    __slots__ = ("connection", "content_type", "head_length", "length_bytes", "status")
+
+    def __init__(self, connection: "Connection") -> None:
+        self.connection = connection
+        self.status = 0
+        self.length_bytes = -1  # not told yet
+        self.content_type = b""
+        self.head_length = b""
+
+    def chunks(self) -> AsyncIterator[bytes]:
+        return self
+
+    def __aiter__(self) -> "UpstreamReply":
+        return self
+
+    async def __anext__(self) -> bytes:
+        return await self.connection.next_chunk()
+
+
+class Connection(asyncio.Protocol):
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._transport: asyncio.Transport | None = None
+        self._parser = httptools.HttpResponseParser(self)
+        self._waiter: asyncio.Future[None] | None = None
+        self._writable = True
+        self._reading = True
+        self._lost = False
+        self._reset()
+        self.idle_since = 0.0
+
+    def _reset(self) -> None:
+        self._chunks: deque[bytes] = deque()
+        self._buffered_bytes = 0
+        self._head_bytes = 0
+        self._reply: UpstreamReply | None = None
+        self._has_head = False
+        self._sent = False
+        self._complete = False
+        self._broken = ""
+
+    # What the pool asks
+
+    @property
+    def usable(self) -> bool:
+        """No exchange is under way, and the peer has not hung up."""
+        return self._transport is not None and not self._lost and not self._transport.is_closing()
+
+    @property
+    def finished(self) -> bool:
+        """Request and reply were whole, and the server keeps the connection."""
+        whole = self._sent and self._complete and not self._broken
+        return whole and self.usable and bool(self._parser.should_keep_alive())
+
+    def recycle(self) -> None:
+        self._reset()
+        self._parser = httptools.HttpResponseParser(self)
+        self._set_reading(wanted=True)
+
+    def abort(self) -> None:
+        if self._transport is not None:
+            self._transport.abort()
+
+    # One exchange
+
+    async def send(self, data: bytes, rest: AsyncIterator[bytes] | None) -> None:
+        """Write a request. `rest` streams behind `data`; an early reply ends the writing, and with it the connection."""
+        transport = self._transport
+        if transport is None or not self.usable:
+            raise NotSent("the connection was closed before the request")
+        self._reply = UpstreamReply(self)
+        transport.write(data)
+        if rest is not None:
+            async for chunk in rest:
+                if self._is_over:
+                    return
+                transport.write(chunk)
+                while not (self._writable or self._is_over):
+                    await self._changed()
+        self._sent = True
+
+    @property
+    def _is_over(self) -> bool:
+        """The server answered or is gone: there is nobody to send more of the request to."""
+        return self._has_head or self._lost or bool(self._broken)
+
+    async def reply(self) -> UpstreamReply:
+        """The reply's status and headers. Raises UpstreamFailed."""
+        while not self._is_over:
+            await self._changed()
+        if self._reply is None or not self._has_head:
+            raise UpstreamFailed(self._broken or "the server closed the connection without an answer")
+        return self._reply
+
+    async def next_chunk(self) -> bytes:
+        """The next piece of the body; StopAsyncIteration behind its last one. Raises UpstreamFailed."""
+        while not self._chunks:
+            if self._complete:
+                raise StopAsyncIteration
+            if self._lost or self._broken:
+                raise UpstreamFailed(self._broken or "the server closed the connection within its answer")
+            await self._changed()
+        chunk = self._chunks.popleft()
+        self._buffered_bytes -= len(chunk)
+        if self._buffered_bytes < _READ_AHEAD_BYTES:
+            self._set_reading(wanted=True)
+        return chunk
+
+    async def _changed(self) -> None:
+        self._waiter = self._loop.create_future()
+        try:
+            await self._waiter
+        finally:
+            self._waiter = None
+
+    def _wake(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+    def _set_reading(self, *, wanted: bool) -> None:
+        if self._transport is None or wanted == self._reading or self._transport.is_closing():
+            return
+        self._reading = wanted
+        if wanted:
+            self._transport.resume_reading()
+        else:
+            self._transport.pause_reading()
+
+    # asyncio.Protocol
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast("asyncio.Transport", transport)  # uvloop's is one in all but name
+
+    def data_received(self, data: bytes) -> None:
+        if self._reply is None:
+            self._fail("bytes outside of an exchange")
+            return
+        try:
+            self._parser.feed_data(data)
+        except (httptools.HttpParserError, httptools.HttpParserUpgrade) as fault:
+            self._fail(f"not a reply that we can take: {fault.__context__ or fault}")
+            return
+        if not self._has_head:
+            self._head_bytes += len(data)
+            if self._head_bytes > _REPLY_HEAD_BYTES:
+                self._fail("the reply's head is too large")
+
+    def _fail(self, why: str) -> None:
+        self._broken = self._broken or why
+        self.abort()
+        self._wake()
+
+    def eof_received(self) -> bool:
+        return False
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._lost = True
+        self._wake()
+
+    def pause_writing(self) -> None:
+        self._writable = False
+
+    def resume_writing(self) -> None:
+        self._writable = True
+        self._wake()
+
+    # httptools: what is raised here ends the exchange as _fail does
+
+    def on_message_begin(self) -> None:
+        if self._has_head:
+            raise ValueError("a second reply to one request")
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        reply = self._reply
+        if reply is None or self._has_head:
+            return
+        lowered = name.lower()
+        if lowered == b"content-length":
+            reply.length_bytes = int(value)
+        elif lowered == b"content-type":
+            reply.content_type = value
+        elif lowered == b"inference-header-content-length":
+            reply.head_length = value
+
+    def on_headers_complete(self) -> None:
+        reply = self._reply
+        status = self._parser.get_status_code()
+        if reply is None or status < _FIRST_FINAL:
+            raise ValueError("an interim reply that nobody asked for")
+        if reply.length_bytes < 0:
+            raise ValueError("a reply that does not say its length")
+        reply.status = status
+        self._has_head = True
+        self._wake()
+
+    def on_body(self, body: bytes) -> None:
+        self._chunks.append(body)
+        self._buffered_bytes += len(body)
+        if self._buffered_bytes > _READ_AHEAD_BYTES:
+            self._set_reading(wanted=False)
+        self._wake()
+
+    def on_message_complete(self) -> None:
+        self._complete = True
+        self._wake()

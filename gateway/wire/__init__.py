@@ -1,0 +1,1 @@
+"""What bytes mean. Pure: no await, no clock, no socket."""

@@ -1,0 +1,192 @@
+"""Open Inference Protocol v2 over REST: the JSON head of an infer request, judged and written anew.
+
+What we judge is what we send: the client's head is decoded to a typed value and re-encoded, so that duplicate keys, a NUL or a BOM have
+one reading. `data` stays as raw bytes that are known to be well-formed JSON. Unknown keys are dropped, as Triton ignores them.
+
+Specification: KServe "Open Inference Protocol" v2 with Triton's extensions for binary data, classification, parameters.
+"""
+
+import math
+import re
+from enum import Enum, auto
+from types import MappingProxyType
+from typing import Annotated
+
+import msgspec
+from msgspec import Meta
+
+from gateway.errors import Code, GatewayError
+
+MODEL_NAME = r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,127}"
+# Triton counts the bytes of a body in 32 bits with a sign, and every element of a tensor takes at least one of them.
+MOST_BODY_BYTES = 2**31 - 1
+_MOST_NESTED = 100
+
+Side = Annotated[int, Meta(ge=0, le=MOST_BODY_BYTES)]
+Number = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
+Parameters = dict[str, str | Number | float | bool]
+
+
+class Judgement(Enum):
+    REFUSED = auto()  # answered with 400
+    STRIPPED = auto()  # taken out: it would let a tenant jump the queue or steer the shared server
+
+
+# Names that mean something to Triton; one that ends in _ stands for all that begin so. All others are the client's own and pass.
+RESERVED: MappingProxyType[str, Judgement] = MappingProxyType(
+    {
+        "shared_memory_": Judgement.REFUSED,
+        # A text id sent to a model that counts in UINT64 corrupts the server, so none pass until ids are checked and remapped.
+        "sequence_id": Judgement.REFUSED,
+        "sequence_start": Judgement.REFUSED,
+        "sequence_end": Judgement.REFUSED,
+        "priority": Judgement.STRIPPED,
+        "timeout": Judgement.STRIPPED,
+        "headers": Judgement.STRIPPED,
+        "triton_": Judgement.STRIPPED,
+    }
+)
+_PREFIXES = tuple(name for name in RESERVED if name.endswith("_"))
+
+
+class Input(msgspec.Struct, omit_defaults=True):
+    name: str
+    shape: Annotated[list[Side], Meta(max_length=_MOST_NESTED)]
+    datatype: str
+    parameters: Parameters = {}
+    data: msgspec.Raw = msgspec.Raw(b"")
+
+
+class Output(msgspec.Struct, omit_defaults=True):
+    name: str
+    parameters: Parameters = {}
+
+
+class InferRequest(msgspec.Struct, omit_defaults=True):
+    inputs: list[Input]
+    id: str = ""
+    parameters: Parameters = {}
+    outputs: list[Output] = []
+
+
+_decoder = msgspec.json.Decoder(InferRequest)
+_encoder = msgspec.json.Encoder()
+
+
+def judge_infer(head: bytes, tensor_bytes: int) -> bytes:
+    """The head that Triton gets for the client's `head`, with `tensor_bytes` of binary tensors behind it. Raises BAD_REQUEST."""
+    try:
+        if not head.isascii():
+            head.decode()  # msgspec looks into `data` for its form only
+        request = _decoder.decode(head)
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as fault:
+        raise _bad(f"the inference request is not valid JSON of the protocol: {fault}") from fault
+    _judge(request.parameters, "parameters")
+    promised = 0
+    for place, tensor in enumerate(request.inputs):
+        path = f"inputs[{place}]"
+        if tensor.parameters:
+            _judge(tensor.parameters, f"{path}.parameters")
+            promised += _binary_bytes(tensor.parameters, f"{path}.parameters")
+        if math.prod(tensor.shape) > MOST_BODY_BYTES:
+            raise _bad(f"{path}.shape has more elements than a body can hold")
+        if not _is_shallow(bytes(tensor.data)):
+            raise _bad(f"{path}.data is nested more than {_MOST_NESTED} deep")
+    for place, output in enumerate(request.outputs):
+        if output.parameters:
+            _judge(output.parameters, f"outputs[{place}].parameters")
+    if len({output.name for output in request.outputs}) < len(request.outputs):
+        raise _bad("an output is asked for twice")
+    if promised != tensor_bytes:
+        raise _bad(f"the inputs promise {promised} bytes of binary tensors and the body has {tensor_bytes}")
+    return _encoder.encode(request)
+
+
+def _judge(parameters: Parameters, path: str) -> None:
+    """Refuse or strip what is reserved, in place."""
+    for name in list(parameters):
+        reserved = next((prefix for prefix in _PREFIXES if name.startswith(prefix)), name)
+        judgement = RESERVED.get(reserved)
+        if judgement is Judgement.REFUSED:
+            raise _bad(f"{path}.{reserved} is not offered here")
+        if judgement is Judgement.STRIPPED:
+            del parameters[name]
+
+
+def _binary_bytes(parameters: Parameters, path: str) -> int:
+    size = parameters.get("binary_data_size", 0)
+    if not isinstance(size, int) or isinstance(size, bool) or size < 0:
+        raise _bad(f"{path}.binary_data_size must be a number of bytes")
+    return size
+
+
+_MARKS = bytes.maketrans(b"{}", b"[]")
+_OTHERS = bytes(set(range(256)) - set(b'[]{}"'))
+
+
+def _nested(depth: int) -> re.Pattern[bytes]:
+    """Brackets and strings, nested at most so deep. It never goes back, so its time grows with the text alone."""
+    string = rb'"[][]*+"'
+    pattern = rb"(?:" + string + rb")*+"
+    for _ in range(depth):
+        pattern = rb"(?:\[" + pattern + rb"\]|" + string + rb")*+"
+    return re.compile(pattern)
+
+
+_SHALLOW = _nested(_MOST_NESTED)
+
+
+def _is_shallow(data: bytes) -> bool:
+    """Whether well-formed JSON keeps to the depth that Triton's recursive reader is trusted with."""
+    if data.count(b"[") + data.count(b"{") <= _MOST_NESTED:
+        return True
+    unescaped = data.replace(rb"\\", b"").replace(rb"\"", b"")
+    return _SHALLOW.fullmatch(unescaped.translate(_MARKS, _OTHERS)) is not None
+
+
+def _bad(detail: str) -> GatewayError:
+    return GatewayError(Code.BAD_REQUEST, detail=detail)
+
+
+# Errors that come back from Triton
+
+
+class _Error(msgspec.Struct):
+    error: str
+
+
+_error_decoder = msgspec.json.Decoder(_Error)
+
+# Paths, shared-memory keys and addresses of the backend are nobody's business: an error that told a shared-memory key was the first
+# link of CVE-2025-23319. No repeat in this pattern can be read in two ways, so no text makes it slow.
+_INTERNALS = re.compile(
+    r"(?<!\w)(?:/[\w.@+~-]+)+/?"
+    r"|\btriton_python_backend_shm[\w-]*"
+    r"|\b\d{1,3}(?:\.\d{1,3}){3}\b(?::\d+)?|\[(?=[^\]]{0,45}:)[0-9a-fA-F:.]{2,45}\](?::\d+)?|\blocalhost:\d+"
+    r"|\b0x[0-9a-fA-F]{6,}"
+)
+_TRACEBACK = "\n\nAt:\n"
+_ERROR_CHARACTERS = 1_000
+_INTERNAL = 500
+_JUDGED = b"application/json"
+
+
+def public_error(status: int, content_type: bytes, body: bytes) -> tuple[int, str]:
+    """Status and text of Triton's error as a client may see them: its own faults are 400, the server's internals are left out.
+
+    Triton answers 500 to requests that it cannot read (measured on 2.51), with the content type of a judged request; what goes wrong
+    while the model runs comes as text/plain. A model chooses the text of its errors, not their content type.
+    """
+    if status == _INTERNAL and content_type == _JUDGED:
+        status = 400
+    try:
+        text = _error_decoder.decode(body).error
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        text = "the model server answered with an error that is not in the protocol"
+    text = text.partition(_TRACEBACK)[0]
+    return status, _INTERNALS.sub("(internal)", text)[:_ERROR_CHARACTERS]
+
+
+def error_body(sentence: str) -> bytes:
+    """An error in the protocol's shape."""
+    return _encoder.encode(_Error(sentence))
