@@ -1,0 +1,38 @@
+"""API keys. The checksum is proved before any look-up, so that guesses and truncated keys cost nothing.
+
+A missing, malformed, unknown, revoked, expired and foreign key all end in the same UNAUTHENTICATED.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from gateway.auth.known import Known
+from gateway.auth.principal import Principal
+from gateway.errors import Code, GatewayError
+from tenants.keys import Secret, digest
+
+
+@dataclass(frozen=True, slots=True)
+class ApiKeys:
+    """`now_us` gives microseconds since the Unix epoch, which is what keys expire by."""
+
+    known: Known
+    now_us: Callable[[], int]
+
+    async def authenticate(self, credential: Secret | None) -> Principal:
+        """Who is calling. Raises UNAUTHENTICATED, DIRECTORY_UNAVAILABLE; fails closed."""
+        if credential is None:
+            raise _refusal("no credential")
+        hashed = digest(credential.reveal())
+        if hashed is None:
+            raise _refusal("not of an API key's form")
+        principal = await self.known.principal(hashed)
+        if principal is None:
+            raise _refusal("unknown or revoked")
+        if principal.expires_us is not None and principal.expires_us <= self.now_us():
+            raise _refusal("expired")
+        return principal
+
+
+def _refusal(why: str) -> GatewayError:
+    return GatewayError(Code.UNAUTHENTICATED, private=why)

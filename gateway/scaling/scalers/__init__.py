@@ -1,0 +1,1 @@
+"""Where servers run: the adapters of the Scaler port."""

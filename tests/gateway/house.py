@@ -1,0 +1,177 @@
+"""The rooms of the request path, real ones, over worlds in memory: what the pipeline's tests walk through."""
+
+import asyncio
+import secrets
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from itertools import count
+from pathlib import Path
+
+import msgspec
+
+from gateway.admission.limiter import Limiter
+from gateway.audit.ledger import Knobs, Ledger
+from gateway.audit.record import DenialBody, OutcomeBody
+from gateway.audit.segment import StoredRecord, scan
+from gateway.auth.api_key import ApiKeys
+from gateway.auth.known import Known
+from gateway.authz.cedar import Authorizer
+from gateway.call import InferenceCall, Outgoing, Reply, Standing, Verb
+from gateway.loops import running
+from gateway.pipeline import Pipeline
+from gateway.scaling.throttler import Throttler
+from tenants.directory import Directory
+from tenants.keys import Secret
+from tenants.plans import Limits, Plan, Rate
+from tests.worlds.segments import SegmentWorld
+from tests.worlds.table import MemoryTable
+from tests.worlds.triton import ScalerWorld, TritonWorld
+
+POLICIES = Path(__file__).parents[2] / "policies"
+NOW_US = 1_700_000_000_000_000
+
+
+@dataclass(slots=True)
+class Client:
+    """The client's side of one call: what it has seen, in order. A slow one waits before each chunk."""
+
+    events: list[str] = field(default_factory=list)
+    body: bytes = b""
+    status: int = 0
+    standing: Standing = ()
+    reads: asyncio.Event | None = None
+
+    async def start(self, reply: Reply, standing: Standing) -> None:
+        self.status, self.standing = reply.status, standing
+        self.events.append("start")
+
+    async def send(self, chunk: bytes) -> None:
+        if self.reads is not None:
+            await self.reads.wait()
+        self.body += chunk
+        self.events.append("chunk")
+
+    async def end(self) -> None:
+        self.events.append("end")
+
+
+@dataclass(slots=True)
+class Body:
+    """A payload that is here already. `held` lets a test stop it before it is read."""
+
+    content: bytes = b'{"inputs":[]}'
+    declared_bytes: int | None = None
+    received_bytes: int = 0
+    held: asyncio.Event | None = None
+
+    async def judge(self, limit_bytes: int) -> Outgoing:
+        if self.held is not None:
+            await self.held.wait()
+        self.received_bytes = len(self.content)
+        return Outgoing(head=self.content)
+
+
+@dataclass(slots=True)
+class House:
+    pipeline: Pipeline
+    directory: Directory
+    segments: SegmentWorld
+    scaler: ScalerWorld
+    key: Secret
+    _requests: "count[int]" = field(default_factory=lambda: count(1))
+
+    def call(
+        self, model: str = "digits", *, key: Secret | None = None, verb: Verb = "infer", **given: object
+    ) -> InferenceCall:
+        payload = given.get("payload") or Body()
+        seconds = given.get("seconds", 60.0)
+        assert isinstance(payload, Body)
+        assert isinstance(seconds, float)
+        return InferenceCall(
+            request_id=f"request-{next(self._requests)}",
+            verb=verb,
+            model=model,
+            version="",
+            credential=key or self.key,
+            address="192.0.2.1",
+            protocol="test",
+            payload=payload,
+            deadline=self.pipeline.clock() + seconds,
+        )
+
+    async def settled(self) -> None:
+        """Return once everything that was said to the ledger is durable."""
+        ledger = self.pipeline.ledger
+        while (
+            ledger.counters.records
+            < ledger.counters.intents + ledger.counters.outcomes + ledger.counters.denials
+        ):
+            await asyncio.sleep(0.001)
+
+    async def settled_intents(self, number: int) -> None:
+        """Return once so many intents are durable."""
+        while len(self.records("intent")) < number:
+            await asyncio.sleep(0.001)
+
+    async def lost(self) -> None:
+        """Return once the audit log has failed."""
+        while not self.pipeline.ledger.counters.failures:
+            await asyncio.sleep(0.001)
+
+    def records(self, kind: str) -> list[StoredRecord]:
+        found = []
+        for segment, data in self.segments.everything().items():
+            for commit in scan(segment, data).commits:
+                found += [record for record in commit.records if record.entry.kind == kind]
+        return found
+
+    def outcomes(self) -> list[str]:
+        return [
+            msgspec.json.decode(record.body, type=OutcomeBody).status for record in self.records("outcome")
+        ]
+
+    def denials(self) -> list[str]:
+        return [msgspec.json.decode(record.body, type=DenialBody).reason for record in self.records("denial")]
+
+
+LIMITS = Limits(body_bytes=1000, requests_per_second=Rate(rate=1000, burst=1000), concurrent_requests=5)
+
+
+@asynccontextmanager
+async def house(
+    *worlds: TritonWorld, limits: Limits = LIMITS, knobs: Knobs | None = None
+) -> AsyncIterator[House]:
+    """Tenant acme with a key, and the models digits (everyone's) and private (of another tenant)."""
+    loop = asyncio.get_running_loop()
+    directory = Directory(MemoryTable(), secrets.token_bytes)
+    await directory.put_plan(Plan("team", 1, limits), actor="test", now_us=NOW_US)
+    for tenant in ("acme", "other"):
+        await directory.create_tenant(tenant, "team", actor="test", now_us=NOW_US)
+    await directory.put_model("digits", "/models", "*", actor="test", now_us=NOW_US)
+    await directory.put_model("private", "/models", ("other",), actor="test", now_us=NOW_US)
+    minted = await directory.create_key("acme", actor="test", now_us=NOW_US)
+    known = Known(directory, loop.time)
+    await known.reread()
+    segments, scaler = SegmentWorld(), ScalerWorld(list(worlds))
+    ids = count(1)
+    throttler = Throttler(scaler, loop.time, lambda: ["digits"])
+    async with Ledger.open(
+        segments,
+        clock=lambda: NOW_US,
+        new_id=lambda: f"id{next(ids):06d}",
+        knobs=knobs or Knobs(retry_seconds=0.01),
+    ) as ledger:
+        pipeline = Pipeline(
+            auth=ApiKeys(known, lambda: NOW_US),
+            known=known,
+            authorizer=Authorizer.load(POLICIES),
+            limiter=Limiter(loop.time),
+            ledger=ledger,
+            throttler=throttler,
+            clock=loop.time,
+            now_us=lambda: NOW_US,
+        )
+        async with running(throttler=throttler.run(), committer=ledger.run()):
+            yield House(pipeline, directory, segments, scaler, minted.secret)
+    assert segments.misuses == []

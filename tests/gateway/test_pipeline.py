@@ -1,0 +1,244 @@
+"""What the request path promises, whatever happens on it."""
+
+import asyncio
+
+import msgspec
+import pytest
+
+from gateway.audit.ledger import Knobs
+from gateway.audit.record import IntentBody
+from gateway.call import InferenceCall
+from gateway.errors import Code, GatewayError
+from gateway.pipeline import Cut
+from tenants.keys import mint
+from tenants.plans import Limits, Rate
+from tests.gateway.house import NOW_US, Body, Client, House, house
+from tests.worlds.segments import Fault
+from tests.worlds.triton import ANSWER, TritonWorld
+
+
+async def refusal(here: House, call: InferenceCall) -> GatewayError:
+    client = Client()
+    with pytest.raises(GatewayError) as caught:
+        await here.pipeline.serve(call, client)
+    assert client.events == []
+    return caught.value
+
+
+async def test_a_call_is_answered_and_its_intent_and_outcome_say_who_what_and_how_much() -> None:
+    async with TritonWorld() as triton, house(triton) as here:
+        client = Client()
+        await here.pipeline.serve(here.call(), client)
+        await here.settled()
+        (intent,), (outcome,) = here.records("intent"), here.records("outcome")
+    assert (client.status, client.body, client.events[-1]) == (200, ANSWER, "end")
+    assert triton.asked == [b'{"inputs":[]}']
+    assert intent.entry.request == outcome.entry.request == "request-1"
+    assert (intent.entry.tenant, intent.entry.key, intent.entry.model) == (
+        outcome.entry.tenant,
+        outcome.entry.key,
+        outcome.entry.model,
+    )
+    assert (outcome.entry.model_version, outcome.entry.replica) == ("3", "replica-0")
+    assert (outcome.entry.requests, outcome.entry.bytes) == (1, len(ANSWER) + len(b'{"inputs":[]}'))
+    body = msgspec.json.decode(intent.body, type=IntentBody)
+    assert (body.tenant_name, body.address, body.policies) == ("acme", "192.0.2.1", ("tenant-has-model",))
+
+
+async def test_no_byte_of_a_reply_leaves_before_its_intent_is_durable_though_triton_has_answered() -> None:
+    async with TritonWorld() as triton, house(triton) as here, asyncio.TaskGroup() as group:
+        here.segments.faults.append(Fault.SLOW)
+        client = Client()
+        group.create_task(here.pipeline.serve(here.call(), client))
+        await triton.arrived.wait()
+        await here.segments.has_held.wait()
+        await asyncio.sleep(
+            0.05
+        )  # the fake answers within a millisecond: time enough for a byte to leave wrongly
+        assert client.events == []
+        here.segments.release()
+    assert client.events[-1] == "end"
+
+
+@pytest.mark.parametrize("fault", [Fault.LOST_BEFORE, Fault.LOST_AFTER, Fault.TORN])
+async def test_after_a_sink_fault_what_was_in_flight_gets_503_and_unknown_and_nothing_new_is_forwarded(
+    fault: Fault,
+) -> None:
+    knobs = Knobs(retry_seconds=1e6)  # the door stays closed
+    async with TritonWorld() as triton, house(triton, knobs=knobs) as here:
+        here.segments.faults.append(fault)
+        assert (await refusal(here, here.call())).code is Code.AUDIT_UNAVAILABLE
+        forwarded = len(triton.asked)
+        error = await refusal(here, here.call())
+        assert (error.rendering.http, error.retry_after_seconds) == (503, 1)
+        assert len(triton.asked) == forwarded
+    assert "unknown" in here.outcomes()
+    assert "done" not in here.outcomes()
+
+
+async def test_a_call_whose_intent_was_durable_gets_503_when_the_log_fails_before_its_reply() -> None:
+    async with TritonWorld(mood="holds") as triton, house(triton) as here, asyncio.TaskGroup() as group:
+        first = group.create_task(refusal(here, here.call()))
+        await triton.arrived.wait()
+        await here.settled_intents(1)
+        here.segments.faults.append(Fault.LOST_BEFORE)
+        second = group.create_task(refusal(here, here.call()))
+        await here.lost()
+        triton.released.set()
+    assert first.result().code is second.result().code is Code.AUDIT_UNAVAILABLE
+
+
+async def test_the_door_opens_again_once_a_fresh_segment_is_durable() -> None:
+    async with TritonWorld() as triton, house(triton) as here:
+        here.segments.faults.append(Fault.LOST_BEFORE)
+        await refusal(here, here.call())
+        while not here.pipeline.ledger.is_open:
+            await asyncio.sleep(0.001)
+        client = Client()
+        await here.pipeline.serve(here.call(), client)
+    assert client.events[-1] == "end"
+
+
+async def test_a_request_that_may_have_run_is_never_sent_twice() -> None:
+    async with TritonWorld(mood="closes before") as triton, house(triton) as here:
+        error = await refusal(here, here.call())
+        await here.settled()
+        assert error.rendering.http == 502
+        assert len(triton.asked) == 1
+        assert here.outcomes() == ["failed"]
+
+
+async def test_a_request_that_cannot_have_run_goes_to_another_replica() -> None:
+    async with TritonWorld() as one, TritonWorld() as two, house(one, two) as here:
+        slot = await here.pipeline.throttler.acquire("digits")
+        slot.client.port = 1  # nobody listens there
+        client = Client()
+        await here.pipeline.serve(here.call(), client)
+    assert client.events[-1] == "end"
+    assert (len(one.asked), len(two.asked)) == (0, 1)
+
+
+async def test_a_reply_that_breaks_off_is_a_cut_and_never_a_clean_end() -> None:
+    async with TritonWorld(mood="closes within") as triton, house(triton) as here:
+        client = Client()
+        with pytest.raises(Cut):
+            await here.pipeline.serve(here.call(), client)
+        await here.settled()
+        assert "end" not in client.events
+        assert here.outcomes() == ["partial"]
+
+
+async def test_a_call_ends_at_its_deadline_and_triton_is_told() -> None:
+    async with TritonWorld(mood="holds") as triton, house(triton) as here:
+        await here.pipeline.throttler.acquire("digits")
+        error = await refusal(here, here.call(seconds=0.1))
+        async with asyncio.timeout(5):
+            await triton.departed.wait()
+        await here.settled()
+        assert error.code is Code.DEADLINE_EXCEEDED
+        assert here.outcomes() == ["failed"]
+
+
+@pytest.mark.parametrize(
+    "stage", ["reading the body", "starting Triton", "waiting for Triton", "waiting for the disk", "relaying"]
+)
+async def test_a_cancelled_call_gives_everything_back_wherever_it_stood(stage: str) -> None:
+    limits = Limits(body_bytes=1000, requests_per_second=Rate(rate=1000, burst=1000), concurrent_requests=1)
+    async with TritonWorld(mood="holds" if stage == "waiting for Triton" else "answers") as triton:
+        async with house(triton, limits=limits) as here:
+            if stage != "starting Triton":
+                await here.pipeline.throttler.acquire("digits")
+            if stage == "waiting for the disk":
+                here.segments.faults.append(Fault.SLOW)
+            body = Body(held=asyncio.Event() if stage == "reading the body" else None)
+            client = Client(reads=asyncio.Event() if stage == "relaying" else None)
+            task = asyncio.get_running_loop().create_task(
+                here.pipeline.serve(here.call(payload=body), client)
+            )
+            await reached(stage, here, triton, client)
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+            here.segments.release()
+            triton.mood = "answers"
+            await here.pipeline.serve(here.call(), after := Client())
+            await here.settled()
+            assert after.events[-1] == "end"  # the only place at once was free again
+            assert here.outcomes() == (["done"] if stage == "reading the body" else ["cancelled", "done"])
+            if stage == "waiting for Triton":
+                async with asyncio.timeout(5):
+                    await triton.departed.wait()
+
+
+async def reached(stage: str, here: House, triton: TritonWorld, client: Client) -> None:
+    match stage:
+        case "waiting for Triton":
+            await triton.arrived.wait()
+        case "waiting for the disk":
+            await here.segments.has_held.wait()
+        case "relaying":
+            while client.events != ["start"]:
+                await asyncio.sleep(0.001)
+        case _:
+            await asyncio.sleep(0)
+
+
+async def test_every_bad_key_is_the_same_refusal_and_only_counted() -> None:
+    async with TritonWorld() as triton, house(triton) as here:
+        stranger = mint(bytes(range(40)))
+        errors = [await refusal(here, here.call(key=stranger))]
+        minted = await here.directory.create_key("acme", expires_us=NOW_US + 1, actor="test", now_us=NOW_US)
+        revoked = await here.directory.revoke_key("acme", minted.key.id, actor="test", now_us=NOW_US)
+        assert revoked.revoked_us is not None
+        errors.append(await refusal(here, here.call(key=minted.secret)))
+        await here.directory.close_tenant("other", actor="test", now_us=NOW_US)
+        assert len({(error.code, error.sentence, error.standing) for error in errors}) == 1
+        assert here.denials() == []
+    assert len(here.records("denials")) == 1
+
+
+async def test_a_foreign_model_and_one_that_does_not_exist_are_not_told_apart() -> None:
+    async with TritonWorld() as triton, house(triton) as here:
+        foreign, absent = await refusal(here, here.call("private")), await refusal(here, here.call("absent"))
+        await here.settled()
+        assert (
+            (foreign.code, foreign.sentence)
+            == (absent.code, absent.sentence)
+            == (Code.MODEL_NOT_FOUND, absent.sentence)
+        )
+        assert here.denials() == ["model_not_found"] * 2
+        assert triton.asked == []
+
+
+async def test_a_model_that_this_key_may_not_use_is_forbidden() -> None:
+    async with TritonWorld() as triton, house(triton) as here:
+        await here.directory.put_model("story", "/models", "*", actor="test", now_us=NOW_US)
+        limited = await here.directory.create_key("acme", models=("story",), actor="test", now_us=NOW_US)
+        assert (await refusal(here, here.call(key=limited.secret))).rendering.http == 403
+
+
+async def test_a_refusal_by_a_limit_says_when_to_come_back_and_where_one_stands() -> None:
+    limits = Limits(body_bytes=1000, requests_per_second=Rate(rate=0.5, burst=2))
+    async with TritonWorld() as triton, house(triton, limits=limits) as here:
+        for left in (1, 0):
+            await here.pipeline.serve(here.call(), client := Client())
+            assert client.standing[0].remaining == left
+        error = await refusal(here, here.call())
+        assert error.code is Code.RATE_LIMITED
+        assert error.standing[0].remaining == 0
+        assert error.retry_after_seconds == pytest.approx(2, abs=0.5)
+
+
+async def test_a_body_over_the_plan_is_refused_before_it_is_read() -> None:
+    async with TritonWorld() as triton, house(triton) as here:
+        body = Body(declared_bytes=1001, held=asyncio.Event())
+        assert (await refusal(here, here.call(payload=body))).rendering.http == 413
+
+
+async def test_a_revoked_key_stops_working_with_the_next_reread() -> None:
+    async with TritonWorld() as triton, house(triton) as here:
+        await here.pipeline.serve(here.call(), Client())
+        (key,) = await here.directory.list_keys("acme")
+        await here.directory.revoke_key("acme", key.id, actor="test", now_us=NOW_US)
+        await here.pipeline.known.reread()
+        assert (await refusal(here, here.call())).rendering.http == 401
