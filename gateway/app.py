@@ -1,0 +1,152 @@
+"""The composition root: settings become opened rooms, the rooms an application, and the application a server.
+
+Only here and in `cli` are adapters named, clocks read and ids made.
+"""
+
+import secrets
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from gateway.admission.limiter import Limiter
+from gateway.audit.ledger import Knobs, Ledger
+from gateway.auth.api_key import ApiKeys
+from gateway.auth.known import Known
+from gateway.authz.cedar import Authorizer
+from gateway.frontends.http import HttpDoor, Readiness, other_paths
+from gateway.frontends.http_body import JsonMemory
+from gateway.frontends.http_server import bound_socket, serve_http
+from gateway.frontends.oip_rest import OipRest
+from gateway.loops import every, running
+from gateway.pipeline import Pipeline
+from gateway.scaling.scalers.process import ProcessScaler, find_wheel, free_port
+from gateway.scaling.throttler import Throttler
+from gateway.settings import Settings
+from gateway.stores.files import FileSegments
+from gateway.stores.sqlite import SqliteTable
+from tenants.directory import Directory
+from tenants.errors import TableUnavailable
+
+_FORGET_SECONDS = 60.0
+_IDS = secrets.SystemRandom()
+
+
+def now_us() -> int:
+    """Microseconds since the Unix epoch, UTC."""
+    return time.time_ns() // 1_000
+
+
+def clock() -> float:
+    """Seconds on a clock that never runs backwards."""
+    return time.monotonic()  # noqa: TID251 - the composition root hands it out
+
+
+def new_id() -> str:
+    """32 lower hex characters that nobody can guess."""
+    return f"{_IDS.getrandbits(128):032x}"
+
+
+def state_folder(settings: Settings) -> Path:
+    """The state directory, made for its owner alone."""
+    settings.state.mkdir(mode=0o700, parents=True, exist_ok=True)
+    settings.state.chmod(0o700)
+    return settings.state.resolve()
+
+
+@asynccontextmanager
+async def opened_directory(settings: Settings) -> AsyncIterator[Directory]:
+    """The tenants' directory over this state."""
+    async with SqliteTable(state_folder(settings) / "table.sqlite") as table:
+        yield Directory(table, secrets.token_bytes)
+
+
+def opened_segments(settings: Settings) -> FileSegments:
+    """The audit log's segments of this state; to be entered."""
+    return FileSegments(state_folder(settings) / "audit", size_bytes=settings.audit.segment_bytes)
+
+
+@dataclass(slots=True)
+class Gateway:
+    """The opened rooms that the server and the command line need."""
+
+    settings: Settings
+    directory: Directory
+    door: HttpDoor
+    ledger: Ledger
+    known: Known
+
+
+@asynccontextmanager
+async def opened(settings: Settings, progress: Callable[[str], None]) -> AsyncIterator[Gateway]:
+    """All rooms, open and with their loops running, while the block runs. Raises StartFailed, SinkFailed, TableUnavailable."""
+    wheel = find_wheel()
+    async with AsyncExitStack() as stack:
+        state = state_folder(settings)
+        directory = await stack.enter_async_context(opened_directory(settings))
+        known = Known(directory, clock, settings.directory.stale_seconds)
+        await known.reread()
+        segments = await stack.enter_async_context(opened_segments(settings))
+        ledger = await stack.enter_async_context(
+            Ledger.open(
+                segments, clock=now_us, new_id=new_id, knobs=Knobs(stall_seconds=settings.audit.stall_seconds)
+            )
+        )
+        scaler = ProcessScaler(
+            wheel=wheel,
+            folder=state / "triton",
+            repositories=lambda: sorted({Path(model.repository) for model in known.models()}),
+            models=lambda: sorted(model.name for model in known.models()),
+            new_id=lambda: new_id()[:12],
+            choose_port=_IDS.choice,
+        )
+        throttler = Throttler(
+            scaler=scaler,
+            clock=clock,
+            models=lambda: [model.name for model in known.models()],
+            start_seconds=settings.triton.start_seconds,
+            most_waiting=settings.triton.most_waiting,
+            progress=progress,
+        )
+        limiter = Limiter(clock)
+        pipeline = Pipeline(
+            auth=ApiKeys(known, now_us),
+            known=known,
+            authorizer=Authorizer.load(settings.policies),
+            limiter=limiter,
+            ledger=ledger,
+            throttler=throttler,
+            clock=clock,
+            now_us=now_us,
+        )
+        memory = JsonMemory(settings.http.json_memory_bytes, settings.http.json_head_bytes)
+        oip = OipRest(pipeline, memory, new_id, settings.http.request_seconds)
+        door = HttpDoor(oip, other_paths(oip, lambda: readiness(ledger, known, settings)), new_id)
+        await stack.enter_async_context(
+            running(
+                committer=ledger.run(),
+                reread=every(settings.directory.reread_seconds, known.reread, TableUnavailable),
+                throttler=throttler.run(),
+                forget=every(_FORGET_SECONDS, limiter.forget_idle),
+            )
+        )
+        yield Gateway(settings, directory, door, ledger, known)
+
+
+def readiness(ledger: Ledger, known: Known, settings: Settings) -> Readiness:
+    """Whether new requests are served now. Closed by a failed audit log or a directory that is too long out of reach."""
+    if not ledger.is_open:
+        return Readiness(ready=False, state="the audit log cannot be written")
+    if known.age_seconds > settings.directory.stale_seconds:
+        return Readiness(ready=False, state="the directory has been out of reach for too long")
+    if known.age_seconds > settings.directory.reread_seconds * 3:
+        return Readiness(ready=True, state="degraded")
+    return Readiness(ready=True, state="ok")
+
+
+async def serve(gateway: Gateway, started: Callable[[str], None]) -> None:
+    """Serve until SIGTERM or SIGINT, then finish what is under way. `started` gets the address. Raises OSError."""
+    settings = gateway.settings
+    with bound_socket(settings.host, settings.port or free_port(_IDS.choice)) as listener:
+        await serve_http(gateway.door, listener, settings.http, new_id, started)

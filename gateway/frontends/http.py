@@ -1,0 +1,131 @@
+"""The HTTP door: which callable answers which path, and what is true of every answer.
+
+A call of a model goes straight to its front end; Starlette routes the rest. Every answer carries `x-request-id`.
+"""
+
+import asyncio
+from collections.abc import Callable, MutableMapping
+from dataclasses import dataclass
+from typing import Any
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+from starlette.types import ASGIApp
+
+from gateway import __version__
+from gateway.errors import Code, GatewayError
+from gateway.frontends.http_body import Receive
+from gateway.frontends.oip_rest import METHOD, MODEL_PATH, OipRest, Scope, Send, error_headers
+from gateway.wire.oip import error_body
+from gateway.wire.ratelimit import Headers, ratelimit_headers
+
+# What clients look at before they use it; only what is offered here.
+_EXTENSIONS = ["classification", "binary_tensor_data", "parameters"]
+
+
+@dataclass(frozen=True, slots=True)
+class Readiness:
+    """Whether new requests are served: `ok`, `degraded` (served from what is known), or a sentence why not."""
+
+    ready: bool
+    state: str
+
+
+@dataclass(frozen=True, slots=True)
+class HttpDoor:
+    """The application of the public listener."""
+
+    oip: OipRest
+    others: ASGIApp
+    new_id: Callable[[], str]
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        path = MODEL_PATH.fullmatch(scope["raw_path"])
+        try:
+            if path is not None and scope["method"] == METHOD[path["verb"]]:
+                await self.oip(scope, receive, send, path)
+            else:
+                await self._others(scope, receive, send)
+        except asyncio.CancelledError:
+            # The protocol cancels a request whose client left, and the call is settled by now. uvicorn would report a crash.
+            return
+
+    async def _others(self, scope: Scope, receive: Receive, send: Send) -> None:
+        request_id = self.new_id()
+        scope["state"]["request_id"] = request_id
+        scope["path"] = scope["raw_path"].decode("latin-1")  # matched raw, as Triton does
+
+        async def with_id(message: MutableMapping[str, Any]) -> None:
+            if message["type"] == "http.response.start":
+                message["headers"] = [*message["headers"], (b"x-request-id", request_id.encode())]
+            await send(message)
+
+        await self.others(scope, receive, with_id)
+
+
+def other_paths(oip: OipRest, readiness: Callable[[], Readiness]) -> Starlette:
+    """What we answer ourselves: health without a credential, all else with one."""
+
+    async def live(_: Request) -> Response:
+        return Response()
+
+    async def healthz(_: Request) -> Response:
+        return JSONResponse({"status": "ok"})
+
+    async def ready(_: Request) -> Response:
+        now = readiness()
+        return JSONResponse({"status": now.state}, status_code=200 if now.ready else 503)
+
+    async def server(request: Request) -> Response:
+        standing = await oip.examine(request.scope, request.state.request_id)
+        body = {"name": "triton", "version": __version__, "extensions": _EXTENSIONS}
+        return JSONResponse(body, headers=_text(ratelimit_headers(standing)))
+
+    async def nowhere(request: Request) -> Response:
+        """Before the caller is known, a path that is not here looks like one that is."""
+        await oip.examine(request.scope, request.state.request_id)
+        allowed = allowed_method(request.scope["raw_path"])
+        if allowed is None:
+            raise GatewayError(Code.NO_SUCH_PATH)
+        return refusal(GatewayError(Code.METHOD_NOT_ALLOWED), {"allow": allowed})
+
+    def allowed_method(raw_path: bytes) -> str | None:
+        path = MODEL_PATH.fullmatch(raw_path)
+        if path is not None:
+            return METHOD[path["verb"]]
+        return "GET, HEAD" if raw_path.decode("latin-1") in ours else None
+
+    async def refuse(_: Request, error: Exception) -> Response:
+        """What Starlette itself raises is for a method that it does not know; what else comes is logged by uvicorn."""
+        if isinstance(error, HTTPException):
+            error = GatewayError(Code.METHOD_NOT_ALLOWED)
+        return refusal(error if isinstance(error, GatewayError) else GatewayError(Code.INTERNAL))
+
+    ours = {
+        "/healthz": healthz,
+        "/readyz": ready,
+        "/v2/health/live": live,
+        "/v2/health/ready": ready,
+        "/v2": server,
+    }
+    every = ["GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "HEAD"]
+    return Starlette(
+        routes=[
+            *(Route(path, endpoint) for path, endpoint in ours.items()),
+            Route("/{path:path}", nowhere, methods=every),
+        ],
+        exception_handlers=dict.fromkeys((GatewayError, HTTPException, Exception), refuse),
+    )
+
+
+def refusal(error: GatewayError, more: dict[str, str] | None = None) -> Response:
+    """A refusal, as the one table says it."""
+    headers = _text(error_headers(error) + ratelimit_headers(error.standing)) | (more or {})
+    return Response(error_body(error.sentence), error.rendering.http, headers, "application/json")
+
+
+def _text(headers: Headers) -> dict[str, str]:
+    return {name.decode(): value.decode() for name, value in headers}

@@ -1,0 +1,124 @@
+"""A request's body as a Payload: nothing is read before the call is admitted, nothing goes to disk.
+
+A JSON head is collected whole, out of one memory budget for the process; binary tensors behind it stream. A chunked body has no length
+to promise to Triton, so it is collected whole as well, and sent on with a Content-Length of ours.
+"""
+
+from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
+from dataclasses import dataclass
+from typing import Any
+
+from gateway.call import Outgoing
+from gateway.errors import Code, GatewayError
+from gateway.wire.oip import judge_infer
+
+Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+
+
+@dataclass(slots=True)
+class JsonMemory:
+    """What the JSON heads of all requests under way may take together; refused beyond it. The encoded copies take as much again."""
+
+    budget_bytes: int
+    most_head_bytes: int
+    taken_bytes: int = 0
+
+    def take(self, size: int) -> None:
+        if self.taken_bytes + size > self.budget_bytes:
+            raise GatewayError(
+                Code.OVERLOADED, private="the memory for JSON heads is spent", retry_after_seconds=1
+            )
+        self.taken_bytes += size
+
+
+class NoBody:
+    """The payload of a call that has none."""
+
+    declared_bytes = 0
+    received_bytes = 0
+
+    async def judge(self, limit_bytes: int) -> Outgoing:
+        return Outgoing()
+
+
+class InferBody:
+    """The body of an infer request of `declared` bytes, None when chunked; its JSON has `head_length`, None when all is."""
+
+    def __init__(
+        self, receive: Receive, declared: int | None, head_length: int | None, memory: JsonMemory
+    ) -> None:
+        self._receive = receive
+        self._memory = memory
+        self._head_length = head_length
+        self._taken_bytes = 0
+        self._more = True
+        self.declared_bytes = declared
+        self.received_bytes = 0
+
+    async def judge(self, limit_bytes: int) -> Outgoing:
+        """Read the JSON head and judge it; the rest streams. Raises BAD_REQUEST, JSON_TOO_LARGE, BODY_TOO_LARGE, OVERLOADED."""
+        declared, head_length = self.declared_bytes, self._head_length
+        if declared is None or head_length is None:
+            data = await self._collect(None, limit_bytes)
+            declared = len(data)
+        elif head_length <= declared:
+            data = await self._collect(head_length, limit_bytes)
+        if head_length is None:
+            return Outgoing(head=judge_infer(data, 0))
+        if head_length > declared:
+            raise GatewayError(
+                Code.BAD_REQUEST, detail="Inference-Header-Content-Length is more than the body has"
+            )
+        tensor_bytes = declared - head_length
+        # A head of length 0 is Triton's raw binary request: one tensor, no JSON.
+        head = judge_infer(data[:head_length], tensor_bytes) if head_length else b""
+        return Outgoing(
+            head=head,
+            first=data[head_length:],
+            rest=self._rest() if self._more else None,
+            tensor_bytes=tensor_bytes,
+            binary=True,
+        )
+
+    def close(self) -> None:
+        """Give the memory back."""
+        self._memory.taken_bytes -= self._taken_bytes
+        self._taken_bytes = 0
+
+    async def _collect(self, wanted: int | None, limit_bytes: int) -> bytes:
+        """At least `wanted` bytes, or all there are, and what came along with them."""
+        promised = (self.declared_bytes or 0) if wanted is None else wanted
+        if promised > self._memory.most_head_bytes:
+            raise GatewayError(Code.JSON_TOO_LARGE)
+        data = await self._next()
+        if not self._more:
+            self._take(len(data), limit_bytes)
+            return data
+        collected = bytearray(data)
+        self._take(len(data), limit_bytes)
+        while self._more and (wanted is None or len(collected) < wanted):
+            data = await self._next()
+            self._take(len(data), limit_bytes)
+            collected += data
+            if wanted is None and len(collected) > self._memory.most_head_bytes:
+                raise GatewayError(Code.JSON_TOO_LARGE)
+        return bytes(collected)
+
+    def _take(self, size: int, limit_bytes: int) -> None:
+        if self.received_bytes > limit_bytes:
+            raise GatewayError(Code.BODY_TOO_LARGE)
+        self._memory.take(size)
+        self._taken_bytes += size
+
+    async def _next(self) -> bytes:
+        message = await self._receive()
+        if message["type"] == "http.disconnect":
+            raise GatewayError(Code.CLIENT_CLOSED)
+        self._more = message["more_body"]
+        body: bytes = message["body"]
+        self.received_bytes += len(body)
+        return body
+
+    async def _rest(self) -> AsyncIterator[bytes]:
+        while self._more:
+            yield await self._next()

@@ -1,0 +1,212 @@
+"""Open Inference Protocol v2 over REST: a plain ASGI callable for what goes to a model.
+
+Paths are matched raw, as Triton does: a percent-encoded model name is no model name.
+"""
+
+import re
+from collections.abc import Awaitable, Callable, MutableMapping
+from dataclasses import dataclass
+from typing import Any
+
+from gateway.auth.credentials import credential
+from gateway.call import InferenceCall, Payload, Reply, Standing, Verb
+from gateway.errors import Code, GatewayError
+from gateway.frontends.http_body import InferBody, JsonMemory, NoBody, Receive
+from gateway.pipeline import Cut, Pipeline
+from gateway.wire.oip import MODEL_NAME, MOST_BODY_BYTES, error_body, public_error
+from gateway.wire.ratelimit import Headers, ratelimit_headers, retry_after
+
+Scope = MutableMapping[str, Any]
+Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+
+MODEL_PATH = re.compile(
+    rf"/v2/models/(?P<model>{MODEL_NAME})(?:/versions/(?P<version>[0-9]{{1,9}}))?(?P<verb>/infer|/ready|)".encode()
+)
+METHOD = {b"/infer": "POST", b"/ready": "GET", b"": "GET"}  # of each verb
+_HEAD_LENGTH = re.compile(rb"[0-9]{1,9}")
+_WANTED = frozenset(
+    {
+        b"authorization",
+        b"x-api-key",
+        b"content-length",
+        b"content-encoding",
+        b"inference-header-content-length",
+    }
+)
+_ERROR_BYTES = 64 * 1024
+_BAD = 400
+
+
+@dataclass(frozen=True, slots=True)
+class OipRest:
+    """The calls that go to a model. `new_id` makes request ids; `request_seconds` is the deadline of a call."""
+
+    pipeline: Pipeline
+    memory: JsonMemory
+    new_id: Callable[[], str]
+    request_seconds: float
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send, path: re.Match[bytes]) -> None:
+        """One request whose path is a MODEL_PATH and whose method is the verb's."""
+        request_id = self.new_id()
+        downstream = HttpDownstream(send, request_id)
+        try:
+            call = self._decode(scope, receive, request_id, path)
+        except GatewayError as error:
+            self.pipeline.refused(request_id, peer(scope), error)
+            await downstream.refuse(error)
+            return
+        try:
+            if path["verb"] == b"/ready":
+                await downstream.answer(200, b"", await self.pipeline.examine(call, "describe"))
+            else:
+                await self.pipeline.serve(call, downstream)
+        except GatewayError as error:
+            await downstream.refuse(error)
+        except Cut:
+            # Returning without the rest makes the server close the connection: the client sees that its reply is not whole.
+            return
+        finally:
+            if isinstance(call.payload, InferBody):
+                call.payload.close()
+
+    async def examine(self, scope: Scope, request_id: str) -> Standing:
+        """Authenticate and admit a request that no model is asked for. Raises GatewayError."""
+        try:
+            call = self._call(scope, _read_headers(scope["headers"]), request_id, None, NoBody())
+        except GatewayError as error:
+            self.pipeline.refused(request_id, peer(scope), error)
+            raise
+        return await self.pipeline.examine(call, None)
+
+    def _decode(
+        self, scope: Scope, receive: Receive, request_id: str, path: re.Match[bytes]
+    ) -> InferenceCall:
+        """Step 2: what is asked, of which model, by whom. Raises GatewayError: 4xx codes only."""
+        found = _read_headers(scope["headers"])
+        payload = _infer_body(found, receive, self.memory) if path["verb"] == b"/infer" else NoBody()
+        return self._call(scope, found, request_id, path, payload)
+
+    def _call(
+        self,
+        scope: Scope,
+        found: dict[bytes, list[bytes]],
+        request_id: str,
+        path: re.Match[bytes] | None,
+        payload: Payload,
+    ) -> InferenceCall:
+        verb: Verb = "infer" if path is not None and path["verb"] == b"/infer" else "describe"
+        return InferenceCall(
+            request_id=request_id,
+            verb=verb,
+            model=path["model"].decode() if path is not None else "",
+            version=(path["version"] or b"").decode() if path is not None else "",
+            credential=credential(found.get(b"authorization", []), found.get(b"x-api-key", [])),
+            address=peer(scope),
+            protocol="oip-rest",
+            payload=payload,
+            deadline=self.pipeline.clock() + self.request_seconds,
+        )
+
+
+class HttpDownstream:
+    """The client's side of one call. An error of Triton's is held back and cleaned; everything else passes as it comes."""
+
+    def __init__(self, send: Send, request_id: str) -> None:
+        self._send = send
+        self._headers: Headers = [(b"x-request-id", request_id.encode())]
+        self._left_bytes = 0
+        self._status = 0
+        self._content_type = b""
+        self._standing: Standing = ()
+        self._error: bytearray | None = None
+
+    async def start(self, reply: Reply, standing: Standing) -> None:
+        if reply.status >= _BAD:
+            self._error, self._standing = bytearray(), standing
+            self._status, self._content_type = reply.status, reply.content_type
+            return
+        headers = self._headers + ratelimit_headers(standing)
+        headers.append((b"content-type", reply.content_type))
+        headers.append((b"content-length", str(reply.length_bytes).encode()))
+        if reply.head_length:
+            headers.append((b"inference-header-content-length", reply.head_length))
+        self._left_bytes = reply.length_bytes
+        await self._send({"type": "http.response.start", "status": reply.status, "headers": headers})
+        if not self._left_bytes:
+            await self._send({"type": "http.response.body", "body": b"", "more_body": False})
+
+    async def send(self, chunk: bytes) -> None:
+        if self._error is not None:
+            self._error += chunk[: _ERROR_BYTES - len(self._error)]
+            return
+        self._left_bytes -= len(chunk)
+        await self._send({"type": "http.response.body", "body": chunk, "more_body": self._left_bytes > 0})
+
+    async def end(self) -> None:
+        if self._error is not None:
+            status, sentence = public_error(self._status, self._content_type, bytes(self._error))
+            await self.answer(status, error_body(sentence), self._standing)
+
+    async def answer(
+        self, status: int, body: bytes, standing: Standing = (), extra: Headers | None = None
+    ) -> None:
+        """A whole answer of our own."""
+        headers = self._headers + ratelimit_headers(standing) + (extra or [])
+        headers.append((b"content-type", b"application/json"))
+        headers.append((b"content-length", str(len(body)).encode()))
+        await self._send({"type": "http.response.start", "status": status, "headers": headers})
+        await self._send({"type": "http.response.body", "body": body, "more_body": False})
+
+    async def refuse(self, error: GatewayError) -> None:
+        """A refusal, as the one table says it."""
+        await self.answer(
+            error.rendering.http, error_body(error.sentence), error.standing, error_headers(error)
+        )
+
+
+def error_headers(error: GatewayError) -> Headers:
+    """What goes with a refusal beside its body."""
+    headers: Headers = []
+    if error.retry_after_seconds is not None:
+        headers.append((b"retry-after", retry_after(error.retry_after_seconds)))
+    if error.code is Code.UNAUTHENTICATED:
+        headers.append((b"www-authenticate", b"Bearer"))
+    return headers
+
+
+def _read_headers(headers: list[tuple[bytes, bytes]]) -> dict[bytes, list[bytes]]:
+    """The headers that mean something to us, every value of each."""
+    found: dict[bytes, list[bytes]] = {}
+    for name, value in headers:
+        if name in _WANTED:
+            found.setdefault(name, []).append(value)
+    return found
+
+
+def peer(scope: Scope) -> str:
+    """The address of the connection's other end; no header can change it."""
+    client = scope.get("client")
+    return str(client[0]) if client else ""
+
+
+def _infer_body(found: dict[bytes, list[bytes]], receive: Receive, memory: JsonMemory) -> InferBody:
+    """The payload that the headers promise. Raises BAD_REQUEST, BODY_TOO_LARGE, ENCODING_NOT_SUPPORTED."""
+    for value in found.get(b"content-encoding", ()):
+        if value.strip().lower() not in (b"", b"identity"):
+            raise GatewayError(Code.ENCODING_NOT_SUPPORTED)
+    head_lengths = found.get(b"inference-header-content-length", [])
+    if len(head_lengths) > 1 or not all(_HEAD_LENGTH.fullmatch(value) for value in head_lengths):
+        raise GatewayError(
+            Code.BAD_REQUEST, detail="Inference-Header-Content-Length must be one number of bytes"
+        )
+    lengths = found.get(b"content-length")  # one and a number, or uvicorn's parser would have refused it
+    declared = int(lengths[0]) if lengths else None
+    if declared is not None and declared > MOST_BODY_BYTES:
+        raise GatewayError(Code.BODY_TOO_LARGE, detail="no body may be larger than 2 GiB")
+    return InferBody(
+        receive,
+        declared=declared,
+        head_length=int(head_lengths[0]) if head_lengths else None,
+        memory=memory,
+    )

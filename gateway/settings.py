@@ -1,0 +1,128 @@
+"""Every knob of a process: one frozen tree, each with its unit in its name and its meaning beside it.
+
+`load` is pure. A knob `a.b` is set by the environment variable `GATEWAY_A_B`; one that it does not know, or a value that makes no sense,
+is refused with a sentence: a misspelt limit must not become no limit.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, is_dataclass, replace
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+_PREFIX: Final = "GATEWAY_"
+_ROOT: Final = Path(__file__).resolve().parent.parent
+
+
+class SettingsError(ValueError):
+    """A knob that is unknown or makes no sense; the text names it and what it takes."""
+
+
+def _knob(default: object, doc: str, *, least: float | None = None) -> Any:
+    return field(default=default, metadata={"doc": doc, "least": least})
+
+
+@dataclass(frozen=True, slots=True)
+class Http:
+    head_bytes: int = _knob(
+        32 * 1024, "largest head of a request; a larger one is answered with 431", least=1024
+    )
+    head_seconds: float = _knob(10.0, "how long a head may take to arrive", least=0.1)
+    body_bytes_per_second: int = _knob(1024, "slowest pace of a body, judged over 10 s; slower: 408", least=1)
+    json_head_bytes: int = _knob(
+        16 * 1024 * 1024, "largest JSON part or chunked body; larger: 413", least=1024
+    )
+    json_memory_bytes: int = _knob(
+        256 * 1024 * 1024, "what all JSON parts under way may take together", least=1024
+    )
+    request_seconds: float = _knob(300.0, "deadline of a call, from its head to its last byte", least=0.1)
+    keep_alive_seconds: float = _knob(75.0, "how long an idle connection is kept", least=1)
+    drain_seconds: float = _knob(1.0, "how long an idle connection may ask once more after SIGTERM", least=0)
+    grace_seconds: float = _knob(30.0, "how long requests under way may take after SIGTERM", least=0)
+
+
+@dataclass(frozen=True, slots=True)
+class Directory:
+    reread_seconds: float = _knob(
+        2.0, "how often known keys, tenants, plans and models are read again", least=0.1
+    )
+    stale_seconds: float = _knob(60.0, "how long known keys go on while the store is out of reach", least=1)
+
+
+@dataclass(frozen=True, slots=True)
+class Audit:
+    segment_bytes: int = _knob(32 * 1024 * 1024, "size of a preallocated segment file", least=1024 * 1024)
+    stall_seconds: float = _knob(2.0, "a commit that takes longer has failed and closes the door", least=0.1)
+
+
+@dataclass(frozen=True, slots=True)
+class Triton:
+    start_seconds: float = _knob(30.0, "how long a server may take until it is ready", least=1)
+    most_waiting: int = _knob(1000, "calls held while a server starts; more are refused with 503", least=1)
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    host: str = _knob("127.0.0.1", "address of the public listener")
+    port: int = _knob(8080, "port of the public listener; 0 picks a free one below 32768", least=0)
+    state: Path = _knob(Path(".state"), "folder for keys, audit log and server logs; made with mode 0700")
+    repository: Path = _knob(_ROOT / "infra" / "models", "Triton model repository to serve")
+    policies: Path = _knob(_ROOT / "policies", "folder of the Cedar policies and the demo's plan")
+    http: Http = field(default_factory=Http)
+    directory: Directory = field(default_factory=Directory)
+    audit: Audit = field(default_factory=Audit)
+    triton: Triton = field(default_factory=Triton)
+
+
+_Tree = TypeVar("_Tree")
+
+
+def load(environ: Mapping[str, str], **given: Any) -> Settings:
+    """The settings of an environment; `given` (of the command line, None for not given) goes before it. Raises SettingsError."""
+    known = {name for name, _ in knobs(Settings())}
+    for variable in environ:
+        if variable.startswith(_PREFIX) and variable not in known:
+            raise SettingsError(f"{variable} is not a setting; known are {', '.join(sorted(known))}")
+    settings = _filled(Settings(), _PREFIX, environ)
+    return replace(settings, **{name: value for name, value in given.items() if value is not None})
+
+
+def knobs(tree: object, prefix: str = _PREFIX) -> list[tuple[str, str]]:
+    """Every knob's variable and meaning, in order; for the documentation and its test."""
+    found: list[tuple[str, str]] = []
+    for knob in fields(tree):  # type: ignore[arg-type]
+        value, name = getattr(tree, knob.name), prefix + knob.name.upper()
+        if is_dataclass(value):
+            found += knobs(value, f"{name}_")
+        else:
+            found.append(
+                (
+                    name,
+                    f"{knob.metadata['doc']} ({value})"
+                    if not isinstance(value, Path)
+                    else knob.metadata["doc"],
+                )
+            )
+    return found
+
+
+def _filled(tree: _Tree, prefix: str, environ: Mapping[str, str]) -> _Tree:
+    changes: dict[str, Any] = {}
+    for knob in fields(tree):  # type: ignore[arg-type]
+        value, name = getattr(tree, knob.name), prefix + knob.name.upper()
+        if is_dataclass(value):
+            changes[knob.name] = _filled(value, f"{name}_", environ)
+        elif name in environ:
+            changes[knob.name] = _parsed(name, environ[name], type(value), knob.metadata["least"])
+    return replace(tree, **changes)  # type: ignore[type-var]
+
+
+def _parsed(name: str, text: str, kind: type[Any], least: float | None) -> object:
+    if issubclass(kind, Path):
+        return Path(text)
+    try:
+        value = kind(text)
+    except ValueError as fault:
+        raise SettingsError(f"{name} must be of type {kind.__name__}, not {text!r}") from fault
+    if least is not None and not value >= least:  # also refuses NaN
+        raise SettingsError(f"{name} must be at least {least:g}, not {text!r}")
+    return value

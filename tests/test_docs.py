@@ -1,0 +1,55 @@
+"""The READMEs say what the code does: tables that are derived are compared, examples are run, links lead somewhere."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from gateway.errors import TABLE
+from gateway.settings import Settings, SettingsError, knobs, load
+from tests.conftest import ROOT
+
+READMES = sorted(path for path in ROOT.rglob("README.md") if ".venv" not in path.parts)
+
+
+def between(text: str, mark: str) -> str:
+    return text.split(f"<!-- {mark} -->")[1].split(f"<!-- /{mark} -->", maxsplit=1)[0].strip()
+
+
+def test_every_error_code_is_documented_as_the_table_has_it() -> None:
+    rows = ["| code | HTTP | gRPC | sentence |", "|---|---|---|---|"]
+    rows += [f"| `{code}` | {it.http} | {it.grpc} | {it.sentence} |" for code, it in TABLE.items()]
+    assert between((ROOT / "gateway" / "README.md").read_text(), "errors") == "\n".join(rows)
+
+
+def test_every_setting_is_documented_with_its_default() -> None:
+    rows = ["| variable | meaning (default) |", "|---|---|"]
+    rows += [f"| `{name}` | {meaning} |" for name, meaning in knobs(Settings())]
+    assert between((ROOT / "gateway" / "README.md").read_text(), "settings") == "\n".join(rows)
+
+
+@pytest.mark.parametrize("readme", READMES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_every_link_of_a_readme_leads_to_a_file(readme: Path) -> None:
+    for link in re.findall(r"\]\(([^)#]+)\)", readme.read_text()):
+        assert link.startswith("https://") or (readme.parent / link).exists(), link
+
+
+def test_a_setting_from_the_environment_is_used_and_the_command_line_goes_before_it() -> None:
+    settings = load(
+        {"GATEWAY_PORT": "9000", "GATEWAY_HTTP_HEAD_SECONDS": "2.5", "HOME": "/"}, port=9001, state=None
+    )
+    assert (settings.port, settings.http.head_seconds, settings.state) == (9001, 2.5, Path(".state"))
+
+
+@pytest.mark.parametrize(
+    "environ",
+    [
+        {"GATEWAY_PROT": "1"},
+        {"GATEWAY_PORT": "many"},
+        {"GATEWAY_PORT": "-1"},
+        {"GATEWAY_HTTP_HEAD_SECONDS": "nan"},
+    ],
+)
+def test_a_setting_that_makes_no_sense_is_refused_by_its_name(environ: dict[str, str]) -> None:
+    with pytest.raises(SettingsError, match=next(iter(environ))):
+        load(environ)
