@@ -3,6 +3,7 @@
 Only here and in `cli` are adapters named, clocks read and ids made.
 """
 
+import logging
 import secrets
 import time
 from collections.abc import AsyncIterator, Callable
@@ -12,6 +13,7 @@ from pathlib import Path
 
 from gateway.admission.limiter import Limiter
 from gateway.audit.ledger import Knobs, Ledger
+from gateway.audit.verify import Report, verify
 from gateway.auth.api_key import ApiKeys
 from gateway.auth.known import Known
 from gateway.authz.cedar import Authorizer
@@ -24,10 +26,12 @@ from gateway.pipeline import Pipeline
 from gateway.scaling.scalers.process import ProcessScaler, find_wheel, free_port
 from gateway.scaling.throttler import Throttler
 from gateway.settings import Settings
-from gateway.stores.files import FileSegments
+from gateway.stores.files import FileSegments, SegmentBytes
 from gateway.stores.sqlite import SqliteTable
 from tenants.directory import Directory
 from tenants.errors import TableUnavailable
+
+log = logging.getLogger(__name__)
 
 _FORGET_SECONDS = 60.0
 _IDS = secrets.SystemRandom()
@@ -67,6 +71,14 @@ def opened_segments(settings: Settings) -> FileSegments:
     return FileSegments(state_folder(settings) / "audit", size_bytes=settings.audit.segment_bytes)
 
 
+async def verified(settings: Settings) -> Report:
+    """What the audit log of this state amounts to. A living process may be writing to the segments that it holds."""
+    async with opened_segments(settings) as store:
+        stored = await store.stored()
+    segments = SegmentBytes(state_folder(settings) / "audit", [segment.id for segment in stored])
+    return verify(segments, unfinished=[segment.id for segment in stored if segment.is_locked])
+
+
 @dataclass(slots=True)
 class Gateway:
     """The opened rooms that the server and the command line need."""
@@ -93,6 +105,11 @@ async def opened(settings: Settings, progress: Callable[[str], None]) -> AsyncIt
                 segments, clock=now_us, new_id=new_id, knobs=Knobs(stall_seconds=settings.audit.stall_seconds)
             )
         )
+        for segment in ledger.damaged:
+            log.error(
+                "audit segment %s is damaged and was left as it is; `gateway audit verify` says where",
+                segment,
+            )
         scaler = ProcessScaler(
             wheel=wheel,
             folder=state / "triton",

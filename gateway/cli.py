@@ -19,9 +19,8 @@ import msgspec
 import uvloop
 
 from gateway import __version__
-from gateway.app import now_us, opened, opened_directory, opened_segments, serve
+from gateway.app import now_us, opened, opened_directory, serve, verified
 from gateway.audit.ports import SegmentFailed, SinkFailed
-from gateway.audit.verify import verify
 from gateway.authz.cedar import PolicyError
 from gateway.scaling.scaler import StartFailed
 from gateway.settings import Settings, SettingsError, load
@@ -203,10 +202,7 @@ async def _keys_revoke(settings: Settings, given: argparse.Namespace) -> int:
 
 
 async def _audit_verify(settings: Settings, given: argparse.Namespace) -> int:
-    async with opened_segments(settings) as store:
-        stored = await store.stored()
-        segments = {segment.id: await store.read(segment.id) for segment in stored}
-    report = verify(segments, unfinished=segments.keys())
+    report = await verified(settings)
     if given.json:
         print(msgspec.json.encode(report).decode())
     elif report.fault is None:

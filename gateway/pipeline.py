@@ -114,20 +114,19 @@ class Pipeline:
         principal = passage.principal = await self.auth.authenticate(call.credential)  # 3
         model = passage.model = self.known.model(call.model) or _NO_MODEL
         if action is not None:
-            passage.decision = self._authorize(principal, action, model)  # 4
+            self._authorize(passage, principal, action, model)  # 4
         reservation = passage.reservation = self.limiter.admit(principal, call.payload.declared_bytes)  # 5
         passage.standing = reservation.standing
         return principal, model
 
-    def _authorize(self, principal: Principal, action: Action, model: ModelView) -> Decision:
+    def _authorize(self, passage: Passage, principal: Principal, action: Action, model: ModelView) -> None:
         """A model that the tenant has not is not found; what a policy forbids (a limited key, a suspended tenant) is forbidden."""
-        found = self.authorizer.decide(principal.subject, "discover", model)
+        found = passage.decision = self.authorizer.decide(principal.subject, "discover", model)
         if not found.allowed:
             raise GatewayError(Code.FORBIDDEN if found.policies else Code.MODEL_NOT_FOUND)
-        decision = self.authorizer.decide(principal.subject, action, model)
-        if not decision.allowed:
-            raise GatewayError(Code.FORBIDDEN, private=",".join(decision.policies))
-        return decision
+        passage.decision = self.authorizer.decide(principal.subject, action, model)
+        if not passage.decision.allowed:
+            raise GatewayError(Code.FORBIDDEN)
 
     def _intend(self, passage: Passage, principal: Principal, model: ModelView) -> None:
         call, decision = passage.call, passage.decision
@@ -258,8 +257,13 @@ def _denial(passage: Passage, fault: GatewayError) -> Denial:
     denial = _anonymous_denial(passage.call.request_id, passage.call.address, fault)
     if principal is None:
         return denial
-    model_id = model.id if model else None
-    return replace(denial, tenant=principal.tenant_id, key=principal.key_id, model=model_id)
+    return replace(
+        denial,
+        tenant=principal.tenant_id,
+        key=principal.key_id,
+        model=model.id if model else None,
+        policies=passage.decision.policies if passage.decision else (),
+    )
 
 
 def _anonymous_denial(request_id: str, address: str, fault: GatewayError) -> Denial:

@@ -51,12 +51,15 @@ class Entry(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
 
 
 class Previous(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
-    """Where a closed segment ends. What lies behind that in a poisoned one never happened."""
+    """Where a closed segment ends. What lies behind that in a poisoned one never happened; of a dead process's
+    one, `torn_bytes` were cut.
+    """
 
     segment: str
     commits: int
     chain: str
     poisoned: bool = False
+    torn_bytes: int = 0
 
 
 class Owed(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
@@ -108,6 +111,7 @@ class DenialBody(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     reason: str
     status: int
     address: str
+    policies: tuple[str, ...] = ()
 
 
 class DenialsBody(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
@@ -148,6 +152,7 @@ class Denial(msgspec.Struct, frozen=True, kw_only=True):
     tenant: str | None = None
     key: str | None = None
     model: str | None = None
+    policies: tuple[str, ...] = ()
 
 
 class Record(NamedTuple):
@@ -210,7 +215,11 @@ def outcome_record(
 
 
 def denial_record(record: str, denial: Denial, *, at_us: int) -> Record:
-    stored = _encode(DenialBody(reason=denial.reason, status=denial.status, address=denial.address))
+    stored = _encode(
+        DenialBody(
+            reason=denial.reason, status=denial.status, address=denial.address, policies=denial.policies
+        )
+    )
     entry = Entry(
         v=1,
         kind="denial",

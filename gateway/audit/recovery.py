@@ -1,5 +1,6 @@
 """What the dead left behind: repairs their segments and says whose outcome will never come."""
 
+import logging
 from typing import NamedTuple
 
 from gateway.audit.ports import SegmentStore
@@ -7,6 +8,7 @@ from gateway.audit.record import Owed, Previous, SegmentBody
 from gateway.audit.segment import Scan, Tail, first_chain, opening, scan
 
 _HEAD_BYTES = 65_536
+_log = logging.getLogger(__name__)
 
 
 class Orphan(NamedTuple):
@@ -44,7 +46,14 @@ async def recover(store: SegmentStore) -> Recovered:
         if len(data) > found.end_bytes:
             await store.cut(segment_id, found.end_bytes)
         chain = found.commits[-1].chain if found.commits else first_chain(segment_id)
-        previous.append(Previous(segment=segment_id, commits=len(found.commits), chain=chain.hex()))
+        torn_bytes = len(data[found.end_bytes :].rstrip(b"\0"))
+        if torn_bytes:
+            _log.warning(
+                "segment %s of a dead process ended in %d torn bytes, now cut", segment_id, torn_bytes
+            )
+        previous.append(
+            Previous(segment=segment_id, commits=len(found.commits), chain=chain.hex(), torn_bytes=torn_bytes)
+        )
         first = opening(segment_id, data)
         _collect(segment_id, first, found, orphans, settled)
     open_ = tuple(orphan for request, orphan in orphans.items() if request not in settled)

@@ -11,7 +11,7 @@ import re
 import tempfile
 import threading
 from asyncio import Future
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
@@ -220,6 +220,22 @@ class FileSegments:
             os.fsync(fd)
         finally:
             os.close(fd)
+
+
+class SegmentBytes(Mapping[str, bytes]):
+    """The bytes of these segments of a folder, each read when it is asked for: a log may be larger than memory."""
+
+    def __init__(self, folder: Path, segment_ids: Iterable[str]) -> None:
+        self._paths = {segment_id: folder / (segment_id + _SUFFIX) for segment_id in segment_ids}
+
+    def __getitem__(self, segment_id: str) -> bytes:
+        return self._paths[segment_id].read_bytes()
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._paths)
+
+    def __len__(self) -> int:
+        return len(self._paths)
 
 
 def _translated(work: Callable[[], _T]) -> _T:

@@ -11,8 +11,6 @@ from dataclasses import dataclass, field
 from gateway.call import InferenceCall, Outgoing
 from gateway.triton.connection import Connection, NotSent, UpstreamFailed, UpstreamReply
 
-_CONNECT_SECONDS = 1.0
-
 
 @dataclass(slots=True)
 class Client:
@@ -21,6 +19,7 @@ class Client:
     host: str
     port: int
     idle_seconds: float = 5.0
+    connect_seconds: float = 1.0
     _idle: list[Connection] = field(default_factory=list)
     _timer: asyncio.TimerHandle | None = None
     _closed: bool = False
@@ -58,7 +57,7 @@ class Client:
         loop = asyncio.get_running_loop()
         connection = Connection(loop)
         try:
-            async with asyncio.timeout(_CONNECT_SECONDS):
+            async with asyncio.timeout(self.connect_seconds):
                 await loop.create_connection(lambda: connection, self.host, self.port)
         except BaseException as fault:
             connection.abort()  # it may have been made in the moment in which the wait for it ended

@@ -67,6 +67,7 @@ class Connection(asyncio.Protocol):
         self._has_head = False
         self._sent = False
         self._complete = False
+        self._is_kept = False
         self._broken = ""
 
     # What the pool asks
@@ -79,8 +80,7 @@ class Connection(asyncio.Protocol):
     @property
     def finished(self) -> bool:
         """Request and reply were whole, and the server keeps the connection."""
-        whole = self._sent and self._complete and not self._broken
-        return whole and self.usable and bool(self._parser.should_keep_alive())
+        return self._sent and self._is_kept and not self._broken and self.usable
 
     def recycle(self) -> None:
         self._reset()
@@ -232,4 +232,5 @@ class Connection(asyncio.Protocol):
 
     def on_message_complete(self) -> None:
         self._complete = True
+        self._is_kept = self._parser.should_keep_alive()  # the parser forgets it with the message
         self._wake()

@@ -33,6 +33,9 @@ async def loaded(client: Client, models: list[str]) -> Loaded:
         async with asyncio.timeout(_ANSWER_SECONDS):
             status, body = await client.get(f"/v2/models/{model}")
         if status == _OK:
-            versions = msgspec.json.decode(body, type=_Metadata).versions
-            found[model] = max(versions, key=int, default="")
+            try:
+                versions = msgspec.json.decode(body, type=_Metadata).versions
+                found[model] = max(versions, key=int, default="")
+            except (msgspec.DecodeError, ValueError) as fault:
+                raise UpstreamFailed(f"not the metadata of a model: {fault}") from fault
     return found

@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 from gateway.audit.ledger import Knobs
-from gateway.audit.record import IntentBody
+from gateway.audit.record import DenialBody, IntentBody
 from gateway.call import InferenceCall
 from gateway.errors import Code, GatewayError
 from gateway.pipeline import Cut
@@ -215,6 +215,9 @@ async def test_a_model_that_this_key_may_not_use_is_forbidden() -> None:
         await here.directory.put_model("story", "/models", "*", actor="test", now_us=NOW_US)
         limited = await here.directory.create_key("acme", models=("story",), actor="test", now_us=NOW_US)
         assert (await refusal(here, here.call(key=limited.secret))).rendering.http == 403
+        await here.settled()
+        (denied,) = here.records("denial")
+        assert msgspec.json.decode(denied.body, type=DenialBody).policies == ("key-is-limited",)
 
 
 async def test_a_refusal_by_a_limit_says_when_to_come_back_and_where_one_stands() -> None:

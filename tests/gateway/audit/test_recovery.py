@@ -50,6 +50,17 @@ async def test_a_start_cuts_the_torn_tail_and_settles_what_the_dead_owed(
     assert (report.fault, report.open) == (None, 0)
 
 
+@pytest.mark.parametrize("torn_bytes", [0, 30, 200])
+async def test_what_a_start_cuts_is_said_in_the_log_for_ever(world: SegmentWorld, torn_bytes: int) -> None:
+    await crashed(world, torn_bytes)
+    async with opened(world):
+        pass
+    openings = [msgspec.json.decode(body, type=SegmentBody) for body in told(world, "segment")]
+    (previous,) = openings[-1].previous
+    # Zeros at the end of what was written cannot be told from the prepared ones.
+    assert torn_bytes - 8 < previous.torn_bytes <= torn_bytes
+
+
 async def test_a_start_touches_no_segment_of_a_living_process(world: SegmentWorld) -> None:
     async with running(world) as living:
         intent = intend(living, "r1")
