@@ -1,0 +1,152 @@
+"""Measure, print the table, and say whether to believe it.
+
+Exit codes: 0 done, 1 a hop failed, 2 something is missing or wrongly asked, 3 the machine is too noisy for numbers.
+"""
+
+import argparse
+import os
+import platform
+import re
+import shutil
+import signal
+import sys
+import tempfile
+from contextlib import ExitStack
+from pathlib import Path
+from typing import NoReturn
+
+import msgspec
+
+from tests.bench import hops
+from tests.bench.hops import Failed, Hop
+from tests.bench.loads import LOADS, ask, measure
+from tests.bench.report import NOISE, Report, Sample, has_block, is_noisy, lines, noise, table, written
+
+_MISSING, _NOISY = 2, 3
+_PACKAGES = {"wrk": "wrk", "nginx": "nginx-light"}  # Debian's
+_START_SECONDS = 60
+_MIB = 1024 * 1024
+
+
+def main() -> int:
+    given = _parser().parse_args()
+    programs = {name: shutil.which(name, path=f"{os.environ['PATH']}:/usr/sbin") for name in _PACKAGES}
+    missing = [_PACKAGES[name] for name, path in programs.items() if path is None]
+    if missing:
+        print(
+            f"bench: the packages {', '.join(missing)} are not installed; run: make packages", file=sys.stderr
+        )
+        return _MISSING
+    # SIGTERM and lateness end the block as Ctrl-C does, and the block ends every process.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    signal.signal(signal.SIGALRM, _late)
+    runs = given.rounds * len(LOADS) * 4
+    signal.alarm(_START_SECONDS + 2 * runs * (given.seconds + 1))
+    try:
+        report = _measured(given.rounds, given.seconds, str(programs["wrk"]), str(programs["nginx"]))
+    except Failed as fault:
+        print(f"bench: {fault}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 128 + signal.SIGINT
+    print(table(report))
+    if given.json:
+        given.json.write_bytes(msgspec.json.format(msgspec.json.encode(report)) + b"\n")
+    if is_noisy(report):
+        worst = max(report.noise.values())
+        print(
+            f"noisy machine: direct Triton varied by {worst:.0%} between rounds, more than {NOISE:.0%}; "
+            "close what else runs here and measure again",
+            file=sys.stderr,
+        )
+        return _NOISY
+    if given.write:
+        given.write.write_text(written(given.write.read_text(), table(report)))
+    return 0
+
+
+def _measured(rounds: int, seconds: int, wrk: str, nginx: str) -> Report:
+    """All rounds. The order within a round is what makes hops comparable: each is measured seconds after direct Triton."""
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="bench-")))
+        gateway = stack.enter_context(hops.gateway(folder))
+        ask(gateway, LOADS[0])  # starts Triton
+        direct = hops.direct(gateway)
+        ways = (
+            direct,
+            stack.enter_context(hops.nginx(nginx, direct, folder)),
+            stack.enter_context(hops.passthrough(direct)),
+            gateway,
+        )
+        stack.callback(signal.alarm, 0)  # the last in is the first out: what is to end may take its time
+        _check_answers(ways)
+        for hop in ways:
+            measure(hop, LOADS[0], 1, wrk, folder)  # warm
+        before = gateway.resident_bytes()
+        samples: list[Sample] = []
+        for number in range(1, rounds + 1):
+            print(f"bench: round {number} of {rounds}", file=sys.stderr, flush=True)
+            samples += [measure(hop, load, seconds, wrk, folder) for load in LOADS for hop in ways]
+        return Report(
+            machine=_machine(),
+            rounds=rounds,
+            seconds=seconds,
+            gateway_mib_before=before / _MIB,
+            gateway_mib_after=gateway.resident_bytes() / _MIB,
+            lines=lines(samples),
+            noise=noise(samples),
+            samples=tuple(samples),
+        )
+
+
+def _check_answers(ways: tuple[Hop, ...]) -> None:
+    """A hop that answers with anything else than Triton does would be measured for nothing."""
+    for load in LOADS:
+        answers = {hop.name: ask(hop, load) for hop in ways}
+        for name, answer in answers.items():
+            if answer != answers["direct"]:
+                raise Failed(f"{name} answers otherwise than Triton: {answer[:200]!r}")
+
+
+def _machine() -> str:
+    named = re.search(r"^model name\s*: (.+)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
+    return f"{len(os.sched_getaffinity(0))} cores ({named[1] if named else platform.machine()})"
+
+
+def _late(*_: object) -> NoReturn:
+    raise Failed("took far longer than asked for")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__.partition("\n")[0])
+    parser.add_argument(
+        "--rounds", type=_count, default=5, metavar="N", help="rounds over all hops (default: 5)"
+    )
+    parser.add_argument(
+        "--seconds", type=_count, default=3, metavar="N", help="of each run of wrk (default: 3)"
+    )
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write every sample there")
+    parser.add_argument(
+        "--write",
+        type=_document,
+        metavar="README.md",
+        help="put the table between its <!-- bench --> markers, unless the machine was too noisy",
+    )
+    return parser
+
+
+def _count(text: str) -> int:
+    if not text.isdigit() or not 0 < int(text) <= 1000:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 1 to 1000")
+    return int(text)
+
+
+def _document(text: str) -> Path:
+    path = Path(text)
+    if not path.is_file() or not has_block(path.read_text()):
+        raise argparse.ArgumentTypeError(f"{text} has no <!-- bench --> line with a <!-- /bench --> after it")
+    return path
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,102 @@
+"""The bare pass-through: a plain ASGI application over the gateway's own pool. No key, no policy, no limit, no record.
+
+    python -m tests.bench.passthrough PORT TRITON_PORT
+
+What it costs is what any proxy in Python costs here; what the gateway costs beyond it is the gateway's work.
+"""
+
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
+from dataclasses import dataclass
+from typing import Any
+
+import uvicorn
+
+from gateway.call import InferenceCall, Outgoing
+from gateway.frontends.http_body import NoBody
+from gateway.triton.client import Client
+
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+
+_HEAD_LENGTH = b"inference-header-content-length"
+
+
+@dataclass(frozen=True, slots=True)
+class PassThrough:
+    """Takes POST /v2/models/MODEL/infer with a Content-Length, and trusts it."""
+
+    client: Client
+
+    async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
+        headers = dict(scope["headers"])
+        length = int(headers[b"content-length"])
+        head_length = int(headers.get(_HEAD_LENGTH, length))
+        data, more = b"", True
+        while more and len(data) < head_length:
+            message = await receive()
+            data, more = data + message["body"], message["more_body"]
+        body = Outgoing(
+            head=data[:head_length],
+            first=data[head_length:],
+            rest=_rest(receive) if more else None,
+            tensor_bytes=length - head_length,
+            binary=_HEAD_LENGTH in headers,
+        )
+        reply = await self.client.send(_call(scope["path"].split("/")[3]), body)
+        try:
+            answer = [
+                (b"content-type", reply.content_type),
+                (b"content-length", str(reply.length_bytes).encode()),
+                *([(_HEAD_LENGTH, reply.head_length)] if reply.head_length else []),
+            ]
+            await send({"type": "http.response.start", "status": reply.status, "headers": answer})
+            left = reply.length_bytes
+            async for chunk in reply.chunks():
+                left -= len(chunk)
+                await send({"type": "http.response.body", "body": chunk, "more_body": left > 0})
+        finally:
+            self.client.release(reply)
+
+
+async def _rest(receive: Receive) -> AsyncIterator[bytes]:
+    more = True
+    while more:
+        message = await receive()
+        more = message["more_body"]
+        yield message["body"]
+
+
+def _call(model: str) -> InferenceCall:
+    return InferenceCall(
+        request_id="",
+        verb="infer",
+        model=model,
+        version="",
+        credential=None,
+        address="",
+        protocol="",
+        payload=NoBody(),
+        deadline=0.0,
+    )
+
+
+def main(port: int, triton_port: int) -> None:
+    """Serve until SIGTERM; configured as the gateway configures uvicorn."""
+    uvicorn.run(
+        PassThrough(Client("127.0.0.1", triton_port)),
+        port=port,
+        loop="uvloop",
+        http="httptools",
+        ws="none",
+        lifespan="off",
+        proxy_headers=False,
+        server_header=False,
+        access_log=False,
+        log_config=None,
+    )
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]), int(sys.argv[2]))

@@ -1,0 +1,218 @@
+"""The command line over a state directory, as its contract says: outputs, exit codes, and what to do next."""
+
+import json
+import re
+import shutil
+import socket
+import stat
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.conftest import ROOT, needs
+from tests.e2e.world import MODELS, command, first_line, running
+
+KEY = re.compile(r"gw_live_[0-9A-Za-z]{38}")
+Told = Callable[..., Any]
+
+
+@pytest.fixture
+def told(state: Path) -> Told:
+    """Run a command over this state that must succeed; what it printed, read as JSON."""
+
+    def run(*arguments: str) -> Any:
+        done = command(*arguments, "--state", state, "--json")
+        assert (done.returncode, done.stderr) == (0, ""), done
+        return json.loads(done.stdout)
+
+    return run
+
+
+def expect_refusal(done: "subprocess.CompletedProcess[str]", *words: str, code: int = 1) -> None:
+    """One sentence for people on stderr, nothing on stdout, no trace of the inside."""
+    assert (done.returncode, done.stdout) == (code, ""), done
+    assert "Traceback" not in done.stderr
+    for word in words:
+        assert word in done.stderr
+
+
+# Tenants and keys
+
+
+def test_a_tenant_is_created_listed_shown_and_closed(told: Told) -> None:
+    created = told("tenants", "create", "acme")
+    assert created == {"name": "acme", "id": created["id"], "plan": "demo", "state": "active"}
+    assert told("tenants", "list") == [created]
+    assert told("tenants", "show", "acme").items() >= created.items()
+    assert told("tenants", "close", "acme") == {"name": "acme", "id": created["id"], "state": "closed"}
+    assert told("tenants", "show", "acme")["state"] == "closed"
+
+
+def test_a_key_is_created_listed_rotated_and_revoked(told: Told) -> None:
+    told("tenants", "create", "acme")
+    first = told("keys", "create", "--tenant", "acme", "--name", "ci", "--expires", "30d")
+    assert first.keys() == {"id", "api_key"}
+    assert KEY.fullmatch(first["api_key"])
+    second = told("keys", "rotate", first["id"], "--tenant", "acme", "--overlap", "1h")
+    assert second["api_key"] != first["api_key"]
+    listed = {key["id"]: key for key in told("keys", "list", "--tenant", "acme")}
+    assert listed.keys() == {first["id"], second["id"]}
+    assert {key["state"] for key in listed.values()} == {"active"}
+    assert listed[first["id"]]["expires"] < listed[second["id"]]["expires"]
+    assert first["api_key"] not in json.dumps(list(listed.values()))
+    assert told("keys", "revoke", first["id"], "--tenant", "acme")["id"] == first["id"]
+    states = {key["id"]: key["state"] for key in told("keys", "list", "--tenant", "acme")}
+    assert states == {first["id"]: "revoked", second["id"]: "active"}
+
+
+def test_people_get_tables_and_a_key_once(state: Path) -> None:
+    assert command("tenants", "list", "--state", state).stdout == "none\n"
+    command("tenants", "create", "acme", "--state", state)
+    listed = command("tenants", "list", "--state", state).stdout.splitlines()
+    assert [line.split()[0] for line in listed] == ["NAME", "acme"]
+    made = command("keys", "create", "--tenant", "acme", "--state", state).stdout
+    (key,) = KEY.findall(made)
+    shown = command("keys", "list", "--tenant", "acme", "--state", state).stdout
+    assert shown.splitlines()[0].split() == ["ID", "NAME", "HINT", "STATE", "MODELS", "CREATED", "EXPIRES"]
+    assert key not in shown
+
+
+def test_what_is_not_there_or_there_already_is_said(state: Path) -> None:
+    at = ("--state", state)
+    command("tenants", "create", "acme", *at)
+    expect_refusal(command("tenants", "create", "acme", *at), "acme")
+    expect_refusal(command("tenants", "create", "beta", "--plan", "gold", *at), "gold")
+    expect_refusal(command("tenants", "create", "No Name", *at), "name")
+    expect_refusal(command("tenants", "show", "nobody", *at), "nobody")
+    expect_refusal(command("keys", "create", "--tenant", "nobody", *at), "nobody")
+    expect_refusal(command("keys", "create", "--tenant", "acme", "--models", "nothing", *at), "nothing")
+    expect_refusal(command("keys", "revoke", "k_00000000000000000000", "--tenant", "acme", *at), "k_0000")
+    expect_refusal(command("keys", "rotate", "no id", "--tenant", "acme", *at), "no id")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        [],
+        ["nonsense"],
+        ["keys"],
+        ["keys", "create"],
+        ["keys", "create", "--tenant", "acme", "--expires", "soon"],
+        ["keys", "create", "--tenant", "acme", "--expires", "0d"],
+        ["keys", "create", "--tenant", "acme", "--expires", "30"],
+        ["keys", "create", "--tenant", "acme", "--expires", "²d"],
+        ["demo", "--port", "65536"],
+        ["demo", "--port", "-1"],
+    ],
+    ids=" ".join,
+)
+def test_wrong_usage_is_64(state: Path, arguments: list[str]) -> None:
+    given = [*arguments, "--state", str(state)] if len(arguments) > 1 else arguments
+    expect_refusal(command(*given), "usage: gateway", code=64)
+    assert not state.exists()
+
+
+@pytest.mark.parametrize(
+    "arguments", [[], ["demo"], ["tenants"], ["tenants", "create"], ["keys", "rotate"], ["audit", "verify"]]
+)
+def test_help_is_there(arguments: list[str]) -> None:
+    done = command(*arguments, "--help")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith("usage: gateway")
+
+
+def test_a_state_is_its_owners_alone(state: Path) -> None:
+    state.mkdir(mode=0o755)
+    command("tenants", "create", "acme", "--state", state)
+    assert stat.S_IMODE(state.stat().st_mode) == 0o700
+    for path in state.rglob("*"):
+        assert stat.S_IMODE(path.stat().st_mode) & 0o077 == 0, path
+
+
+def test_a_log_that_is_not_there_is_whole(told: Told) -> None:
+    report = told("audit", "verify")
+    assert (report["records"], report["fault"]) == (0, None)
+
+
+# The demo
+
+
+def test_a_port_in_use_is_said_with_what_to_do(state: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        expect_refusal(command("demo", "--state", state, "--port", str(port)), str(port), "another port")
+
+
+@pytest.mark.parametrize("there", [True, False], ids=["empty", "absent"])
+def test_a_repository_without_a_model_is_said_with_what_to_do(
+    state: Path, tmp_path: Path, *, there: bool
+) -> None:
+    repository = tmp_path / "repository"
+    if there:
+        repository.mkdir()
+    done = command("demo", "--state", state, "--port", "0", "--repository", repository)
+    expect_refusal(done, str(repository), "config.pbtxt")
+
+
+@pytest.mark.parametrize("unfit", ["state", "repository"])
+def test_a_path_that_triton_cannot_take_is_refused_at_once(tmp_path: Path, unfit: str) -> None:
+    """Triton's Python backend hands paths to a shell as they are."""
+    paths = {"state": tmp_path / "state", "repository": tmp_path / "repository"}
+    paths[unfit] = tmp_path / f"{unfit} of $HOME"
+    shutil.copytree(MODELS / "echo_bytes", paths["repository"] / "echo_bytes")
+    with running(paths["state"], "--repository", str(paths["repository"])) as process:
+        assert first_line(process) == b""
+        assert process.wait(5) == 1
+    assert str(paths[unfit]) in paths["state"].with_suffix(".stderr").read_text()
+
+
+def test_a_setting_that_makes_no_sense_is_wrong_usage(state: Path) -> None:
+    with running(state, GATEWAY_HTTP_HEAD_SECONDS="soon") as process:
+        assert process.wait(20) == 64
+    assert "GATEWAY_HTTP_HEAD_SECONDS" in state.with_suffix(".stderr").read_text()
+
+
+@pytest.mark.triton
+def test_the_line_for_programs_has_every_door(state: Path) -> None:
+    with running(state, "--json") as process:
+        said = json.loads(first_line(process))
+    assert list(said) == ["http", "grpc", "operator", "portal", "tenant", "api_key", "operator_key"]
+    assert said["tenant"] == "demo"
+    assert KEY.fullmatch(said["api_key"])
+    port = int(said["http"].removeprefix("http://127.0.0.1:"))
+    assert 1024 <= port < 32768
+
+
+@pytest.mark.triton
+def test_the_printed_curl_line_works_as_printed(state: Path) -> None:
+    printed = _run_the_printed_curl(state)
+    scores = printed["outputs"][0]["data"]
+    assert scores.index(max(scores)) == 7
+
+
+@pytest.mark.triton
+def test_the_printed_curl_line_works_with_a_repository_of_ones_own(state: Path, tmp_path: Path) -> None:
+    repository = tmp_path / "mine"
+    shutil.copytree(
+        MODELS / "echo_bytes", repository / "echo_bytes", ignore=shutil.ignore_patterns("__pycache__")
+    )
+    assert _run_the_printed_curl(state, "--repository", str(repository))["name"] == "echo_bytes"
+
+
+def _run_the_printed_curl(state: Path, *arguments: str) -> Any:
+    """Bash runs the line, from where the demo was started."""
+    needs("curl")
+    with running(state, *arguments) as process:
+        assert process.stdout is not None
+        line = first_line(process)
+        while not line.strip().startswith(b"curl "):
+            assert line, "no curl line was printed"
+            line = process.stdout.readline()
+        called = subprocess.run(["bash", "-c", line], capture_output=True, timeout=30, check=False, cwd=ROOT)
+    assert (called.returncode, called.stderr) == (0, b"")
+    return json.loads(called.stdout)
