@@ -6,7 +6,7 @@ Only here and in `cli` are adapters named, clocks read and ids made.
 import logging
 import secrets
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,7 +34,6 @@ from tenants.errors import TableUnavailable
 log = logging.getLogger(__name__)
 
 _FORGET_SECONDS = 60.0
-_IDS = secrets.SystemRandom()
 
 
 def now_us() -> int:
@@ -47,9 +46,20 @@ def clock() -> float:
     return time.monotonic()  # noqa: TID251 - the composition root hands it out
 
 
+def _ids() -> Iterator[str]:
+    """One system call gives random bytes for 256 ids: a request needs three, and each is never given twice."""
+    while True:
+        block = secrets.token_bytes(16 * 256).hex()
+        for start in range(0, len(block), 32):
+            yield block[start : start + 32]
+
+
+_next_id = _ids()
+
+
 def new_id() -> str:
     """32 lower hex characters that nobody can guess."""
-    return f"{_IDS.getrandbits(128):032x}"
+    return next(_next_id)
 
 
 def state_folder(settings: Settings) -> Path:
@@ -113,15 +123,15 @@ async def opened(settings: Settings, progress: Callable[[str], None]) -> AsyncIt
         scaler = ProcessScaler(
             wheel=wheel,
             folder=state / "triton",
-            repositories=lambda: sorted({Path(model.repository) for model in known.models()}),
-            models=lambda: sorted(model.name for model in known.models()),
+            repositories=known.repositories,
             new_id=lambda: new_id()[:12],
-            choose_port=_IDS.choice,
+            choose_port=secrets.choice,
         )
+        scaler.check()
         throttler = Throttler(
             scaler=scaler,
             clock=clock,
-            models=lambda: [model.name for model in known.models()],
+            repositories=known.repositories,
             start_seconds=settings.triton.start_seconds,
             most_waiting=settings.triton.most_waiting,
             progress=progress,
@@ -165,5 +175,5 @@ def readiness(ledger: Ledger, known: Known, settings: Settings) -> Readiness:
 async def serve(gateway: Gateway, started: Callable[[str], None]) -> None:
     """Serve until SIGTERM or SIGINT, then finish what is under way. `started` gets the address. Raises OSError."""
     settings = gateway.settings
-    with bound_socket(settings.host, settings.port or free_port(_IDS.choice)) as listener:
+    with bound_socket(settings.host, settings.port or free_port(secrets.choice)) as listener:
         await serve_http(gateway.door, listener, settings.http, new_id, started)

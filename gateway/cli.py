@@ -24,6 +24,7 @@ from gateway.audit.ports import SegmentFailed, SinkFailed
 from gateway.authz.cedar import PolicyError
 from gateway.scaling.scaler import StartFailed
 from gateway.settings import Settings, SettingsError, load
+from gateway.triton.repository import models
 from tenants import keys, plans
 from tenants.directory import Directory, Minted
 from tenants.errors import AlreadyExists, TenantsError
@@ -89,7 +90,7 @@ async def _seed(directory: Directory, settings: Settings) -> list[str]:
     with suppress(AlreadyExists):  # from an earlier run over the same state
         await directory.create_tenant(_DEMO, _DEMO, actor=_actor(), now_us=now_us())
     repository = settings.repository.resolve()
-    names = sorted(config.parent.name for config in repository.glob("*/config.pbtxt"))
+    names = models(repository)
     if not names:
         raise StartFailed(
             f"{repository} holds no model; a model is a folder with config.pbtxt and a version folder in it"

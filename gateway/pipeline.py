@@ -99,6 +99,8 @@ class Pipeline:
         passage = Passage(call, self.clock())
         try:
             await self._admit(passage, action)
+            if action is not None:
+                self._find(call)
         except GatewayError as fault:
             raise self._judge_fault(passage, fault) from fault
         finally:
@@ -127,6 +129,11 @@ class Pipeline:
         passage.decision = self.authorizer.decide(principal.subject, action, model)
         if not passage.decision.allowed:
             raise GatewayError(Code.FORBIDDEN)
+
+    def _find(self, call: InferenceCall) -> None:
+        """Whether the model is there in this version; nothing is started for it."""
+        if not self.throttler.offers(call.model, call.version):
+            raise GatewayError(Code.MODEL_NOT_FOUND)
 
     def _intend(self, passage: Passage, principal: Principal, model: ModelView) -> None:
         call, decision = passage.call, passage.decision

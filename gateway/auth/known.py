@@ -7,6 +7,7 @@ key stops working within five; until the change feed replaces this. While the Ta
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from gateway.auth.principal import Principal
 from gateway.authz.cedar import ModelView, Subject
@@ -42,8 +43,9 @@ class Known:
     def model(self, name: str) -> ModelView | None:
         return self._models.get(name)
 
-    def models(self) -> list[Model]:
-        return list(self._rows.values())
+    def repositories(self) -> dict[str, Path]:
+        """Every model that some tenant has, with the folder it is in."""
+        return {name: Path(model.repository) for name, model in self._rows.items()}
 
     async def principal(self, digest: str) -> Principal | None:
         """Who the key with this digest stands for; None for nobody. Raises DIRECTORY_UNAVAILABLE."""

@@ -8,13 +8,15 @@ Retry-After that says what the last start took.
 import asyncio
 import logging
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from gateway.errors import Code, GatewayError
 from gateway.scaling.scaler import Replica, Scaler, StartFailed
 from gateway.triton.client import Client, NotSent, UpstreamFailed
 from gateway.triton.probe import Loaded, is_ready, loaded
+from gateway.triton.repository import versions
 
 log = logging.getLogger(__name__)
 
@@ -32,16 +34,19 @@ class Slot:
 
     def version_of(self, model: str) -> str:
         """The newest version of the model that this replica serves, "" when it has none."""
-        return self.models.get(model, "")
+        return max(self.models.get(model, ()), key=int, default="")
 
 
 @dataclass(slots=True)
 class Throttler:
-    """`run` is its loop: it starts what is wanted and ends what runs. `clock` gives monotonic seconds."""
+    """`run` is its loop: it starts what is wanted and ends what runs.
+
+    `clock` gives monotonic seconds, `repositories` the models that a replica is to serve, each with the folder it is in.
+    """
 
     scaler: Scaler
     clock: Callable[[], float]
-    models: Callable[[], list[str]]
+    repositories: Callable[[], Mapping[str, Path]]
     start_seconds: float = 30.0
     most_waiting: int = 1_000
     progress: Callable[[str], None] = lambda _: None
@@ -58,6 +63,15 @@ class Throttler:
         if model not in place.models:
             raise GatewayError(Code.MODEL_UNAVAILABLE, private=f"{place.replica.id} does not serve {model}")
         return place
+
+    def offers(self, model: str, version: str) -> bool:
+        """Whether a call could be served: by the replica that runs, or by one that can be started. Starts nothing."""
+        if self._place is not None:
+            found = self._place.models.get(model, ())
+        else:
+            folder = self.repositories().get(model)
+            found = versions(folder, model) if folder else ()
+        return version in found if version else bool(found)
 
     def lost(self, slot: Slot, why: str) -> None:
         """The slot's replica could not be reached; the next call has another one started."""
@@ -124,7 +138,7 @@ class Throttler:
                 raise StartFailed(why or f"Triton was not ready within {self.start_seconds:.0f} s")
             await asyncio.sleep(_PROBE_SECONDS)
         try:
-            models = await loaded(client, self.models())
+            models = await loaded(client, sorted(self.repositories()))
         except (NotSent, UpstreamFailed, TimeoutError) as fault:
             client.close()
             raise StartFailed(f"Triton stopped answering as it started: {fault}") from fault

@@ -55,15 +55,11 @@ class Client:
             if connection.usable:
                 return connection
         loop = asyncio.get_running_loop()
-        connection = Connection(loop)
         try:
             async with asyncio.timeout(self.connect_seconds):
-                await loop.create_connection(lambda: connection, self.host, self.port)
-        except BaseException as fault:
-            connection.abort()  # it may have been made in the moment in which the wait for it ended
-            if isinstance(fault, OSError):  # TimeoutError is one
-                raise NotSent(f"cannot connect to {self.host}:{self.port}: {fault!r}") from fault
-            raise
+                _, connection = await loop.create_connection(lambda: Connection(loop), self.host, self.port)
+        except OSError as fault:  # TimeoutError is one
+            raise NotSent(f"cannot connect to {self.host}:{self.port}: {fault!r}") from fault
         return connection
 
     def _release(self, connection: Connection) -> None:

@@ -1,19 +1,20 @@
 """Questions of our own to a Triton server: is it ready, and what does it serve?"""
 
 import asyncio
+from typing import Annotated
 
 import msgspec
 
 from gateway.triton.client import Client, NotSent, UpstreamFailed
 
-Loaded = dict[str, str]  # model -> its newest version
+Loaded = dict[str, tuple[str, ...]]  # model -> the versions that are served
 
 _OK = 200
 _ANSWER_SECONDS = 1.0
 
 
 class _Metadata(msgspec.Struct):
-    versions: list[str] = []
+    versions: tuple[Annotated[str, msgspec.Meta(pattern="^[0-9]{1,18}$")], ...] = ()
 
 
 async def is_ready(client: Client) -> bool:
@@ -34,8 +35,7 @@ async def loaded(client: Client, models: list[str]) -> Loaded:
             status, body = await client.get(f"/v2/models/{model}")
         if status == _OK:
             try:
-                versions = msgspec.json.decode(body, type=_Metadata).versions
-                found[model] = max(versions, key=int, default="")
-            except (msgspec.DecodeError, ValueError) as fault:
+                found[model] = msgspec.json.decode(body, type=_Metadata).versions
+            except msgspec.DecodeError as fault:
                 raise UpstreamFailed(f"not the metadata of a model: {fault}") from fault
     return found

@@ -28,7 +28,8 @@ from tests.worlds.segments import SegmentWorld
 from tests.worlds.table import MemoryTable
 from tests.worlds.triton import ScalerWorld, TritonWorld
 
-POLICIES = Path(__file__).parents[2] / "policies"
+ROOT = Path(__file__).parents[2]
+POLICIES = ROOT / "policies"
 NOW_US = 1_700_000_000_000_000
 
 
@@ -155,7 +156,7 @@ async def house(
     await known.reread()
     segments, scaler = SegmentWorld(), ScalerWorld(list(worlds))
     ids = count(1)
-    throttler = Throttler(scaler, loop.time, lambda: ["digits"])
+    throttler = Throttler(scaler, loop.time, lambda: {"digits": ROOT / "infra" / "models"})
     async with Ledger.open(
         segments,
         clock=lambda: NOW_US,

@@ -14,7 +14,7 @@ from tenants.keys import mint
 from tenants.plans import Limits, Rate
 from tests.gateway.house import NOW_US, Body, Client, House, house
 from tests.worlds.segments import Fault
-from tests.worlds.triton import ANSWER, TritonWorld
+from tests.worlds.triton import ANSWER, Mood, TritonWorld
 
 
 async def refusal(here: House, call: InferenceCall) -> GatewayError:
@@ -111,6 +111,7 @@ async def test_a_request_that_may_have_run_is_never_sent_twice() -> None:
 async def test_a_request_that_cannot_have_run_goes_to_another_replica() -> None:
     async with TritonWorld() as one, TritonWorld() as two, house(one, two) as here:
         slot = await here.pipeline.throttler.acquire("digits")
+        slot.client.close()  # the connection that the probe left
         slot.client.port = 1  # nobody listens there
         client = Client()
         await here.pipeline.serve(here.call(), client)
@@ -144,30 +145,28 @@ async def test_a_call_ends_at_its_deadline_and_triton_is_told() -> None:
 )
 async def test_a_cancelled_call_gives_everything_back_wherever_it_stood(stage: str) -> None:
     limits = Limits(body_bytes=1000, requests_per_second=Rate(rate=1000, burst=1000), concurrent_requests=1)
-    async with TritonWorld(mood="holds" if stage == "waiting for Triton" else "answers") as triton:
-        async with house(triton, limits=limits) as here:
-            if stage != "starting Triton":
-                await here.pipeline.throttler.acquire("digits")
-            if stage == "waiting for the disk":
-                here.segments.faults.append(Fault.SLOW)
-            body = Body(held=asyncio.Event() if stage == "reading the body" else None)
-            client = Client(reads=asyncio.Event() if stage == "relaying" else None)
-            task = asyncio.get_running_loop().create_task(
-                here.pipeline.serve(here.call(payload=body), client)
-            )
-            await reached(stage, here, triton, client)
-            task.cancel()
-            with pytest.raises(asyncio.CancelledError):
-                await task
-            here.segments.release()
-            triton.mood = "answers"
-            await here.pipeline.serve(here.call(), after := Client())
-            await here.settled()
-            assert after.events[-1] == "end"  # the only place at once was free again
-            assert here.outcomes() == (["done"] if stage == "reading the body" else ["cancelled", "done"])
-            if stage == "waiting for Triton":
-                async with asyncio.timeout(5):
-                    await triton.departed.wait()
+    mood: Mood = "holds" if stage == "waiting for Triton" else "answers"
+    async with TritonWorld(mood=mood) as triton, house(triton, limits=limits) as here:
+        if stage != "starting Triton":
+            await here.pipeline.throttler.acquire("digits")
+        if stage == "waiting for the disk":
+            here.segments.faults.append(Fault.SLOW)
+        body = Body(held=asyncio.Event() if stage == "reading the body" else None)
+        client = Client(reads=asyncio.Event() if stage == "relaying" else None)
+        task = asyncio.get_running_loop().create_task(here.pipeline.serve(here.call(payload=body), client))
+        await reached(stage, here, triton, client)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        here.segments.release()
+        triton.mood = "answers"
+        await here.pipeline.serve(here.call(), after := Client())
+        await here.settled()
+        assert after.events[-1] == "end"  # the only place at once was free again
+        assert here.outcomes() == (["done"] if stage == "reading the body" else ["cancelled", "done"])
+        if stage == "waiting for Triton":
+            async with asyncio.timeout(5):
+                await triton.departed.wait()
 
 
 async def reached(stage: str, here: House, triton: TritonWorld, client: Client) -> None:

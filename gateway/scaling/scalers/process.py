@@ -9,21 +9,25 @@ import contextlib
 import ctypes.util
 import importlib.util
 import os
+import re
 import shutil
 import signal
 import socket
 import sys
 import sysconfig
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from gateway.scaling.scaler import Replica, StartFailed
 
+SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - where Linux keeps shared memory, not a temporary file
+
 _NANNY = Path(__file__).with_name("nanny.py")
 _PORTS = range(20_000, 32_768)  # below the range that the kernel gives to clients
 _PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
 _LOG_TAIL_BYTES = 2_000
+_PLAIN_PATH = re.compile(r"[\w./+@-]+")  # the Python backend hands paths to a shell as they are
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,24 +88,21 @@ def free_port(choose: Callable[[range], int]) -> int:
 
 @dataclass(slots=True)
 class ProcessScaler:
-    """tritonservers over the `repositories`, with the `models` that are wanted. `folder` holds their logs, mode 0700."""
+    """tritonservers for the models of `repositories`, each with the folder it is in. `folder` holds their logs, mode 0700."""
 
     wheel: Wheel
     folder: Path
-    repositories: Callable[[], list[Path]]
-    models: Callable[[], list[str]]
+    repositories: Callable[[], Mapping[str, Path]]
     new_id: Callable[[], str]
     choose_port: Callable[[range], int]
     stop_seconds: float = 35.0
     _running: dict[str, asyncio.subprocess.Process] = field(default_factory=dict)
 
     async def start(self) -> Replica:
-        for path in self.repositories():
-            if not path.is_dir():  # the server would run on, empty
-                raise StartFailed(f"the model repository {path} is not there")
+        self.check()
         replica = Replica(id=self.new_id(), host="127.0.0.1", port=free_port(self.choose_port))
         self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        shm_prefix = f"gateway_{replica.id}_"
+        shm_prefix = _shm_prefix(replica)
         command = [sys.executable, "-I", "-S", str(_NANNY), shm_prefix]
         with self._log(replica).open("wb") as log:
             self._running[replica.id] = await asyncio.create_subprocess_exec(
@@ -114,6 +115,17 @@ class ProcessScaler:
                 start_new_session=True,
             )
         return replica
+
+    def check(self) -> None:
+        """Raise StartFailed for a folder that no server could start with."""
+        for path in (self.folder, *self.repositories().values()):
+            if not _PLAIN_PATH.fullmatch(str(path)):
+                raise StartFailed(
+                    f"Triton's Python backend takes no path like {str(path)!r}: choose one of letters, digits and . _ / + @ -"
+                )
+        for path in self.repositories().values():
+            if not path.is_dir():  # the server would run on, empty
+                raise StartFailed(f"the model repository {path} is not there")
 
     def why_gone(self, replica: Replica) -> str | None:
         process = self._running.get(replica.id)
@@ -134,16 +146,26 @@ class ProcessScaler:
         except TimeoutError:
             os.killpg(process.pid, signal.SIGKILL)
             await process.wait()
+        if process.returncode is not None and process.returncode < 0:
+            self._finish_for_the_nanny(process.pid, replica)
+
+    def _finish_for_the_nanny(self, group: int, replica: Replica) -> None:
+        """A nanny that was killed has ended nothing: its process group and the shared memory are left."""
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(group, signal.SIGKILL)
+        for region in SHARED_MEMORY.glob(f"{_shm_prefix(replica)}*"):
+            region.unlink(missing_ok=True)
 
     def _arguments(self, replica: Replica, shm_prefix: str) -> list[str]:
-        repositories = [f"--model-repository={path}" for path in self.repositories()]
+        wanted = self.repositories()
+        repositories = [f"--model-repository={path}" for path in sorted(set(wanted.values()))]
         return [
             str(self.wheel.server),
             *repositories,
             f"--backend-directory={self._backends()}",
             f"--backend-config=python,shm-region-prefix-name={shm_prefix}",
             "--model-control-mode=explicit",
-            *[f"--load-model={model}" for model in self.models()],
+            *[f"--load-model={model}" for model in sorted(wanted)],
             # One broken model must not take the others with it; what is served is asked for once the server is up.
             "--exit-on-error=false",
             "--strict-readiness=false",
@@ -189,3 +211,7 @@ class ProcessScaler:
             return self._log(replica).read_bytes()[-_LOG_TAIL_BYTES:].decode(errors="replace")
         except OSError as fault:
             return str(fault)
+
+
+def _shm_prefix(replica: Replica) -> str:
+    return f"gateway_{replica.id}_"

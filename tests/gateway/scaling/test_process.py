@@ -27,8 +27,7 @@ def scaler(folder: Path, models: list[str]) -> ProcessScaler:
     return ProcessScaler(
         wheel=find_wheel(),
         folder=folder,
-        repositories=lambda: [MODELS],
-        models=lambda: models,
+        repositories=lambda: dict.fromkeys(models, MODELS),
         new_id=lambda: f"{os.getpid()}test{next(numbers)}",
         choose_port=lambda ports: ports[next(numbers) * 997 % len(ports)],
     )
@@ -54,7 +53,7 @@ async def ready(over: ProcessScaler) -> AsyncIterator[tuple[Replica, Client]]:
 async def test_a_server_serves_the_wanted_models_and_nothing_of_it_is_left_after_stop(tmp_path: Path) -> None:
     over = scaler(tmp_path, ["echo_fp32"])
     async with ready(over) as (replica, client):
-        assert await loaded(client, ["echo_fp32", "echo_bytes"]) == {"echo_fp32": "1"}
+        assert await loaded(client, ["echo_fp32", "echo_bytes"]) == {"echo_fp32": ("1",)}
         assert len(processes_of(replica.id)) >= 2  # the nanny and the server
         assert list(Path("/dev/shm").glob(f"gateway_{replica.id}_*"))
     assert processes_of(replica.id) == []
@@ -64,7 +63,7 @@ async def test_a_server_serves_the_wanted_models_and_nothing_of_it_is_left_after
 
 async def test_a_broken_model_does_not_take_the_others_with_it(tmp_path: Path) -> None:
     async with ready(scaler(tmp_path, ["does_not_exist", "echo_fp32"])) as (_, client):
-        assert await loaded(client, ["does_not_exist", "echo_fp32"]) == {"echo_fp32": "1"}
+        assert await loaded(client, ["does_not_exist", "echo_fp32"]) == {"echo_fp32": ("1",)}
 
 
 async def test_a_server_that_is_killed_is_seen_gone_with_the_reason_and_leaves_nothing(
@@ -100,7 +99,7 @@ async def test_a_server_that_ends_as_it_starts_says_why_with_the_end_of_its_log(
 
 async def test_a_repository_that_is_not_there_fails_the_start_with_its_path(tmp_path: Path) -> None:
     over = scaler(tmp_path, [])
-    over.repositories = lambda: [tmp_path / "nowhere"]
+    over.repositories = lambda: {"echo_fp32": tmp_path / "nowhere"}
     with pytest.raises(StartFailed, match="nowhere"):
         await over.start()
 

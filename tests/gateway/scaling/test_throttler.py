@@ -9,13 +9,16 @@ import pytest
 from gateway.errors import Code, GatewayError
 from gateway.loops import running
 from gateway.scaling.throttler import Throttler
+from tests.conftest import ROOT
 from tests.worlds.triton import ScalerWorld, TritonWorld
+
+REPOSITORY = ROOT / "infra" / "models"
 
 
 @asynccontextmanager
 async def throttling(scaler: ScalerWorld, **given: int | float) -> AsyncIterator[Throttler]:
     loop = asyncio.get_running_loop()
-    throttler = Throttler(scaler, loop.time, lambda: ["digits", "absent"], **given)  # type: ignore[arg-type]
+    throttler = Throttler(scaler, loop.time, lambda: dict.fromkeys(("digits", "absent"), REPOSITORY), **given)  # type: ignore[arg-type]
     async with running(throttler=throttler.run()):
         yield throttler
 
@@ -110,3 +113,23 @@ async def test_a_model_that_the_server_could_not_load_is_unavailable_and_the_oth
     async with TritonWorld() as triton, throttling(ScalerWorld([triton])) as throttler:
         assert (await refused(throttler, "absent")).code is Code.MODEL_UNAVAILABLE
         assert (await throttler.acquire("digits")).version_of("digits") == "3"
+
+
+async def test_what_is_offered_at_zero_is_what_the_repository_holds_and_asking_starts_nothing() -> None:
+    async with TritonWorld() as triton, throttling(scaler := ScalerWorld([triton])) as throttler:
+        offered = [throttler.offers("digits", version) for version in ("", "1", "3", "x")]
+        assert offered == [True, True, False, False]
+        assert not throttler.offers("absent", "")
+        assert scaler.started == []
+
+
+async def test_what_is_offered_by_a_running_replica_is_what_it_loaded() -> None:
+    async with TritonWorld() as triton, throttling(ScalerWorld([triton])) as throttler:
+        await throttler.acquire("digits")
+        assert [throttler.offers("digits", version) for version in ("", "1", "3", "2")] == [
+            True,
+            True,
+            True,
+            False,
+        ]
+        assert not throttler.offers("absent", "")

@@ -1,0 +1,350 @@
+"""The pool, over real sockets: connections are reused, closed when idle or broken, and never leaked."""
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator
+from contextlib import ExitStack
+
+import pytest
+
+from gateway.call import InferenceCall, Outgoing
+from gateway.frontends.http_body import NoBody
+from gateway.triton.client import Client, NotSent, UpstreamFailed, request_head
+from tests.gateway.triton.worlds import (
+    HEAD,
+    REPLY,
+    Reader,
+    Writer,
+    answers,
+    parts,
+    read_request,
+    served,
+    until,
+)
+
+
+def call(**given: str) -> InferenceCall:
+    return InferenceCall(
+        request_id="r1",
+        verb="describe" if given.get("verb") == "describe" else "infer",
+        model="digits",
+        version=given.get("version", ""),
+        credential=None,
+        address="192.0.2.1",
+        protocol="test",
+        payload=NoBody(),
+        deadline=0.0,
+    )
+
+
+# What goes over the wire
+
+
+@pytest.mark.parametrize(
+    ("request_", "body", "sent"),
+    [
+        (call(verb="describe"), Outgoing(), b"GET /v2/models/digits HTTP/1.1\r\nHost: triton\r\n\r\n"),
+        (
+            call(verb="describe", version="3"),
+            Outgoing(),
+            b"GET /v2/models/digits/versions/3 HTTP/1.1\r\nHost: triton\r\n\r\n",
+        ),
+        (
+            call(),
+            Outgoing(head=b"{}"),
+            b"POST /v2/models/digits/infer HTTP/1.1\r\nHost: triton\r\nContent-Type: application/json\r\n"
+            b"Content-Length: 2\r\n\r\n",
+        ),
+        (
+            call(version="3"),
+            Outgoing(head=b"{}", first=b"ab", tensor_bytes=7, binary=True),
+            b"POST /v2/models/digits/versions/3/infer HTTP/1.1\r\nHost: triton\r\nContent-Type: application/octet-stream\r\n"
+            b"Inference-Header-Content-Length: 2\r\nContent-Length: 9\r\n\r\n",
+        ),
+        (
+            call(),
+            Outgoing(tensor_bytes=4, binary=True),
+            b"POST /v2/models/digits/infer HTTP/1.1\r\nHost: triton\r\nContent-Type: application/octet-stream\r\n"
+            b"Inference-Header-Content-Length: 0\r\nContent-Length: 4\r\n\r\n",
+        ),
+    ],
+)
+def test_the_head_that_triton_gets_is_ours_alone(
+    request_: InferenceCall, body: Outgoing, sent: bytes
+) -> None:
+    assert request_head(request_, body) == sent
+
+
+async def test_a_call_arrives_whole_and_its_reply_comes_back() -> None:
+    arrived = []
+
+    async def script(reader: Reader, writer: Writer) -> None:
+        arrived.append(await read_request(reader))
+        writer.write(REPLY)
+
+    async def rest() -> AsyncIterator[bytes]:
+        yield b"cd"
+        yield b"e"
+
+    async with served(script) as server:
+        client = Client("127.0.0.1", server.port)
+        body = Outgoing(head=b"{}", first=b"ab", rest=rest(), tensor_bytes=5, binary=True)
+        reply = await client.send(call(), body)
+        assert b"".join([chunk async for chunk in reply.chunks()]) == b"hello"
+        client.release(reply)
+        client.close()
+        await server.quiet()
+    assert arrived == [request_head(call(), body) + b"{}abcde"]
+
+
+# Reuse
+
+
+async def test_a_connection_is_reused_after_a_whole_exchange() -> None:
+    async with served(answers()) as server:
+        client = Client("127.0.0.1", server.port)
+        for _ in range(5):
+            assert await client.get("/") == (200, b"hello")
+        assert server.accepted == 1
+        client.close()
+        await server.quiet()
+
+
+async def test_a_reply_that_was_not_read_to_its_end_costs_the_connection() -> None:
+    async with served(parts(HEAD)) as server:
+        client = Client("127.0.0.1", server.port)
+        client.release(await client.send(call(), Outgoing(head=b"{}")))
+        await server.quiet()
+
+
+async def test_calls_at_once_have_connections_of_their_own_and_share_them_later() -> None:
+    async with served(answers()) as server:
+        client = Client("127.0.0.1", server.port)
+        for _ in range(3):
+            await asyncio.gather(*(client.get("/") for _ in range(8)))
+        assert server.accepted == 8
+        client.close()
+        await server.quiet()
+
+
+async def test_a_connection_that_the_server_closed_while_idle_is_replaced_unseen() -> None:
+    async with served(parts(REPLY, None)) as server:
+        client = Client("127.0.0.1", server.port)
+        for number in range(1, 4):
+            assert await client.get("/") == (200, b"hello")
+            await server.quiet()
+            await until(lambda: not any(connection.usable for connection in client._idle))
+            assert server.accepted == number
+
+
+async def test_idle_connections_are_closed_after_their_time_the_first_and_the_last() -> None:
+    async with served(answers()) as server:
+        client = Client("127.0.0.1", server.port, idle_seconds=0.05)
+        await asyncio.gather(*(client.get("/") for _ in range(3)))
+        await client.get("/")
+        assert server.open == 3
+        await server.quiet()
+        assert await client.get("/") == (200, b"hello")
+        assert server.accepted == 4
+        await server.quiet()
+
+
+async def test_a_connection_in_use_is_not_idle() -> None:
+    gate = asyncio.Event()
+    async with served(parts(HEAD, gate, b"hello")) as server:
+        client = Client("127.0.0.1", server.port, idle_seconds=0.02)
+        async with served(answers()) as other:
+            beside = Client("127.0.0.1", other.port, idle_seconds=0.04)
+            reply = await client.send(call(), Outgoing(head=b"{}"))
+            await beside.get("/")
+            await other.quiet()  # twice the idle time has passed
+        gate.set()
+        assert b"".join([chunk async for chunk in reply.chunks()]) == b"hello"
+        client.release(reply)
+        await server.quiet()
+
+
+# Failures
+
+
+async def test_a_server_that_is_not_there_got_nothing() -> None:
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        with pytest.raises(NotSent):
+            await Client(*unused.getsockname()).get("/")
+
+
+async def test_a_server_that_does_not_accept_got_nothing() -> None:
+    with ExitStack() as stack:
+        full = stack.enter_context(socket.socket())
+        full.bind(("127.0.0.1", 0))
+        full.listen(0)
+        for _ in range(4):
+            waiting = stack.enter_context(socket.socket())
+            waiting.setblocking(False)  # noqa: FBT003 - the standard library's signature
+            waiting.connect_ex(full.getsockname())
+        host, port = full.getsockname()
+        with pytest.raises(NotSent):
+            await Client(host, port, connect_seconds=0.05).get("/")
+
+
+@pytest.mark.parametrize("cut", range(0, len(REPLY), 7))
+async def test_a_server_that_breaks_off_has_failed_and_its_connection_is_gone(cut: int) -> None:
+    async with served(parts(REPLY[:cut], None)) as server:
+        client = Client("127.0.0.1", server.port)
+        for number in range(1, 3):
+            with pytest.raises(UpstreamFailed):
+                await client.get("/")
+            assert server.accepted == number
+        await server.quiet()
+        assert not client._idle
+
+
+async def test_garbage_is_a_failure_and_the_connection_is_closed() -> None:
+    async with served(parts(b"\x16\x03\x01 no HTTP")) as server:
+        with pytest.raises(UpstreamFailed):
+            await Client("127.0.0.1", server.port).get("/")
+        await server.quiet()
+
+
+async def test_an_early_reply_arrives_while_the_request_still_streams() -> None:
+    async def vast() -> AsyncIterator[bytes]:
+        for _ in range(2**14):
+            yield b"x" * 65536
+
+    async with served(parts(b"HTTP/1.1 413 Too Large\r\nContent-Length: 5\r\n\r\n", b"hello")) as server:
+        client = Client("127.0.0.1", server.port)
+        reply = await client.send(call(), Outgoing(head=b"{}", rest=vast(), tensor_bytes=2**30, binary=True))
+        assert reply.status == 413
+        assert b"".join([chunk async for chunk in reply.chunks()]) == b"hello"
+        client.release(reply)
+        await server.quiet()
+        assert not client._idle
+
+
+@pytest.mark.parametrize("sent", [b"", HEAD, HEAD + b"he"])
+async def test_a_cancelled_call_closes_its_connection(sent: bytes) -> None:
+    has_begun = asyncio.Event()
+
+    async def exchange(client: Client) -> None:
+        reply = await client.send(call(), Outgoing(head=b"{}"))
+        try:
+            has_begun.set()
+            async for _ in reply.chunks():
+                pass
+        finally:
+            client.release(reply)
+
+    async with served(parts(sent)) as server:
+        client = Client("127.0.0.1", server.port)
+        calling = asyncio.ensure_future(exchange(client))
+        await (has_begun.wait() if sent else until(lambda: server.accepted == 1))
+        calling.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await calling
+        await server.quiet()
+        assert not client._idle
+
+
+async def test_a_call_that_is_cancelled_while_it_connects_leaves_nothing_open() -> None:
+    async with served(answers()) as server:
+        client = Client("127.0.0.1", server.port)
+        for turns in range(8):
+            calling = asyncio.ensure_future(client.get("/"))
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            calling.cancel()
+            await asyncio.wait([calling])
+        client.close()
+        await until(lambda: server.open == 0)
+
+
+async def test_a_body_that_breaks_off_closes_the_connection() -> None:
+    async def rest() -> AsyncIterator[bytes]:
+        yield b"x"
+        raise EOFError("the client left")
+
+    async with served(answers()) as server:
+        client = Client("127.0.0.1", server.port)
+        with pytest.raises(EOFError):
+            await client.send(call(), Outgoing(head=b"{}", rest=rest(), tensor_bytes=9, binary=True))
+        await server.quiet()
+        assert not client._idle
+
+
+async def test_a_closed_pool_keeps_nothing() -> None:
+    gate = asyncio.Event()
+    async with served(parts(HEAD, gate, b"hello")) as server:
+        client = Client("127.0.0.1", server.port)
+        reply = await client.send(call(), Outgoing(head=b"{}"))
+        client.close()
+        gate.set()
+        assert b"".join([chunk async for chunk in reply.chunks()]) == b"hello"
+        client.release(reply)
+        await server.quiet()
+
+
+# Back-pressure over real sockets
+
+
+async def test_a_slow_server_is_sent_no_more_than_it_takes() -> None:
+    size, pieces = 256 * 1024, 128
+    gate, taken = asyncio.Event(), []
+
+    async def script(reader: Reader, writer: Writer) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        await gate.wait()
+        taken.append(len(await reader.readexactly(2 + size * pieces)))
+        writer.write(REPLY)
+
+    given = 0
+
+    async def rest() -> AsyncIterator[bytes]:
+        nonlocal given
+        for _ in range(pieces):
+            given += size
+            yield b"x" * size
+
+    async with served(script) as server:
+        client = Client("127.0.0.1", server.port)
+        sending = asyncio.ensure_future(
+            client.send(call(), Outgoing(head=b"{}", rest=rest(), tensor_bytes=size * pieces, binary=True))
+        )
+        await until(lambda: given > size)
+        before = -1
+        while before != given:  # until the sockets are full
+            before = given
+            for _ in range(1000):
+                await asyncio.sleep(0)
+        assert given < size * pieces / 2
+        gate.set()
+        client.release(await sending)
+        assert taken == [2 + size * pieces]
+        client.close()
+        await server.quiet()
+
+
+async def test_a_slow_caller_is_read_ahead_for_no_more_than_the_bound() -> None:
+    size = 64 * 1024 * 1024
+
+    async def script(reader: Reader, writer: Writer) -> None:
+        await read_request(reader)
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % size)
+        for _ in range(size // 65536):
+            writer.write(b"x" * 65536)
+            await writer.drain()
+
+    async with served(script) as server:
+        client = Client("127.0.0.1", server.port)
+        reply = await client.send(call(), Outgoing(head=b"{}"))
+        connection = reply.connection
+        await until(lambda: not connection._reading)
+        got = 0
+        async for chunk in reply.chunks():
+            got += len(chunk)
+            assert connection._buffered_bytes <= 768 * 1024
+        assert got == size
+        client.release(reply)
+        assert client._idle == [connection]
+        client.close()
+        await server.quiet()
