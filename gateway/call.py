@@ -95,5 +95,5 @@ class Downstream(Protocol):
     async def send(self, chunk: bytes) -> None:
         """The chunk is handed over; waits while the client reads more slowly than we send."""
 
-    async def end(self) -> None:
-        """The reply is whole."""
+    async def end(self) -> int:
+        """The reply is whole; gives the status that the client was told, which for an error need not be Triton's."""

@@ -41,7 +41,11 @@ _CLIENT_CLOSED = 499
 
 
 class Cut(Exception):
-    """The reply broke off after its first byte. The front end must end it so that it cannot look whole."""
+    """The reply broke off after it had begun. The front end must end it so that it cannot look whole, or say `error` if it still can."""
+
+    def __init__(self, error: GatewayError) -> None:
+        super().__init__(str(error))
+        self.error = error
 
 
 @dataclass(slots=True)
@@ -63,6 +67,7 @@ class Passage:
     replied_at: float = 0.0
     reply_bytes: int = 0
     relayed: bool = False
+    told_status: int = 0
     fault: GatewayError | None = None
 
 
@@ -163,7 +168,7 @@ class Pipeline:
             try:
                 passage.reply = await slot.client.send(passage.call, outgoing)  # 8
             except NotSent as fault:
-                self.throttler.lost(slot, str(fault))
+                self.throttler.lost(slot, fault)
                 passage.slot = None
                 continue
             return passage.reply
@@ -184,13 +189,13 @@ class Pipeline:
             passage.reply_bytes += len(chunk)
             await downstream.send(chunk)
         passage.replied_at = self.clock()
-        await downstream.end()
+        passage.told_status = await downstream.end()
 
     def _judge_fault(self, passage: Passage, fault: Exception) -> Exception:
         """Turn what went wrong into what the front end may say, and note it for settle."""
         error = passage.fault = _as_gateway_error(fault)
         error.standing = error.standing or passage.standing
-        return Cut(str(fault)) if passage.relayed else error
+        return Cut(error) if passage.relayed else error
 
     def _settle(self, passage: Passage) -> None:
         """Give back what the call held and say how it ended. Never raises."""
@@ -254,8 +259,9 @@ def _ending(passage: Passage) -> Status:
 
 
 def _http_status(passage: Passage) -> int:
+    """What the client was told."""
     if passage.relayed and passage.reply is not None:
-        return passage.reply.status
+        return passage.told_status or passage.reply.status
     return passage.fault.rendering.http if passage.fault else _CLIENT_CLOSED
 
 

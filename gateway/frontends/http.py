@@ -99,10 +99,15 @@ def other_paths(oip: OipRest, readiness: Callable[[], Readiness]) -> Starlette:
         return "GET, HEAD" if raw_path.decode("latin-1") in ours else None
 
     async def refuse(_: Request, error: Exception) -> Response:
-        """What Starlette itself raises is for a method that it does not know; what else comes is logged by uvicorn."""
-        if isinstance(error, HTTPException):
-            error = GatewayError(Code.METHOD_NOT_ALLOWED)
-        return refusal(error if isinstance(error, GatewayError) else GatewayError(Code.INTERNAL))
+        """Starlette's own refusals are for methods and targets that it does not route. uvicorn logs what nobody meant to raise."""
+        match error:
+            case GatewayError():
+                return refusal(error)
+            case HTTPException(status_code=404):
+                return refusal(GatewayError(Code.NO_SUCH_PATH))
+            case HTTPException():
+                return refusal(GatewayError(Code.METHOD_NOT_ALLOWED))
+        return refusal(GatewayError(Code.INTERNAL))
 
     ours = {
         "/healthz": healthz,

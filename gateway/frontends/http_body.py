@@ -90,25 +90,17 @@ class InferBody:
         promised = (self.declared_bytes or 0) if wanted is None else wanted
         if promised > self._memory.most_head_bytes:
             raise GatewayError(Code.JSON_TOO_LARGE)
-        data = await self._next()
-        if not self._more:
-            self._take(len(data), limit_bytes)
-            return data
-        collected = bytearray(data)
-        self._take(len(data), limit_bytes)
+        collected = bytearray()
         while self._more and (wanted is None or len(collected) < wanted):
             data = await self._next()
-            self._take(len(data), limit_bytes)
+            if self.received_bytes > limit_bytes:
+                raise GatewayError(Code.BODY_TOO_LARGE)
+            self._memory.take(len(data))
+            self._taken_bytes += len(data)
             collected += data
             if wanted is None and len(collected) > self._memory.most_head_bytes:
                 raise GatewayError(Code.JSON_TOO_LARGE)
         return bytes(collected)
-
-    def _take(self, size: int, limit_bytes: int) -> None:
-        if self.received_bytes > limit_bytes:
-            raise GatewayError(Code.BODY_TOO_LARGE)
-        self._memory.take(size)
-        self._taken_bytes += size
 
     async def _next(self) -> bytes:
         message = await self._receive()

@@ -41,7 +41,7 @@ class GatewayProtocol(HttpToolsProtocol):
     _in_head = False
     _in_body = False
     _head_bytes = 0  # of the head, or of the trailers
-    _silent_bytes = 0  # came in since the parser last had something to tell: a line without an end
+    _framing_bytes = 0  # came in since a head, a piece of a body or a message last ended
     _body_bytes = 0  # since the pace was last judged
     _was_paused = False  # since then
     _discarded_bytes = 0
@@ -67,7 +67,7 @@ class GatewayProtocol(HttpToolsProtocol):
         self._unset_keepalive_if_required()
         if self._is_deaf:
             return
-        self._silent_bytes += len(data)
+        self._framing_bytes += len(data)
         try:
             self.parser.feed_data(data)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade) as fault:
@@ -75,7 +75,7 @@ class GatewayProtocol(HttpToolsProtocol):
                 self._refusal or GatewayError(Code.BAD_REQUEST, detail=f"not an HTTP/1.1 request: {fault}")
             )
             return
-        if self._silent_bytes > self.limits.head_bytes:
+        if self._framing_bytes > self.limits.head_bytes:
             self._refuse(GatewayError(Code.HEAD_TOO_LARGE))
         elif self._timer is None:
             if self._in_body:
@@ -105,13 +105,13 @@ class GatewayProtocol(HttpToolsProtocol):
         super().on_headers_complete()
         self._disarm()
         self._in_head, self._in_body = False, True
-        self._head_bytes = self._silent_bytes = self._body_bytes = self._discarded_bytes = 0
+        self._head_bytes = self._framing_bytes = self._body_bytes = self._discarded_bytes = 0
         self._was_paused = False
         if self._is_draining:
             self.cycle.keep_alive = False
 
     def on_body(self, body: bytes) -> None:
-        self._silent_bytes = 0
+        self._framing_bytes = 0
         self._body_bytes += len(body)
         if self.cycle.response_complete:
             self._discarded_bytes += len(body)
@@ -124,10 +124,9 @@ class GatewayProtocol(HttpToolsProtocol):
         super().on_message_complete()
         self._disarm()
         self._in_body = False
-        self._silent_bytes = 0
+        self._framing_bytes = 0
 
     def _count_head(self, size: int) -> None:
-        self._silent_bytes = 0
         self._head_bytes += size
         if self._head_bytes > self.limits.head_bytes:
             raise self._stop(GatewayError(Code.HEAD_TOO_LARGE))

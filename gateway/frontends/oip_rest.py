@@ -63,9 +63,10 @@ class OipRest:
                 await self.pipeline.serve(call, downstream)
         except GatewayError as error:
             await downstream.refuse(error)
-        except Cut:
+        except Cut as cut:
             # Returning without the rest makes the server close the connection: the client sees that its reply is not whole.
-            return
+            if not downstream.started:
+                await downstream.refuse(cut.error)
         finally:
             if isinstance(call.payload, InferBody):
                 call.payload.close()
@@ -120,11 +121,12 @@ class HttpDownstream:
         self._content_type = b""
         self._standing: Standing = ()
         self._error: bytearray | None = None
+        self.started = False  # the client has been told a status
 
     async def start(self, reply: Reply, standing: Standing) -> None:
+        self._status = reply.status
         if reply.status >= _BAD:
-            self._error, self._standing = bytearray(), standing
-            self._status, self._content_type = reply.status, reply.content_type
+            self._error, self._standing, self._content_type = bytearray(), standing, reply.content_type
             return
         headers = self._headers + ratelimit_headers(standing)
         headers.append((b"content-type", reply.content_type))
@@ -132,6 +134,7 @@ class HttpDownstream:
         if reply.head_length:
             headers.append((b"inference-header-content-length", reply.head_length))
         self._left_bytes = reply.length_bytes
+        self.started = True
         await self._send({"type": "http.response.start", "status": reply.status, "headers": headers})
         if not self._left_bytes:
             await self._send({"type": "http.response.body", "body": b"", "more_body": False})
@@ -143,10 +146,12 @@ class HttpDownstream:
         self._left_bytes -= len(chunk)
         await self._send({"type": "http.response.body", "body": chunk, "more_body": self._left_bytes > 0})
 
-    async def end(self) -> None:
-        if self._error is not None:
-            status, sentence = public_error(self._status, self._content_type, bytes(self._error))
-            await self.answer(status, error_body(sentence), self._standing)
+    async def end(self) -> int:
+        if self._error is None:
+            return self._status
+        status, sentence = public_error(self._status, self._content_type, bytes(self._error))
+        await self.answer(status, error_body(sentence), self._standing)
+        return status
 
     async def answer(
         self, status: int, body: bytes, standing: Standing = (), extra: Headers | None = None
@@ -155,6 +160,7 @@ class HttpDownstream:
         headers = self._headers + ratelimit_headers(standing) + (extra or [])
         headers.append((b"content-type", b"application/json"))
         headers.append((b"content-length", str(len(body)).encode()))
+        self.started = True
         await self._send({"type": "http.response.start", "status": status, "headers": headers})
         await self._send({"type": "http.response.body", "body": body, "more_body": False})
 

@@ -73,10 +73,11 @@ class Throttler:
             found = versions(folder, model) if folder else ()
         return version in found if version else bool(found)
 
-    def lost(self, slot: Slot, why: str) -> None:
-        """The slot's replica could not be reached; the next call has another one started."""
-        if self._place is slot:
-            log.warning("replica %s is gone: %s", slot.replica.id, self.scaler.why_gone(slot.replica) or why)
+    def lost(self, slot: Slot, why: NotSent) -> None:
+        """The slot's replica could not be reached; the next call has another one started, unless it is only slow to accept."""
+        gone = self.scaler.why_gone(slot.replica)
+        if self._place is slot and (gone or not isinstance(why.__cause__, TimeoutError)):
+            log.warning("replica %s is gone: %s", slot.replica.id, gone or why)
             self._leave()
 
     async def _wait(self) -> Slot:

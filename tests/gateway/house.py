@@ -53,8 +53,9 @@ class Client:
         self.body += chunk
         self.events.append("chunk")
 
-    async def end(self) -> None:
+    async def end(self) -> int:
         self.events.append("end")
+        return self.status
 
 
 @dataclass(slots=True)

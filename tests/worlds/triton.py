@@ -9,7 +9,10 @@ from typing import Literal, Self
 
 from gateway.scaling.scaler import Replica, StartFailed
 
-Mood = Literal["answers", "holds", "closes before", "closes within"]
+Mood = Literal["answers", "holds", "closes before", "closes within", "cannot read", "closes within an error"]
+UNREADABLE = (
+    b'{"error":"failed to parse the request JSON buffer: Number too big to be stored in double. at 62"}'
+)
 ANSWER = b'{"model_name":"digits","model_version":"3","outputs":[]}'
 
 
@@ -65,6 +68,12 @@ class TritonWorld:
             raise ConnectionError
         if self.mood == "holds":
             await self._hold(reader)
+        if self.mood == "cannot read":
+            writer.write(_reply(500, UNREADABLE))
+            return
+        if self.mood == "closes within an error":
+            writer.write(_reply(500, UNREADABLE)[:-10])
+            raise ConnectionError
         whole = _reply(200, ANSWER)
         writer.write(whole[:-10] if self.mood == "closes within" else whole)
         await writer.drain()

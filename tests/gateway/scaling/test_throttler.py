@@ -9,6 +9,7 @@ import pytest
 from gateway.errors import Code, GatewayError
 from gateway.loops import running
 from gateway.scaling.throttler import Throttler
+from gateway.triton.client import NotSent
 from tests.conftest import ROOT
 from tests.worlds.triton import ScalerWorld, TritonWorld
 
@@ -84,10 +85,19 @@ async def test_after_a_replica_was_lost_the_next_call_has_another_one_started_an
         throttling(scaler := ScalerWorld([one, two])) as throttler,
     ):
         slot = await throttler.acquire("digits")
-        throttler.lost(slot, "connection refused")
-        throttler.lost(slot, "connection refused")
+        throttler.lost(slot, NotSent("connection refused"))
+        throttler.lost(slot, NotSent("connection refused"))
         assert (await throttler.acquire("digits")).replica.id == "replica-1"
         assert scaler.stopped == ["replica-0"]
+
+
+async def test_a_living_replica_that_is_slow_to_accept_is_kept() -> None:
+    slow = NotSent("cannot connect")
+    slow.__cause__ = TimeoutError()
+    async with TritonWorld() as one, TritonWorld() as two, throttling(ScalerWorld([one, two])) as throttler:
+        slot = await throttler.acquire("digits")
+        throttler.lost(slot, slow)
+        assert await throttler.acquire("digits") is slot
 
 
 async def test_a_replica_whose_process_ended_gets_no_more_calls() -> None:

@@ -1,0 +1,239 @@
+"""How large and how slow a client may be, and what is left of its request when it goes."""
+
+import asyncio
+from contextlib import suppress
+from dataclasses import replace
+
+import pytest
+
+from tests.gateway.frontends.worlds import (
+    GET,
+    LIMITS,
+    Door,
+    Echo,
+    Holding,
+    Message,
+    Receive,
+    Send,
+    door,
+    post,
+    refusing,
+)
+
+
+async def is_served(world: Door) -> None:
+    assert (await world.ask(GET)).status == 200
+
+
+# How large a head may be
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        b"GET /" + b"x" * 4096 + b" HTTP/1.1\r\n\r\n",
+        b"GET / HTTP/1.1\r\nA: " + b"x" * 4096 + b"\r\n\r\n",
+        b"GET / HTTP/1.1\r\n" + b"x" * 4096 + b": 1\r\n\r\n",
+        b"GET / HTTP/1.1\r\n" + b"A: b\r\n" * 700 + b"\r\n",
+        b"GET / HTTP/1.1\r\n" + b"A:\r\n" * 1100 + b"\r\n",
+        b"GET / HTTP/1.1\r\nA: " + b"x" * 5000,
+        b"GET /" + b"x" * 5000,
+        b"\r\n" * 2100,
+        b"GET / HTTP/1.1\r\nA: " + b"x" * 100_000,
+    ],
+)
+@pytest.mark.parametrize("size", [1000, 1 << 20])
+async def test_a_head_that_is_too_large_is_refused_and_never_reaches_the_application(
+    head: bytes, size: int
+) -> None:
+    app = Echo()
+    async with door(app) as world:
+        wire = await world.connect()
+        await wire.send(*(head[place : place + size] for place in range(0, len(head), size)))
+        refusal = await wire.answer()
+        assert refusal.status == 431
+        assert "head is too large" in refusal.error
+        assert refusal.headers["connection"] == "close"
+        assert await wire.rest() == b""
+        assert app.scopes == []
+        await is_served(world)
+
+
+async def test_a_head_within_the_limit_is_served_each_time_anew() -> None:
+    async with door(Echo()) as world:
+        wire = await world.connect()
+        for _ in range(3):
+            assert (await wire.ask(b"GET / HTTP/1.1\r\nA: " + b"x" * 4000 + b"\r\n\r\n")).status == 200
+
+
+# How long a head may take
+
+
+@pytest.mark.parametrize("half", [b"G", b"GET / HTTP/1.1\r\nHos", b"GET / HTTP/1.1\r\nHost: a\r\n"])
+@pytest.mark.parametrize("before", [b"", GET, post(b"abc")])
+async def test_a_half_sent_head_is_refused_after_its_time(half: bytes, before: bytes) -> None:
+    async with door(Echo()) as world:
+        wire = await world.connect()
+        await wire.send(before + half)
+        if before:
+            assert (await wire.answer()).status == 200
+        refusal = await wire.answer()
+        assert refusal.status == 408
+        assert "slowly" in refusal.error
+        assert await wire.rest() == b""
+
+
+@pytest.mark.parametrize(
+    ("after", "nothing"), [(b"", b""), (b"", b"\r\n"), (GET, b"\r\n"), (GET, b"\r\n\r\n")]
+)
+async def test_a_connection_on_which_nothing_is_asked_is_closed_without_a_word(
+    after: bytes, nothing: bytes
+) -> None:
+    async with door(Echo()) as world:
+        wire = await world.connect()
+        if after:
+            await wire.ask(after)
+        if nothing:
+            await wire.send(nothing)
+        assert await wire.rest() == b""
+
+
+async def test_a_next_head_is_not_late_while_an_earlier_request_is_answered() -> None:
+    app = Holding()
+    async with door(app) as world:
+        wire = await world.connect()
+        await wire.send(GET + b"GET /second HTT")
+        await app.asked.wait()
+        await world.patience_ends()
+        await world.patience_ends()
+        app.go.set()
+        assert (await wire.answer()).body == b"held"
+        assert (await wire.ask(b"P/1.1\r\n\r\n")).body == b"again"
+
+
+# How slow a body may be
+
+
+async def test_a_body_that_is_too_slow_is_refused_and_the_application_is_cancelled() -> None:
+    app = Holding()
+    app.go.set()
+    async with door(app) as world:
+        wire = await world.connect()
+        refusal = await wire.ask(b"POST / HTTP/1.1\r\nContent-Length: 100000\r\n\r\n" + b"x" * 10)
+        assert refusal.status == 408
+        assert "slowly" in refusal.error
+        assert await wire.rest() == b""
+        await app.ended.wait()
+        assert app.reads == 0
+
+
+@pytest.mark.parametrize("chunk", [b"5\r\nhel", b"5;" + b"x" * 10, b"5\r\nhello\r\n0\r\nTrailer: a"])
+async def test_a_chunked_body_that_stops_is_refused_wherever_it_stops(chunk: bytes) -> None:
+    async with door(Echo()) as world:
+        refusal = await world.ask(b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n" + chunk)
+        assert refusal.status == 408
+
+
+async def test_a_body_that_keeps_its_pace_is_read_however_long_it_takes() -> None:
+    async with door(Echo(), replace(LIMITS, body_bytes_per_second=10)) as world:
+        wire = await world.connect()
+        await wire.send(b"POST / HTTP/1.1\r\nContent-Length: 30\r\n\r\n")
+        for _ in range(3):
+            await wire.send(b"x" * 10)
+            await world.patience_ends()
+        assert (await wire.answer()).body == b"30"
+
+
+async def test_a_slow_body_behind_an_answer_gets_no_second_answer() -> None:
+    async with door(refusing) as world:
+        wire = await world.connect()
+        assert (
+            await wire.ask(b"POST / HTTP/1.1\r\nContent-Length: 100000\r\n\r\n" + b"x" * 10)
+        ).status == 413
+        assert await wire.rest() == b""
+
+
+async def test_a_slow_body_under_an_answer_cuts_it_and_writes_nothing_into_it() -> None:
+    app = Holding(first=b"first")
+    async with door(app) as world:
+        wire = await world.connect()
+        await wire.send(b"POST / HTTP/1.1\r\nContent-Length: 100000\r\n\r\n" + b"x" * 10)
+        seen = await wire.rest()
+        assert seen.endswith(b"\r\n\r\nfirst")
+        assert seen.count(b"HTTP/1.1") == 1
+        await app.ended.wait()
+
+
+async def test_a_client_that_we_keep_from_sending_is_not_slow() -> None:
+    app = Holding()
+    body = b"x" * (8 << 20)
+    async with door(app) as world:
+        wire = await world.connect()
+        sending = asyncio.ensure_future(wire.send(post(body)))
+        await app.asked.wait()
+        for _ in range(3):
+            await world.patience_ends()
+        assert not sending.done()
+        app.go.set()
+        assert (await wire.answer()).body == b"held"
+        assert app.reads == len(body)
+        await sending
+
+
+async def test_a_client_whose_earlier_request_keeps_it_from_sending_is_not_slow() -> None:
+    app = Holding()
+    async with door(app) as world:
+        wire = await world.connect()
+        await wire.send(GET + b"POST / HTTP/1.1\r\nContent-Length: 5\r\n\r\n")
+        await app.asked.wait()
+        for _ in range(3):
+            await world.patience_ends()
+        app.go.set()
+        assert (await wire.answer()).body == b"held"
+        assert (await wire.answer()).body == b"again"
+
+
+async def test_a_client_that_waits_for_our_word_is_not_slow() -> None:
+    app = Holding()
+    async with door(app) as world:
+        wire = await world.connect()
+        await wire.send(b"POST / HTTP/1.1\r\nContent-Length: 5\r\nExpect: 100-continue\r\n\r\n")
+        await app.asked.wait()
+        for _ in range(3):
+            await world.patience_ends()
+        app.go.set()
+        assert (await wire.answer()).status == 100
+        assert (await wire.ask(b"hello")).body == b"held"
+
+
+# The client leaves
+
+
+@pytest.mark.parametrize("first", [b"", b"first"])
+async def test_a_client_that_leaves_cancels_its_request(first: bytes) -> None:
+    app = Holding(first=first)
+    async with door(app) as world:
+        wire = await world.connect()
+        await wire.send(GET)
+        await app.asked.wait()
+        wire.writer.close()
+        async with asyncio.timeout(5):
+            await app.ended.wait()
+        assert not app.go.is_set()
+
+
+async def test_a_client_that_does_not_read_does_not_keep_its_connection_after_a_cut() -> None:
+    async def cut(_: Message, __: Receive, send: Send) -> None:
+        await send(
+            {"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"100000000")]}
+        )
+        with suppress(TimeoutError):
+            async with asyncio.timeout(0.1):
+                while True:
+                    await send({"type": "http.response.body", "body": b"x" * 65536, "more_body": True})
+
+    async with door(cut) as world:
+        wire = await world.connect()
+        await wire.send(GET)
+        await world.begun()
+        await world.empty()

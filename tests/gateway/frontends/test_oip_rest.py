@@ -1,0 +1,316 @@
+"""Replies and refusals as a client sees them, down to the bytes on its socket."""
+
+import asyncio
+import json
+import os
+import signal
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from itertools import count
+from typing import Any
+
+import pytest
+
+from gateway.call import Quota
+from gateway.errors import Code, GatewayError
+from gateway.frontends.http import HttpDoor, Readiness, other_paths
+from gateway.frontends.http_body import JsonMemory
+from gateway.frontends.http_server import bound_socket, serve_http
+from gateway.frontends.oip_rest import HttpDownstream, OipRest
+from gateway.settings import Http
+from tests.gateway.frontends.worlds import GET, Door, Echo, Wire, door
+from tests.gateway.house import House, house
+from tests.worlds.triton import ANSWER, TritonWorld
+
+BODY = b'{"inputs":[]}'
+
+
+# A reply of Triton's
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """What Triton said."""
+
+    status: int = 200
+    content_type: bytes = b"application/json"
+    head_length: bytes = b""
+    body: tuple[bytes, ...] = (b"hello",)
+
+    @property
+    def length_bytes(self) -> int:
+        return sum(map(len, self.body))
+
+    async def chunks(self) -> AsyncIterator[bytes]:
+        for chunk in self.body:
+            yield chunk
+
+
+@dataclass(slots=True)
+class Heard:
+    """What the client heard, as ASGI messages."""
+
+    messages: list[Any] = field(default_factory=list)
+
+    async def __call__(self, message: Any) -> None:
+        self.messages.append(message)
+
+    @property
+    def status(self) -> int:
+        return int(self.messages[0]["status"])
+
+    @property
+    def headers(self) -> dict[bytes, bytes]:
+        headers = dict(self.messages[0]["headers"])
+        assert len(headers) == len(self.messages[0]["headers"]), "a header twice"
+        return headers
+
+    @property
+    def body(self) -> bytes:
+        return b"".join(message["body"] for message in self.messages[1:])
+
+    @property
+    def is_whole(self) -> bool:
+        return [message["more_body"] for message in self.messages[1:]][-1:] == [False]
+
+
+async def relayed(said: Said) -> Heard:
+    heard = Heard()
+    downstream = HttpDownstream(heard, "r1")
+    await downstream.start(said, (Quota("concurrency", 5, 4),))
+    async for chunk in said.chunks():
+        await downstream.send(chunk)
+    await downstream.end()
+    assert heard.headers[b"content-length"] == str(len(heard.body)).encode()
+    assert heard.headers[b"x-request-id"] == b"r1"
+    assert heard.headers[b"ratelimit"] == b'"concurrency";r=4'
+    return heard
+
+
+@pytest.mark.parametrize("body", [(b"hello",), (b"he", b"llo"), (b"",), ()])
+async def test_a_reply_passes_as_it_came_with_its_length(body: tuple[bytes, ...]) -> None:
+    heard = await relayed(Said(content_type=b"application/octet-stream", head_length=b"3", body=body))
+    assert (heard.status, heard.body, heard.is_whole) == (200, b"".join(body), True)
+    assert heard.headers[b"content-type"] == b"application/octet-stream"
+    assert heard.headers[b"inference-header-content-length"] == b"3"
+
+
+async def test_a_json_reply_has_no_head_length() -> None:
+    assert b"inference-header-content-length" not in (await relayed(Said())).headers
+
+
+async def test_a_reply_is_not_whole_before_its_last_byte() -> None:
+    heard = Heard()
+    downstream = HttpDownstream(heard, "r1")
+    await downstream.start(Said(body=(b"he", b"llo")), ())
+    await downstream.send(b"hell")
+    assert not heard.is_whole
+    await downstream.send(b"o")
+    assert heard.is_whole
+
+
+@pytest.mark.parametrize(
+    ("said", "status", "sentence"),
+    [
+        (Said(500, b"application/json", b"", (b'{"error":"failed to parse"}',)), 400, "failed to parse"),
+        (Said(500, b"text/plain", b"", (b'{"error":"boom ', b'at /srv/x"}')), 500, "boom at (internal)"),
+        (Said(404, b"text/plain", b"", (b'{"error":"unknown"}',)), 404, "unknown"),
+        (Said(400, b"application/json", b"9", (b'{"error":"shape"}',)), 400, "shape"),
+        (
+            Said(503, b"text/html", b"", (b"<h1>",)),
+            503,
+            "the model server answered with an error that is not in the protocol",
+        ),
+        (
+            Said(500, b"text/plain", b"", ()),
+            500,
+            "the model server answered with an error that is not in the protocol",
+        ),
+    ],
+)
+async def test_an_error_of_tritons_is_told_in_the_protocol_and_without_its_insides(
+    said: Said, status: int, sentence: str
+) -> None:
+    heard = await relayed(said)
+    assert (heard.status, json.loads(heard.body)) == (status, {"error": sentence})
+    assert heard.headers[b"content-type"] == b"application/json"
+    assert b"inference-header-content-length" not in heard.headers
+
+
+async def test_an_error_of_any_length_is_neither_kept_nor_told_whole() -> None:
+    said = Said(400, b"text/plain", b"", (b'{"error":"', *[b"x" * 65536] * 100, b'"}'))
+    assert len((await relayed(said)).body) < 1100
+    downstream = HttpDownstream(Heard(), "r1")
+    await downstream.start(said, ())
+    for chunk in said.body:
+        await downstream.send(chunk)
+        assert downstream._error is not None
+        assert len(downstream._error) <= 65536
+
+
+@pytest.mark.parametrize("code", Code)
+async def test_every_refusal_is_rendered_as_the_table_says(code: Code) -> None:
+    heard = Heard()
+    error = GatewayError(code, private="secret", retry_after_seconds=1.2)
+    await HttpDownstream(heard, "r1").refuse(error)
+    assert (heard.status, json.loads(heard.body)) == (
+        error.rendering.http,
+        {"error": error.rendering.sentence},
+    )
+    assert heard.is_whole
+    assert heard.headers[b"retry-after"] == b"2"
+    assert (b"www-authenticate" in heard.headers) == (heard.status == 401)
+
+
+# The whole door, on its socket
+
+
+@asynccontextmanager
+async def opened(triton: TritonWorld) -> AsyncIterator[tuple[House, Door]]:
+    async with triton, house(triton) as here:
+        ids = count(1)
+        oip = OipRest(here.pipeline, JsonMemory(10**6, 10**6), lambda: f"{next(ids):032x}", 60.0)
+        app = HttpDoor(oip, other_paths(oip, lambda: Readiness(ready=True, state="ok")), oip.new_id)
+        async with door(app) as world:
+            yield here, world
+
+
+def request(here: House, method: str, target: str, body: bytes | None = None, *more: str) -> bytes:
+    lines = [f"{method} {target} HTTP/1.1", "Host: a", f"Authorization: Bearer {here.key.reveal()}", *more]
+    if body is not None:
+        lines.append(f"Content-Length: {len(body)}")
+    return "\r\n".join(lines).encode() + b"\r\n\r\n" + (body or b"")
+
+
+async def test_a_call_goes_through_and_its_connection_is_kept() -> None:
+    async with opened(triton := TritonWorld()) as (here, world):
+        wire = await world.connect()
+        for _ in range(3):
+            answer = await wire.ask(request(here, "POST", "/v2/models/digits/infer", BODY))
+            assert (answer.status, answer.body) == (200, ANSWER)
+        assert triton.asked == [BODY] * 3
+
+
+async def test_a_reply_that_triton_cuts_is_cut_for_the_client_too() -> None:
+    async with opened(TritonWorld(mood="closes within")) as (here, world):
+        wire = await world.connect()
+        await wire.send(request(here, "POST", "/v2/models/digits/infer", BODY))
+        head, _, body = (await wire.rest()).partition(b"\r\n\r\n")
+        assert b"content-length: %d" % len(ANSWER) in head
+        assert len(body) < len(ANSWER)
+
+
+async def test_a_client_that_leaves_ends_its_call_in_triton() -> None:
+    async with opened(triton := TritonWorld(mood="holds")) as (here, world):
+        wire = await world.connect()
+        await wire.send(request(here, "POST", "/v2/models/digits/infer", BODY))
+        await triton.arrived.wait()
+        wire.writer.close()
+        async with asyncio.timeout(5):
+            await triton.departed.wait()
+        await here.settled()
+        assert here.outcomes() == ["cancelled"]
+
+
+async def test_a_body_that_the_plan_does_not_allow_is_refused_while_it_is_sent() -> None:
+    async with opened(triton := TritonWorld()) as (here, world):
+        wire = await world.connect()
+        await wire.send(request(here, "POST", "/v2/models/digits/infer", b"x" * 1001)[:-1000])
+        assert (await wire.answer()).status == 413
+        await wire.send(b"x" * 1000)
+        chunked = request(here, "POST", "/v2/models/digits/infer", None, "Transfer-Encoding: chunked")
+        assert (await wire.ask(chunked + b"400\r\n" + b"x" * 1024 + b"\r\n")).status == 413
+        assert triton.asked == []
+
+
+async def test_no_plan_allows_a_body_that_triton_cannot_count() -> None:
+    async with opened(TritonWorld()) as (here, world):
+        head = request(here, "POST", "/v2/models/digits/infer", None, "Content-Length: 2147483648")
+        refusal = await world.ask(head)
+        assert (refusal.status, refusal.error) == (413, "no body may be larger than 2 GiB")
+
+
+async def test_a_chunked_body_arrives_with_a_length() -> None:
+    async with opened(triton := TritonWorld()) as (here, world):
+        head = request(here, "POST", "/v2/models/digits/infer", None, "Transfer-Encoding: chunked")
+        chunks = b"".join(b"1\r\n%c\r\n" % byte for byte in BODY)
+        assert (await world.ask(head + chunks + b"0\r\nX: y\r\n\r\n")).status == 200
+        assert triton.asked == [BODY]
+
+
+@pytest.mark.parametrize(
+    ("method", "target", "status", "allow"),
+    [
+        ("PUT", "/v2/models/digits/infer", 405, "POST"),
+        ("POST", "/v2/models/digits/ready", 405, "GET"),
+        ("DELETE", "/v2", 405, "GET, HEAD"),
+        ("POST", "/healthz", 405, "GET, HEAD"),
+        ("PROPFIND", "/v2", 405, None),
+        ("PROPFIND", "/v2/models/digits", 405, None),
+        ("OPTIONS", "*", 404, None),
+        ("GET", "/v2/%68ealth/live", 404, None),
+        ("GET", "/v2/models/%64igits", 404, None),
+        ("GET", "/v2/models/digits/../digits", 404, None),
+        ("GET", "/v2?x=1", 200, None),
+        ("GET", "http://other.example/v2", 200, None),
+    ],
+)
+async def test_paths_are_matched_raw_and_methods_are_named(
+    method: str, target: str, status: int, allow: str | None
+) -> None:
+    async with opened(TritonWorld()) as (here, world):
+        answer = await world.ask(request(here, method, target))
+        assert answer.status == status
+        assert answer.headers.get("allow") == allow
+        assert status == 200 or answer.error
+
+
+async def test_a_mistake_of_ours_is_told_in_the_protocol_and_without_words_of_ours() -> None:
+    async with TritonWorld() as triton, house(triton) as here:
+        ids = count(1)
+
+        def broken() -> Readiness:
+            raise RuntimeError("secret")
+
+        oip = OipRest(here.pipeline, JsonMemory(10**6, 10**6), lambda: f"{next(ids):032x}", 60.0)
+        async with door(HttpDoor(oip, other_paths(oip, broken), oip.new_id)) as world:
+            answer = await world.ask(b"GET /readyz HTTP/1.1\r\nHost: a\r\n\r\n")
+    assert (answer.status, answer.error) == (500, "the gateway made a mistake; it is logged")
+
+
+# The listening socket
+
+
+def test_an_address_that_is_taken_is_named() -> None:
+    with bound_socket("127.0.0.1", 0) as taken:
+        taken.listen()
+        port = taken.getsockname()[1]
+        with pytest.raises(OSError, match=f"cannot listen on 127.0.0.1:{port}: .*; choose another port"):
+            bound_socket("127.0.0.1", port)
+
+
+async def test_a_signal_ends_serving_and_a_kept_alive_client_is_told_first() -> None:
+    started: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+    with bound_socket("127.0.0.1", 0) as listener:
+        port = listener.getsockname()[1]
+        serving = asyncio.ensure_future(
+            serve_http(Echo(), listener, Http(drain_seconds=5), lambda: "0" * 32, started.set_result)
+        )
+        assert await started == f"http://127.0.0.1:{port}"
+        wire = Wire(*await asyncio.open_connection("127.0.0.1", port))
+        assert "connection" not in (await wire.ask(GET)).headers
+        asked_at = asyncio.get_running_loop().time()
+        os.kill(os.getpid(), signal.SIGTERM)
+        refused = False
+        while not refused:
+            try:
+                _, writer = await asyncio.open_connection("127.0.0.1", port)
+                writer.close()
+            except ConnectionError:
+                refused = True
+        assert (await wire.ask(GET)).headers["connection"] == "close"
+        assert await wire.rest() == b""
+        wire.writer.close()
+        await serving
+        assert asyncio.get_running_loop().time() - asked_at < 5
