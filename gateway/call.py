@@ -36,8 +36,8 @@ class Payload(Protocol):
     def received_bytes(self) -> int:
         """What came in until now."""
 
-    async def judge(self, limit_bytes: int) -> Outgoing:
-        """Read and judge the head; the rest streams. Raises GatewayError: 4xx codes only."""
+    async def judge(self, limit_bytes: int, tenant_id: str) -> Outgoing:
+        """Read and judge the head, on this tenant's account; the rest streams. Raises GatewayError: 4xx codes only."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,8 +89,12 @@ Standing = tuple[Quota, ...]
 class Downstream(Protocol):
     """The client's side of one call. The front end implements it for its protocol."""
 
+    @property
+    def started(self) -> bool:
+        """The client has been told a status. A front end may hold a reply back for a while, to judge it."""
+
     async def start(self, reply: Reply, standing: Standing) -> None:
-        """The status and the headers are on their way; nothing about them can change any more."""
+        """The reply's status and headers are known, and are on their way unless they are held back."""
 
     async def send(self, chunk: bytes) -> None:
         """The chunk is handed over; waits while the client reads more slowly than we send."""

@@ -1,7 +1,7 @@
 """ONE table: what can go wrong, and how each protocol says it.
 
 A refusal is raised as `GatewayError(code, ...)` wherever it is decided and rendered once, by the front end that the call came through.
-The sentence is public; `private` goes to the audit body and the log, never to the client. No sentence tells whether something that is
+The sentence is public; `private` goes to the log of the process, never to the client. No sentence tells whether something that is
 not the caller's exists: a wrong, revoked, foreign and malformed key read the same, as do a foreign and an unknown model.
 """
 

@@ -38,14 +38,11 @@ log = logging.getLogger(__name__)
 _TRIES = 3
 _OK = 200
 _CLIENT_CLOSED = 499
+_OURS = 500  # from here on it is our fault, and an operator wants to know why
 
 
 class Cut(Exception):
-    """The reply broke off after it had begun. The front end must end it so that it cannot look whole, or say `error` if it still can."""
-
-    def __init__(self, error: GatewayError) -> None:
-        super().__init__(str(error))
-        self.error = error
+    """The reply broke off after it had begun. The front end must end it so that it cannot look whole."""
 
 
 @dataclass(slots=True)
@@ -54,6 +51,7 @@ class Passage:
 
     call: InferenceCall
     started_at: float
+    downstream: Downstream | None = None
     principal: Principal | None = None
     decision: Decision | None = None
     model: ModelView | None = None
@@ -66,9 +64,13 @@ class Passage:
     reply: UpstreamReply | None = None
     replied_at: float = 0.0
     reply_bytes: int = 0
-    relayed: bool = False
     told_status: int = 0
     fault: GatewayError | None = None
+
+    @property
+    def has_begun(self) -> bool:
+        """Whether the client has been told a status; nothing else can be told then."""
+        return self.downstream is not None and self.downstream.started
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,14 +88,14 @@ class Pipeline:
 
     async def serve(self, call: InferenceCall, downstream: Downstream) -> None:
         """Serve one call. Raises GatewayError before the reply's first byte, Cut after it."""
-        passage = Passage(call, self.clock())
+        passage = Passage(call, self.clock(), downstream)
         try:
             principal, model = await self._admit(passage, call.verb)  # 3 4 5
-            outgoing = await call.payload.judge(principal.plan.limits.body_bytes)
-            self._intend(passage, principal, model)  # 6
             async with asyncio.timeout(call.deadline - self.clock()):
+                outgoing = await call.payload.judge(principal.plan.limits.body_bytes, principal.tenant_id)
+                intent = self._intend(passage, principal, model)  # 6
                 reply = await self._forward(passage, model, outgoing)  # 7 8
-                await self._relay(passage, reply, downstream)  # 9
+                await self._relay(passage, intent, reply, downstream)  # 9
         except Exception as fault:
             raise self._judge_fault(passage, fault) from fault
         finally:
@@ -140,9 +142,9 @@ class Pipeline:
         if not self.throttler.offers(call.model, call.version):
             raise GatewayError(Code.MODEL_NOT_FOUND)
 
-    def _intend(self, passage: Passage, principal: Principal, model: ModelView) -> None:
+    def _intend(self, passage: Passage, principal: Principal, model: ModelView) -> Intent:
         call, decision = passage.call, passage.decision
-        passage.intent = self.ledger.intend(
+        passage.intent = intent = self.ledger.intend(
             request=call.request_id,
             tenant=principal.tenant_id,
             key=principal.key_id,
@@ -159,6 +161,7 @@ class Pipeline:
                 protocol=call.protocol,
             ),
         )
+        return intent
 
     async def _forward(self, passage: Passage, model: ModelView, outgoing: Outgoing) -> UpstreamReply:
         """Send the call to a ready replica; to another one only when no byte of it was written."""
@@ -176,14 +179,11 @@ class Pipeline:
             Code.MODEL_UNAVAILABLE, private="no replica could be reached", retry_after_seconds=1
         )
 
-    async def _relay(self, passage: Passage, reply: UpstreamReply, downstream: Downstream) -> None:
-        """No byte of the reply leaves before the intent is durable, and none after the audit log lost it."""
-        if passage.intent is None:
-            raise GatewayError(Code.INTERNAL, private="a reply without an intent")
-        await passage.intent.durable()
-        if passage.intent.is_lost:
-            raise SinkFailed("the log was lost while the call was under way")
-        passage.relayed = True
+    async def _relay(
+        self, passage: Passage, intent: Intent, reply: UpstreamReply, downstream: Downstream
+    ) -> None:
+        """No byte of the reply leaves before the intent is durable; one that has begun goes on also if the log is lost then."""
+        await intent.durable()
         await downstream.start(reply, passage.standing)
         async for chunk in reply.chunks():
             passage.reply_bytes += len(chunk)
@@ -192,10 +192,14 @@ class Pipeline:
         passage.told_status = await downstream.end()
 
     def _judge_fault(self, passage: Passage, fault: Exception) -> Exception:
-        """Turn what went wrong into what the front end may say, and note it for settle."""
+        """Turn what went wrong into what the front end may say, and note it for settle and for the operator."""
         error = passage.fault = _as_gateway_error(fault)
         error.standing = error.standing or passage.standing
-        return Cut(error) if passage.relayed else error
+        if error.rendering.http >= _OURS:
+            log.warning(
+                "%s %s %s", passage.call.request_id, error.code.value, error.private or error.sentence
+            )
+        return Cut(str(error)) if passage.has_begun else error
 
     def _settle(self, passage: Passage) -> None:
         """Give back what the call held and say how it ended. Never raises."""
@@ -209,28 +213,27 @@ class Pipeline:
             self.ledger.deny(_denial(passage, passage.fault), now_us=self.now_us())
 
     def _outcome(self, passage: Passage) -> Outcome:
-        call, now = passage.call, self.clock()
-        interval_us = None
-        if passage.forwarded_us:
-            took_us = _microseconds(passage.forwarded_at, passage.replied_at or now)
-            interval_us = (passage.forwarded_us, passage.forwarded_us + took_us)
+        """What is priced is what Triton had and the client could get: also when the client left, never when we failed it."""
+        call, slot, now = passage.call, passage.slot, self.clock()
+        status = _ending(passage)
+        received = call.payload.received_bytes
+        served = slot is not None and status != "failed"
+        took_us = _microseconds(passage.forwarded_at, passage.replied_at or now)
         return Outcome(
-            status=_ending(passage),
+            status=status,
             http_status=_http_status(passage),
-            reason=passage.fault.code.value if passage.fault else "",
-            replica=passage.slot.replica.id if passage.slot else "",
-            model_version=call.version or (passage.slot.version_of(call.model) if passage.slot else ""),
-            interval_us=interval_us,
-            weight=1,
-            requests=1 if call.verb == "infer" else 0,
-            bytes=call.payload.received_bytes + passage.reply_bytes,
-            tokens=0,
-            compute_us=0,
+            reason=passage.fault.code.value if passage.fault else None,
+            replica=slot.replica.id if slot else None,
+            model_version=call.version or (slot.version_of(call.model) if slot else None),
+            interval_us=(passage.forwarded_us, passage.forwarded_us + took_us) if slot else None,
+            weight=1 if served else 0,
+            requests=1 if served and call.verb == "infer" else 0,
+            bytes=received + passage.reply_bytes if served else 0,
             durations={
-                "wait_us": _microseconds(passage.started_at, passage.forwarded_at or now),
+                "wait_us": _microseconds(passage.started_at, passage.forwarded_at if slot else now),
                 "total_us": _microseconds(passage.started_at, now),
             },
-            request_bytes=call.payload.received_bytes,
+            request_bytes=received,
             reply_bytes=passage.reply_bytes,
         )
 
@@ -250,17 +253,17 @@ def _as_gateway_error(fault: Exception) -> GatewayError:
 
 
 def _ending(passage: Passage) -> Status:
-    """The outcome's status: `done` is the only one in which the client got a whole reply of Triton's."""
+    """The outcome's status: `done` is the only one in which the client got a whole reply of the model's."""
     if passage.fault is not None:
-        return "partial" if passage.relayed else "failed"
+        return "partial" if passage.has_begun else "failed"
     if not passage.replied_at:
         return "cancelled"
-    return "done" if passage.reply is not None and passage.reply.status == _OK else "refused"
+    return "done" if passage.told_status == _OK else "refused"
 
 
 def _http_status(passage: Passage) -> int:
     """What the client was told."""
-    if passage.relayed and passage.reply is not None:
+    if passage.has_begun and passage.reply is not None:
         return passage.told_status or passage.reply.status
     return passage.fault.rendering.http if passage.fault else _CLIENT_CLOSED
 

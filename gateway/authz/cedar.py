@@ -3,6 +3,7 @@
 Fails closed: whatever is not Cedar's explicit Allow, given without an error, is a denial.
 """
 
+import logging
 from collections.abc import Iterator
 from functools import lru_cache
 from hashlib import sha256
@@ -18,6 +19,8 @@ Action = Literal["discover", "infer", "describe"]
 TenantState = Literal["active", "suspended", "closed"]
 
 CACHED_DECISIONS: Final = 10_000
+
+_log = logging.getLogger(__name__)
 
 
 class PolicyError(Exception):
@@ -118,7 +121,9 @@ class Authorizer:
             return self._answer(subject, action, model)
         except Exception as error:  # noqa: BLE001 -- fail closed, whatever it was
             self.undecided += 1
-            self.last_undecided = str(error)
+            if self.last_undecided != str(error):
+                self.last_undecided = str(error)
+                _log.error("Cedar could not decide, so it was denied: %s", error)
             return DENIED_UNDECIDED
 
     def _ask(self, subject: Subject, action: Action, model: ModelView) -> Decision:

@@ -63,10 +63,9 @@ class OipRest:
                 await self.pipeline.serve(call, downstream)
         except GatewayError as error:
             await downstream.refuse(error)
-        except Cut as cut:
+        except Cut:
             # Returning without the rest makes the server close the connection: the client sees that its reply is not whole.
-            if not downstream.started:
-                await downstream.refuse(cut.error)
+            return
         finally:
             if isinstance(call.payload, InferBody):
                 call.payload.close()

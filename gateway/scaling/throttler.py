@@ -1,8 +1,8 @@
 """Holds calls while no replica can take them, and has one started: single flight, however many wait.
 
 One replica for all models of a repository; more of them, residency and health are the work of later rooms beside this one.
-Bounded: at most `most_waiting` calls are held, each no longer than its own deadline and `start_seconds`; the others are refused with a
-Retry-After that says what the last start took.
+Bounded: at most `most_waiting` calls are held, each no longer than its own deadline; the others are refused with a Retry-After that says
+what the last start took. A server that is not ready within `start_seconds` is stopped, and who waited for it is refused.
 """
 
 import asyncio
@@ -22,6 +22,7 @@ log = logging.getLogger(__name__)
 
 _PROBE_SECONDS = 0.02
 _PAUSE_SECONDS = 1.0
+_NOT_LOADED_SECONDS = 60.0  # nothing but an operator changes that
 
 
 @dataclass(slots=True)
@@ -61,7 +62,11 @@ class Throttler:
         if place is None or self.scaler.why_gone(place.replica):
             place = await self._wait()
         if model not in place.models:
-            raise GatewayError(Code.MODEL_UNAVAILABLE, private=f"{place.replica.id} does not serve {model}")
+            raise GatewayError(
+                Code.MODEL_UNAVAILABLE,
+                private=f"{place.replica.id} could not load {model}; its log says why",
+                retry_after_seconds=_NOT_LOADED_SECONDS,
+            )
         return place
 
     def offers(self, model: str, version: str) -> bool:
@@ -74,9 +79,9 @@ class Throttler:
         return version in found if version else bool(found)
 
     def lost(self, slot: Slot, why: NotSent) -> None:
-        """The slot's replica could not be reached; the next call has another one started, unless it is only slow to accept."""
+        """The slot's replica could not be reached; the next call has another one started, if it is gone indeed."""
         gone = self.scaler.why_gone(slot.replica)
-        if self._place is slot and (gone or not isinstance(why.__cause__, TimeoutError)):
+        if self._place is slot and (gone or isinstance(why.__cause__, ConnectionRefusedError)):
             log.warning("replica %s is gone: %s", slot.replica.id, gone or why)
             self._leave()
 
@@ -110,9 +115,9 @@ class Throttler:
                 except StartFailed as fault:
                     log.warning("Triton could not be started: %s", fault)
                     self._answer(fault)
-                    await asyncio.sleep(
-                        _PAUSE_SECONDS
-                    )  # so that a server that cannot start is not started in a circle
+                    while replicas:
+                        await self.scaler.stop(replicas.pop())
+                    await asyncio.sleep(_PAUSE_SECONDS)  # or it would be started in a circle
                 else:
                     self._answer(self._place)
         finally:
@@ -131,7 +136,7 @@ class Throttler:
         started = self.clock()
         client = Client(replica.host, replica.port)
         self.progress(f"starting Triton on port {replica.port}")
-        while not await is_ready(client):
+        while not await is_ready(client, replica.id):
             took = self.clock() - started
             why = self.scaler.why_gone(replica)
             if why is not None or took > self.start_seconds:

@@ -13,18 +13,29 @@ _OK = 200
 _ANSWER_SECONDS = 1.0
 
 
+class _Server(msgspec.Struct):
+    name: str = ""
+
+
 class _Metadata(msgspec.Struct):
     versions: tuple[Annotated[str, msgspec.Meta(pattern="^[0-9]{1,18}$")], ...] = ()
 
 
-async def is_ready(client: Client) -> bool:
-    """Whether the server answers and all models that it was started with are loaded. A server that is not there yet is not ready."""
+_server = msgspec.json.Decoder(_Server)
+_metadata = msgspec.json.Decoder(_Metadata)
+
+
+async def is_ready(client: Client, server_id: str) -> bool:
+    """Whether the server of this id answers. One that is not there yet is not ready, and neither is another one on its port.
+
+    Triton listens only once it has tried to load every model that it was started with.
+    """
     try:
         async with asyncio.timeout(_ANSWER_SECONDS):
-            status, _ = await client.get("/v2/health/ready")
-    except (NotSent, UpstreamFailed, TimeoutError):
+            status, body = await client.get("/v2")
+        return status == _OK and _server.decode(body).name == server_id
+    except (NotSent, UpstreamFailed, TimeoutError, msgspec.DecodeError, UnicodeDecodeError):
         return False
-    return status == _OK
 
 
 async def loaded(client: Client, models: list[str]) -> Loaded:
@@ -35,7 +46,7 @@ async def loaded(client: Client, models: list[str]) -> Loaded:
             status, body = await client.get(f"/v2/models/{model}")
         if status == _OK:
             try:
-                found[model] = msgspec.json.decode(body, type=_Metadata).versions
-            except msgspec.DecodeError as fault:
+                found[model] = _metadata.decode(body).versions
+            except (msgspec.DecodeError, UnicodeDecodeError) as fault:
                 raise UpstreamFailed(f"not the metadata of a model: {fault}") from fault
     return found

@@ -42,10 +42,12 @@ class Client:
     status: int = 0
     standing: Standing = ()
     reads: asyncio.Event | None = None
+    started: bool = False
 
     async def start(self, reply: Reply, standing: Standing) -> None:
         self.status, self.standing = reply.status, standing
         self.events.append("start")
+        self.started = True
 
     async def send(self, chunk: bytes) -> None:
         if self.reads is not None:
@@ -67,7 +69,7 @@ class Body:
     received_bytes: int = 0
     held: asyncio.Event | None = None
 
-    async def judge(self, limit_bytes: int) -> Outgoing:
+    async def judge(self, limit_bytes: int, tenant_id: str) -> Outgoing:
         if self.held is not None:
             await self.held.wait()
         self.received_bytes = len(self.content)

@@ -1,16 +1,17 @@
 """What the request path promises, whatever happens on it."""
 
 import asyncio
+from dataclasses import replace
 
 import msgspec
 import pytest
 
 from gateway.audit.ledger import Knobs
-from gateway.audit.record import DenialBody, IntentBody
+from gateway.audit.record import DenialBody, DenialsBody, IntentBody
 from gateway.call import InferenceCall
-from gateway.errors import Code, GatewayError
+from gateway.errors import TABLE, Code, GatewayError
 from gateway.pipeline import Cut
-from tenants.keys import mint
+from tenants.keys import Secret, mint
 from tenants.plans import Limits, Rate
 from tests.gateway.house import NOW_US, Body, Client, House, house
 from tests.worlds.segments import Fault
@@ -52,9 +53,9 @@ async def test_no_byte_of_a_reply_leaves_before_its_intent_is_durable_though_tri
         group.create_task(here.pipeline.serve(here.call(), client))
         await triton.arrived.wait()
         await here.segments.has_held.wait()
-        await asyncio.sleep(
-            0.05
-        )  # the fake answers within a millisecond: time enough for a byte to leave wrongly
+        slot = await here.pipeline.throttler.acquire("digits")
+        for _ in range(10):  # what was answered before these is here when they are
+            await slot.client.get("/v2")
         assert client.events == []
         here.segments.release()
     assert client.events[-1] == "end"
@@ -182,18 +183,75 @@ async def reached(stage: str, here: House, triton: TritonWorld, client: Client) 
             await asyncio.sleep(0)
 
 
-async def test_every_bad_key_is_the_same_refusal_and_only_counted() -> None:
+@pytest.mark.parametrize(
+    "bad", ["absent", "malformed", "unknown", "expired", "revoked", "of a closed tenant"]
+)
+async def test_every_bad_key_is_the_same_refusal_and_only_counted(bad: str) -> None:
     async with TritonWorld() as triton, house(triton) as here:
-        stranger = mint(bytes(range(40)))
-        errors = [await refusal(here, here.call(key=stranger))]
-        minted = await here.directory.create_key("acme", expires_us=NOW_US + 1, actor="test", now_us=NOW_US)
-        revoked = await here.directory.revoke_key("acme", minted.key.id, actor="test", now_us=NOW_US)
-        assert revoked.revoked_us is not None
-        errors.append(await refusal(here, here.call(key=minted.secret)))
-        await here.directory.close_tenant("other", actor="test", now_us=NOW_US)
-        assert len({(error.code, error.sentence, error.standing) for error in errors}) == 1
+        call = here.call(key=await bad_key(here, bad))
+        if bad == "absent":
+            call = replace(call, credential=None)
+        error = await refusal(here, call)
+        assert (error.code, error.sentence, error.standing) == (
+            Code.UNAUTHENTICATED,
+            TABLE[Code.UNAUTHENTICATED].sentence,
+            (),
+        )
+        assert triton.asked == []
         assert here.denials() == []
-    assert len(here.records("denials")) == 1
+    (counted,) = here.records("denials")
+    assert msgspec.json.decode(counted.body, type=DenialsBody).reasons == {"unauthenticated": 1}
+
+
+async def bad_key(here: House, bad: str) -> Secret:
+    directory = here.directory
+    match bad:
+        case "malformed":
+            return Secret("gw_live_x")
+        case "unknown":
+            return mint(bytes(range(40)))
+        case "of a closed tenant":
+            secret = (await directory.create_key("other", actor="test", now_us=NOW_US)).secret
+            await directory.close_tenant("other", actor="test", now_us=NOW_US)
+            return secret
+        case "revoked":
+            minted = await directory.create_key("acme", actor="test", now_us=NOW_US)
+            await directory.revoke_key("acme", minted.key.id, actor="test", now_us=NOW_US)
+            return minted.secret
+    return (await directory.create_key("acme", expires_us=NOW_US, actor="test", now_us=NOW_US - 1)).secret
+
+
+async def test_the_deadline_covers_the_reading_of_the_body() -> None:
+    async with TritonWorld() as triton, house(triton) as here:
+        error = await refusal(here, here.call(payload=Body(held=asyncio.Event()), seconds=0.05))
+        await here.settled()
+        assert error.code is Code.DEADLINE_EXCEEDED
+        assert here.denials() == ["deadline_exceeded"]
+        assert triton.asked == []
+
+
+@pytest.mark.parametrize("mood", ["closes before", "no server"])
+async def test_what_we_fail_is_not_priced(mood: str) -> None:
+    async with TritonWorld(mood="closes before") as triton, house(triton) as here:
+        if mood == "no server":
+            here.scaler.fails = "no memory"
+        await refusal(here, here.call())
+        await here.settled()
+        (outcome,) = here.records("outcome")
+    assert not outcome.entry.is_priced
+    assert (outcome.entry.interval_us is None) == (outcome.entry.replica is None) == (mood == "no server")
+
+
+async def test_a_client_that_leaves_pays_for_what_triton_was_given() -> None:
+    async with TritonWorld(mood="holds") as triton, house(triton) as here:
+        task = asyncio.get_running_loop().create_task(here.pipeline.serve(here.call(), Client()))
+        await triton.arrived.wait()
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        await here.settled()
+        (outcome,) = here.records("outcome")
+    assert (outcome.entry.requests, outcome.entry.bytes) == (1, len(b'{"inputs":[]}'))
 
 
 async def test_a_foreign_model_and_one_that_does_not_exist_are_not_told_apart() -> None:

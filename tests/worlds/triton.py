@@ -27,6 +27,7 @@ class TritonWorld:
     arrived: asyncio.Event = field(default_factory=asyncio.Event)
     departed: asyncio.Event = field(default_factory=asyncio.Event)
     port: int = 0
+    server_id: str = ""
     _server: asyncio.Server | None = None
 
     async def __aenter__(self) -> Self:
@@ -57,10 +58,12 @@ class TritonWorld:
         self, path: str, body: bytes, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
     ) -> None:
         if not path.endswith("/infer"):
-            known = path.startswith("/v2/health/") or path.removeprefix("/v2/models/") in self.models
-            writer.write(
-                _reply(200, b'{"versions":["1","3"]}') if known else _reply(404, b'{"error":"unknown model"}')
-            )
+            if path == "/v2":
+                writer.write(_reply(200, b'{"name":"%s"}' % self.server_id.encode()))
+            elif path.removeprefix("/v2/models/") in self.models:
+                writer.write(_reply(200, b'{"versions":["1","3"]}'))
+            else:
+                writer.write(_reply(404, b'{"error":"unknown model"}'))
             return
         self.asked.append(body)
         self.arrived.set()
@@ -111,12 +114,14 @@ class ScalerWorld:
     stopped: list[str] = field(default_factory=list)
     gone: dict[str, str] = field(default_factory=dict)
     fails: str = ""
+    impostor: str = ""  # what answers on the port is another server, of this id
 
     async def start(self) -> Replica:
         if self.fails:
             raise StartFailed(self.fails)
         world = self.worlds[min(len(self.started), len(self.worlds) - 1)]
         replica = Replica(f"replica-{len(self.started)}", "127.0.0.1", world.port)
+        world.server_id = self.impostor or replica.id
         self.started.append(replica.id)
         return replica
 

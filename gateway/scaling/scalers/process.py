@@ -10,7 +10,6 @@ import ctypes.util
 import importlib.util
 import os
 import re
-import shutil
 import signal
 import socket
 import sys
@@ -100,6 +99,12 @@ class ProcessScaler:
 
     async def start(self) -> Replica:
         self.check()
+        try:
+            return await self._start()
+        except OSError as fault:  # no descriptors, no memory, no disk
+            raise StartFailed(f"tritonserver could not be started: {fault}") from fault
+
+    async def _start(self) -> Replica:
         replica = Replica(id=self.new_id(), host="127.0.0.1", port=free_port(self.choose_port))
         self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         shm_prefix = _shm_prefix(replica)
@@ -144,7 +149,7 @@ class ProcessScaler:
             async with asyncio.timeout(self.stop_seconds):
                 await process.wait()
         except TimeoutError:
-            os.killpg(process.pid, signal.SIGKILL)
+            process.kill()
             await process.wait()
         if process.returncode is not None and process.returncode < 0:
             self._finish_for_the_nanny(process.pid, replica)
@@ -164,6 +169,8 @@ class ProcessScaler:
             *repositories,
             f"--backend-directory={self._backends()}",
             f"--backend-config=python,shm-region-prefix-name={shm_prefix}",
+            # What answers under this id is the server that we started, and not one that was faster to take the port.
+            f"--id={replica.id}",
             "--model-control-mode=explicit",
             *[f"--load-model={model}" for model in sorted(wanted)],
             # One broken model must not take the others with it; what is served is asked for once the server is up.
@@ -178,16 +185,16 @@ class ProcessScaler:
         ]
 
     def _backends(self) -> Path:
-        """A backend directory with the stub of the running Python, made once and again when the wheel changes."""
+        """A backend directory of links: the wheel's Python backend with the stub of the running Python beside it."""
         folder = self.folder / "backends"
         python = folder / "python"
         python.mkdir(mode=0o700, parents=True, exist_ok=True)
         for source in (*self.wheel.backend.iterdir(), self.wheel.stub):
-            target = python / source.name
-            if source.is_file() and not (
-                target.exists() and target.stat().st_mtime >= source.stat().st_mtime
-            ):
-                shutil.copy2(source, target)
+            link = python / source.name
+            if source.is_file() and not (link.is_symlink() and link.readlink() == source):
+                new = link.with_name(f"{link.name}.{self.new_id()}")
+                new.symlink_to(source)
+                new.replace(link)
         return folder
 
     def _environment(self) -> dict[str, str]:

@@ -40,7 +40,7 @@ async def ready(over: ProcessScaler) -> AsyncIterator[tuple[Replica, Client]]:
 
     async def answers() -> bool:
         assert over.why_gone(replica) is None
-        return await is_ready(client)
+        return await is_ready(client, replica.id)
 
     await eventually(answers, seconds=30)
     try:
@@ -95,6 +95,13 @@ async def test_a_server_that_ends_as_it_starts_says_why_with_the_end_of_its_log(
     assert "ended with 1" in str(over.why_gone(replica))
     assert str(tmp_path) in str(over.why_gone(replica))
     await over.stop(replica)
+
+
+async def test_a_failure_of_the_system_is_a_failed_start_and_nothing_worse(tmp_path: Path) -> None:
+    over = scaler(tmp_path / "file" / "triton", ["echo_fp32"])
+    (tmp_path / "file").write_text("not a folder")
+    with pytest.raises(StartFailed, match="could not be started"):
+        await over.start()
 
 
 async def test_a_repository_that_is_not_there_fails_the_start_with_its_path(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """What the throttler promises to calls that come while nothing runs."""
 
 import asyncio
+import errno
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -85,19 +86,12 @@ async def test_after_a_replica_was_lost_the_next_call_has_another_one_started_an
         throttling(scaler := ScalerWorld([one, two])) as throttler,
     ):
         slot = await throttler.acquire("digits")
-        throttler.lost(slot, NotSent("connection refused"))
-        throttler.lost(slot, NotSent("connection refused"))
+        refusal = NotSent("cannot connect")
+        refusal.__cause__ = ConnectionRefusedError()
+        throttler.lost(slot, refusal)
+        throttler.lost(slot, refusal)
         assert (await throttler.acquire("digits")).replica.id == "replica-1"
         assert scaler.stopped == ["replica-0"]
-
-
-async def test_a_living_replica_that_is_slow_to_accept_is_kept() -> None:
-    slow = NotSent("cannot connect")
-    slow.__cause__ = TimeoutError()
-    async with TritonWorld() as one, TritonWorld() as two, throttling(ScalerWorld([one, two])) as throttler:
-        slot = await throttler.acquire("digits")
-        throttler.lost(slot, slow)
-        assert await throttler.acquire("digits") is slot
 
 
 async def test_a_replica_whose_process_ended_gets_no_more_calls() -> None:
@@ -109,6 +103,25 @@ async def test_a_replica_whose_process_ended_gets_no_more_calls() -> None:
         await throttler.acquire("digits")
         scaler.gone["replica-0"] = "ended with 11"
         assert (await throttler.acquire("digits")).replica.id == "replica-1"
+
+
+async def test_another_server_on_the_port_gets_no_calls_and_a_server_that_is_late_is_stopped() -> None:
+    async with TritonWorld() as triton:
+        scaler = ScalerWorld([triton], impostor="somebody else's")
+        async with throttling(scaler, start_seconds=0.1) as throttler:
+            assert "not ready within" in (await refused(throttler)).private
+            while scaler.stopped != scaler.started:
+                await asyncio.sleep(0.001)
+
+
+@pytest.mark.parametrize("cause", [TimeoutError(), OSError(errno.EMFILE, "too many open files")])
+async def test_a_fault_of_our_own_side_costs_no_living_replica(cause: OSError) -> None:
+    ours = NotSent("cannot connect")
+    ours.__cause__ = cause
+    async with TritonWorld() as one, TritonWorld() as two, throttling(ScalerWorld([one, two])) as throttler:
+        slot = await throttler.acquire("digits")
+        throttler.lost(slot, ours)
+        assert await throttler.acquire("digits") is slot
 
 
 async def test_a_server_that_dies_while_it_starts_is_not_waited_for() -> None:
