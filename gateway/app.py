@@ -63,10 +63,14 @@ def new_id() -> str:
 
 
 def state_folder(settings: Settings) -> Path:
-    """The state directory, made for its owner alone."""
+    """The state directory, made for its owner alone. Raises PermissionError for one that others may enter."""
     settings.state.mkdir(mode=0o700, parents=True, exist_ok=True)
-    settings.state.chmod(0o700)
-    return settings.state.resolve()
+    state = settings.state.resolve()
+    if state.stat().st_mode & 0o077:
+        raise PermissionError(
+            f"others may enter {state}, and it is to hold keys: chmod 700 it, or name another --state"
+        )
+    return state
 
 
 @asynccontextmanager
@@ -81,23 +85,23 @@ def opened_segments(settings: Settings) -> FileSegments:
     return FileSegments(state_folder(settings) / "audit", size_bytes=settings.audit.segment_bytes)
 
 
-async def verified(settings: Settings) -> Report:
-    """What the audit log of this state amounts to. A living process may be writing to the segments that it holds."""
-    async with opened_segments(settings) as store:
-        stored = await store.stored()
-    segments = SegmentBytes(state_folder(settings) / "audit", [segment.id for segment in stored])
-    return verify(segments, unfinished=[segment.id for segment in stored if segment.is_locked])
+def verified(settings: Settings) -> Report:
+    """What the audit log of this state amounts to, also while it is written. Changes nothing. Raises FileNotFoundError without one."""
+    folder = settings.state / "audit"
+    if not folder.is_dir():
+        raise FileNotFoundError(
+            f"there is no audit log in {settings.state.resolve()}; name its state with --state"
+        )
+    segments = SegmentBytes(folder)
+    return verify(segments, unfinished=segments.owned())
 
 
 @dataclass(slots=True)
 class Gateway:
-    """The opened rooms that the server and the command line need."""
+    """What is served, and how."""
 
     settings: Settings
-    directory: Directory
     door: HttpDoor
-    ledger: Ledger
-    known: Known
 
 
 @asynccontextmanager
@@ -148,17 +152,18 @@ async def opened(settings: Settings, progress: Callable[[str], None]) -> AsyncIt
             now_us=now_us,
         )
         memory = JsonMemory(settings.http.json_memory_bytes, settings.http.json_head_bytes)
-        oip = OipRest(pipeline, memory, new_id, settings.http.request_seconds)
+        oip = OipRest(pipeline, memory, settings.http.request_seconds)
         door = HttpDoor(oip, other_paths(oip, lambda: readiness(ledger, known, settings)), new_id)
+        # The committer ends last: what is owed to the log does not wait while a Triton stops.
+        await stack.enter_async_context(running(committer=ledger.run()))
         await stack.enter_async_context(
             running(
-                committer=ledger.run(),
                 reread=every(settings.directory.reread_seconds, known.reread, TableUnavailable),
                 throttler=throttler.run(),
                 forget=every(_FORGET_SECONDS, limiter.forget_idle),
             )
         )
-        yield Gateway(settings, directory, door, ledger, known)
+        yield Gateway(settings, door)
 
 
 def readiness(ledger: Ledger, known: Known, settings: Settings) -> Readiness:
@@ -176,4 +181,5 @@ async def serve(gateway: Gateway, started: Callable[[str], None]) -> None:
     """Serve until SIGTERM or SIGINT, then finish what is under way. `started` gets the address. Raises OSError."""
     settings = gateway.settings
     with bound_socket(settings.host, settings.port or free_port(secrets.choice)) as listener:
-        await serve_http(gateway.door, listener, settings.http, new_id, started)
+        refused = gateway.door.oip.pipeline.refused
+        await serve_http(gateway.door, listener, settings.http, new_id, refused, started=started)

@@ -37,7 +37,7 @@ class Payload(Protocol):
         """What came in until now."""
 
     async def judge(self, limit_bytes: int, tenant_id: str) -> Outgoing:
-        """Read and judge the head, on this tenant's account; the rest streams. Raises GatewayError: 4xx codes only."""
+        """Read and judge the head, on this tenant's account; the rest streams. Raises GatewayError."""
 
 
 @dataclass(frozen=True, slots=True)

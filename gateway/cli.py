@@ -4,9 +4,9 @@ Exit codes: 0 done, 1 failed, 64 wrong usage.
 """
 
 import argparse
-import getpass
 import json
 import os
+import pwd
 import sys
 import tomllib
 from collections.abc import Sequence
@@ -27,7 +27,7 @@ from gateway.settings import Settings, SettingsError, load
 from gateway.triton.repository import models
 from tenants import keys, plans
 from tenants.directory import Directory, Minted
-from tenants.errors import AlreadyExists, TenantsError
+from tenants.errors import AlreadyExists, NotFound, TenantsError
 
 _USAGE = 64
 _INTERRUPTED = 130
@@ -57,8 +57,10 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         sys.exit(uvloop.run(given.run(settings, given)))
     except SettingsError as fault:
         _fail(str(fault), _USAGE)
+    except NotFound as fault:
+        _fail(f"{fault.sentence}; see: gateway tenants list, gateway keys list --tenant NAME")
     except TenantsError as fault:
-        _fail(fault.sentence)
+        _fail(fault.sentence if str(fault) == fault.sentence else f"{fault.sentence} ({fault})")
     except (StartFailed, PolicyError, SegmentFailed, SinkFailed, OSError) as fault:
         _fail(str(fault))
     except KeyboardInterrupt:
@@ -203,7 +205,7 @@ async def _keys_revoke(settings: Settings, given: argparse.Namespace) -> int:
 
 
 async def _audit_verify(settings: Settings, given: argparse.Namespace) -> int:
-    report = await verified(settings)
+    report = verified(settings)
     if given.json:
         print(msgspec.json.encode(report).decode())
     elif report.fault is None:
@@ -258,7 +260,11 @@ def _short(path: Path) -> str:
 
 
 def _actor() -> str:
-    return f"cli:{getpass.getuser()}"
+    """The unix user, whatever the environment says."""
+    try:
+        return f"cli:{pwd.getpwuid(os.getuid()).pw_name}"
+    except KeyError:  # as in a container under a number of its own
+        return f"cli:{os.getuid()}"
 
 
 def _progress(text: str) -> None:

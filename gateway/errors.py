@@ -32,6 +32,7 @@ class Code(StrEnum):
     UPSTREAM_FAILED = "upstream_failed"
     MODEL_UNAVAILABLE = "model_unavailable"
     OVERLOADED = "overloaded"
+    STOPPING = "stopping"
     AUDIT_UNAVAILABLE = "audit_unavailable"
     DIRECTORY_UNAVAILABLE = "directory_unavailable"
     DEADLINE_EXCEEDED = "deadline_exceeded"
@@ -93,6 +94,7 @@ TABLE: MappingProxyType[Code, Rendering] = MappingProxyType(
         ),
         Code.MODEL_UNAVAILABLE: Rendering(503, "UNAVAILABLE", "api_error", "the model could not be started"),
         Code.OVERLOADED: Rendering(503, "UNAVAILABLE", "api_error", "the gateway is full; try again soon"),
+        Code.STOPPING: Rendering(503, "UNAVAILABLE", "api_error", "the gateway is stopping; try again"),
         Code.AUDIT_UNAVAILABLE: Rendering(
             503, "UNAVAILABLE", "api_error", "the audit log cannot be written, so nothing is served"
         ),

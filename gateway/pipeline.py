@@ -101,11 +101,18 @@ class Pipeline:
         finally:
             self._settle(passage)  # 10
 
-    async def examine(self, call: InferenceCall, action: Action | None) -> Standing:
-        """Steps 3 to 5 for what we answer ourselves (server metadata, readiness); a denial is recorded, an answer is not."""
+    async def examine(
+        self, call: InferenceCall, action: Action | None, refusal: GatewayError | None = None
+    ) -> Standing:
+        """Steps 3 to 5 for what we answer ourselves (server metadata, readiness); a denial is recorded, an answer is not.
+
+        `refusal` is raised at a caller who passes: what was asked for is not here, and it is this caller's denial.
+        """
         passage = Passage(call, self.clock())
         try:
             await self._admit(passage, action)
+            if refusal is not None:
+                raise refusal
             if action is not None:
                 self._find(call)
         except GatewayError as fault:

@@ -17,8 +17,9 @@ class SettingsError(ValueError):
     """A knob that is unknown or makes no sense; the text names it and what it takes."""
 
 
-def _knob(default: object, doc: str, *, least: float | None = None) -> Any:
-    return field(default=default, metadata={"doc": doc, "least": least})
+def _knob(default: object, doc: str, *, least: float = 0, most: float = 2**31 - 1) -> Any:
+    """A number lies between `least` and `most`; a text or a path has a character at least."""
+    return field(default=default, metadata={"doc": doc, "least": least, "most": most})
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +51,9 @@ class Directory:
 
 @dataclass(frozen=True, slots=True)
 class Audit:
-    segment_bytes: int = _knob(32 * 1024 * 1024, "size of a preallocated segment file", least=1024 * 1024)
+    segment_bytes: int = _knob(
+        32 * 1024 * 1024, "size of a preallocated segment file", least=1024 * 1024, most=2**30
+    )
     stall_seconds: float = _knob(2.0, "a commit that takes longer has failed and closes the door", least=0.1)
 
 
@@ -63,7 +66,7 @@ class Triton:
 @dataclass(frozen=True, slots=True)
 class Settings:
     host: str = _knob("127.0.0.1", "address of the public listener")
-    port: int = _knob(8080, "port of the public listener; 0 picks a free one below 32768", least=0)
+    port: int = _knob(8080, "port of the public listener; 0 picks a free one below 32768", most=65_535)
     state: Path = _knob(Path(".state"), "folder for keys, audit log and server logs; made with mode 0700")
     repository: Path = _knob(_ROOT / "infra" / "models", "Triton model repository to serve")
     policies: Path = _knob(_ROOT / "policies", "folder of the Cedar policies and the demo's plan")
@@ -112,17 +115,22 @@ def _filled(tree: _Tree, prefix: str, environ: Mapping[str, str]) -> _Tree:
         if is_dataclass(value):
             changes[knob.name] = _filled(value, f"{name}_", environ)
         elif name in environ:
-            changes[knob.name] = _parsed(name, environ[name], type(value), knob.metadata["least"])
+            changes[knob.name] = _parsed(name, environ[name], value, knob.metadata)
     return replace(tree, **changes)  # type: ignore[type-var]
 
 
-def _parsed(name: str, text: str, kind: type[Any], least: float | None) -> object:
-    if issubclass(kind, Path):
-        return Path(text)
+def _parsed(name: str, text: str, default: object, metadata: Mapping[str, Any]) -> object:
+    if isinstance(default, str | Path):
+        if not text:
+            raise SettingsError(f"{name} is empty")
+        return type(default)(text)
+    kind = type(default)
     try:
-        value = kind(text)
+        number = float(text) if kind is float else int(text)
     except ValueError as fault:
         raise SettingsError(f"{name} must be of type {kind.__name__}, not {text!r}") from fault
-    if least is not None and not value >= least:  # also refuses NaN
-        raise SettingsError(f"{name} must be at least {least:g}, not {text!r}")
-    return value
+    if not metadata["least"] <= number <= metadata["most"]:  # which also refuses NaN
+        raise SettingsError(
+            f"{name} must be between {metadata['least']:g} and {metadata['most']:g}, not {text!r}"
+        )
+    return number

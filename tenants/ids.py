@@ -1,12 +1,17 @@
 """Identifiers: random, and they say nothing of whose they are, so they alone enter the audit log. Pure."""
 
 import re
-from typing import Final
+from typing import Annotated, Final
+
+from msgspec import Meta
 
 from tenants.keys import digits
 
 ID_CHARACTERS: Final = 20
 ID_RANDOM_BYTES: Final = 24
+
+# By what one stored row names another. A longer text is in no key, and a table would refuse all that is asked with it.
+Reference = Annotated[str, Meta(max_length=128)]
 
 _ALPHABET = "0123456789abcdefghijklmnopqrstuvwxyz"
 _FORM = re.compile(rf"[a-z]_[0-9a-z]{{{ID_CHARACTERS}}}")

@@ -22,6 +22,7 @@ from msgspec import Raw, Struct
 
 from tenants.errors import Unreadable
 from tenants.events import Action, Event
+from tenants.ids import Reference
 from tenants.ports import Item, Key, Put, Row
 
 _Value = TypeVar("_Value")
@@ -30,14 +31,14 @@ _Value = TypeVar("_Value")
 class TenantPointer(Struct, frozen=True, tag_field="v", tag=1):
     """From a name to a tenant. Stored as JSON, version 1; readers refuse any other."""
 
-    tenant_id: str
+    tenant_id: Reference
 
 
 class KeyPointer(Struct, frozen=True, tag_field="v", tag=1):
     """From a digest to a key. Stored as JSON, version 1; readers refuse any other."""
 
-    tenant_id: str
-    key_id: str
+    tenant_id: Reference
+    key_id: Reference
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +109,7 @@ def read(row: Row, kind: type[_Value]) -> _Value:
     """Unreadable for damaged rows and unknown versions."""
     try:
         return msgspec.json.decode(row.value, type=kind)
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise Unreadable(f"{row.key}: {error}") from error
 
 

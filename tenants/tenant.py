@@ -6,6 +6,7 @@ from typing import Final, Literal
 from msgspec import Struct
 
 from tenants.errors import Invalid
+from tenants.ids import Reference
 
 State = Literal["active", "suspended", "closed"]
 
@@ -28,7 +29,7 @@ class Tenant(Struct, frozen=True, tag_field="v", tag=1):
 
     id: str
     name: str
-    plan: str
+    plan: Reference
     state: State
     created_us: int
 

@@ -48,6 +48,10 @@ def test_a_setting_from_the_environment_is_used_and_the_command_line_goes_before
         {"GATEWAY_PORT": "many"},
         {"GATEWAY_PORT": "-1"},
         {"GATEWAY_HTTP_HEAD_SECONDS": "nan"},
+        {"GATEWAY_HTTP_HEAD_SECONDS": "inf"},
+        {"GATEWAY_PORT": "99999"},
+        {"GATEWAY_HOST": ""},
+        {"GATEWAY_STATE": ""},
     ],
 )
 def test_a_setting_that_makes_no_sense_is_refused_by_its_name(environ: dict[str, str]) -> None:

@@ -30,7 +30,6 @@ class Reservation:
     """One admitted call. `standing` is what the client is told; releasing twice is a no-op."""
 
     standing: Standing
-    body_bytes: int
     _account: _Account
     _held: bool = True
 
@@ -73,7 +72,7 @@ class Limiter:
                 )
             account.tat = admission.tat
         account.at_once += 1
-        return Reservation(_standing(limits, admission, account), limits.body_bytes, account)
+        return Reservation(_standing(limits, admission, account), account)
 
     async def forget_idle(self) -> None:
         """Drop the accounts that say nothing: full buckets with no call under way."""

@@ -3,7 +3,7 @@
 The door is open while a segment takes commits. When one fails, or takes longer than `stall_seconds`, the
 segment is poisoned: the door closes, whoever waits gets SinkFailed, every open intent is lost (its outcome is
 `unknown`), and the next commit goes to a fresh segment. Once that is durable the door is open again. Fails
-closed; counted in `failures`.
+closed; counted in `failures`. At the start nobody waits yet: the first segment has `create_seconds`.
 """
 
 import asyncio
@@ -42,6 +42,7 @@ _UNWRITABLE = (TypeError, ValueError, OverflowError)  # a text or number that JS
 @dataclass(frozen=True, slots=True)
 class Knobs:
     stall_seconds: float = 2.0  # a commit that takes longer has failed
+    create_seconds: float = 60.0  # the same for the first segment, which is filled while nobody waits
     retry_seconds: float = 1.0  # between two tries to open the door again
     ride_seconds: float = 0.01  # how long an outcome waits for an intent to ride with
     count_seconds: float = 1.0  # how often counts of denials are looked at
@@ -195,9 +196,11 @@ class Ledger:
             for owed, segment in found.orphans:
                 self._add_unknown(owed, segment)
             try:
+                self._creating = self._store.create(self._new_id())
+                await self._answer(self._creating, "the first segment", self._knobs.create_seconds)
                 await self._commit()
             except SinkFailed:
-                self._closed.release()
+                self._give_up()
                 raise
 
     async def _end(self) -> None:
@@ -215,28 +218,36 @@ class Ledger:
                 break
             except SinkFailed:
                 continue
+        self._give_up()
+        if self._current:
+            await self._current.segment.close()
+
+    def _give_up(self) -> None:
+        """Nothing more will name the closed segments, or use one that is still to come."""
         self._closed.release()
         if self._creating:
             self._creating.add_done_callback(_discard)
-        if self._current:
-            await self._current.segment.close()
 
     async def _commit(self) -> None:
         """Makes what waits durable. Cancelled, it may be called again. SinkFailed: the door is closed."""
         try:
             flight = self._flight = self._flight or self._launch(await self._make_room())
-            await self._answer(flight.written)
+            commit = f"a commit to segment {flight.current.segment.id}"
+            await self._answer(flight.written, commit, self._knobs.stall_seconds)
         except SinkFailed as failure:
             self._fail(failure)
             raise
         self._land(flight)
 
-    async def _answer(self, future: asyncio.Future[_T]) -> _T:
-        await asyncio.wait((future,), timeout=self._knobs.stall_seconds)
+    async def _answer(self, future: asyncio.Future[_T], what: str, limit_seconds: float) -> _T:
+        await asyncio.wait((future,), timeout=limit_seconds)
+        what = f"{what} in {self._store.place}"
         if not future.done():
-            raise SinkFailed(f"no answer in {self._knobs.stall_seconds} s")
-        if future.cancelled() or (error := future.exception()):
-            raise SinkFailed("the segment failed") from (None if future.cancelled() else error)
+            raise SinkFailed(f"{what}: no answer in {limit_seconds:g} s")
+        if future.cancelled():
+            raise SinkFailed(f"{what}: cancelled")
+        if error := future.exception():
+            raise SinkFailed(f"{what}: {error}") from error
         return future.result()
 
     async def _make_room(self) -> Current:
@@ -247,7 +258,7 @@ class Ledger:
         # Kept when there is no answer in time: the next try waits for the same one.
         creating = self._creating = self._creating or self._store.create(self._new_id())
         try:
-            segment = await self._answer(creating)
+            segment = await self._answer(creating, "a new segment", self._knobs.stall_seconds)
         except SinkFailed:
             self._creating = None if creating.done() else creating
             raise
@@ -290,7 +301,7 @@ class Ledger:
 
     def _fail(self, failure: SinkFailed) -> None:
         """Closes the door. What waits goes on waiting, but each open intent, durable or not, is unknown."""
-        _log.error("audit sink failed, the door is closed: %s (%s)", failure, failure.__cause__)
+        _log.error("audit sink failed, the door is closed: %s", failure)
         self.counters.failures += 1
         self.is_open = False
         batches = [self._gathering]

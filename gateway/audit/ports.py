@@ -46,6 +46,10 @@ class Stored(NamedTuple):
 class SegmentStore(Protocol):
     """All segments of one deployment, of living and of dead processes."""
 
+    @property
+    def place(self) -> str:
+        """Where they are, for whoever must repair it."""
+
     def create(self, segment_id: str) -> Future[Segment]:
         """Done when an empty segment of that id exists durably, locked by this process."""
 

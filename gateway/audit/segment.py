@@ -81,6 +81,7 @@ class _BadRecord(Exception):
         self.record_id = record_id
 
 
+_UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 _decode_entry = msgspec.json.Decoder(Entry).decode
 _decode_segment = msgspec.json.Decoder(SegmentBody).decode
 
@@ -101,13 +102,13 @@ def frame(sequence: int, records: Sequence[Record], chain: bytes) -> Frame:
 
 
 def opening(segment_id: str, data: bytes) -> SegmentBody | None:
-    """What the first record of a segment says; None while its first commit is absent, incomplete or bad."""
+    """What the first record of a segment says; None while its first commit is absent, incomplete or unreadable."""
     commit = _read(data, 0, 0, first_chain(segment_id), segment_id)
     if isinstance(commit, Fault) or commit.records[0].entry.kind != "segment":
         return None
     try:
         return _decode_segment(commit.records[0].body)
-    except msgspec.MsgspecError:
+    except _UNREADABLE:
         return None
 
 
@@ -194,7 +195,7 @@ def _records(payload: bytes, count: int, chain: bytes) -> _Records:
 def _checked(entry: bytes, body: bytes, index: int) -> StoredRecord:
     try:
         decoded = _decode_entry(entry)
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+    except _UNREADABLE as error:
         raise _BadRecord(f"not an entry of version 1: {error}", index, None) from error
     if digest(body) != decoded.body_sha256:
         raise _BadRecord("the body is not the one the entry names", index, decoded.record)

@@ -28,14 +28,20 @@ class Report(msgspec.Struct, frozen=True):
 
 def verify(segments: Mapping[str, bytes], *, unfinished: Collection[str] = ()) -> Report:
     """`segments`: id to bytes, each read twice, one at a time. `unfinished`: those that may end in a torn
-    write, because a living process is writing them or a dead one left them so.
+    write, because a living process is writing them or a dead one left them so; they may grow meanwhile, and
+    one whose first commit comes between the two reads counts as empty still.
     """
     openings = {segment: opening(segment, segments[segment]) for segment in segments}
     check = _Check()
     try:
         plan = _plan(openings)
         for segment in plan.order:
-            check.segment(scan(segment, segments[segment]), _Place(plan, segment, segment in unfinished))
+            data, is_unfinished = segments[segment], segment in unfinished
+            found = scan(segment, data)
+            if is_unfinished and openings[segment] is None and opening(segment, data) is not None:
+                # It began after the plan was made: its records may follow some that were not read.
+                found = found._replace(commits=())
+            check.segment(found, _Place(plan, segment, is_unfinished))
     except _Bad as bad:
         check.fault = bad.fault
     return check.report()

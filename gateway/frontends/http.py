@@ -4,9 +4,8 @@ A call of a model goes straight to its front end; Starlette routes the rest. Eve
 """
 
 import asyncio
-from collections.abc import Callable, MutableMapping
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -18,7 +17,7 @@ from starlette.types import ASGIApp
 from gateway import __version__
 from gateway.errors import Code, GatewayError
 from gateway.frontends.http_body import Receive
-from gateway.frontends.oip_rest import METHOD, MODEL_PATH, OipRest, Scope, Send, error_headers
+from gateway.frontends.oip_rest import METHOD, MODEL_PATH, HttpDownstream, OipRest, Scope, Send, error_headers
 from gateway.wire.oip import error_body
 from gateway.wire.ratelimit import Headers, ratelimit_headers
 
@@ -43,27 +42,20 @@ class HttpDoor:
     new_id: Callable[[], str]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        downstream = HttpDownstream(send, self.new_id())
         path = MODEL_PATH.fullmatch(scope["raw_path"])
         try:
             if path is not None and scope["method"] == METHOD[path["verb"]]:
-                await self.oip(scope, receive, send, path)
+                await self.oip(scope, receive, downstream, path)
             else:
-                await self._others(scope, receive, send)
+                scope["state"]["request_id"] = downstream.request_id
+                scope["path"] = scope["raw_path"].decode("latin-1")  # matched raw, as Triton does
+                await self.others(scope, receive, downstream.relay)
         except asyncio.CancelledError:
-            # The protocol cancels a request whose client left, and the call is settled by now. uvicorn would report a crash.
-            return
-
-    async def _others(self, scope: Scope, receive: Receive, send: Send) -> None:
-        request_id = self.new_id()
-        scope["state"]["request_id"] = request_id
-        scope["path"] = scope["raw_path"].decode("latin-1")  # matched raw, as Triton does
-
-        async def with_id(message: MutableMapping[str, Any]) -> None:
-            if message["type"] == "http.response.start":
-                message["headers"] = [*message["headers"], (b"x-request-id", request_id.encode())]
-            await send(message)
-
-        await self.others(scope, receive, with_id)
+            # The client left, and hears nothing of this, or the grace of a stop is over. The call is settled by now, and uvicorn
+            # would report a crash.
+            if not downstream.started:
+                await downstream.refuse(GatewayError(Code.STOPPING, retry_after_seconds=1))
 
 
 def other_paths(oip: OipRest, readiness: Callable[[], Readiness]) -> Starlette:
@@ -86,11 +78,14 @@ def other_paths(oip: OipRest, readiness: Callable[[], Readiness]) -> Starlette:
 
     async def nowhere(request: Request) -> Response:
         """Before the caller is known, a path that is not here looks like one that is."""
-        await oip.examine(request.scope, request.state.request_id)
         allowed = allowed_method(request.scope["raw_path"])
-        if allowed is None:
-            raise GatewayError(Code.NO_SUCH_PATH)
-        return refusal(GatewayError(Code.METHOD_NOT_ALLOWED), {"allow": allowed})
+        answer = GatewayError(Code.METHOD_NOT_ALLOWED if allowed else Code.NO_SUCH_PATH)
+        try:
+            await oip.examine(request.scope, request.state.request_id, answer)
+        except GatewayError as error:
+            answer = error
+        told = {"allow": allowed} if allowed and answer.code is Code.METHOD_NOT_ALLOWED else None
+        return refusal(answer, told)
 
     def allowed_method(raw_path: bytes) -> str | None:
         path = MODEL_PATH.fullmatch(raw_path)
@@ -98,15 +93,13 @@ def other_paths(oip: OipRest, readiness: Callable[[], Readiness]) -> Starlette:
             return METHOD[path["verb"]]
         return "GET, HEAD" if raw_path.decode("latin-1") in ours else None
 
-    async def refuse(_: Request, error: Exception) -> Response:
+    async def refuse(request: Request, error: Exception) -> Response:
         """Starlette's own refusals are for methods and targets that it does not route. uvicorn logs what nobody meant to raise."""
         match error:
             case GatewayError():
                 return refusal(error)
-            case HTTPException(status_code=404):
-                return refusal(GatewayError(Code.NO_SUCH_PATH))
             case HTTPException():
-                return refusal(GatewayError(Code.METHOD_NOT_ALLOWED))
+                return await nowhere(request)
         return refusal(GatewayError(Code.INTERNAL))
 
     ours = {
@@ -116,11 +109,10 @@ def other_paths(oip: OipRest, readiness: Callable[[], Readiness]) -> Starlette:
         "/v2/health/ready": ready,
         "/v2": server,
     }
-    every = ["GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "HEAD"]
     return Starlette(
         routes=[
             *(Route(path, endpoint) for path, endpoint in ours.items()),
-            Route("/{path:path}", nowhere, methods=every),
+            Route("/{path:path}", nowhere),  # of another method, or not even a path: HTTPException
         ],
         exception_handlers=dict.fromkeys((GatewayError, HTTPException, Exception), refuse),
     )

@@ -4,8 +4,9 @@ A JSON head is collected whole, out of one memory budget for the process; binary
 to promise to Triton, so it is collected whole as well, and sent on with a Content-Length of ours.
 """
 
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from gateway.call import Outgoing
@@ -17,18 +18,33 @@ Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 
 @dataclass(slots=True)
 class JsonMemory:
-    """What the JSON heads of all requests under way may take together; refused beyond it. The encoded copies take as much again."""
+    """What the JSON heads of all requests under way may take together; refused beyond it. The encoded copies take as much again.
+
+    One tenant has no more than a quarter of it, so that the others are served whatever it sends.
+    """
 
     budget_bytes: int
     most_head_bytes: int
     taken_bytes: int = 0
+    _taken_by: Counter[str] = field(default_factory=Counter)
 
-    def take(self, size: int) -> None:
+    def take(self, tenant_id: str, size: int) -> None:
+        """Raises TOO_MANY_AT_ONCE when the tenant's part is spent, OVERLOADED when all is."""
+        # The largest head always fits in, however small the budget was set.
+        if self._taken_by[tenant_id] + size > max(self.budget_bytes // 4, self.most_head_bytes):
+            private = "the tenant's part of the memory for JSON heads is spent"
+            raise GatewayError(Code.TOO_MANY_AT_ONCE, private=private, retry_after_seconds=1)
         if self.taken_bytes + size > self.budget_bytes:
-            raise GatewayError(
-                Code.OVERLOADED, private="the memory for JSON heads is spent", retry_after_seconds=1
-            )
+            private = "the memory for JSON heads is spent"
+            raise GatewayError(Code.OVERLOADED, private=private, retry_after_seconds=1)
+        self._taken_by[tenant_id] += size
         self.taken_bytes += size
+
+    def give_back(self, tenant_id: str, size: int) -> None:
+        self.taken_bytes -= size
+        self._taken_by[tenant_id] -= size
+        if not self._taken_by[tenant_id]:
+            del self._taken_by[tenant_id]
 
 
 class NoBody:
@@ -37,7 +53,7 @@ class NoBody:
     declared_bytes = 0
     received_bytes = 0
 
-    async def judge(self, limit_bytes: int) -> Outgoing:
+    async def judge(self, limit_bytes: int, tenant_id: str) -> Outgoing:
         return Outgoing()
 
 
@@ -50,13 +66,18 @@ class InferBody:
         self._receive = receive
         self._memory = memory
         self._head_length = head_length
+        self._tenant_id = ""
         self._taken_bytes = 0
         self._more = True
         self.declared_bytes = declared
         self.received_bytes = 0
 
-    async def judge(self, limit_bytes: int) -> Outgoing:
-        """Read the JSON head and judge it; the rest streams. Raises BAD_REQUEST, JSON_TOO_LARGE, BODY_TOO_LARGE, OVERLOADED."""
+    async def judge(self, limit_bytes: int, tenant_id: str) -> Outgoing:
+        """Read the JSON head and judge it; the rest streams.
+
+        Raises BAD_REQUEST, JSON_TOO_LARGE, BODY_TOO_LARGE, TOO_MANY_AT_ONCE, OVERLOADED.
+        """
+        self._tenant_id = tenant_id
         declared, head_length = self.declared_bytes, self._head_length
         if declared is None or head_length is None:
             data = await self._collect(None, limit_bytes)
@@ -82,7 +103,7 @@ class InferBody:
 
     def close(self) -> None:
         """Give the memory back."""
-        self._memory.taken_bytes -= self._taken_bytes
+        self._memory.give_back(self._tenant_id, self._taken_bytes)
         self._taken_bytes = 0
 
     async def _collect(self, wanted: int | None, limit_bytes: int) -> bytes:
@@ -95,7 +116,7 @@ class InferBody:
             data = await self._next()
             if self.received_bytes > limit_bytes:
                 raise GatewayError(Code.BODY_TOO_LARGE)
-            self._memory.take(len(data))
+            self._memory.take(self._tenant_id, len(data))
             self._taken_bytes += len(data)
             collected += data
             if wanted is None and len(collected) > self._memory.most_head_bytes:

@@ -2,7 +2,7 @@
 
 uvicorn takes heads of any size and lets a half-sent one stand for ever, takes bodies a byte an hour, and closes kept-alive connections
 without an answer when it stops. This subclass of its httptools protocol (a private class, hence the exact version in pyproject.toml)
-owns the size and the time of a head, the pace of a body, cancellation when the client leaves, and drain.
+owns the number of connections, the size and the time of a head, the pace of a body, cancellation when the client leaves, and drain.
 
 A refusal is written only where the client will read it as the answer to the request at fault: never into or before the answer to an
 earlier one. Behind it the client is heard out for a moment, as closing on a client that still sends would lose the answer on its way.
@@ -18,6 +18,7 @@ from uvicorn._types import ASGI3Application
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
 from gateway.errors import Code, GatewayError
+from gateway.frontends.oip_rest import error_headers
 from gateway.loops import request_task
 from gateway.wire.oip import error_body
 
@@ -31,11 +32,18 @@ class HttpLimits:
     discard_bytes: int = 1024 * 1024  # read and dropped behind an early answer, so that the client sees it
     drain_seconds: float = 1.0  # how long a kept-alive connection may still ask once more
     linger_seconds: float = 1.0  # how long a refused client is heard out
+    connections: int = 384  # open at once; by default what 1024 files allow
+    lingering: int = 64  # more connections than that, to hear their refused clients out
+
+
+# Told of a refusal that is not an application's: its request id, the client's address, and what it is.
+Refused = Callable[[str, str, GatewayError], None]
 
 
 class GatewayProtocol(HttpToolsProtocol):
     limits: ClassVar[HttpLimits] = HttpLimits()
     new_id: ClassVar[Callable[[], str]]
+    refused: ClassVar[Refused]
 
     # What is coming in: a head, then a body, then nothing until the next head begins.
     _in_head = False
@@ -56,7 +64,13 @@ class GatewayProtocol(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
-        self._arm(self.limits.head_seconds, self._head_late)
+        surplus = len(self.connections) - self.limits.connections
+        if surplus <= 0:
+            self._arm(self.limits.head_seconds, self._head_late)
+            return
+        self._refuse(GatewayError(Code.OVERLOADED, retry_after_seconds=1))
+        if surplus > self.limits.lingering:
+            transport.close()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._disarm()
@@ -232,20 +246,27 @@ class GatewayProtocol(HttpToolsProtocol):
         self._is_deaf = True
         self._leave()
         if not answered:
-            self.transport.write(_refusal(error, type(self).new_id()))
+            request_id = type(self).new_id()
+            self.transport.write(_refusal(error, request_id))
+            type(self).refused(request_id, self.client[0] if self.client else "", error)
         self.transport.write_eof()
         self._arm(self.limits.linger_seconds, self.transport.abort)
 
 
 def _refusal(error: GatewayError, request_id: str) -> bytes:
     body = error_body(error.sentence)
-    head = (
-        f"content-type: application/json\r\ncontent-length: {len(body)}\r\n"
-        f"x-request-id: {request_id}\r\nconnection: close\r\n\r\n"
-    )
-    return STATUS_LINE[error.rendering.http] + head.encode() + body
+    headers = [
+        (b"content-type", b"application/json"),
+        (b"content-length", str(len(body)).encode()),
+        (b"x-request-id", request_id.encode()),
+        (b"connection", b"close"),
+        *error_headers(error),
+    ]
+    head = b"".join(name + b": " + value + b"\r\n" for name, value in headers)
+    return STATUS_LINE[error.rendering.http] + head + b"\r\n" + body
 
 
-def http_protocol(limits: HttpLimits, new_id: Callable[[], str]) -> type[GatewayProtocol]:
+def http_protocol(limits: HttpLimits, new_id: Callable[[], str], refused: Refused) -> type[GatewayProtocol]:
     """The protocol class for one server."""
-    return type("HttpProtocol", (GatewayProtocol,), {"limits": limits, "new_id": staticmethod(new_id)})
+    ports = {"limits": limits, "new_id": staticmethod(new_id), "refused": staticmethod(refused)}
+    return type("HttpProtocol", (GatewayProtocol,), ports)

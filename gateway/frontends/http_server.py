@@ -1,6 +1,7 @@
 """The listening side of the HTTP door: uvicorn with our protocol and our own signal handling."""
 
 import asyncio
+import resource
 import signal
 import socket
 from collections.abc import Callable, Iterator
@@ -9,10 +10,12 @@ from typing import Any
 
 import uvicorn
 
-from gateway.frontends.http_protocol import HttpLimits, http_protocol
+from gateway.frontends.http_protocol import GatewayProtocol, HttpLimits, Refused, http_protocol
 from gateway.settings import Http
 
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
+_OTHER_FILES = 256  # kept for the audit log, the directory, starting Triton, and refusing
+_MOST_FILES = 65_536  # connections take memory too, and some programs that we start look at every number below the limit
 
 
 async def serve_http(
@@ -20,12 +23,25 @@ async def serve_http(
     listener: socket.socket,
     settings: Http,
     new_id: Callable[[], str],
+    refused: Refused,
+    *,
     started: Callable[[str], None],
 ) -> None:
-    """Serve `app` until SIGTERM or SIGINT, then finish what is under way; a second signal ends it at once."""
+    """Serve `app` until SIGTERM or SIGINT, then finish what is under way; a second signal ends it at once.
+
+    Raises this process's limit of open files as far as it may, and takes no more connections than that allows.
+    """
     host, port = listener.getsockname()[:2]
     address = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
-    await _Server(_config(app, settings, new_id), lambda: started(address)).serve(sockets=[listener])
+    limits = HttpLimits(
+        head_bytes=settings.head_bytes,
+        head_seconds=settings.head_seconds,
+        body_bytes_per_second=settings.body_bytes_per_second,
+        drain_seconds=settings.drain_seconds,
+        connections=connections_within(_raised_file_limit()),
+    )
+    config = _config(app, settings, http_protocol(limits, new_id, refused))
+    await _Server(config, lambda: started(address)).serve(sockets=[listener])
 
 
 def bound_socket(host: str, port: int) -> socket.socket:
@@ -42,16 +58,24 @@ def bound_socket(host: str, port: int) -> socket.socket:
     return listener
 
 
-def _config(app: Any, settings: Http, new_id: Callable[[], str]) -> uvicorn.Config:
-    limits = HttpLimits(
-        head_bytes=settings.head_bytes,
-        head_seconds=settings.head_seconds,
-        body_bytes_per_second=settings.body_bytes_per_second,
-        drain_seconds=settings.drain_seconds,
-    )
+def connections_within(files: int) -> int:
+    """How many connections a process may have that may open so many files: the rest is for whatever else it opens."""
+    return max(files - _OTHER_FILES, files // 2) // 2  # each may need one to Triton as well
+
+
+def _raised_file_limit() -> int:
+    """The soft limit is 1024 by custom, for programs that use select(); ours does not."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = _MOST_FILES if hard == resource.RLIM_INFINITY else min(hard, _MOST_FILES)
+    if soft != resource.RLIM_INFINITY and soft < most:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+    return most
+
+
+def _config(app: Any, settings: Http, protocol: type[GatewayProtocol]) -> uvicorn.Config:
     return uvicorn.Config(
         app,
-        http=http_protocol(limits, new_id),
+        http=protocol,
         ws="none",
         lifespan="off",
         proxy_headers=False,

@@ -39,21 +39,20 @@ _BAD = 400
 
 @dataclass(frozen=True, slots=True)
 class OipRest:
-    """The calls that go to a model. `new_id` makes request ids; `request_seconds` is the deadline of a call."""
+    """The calls that go to a model. `request_seconds` is the deadline of a call."""
 
     pipeline: Pipeline
     memory: JsonMemory
-    new_id: Callable[[], str]
     request_seconds: float
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send, path: re.Match[bytes]) -> None:
+    async def __call__(
+        self, scope: Scope, receive: Receive, downstream: "HttpDownstream", path: re.Match[bytes]
+    ) -> None:
         """One request whose path is a MODEL_PATH and whose method is the verb's."""
-        request_id = self.new_id()
-        downstream = HttpDownstream(send, request_id)
         try:
-            call = self._decode(scope, receive, request_id, path)
+            call = self._decode(scope, receive, downstream.request_id, path)
         except GatewayError as error:
-            self.pipeline.refused(request_id, peer(scope), error)
+            self.pipeline.refused(downstream.request_id, peer(scope), error)
             await downstream.refuse(error)
             return
         try:
@@ -70,14 +69,14 @@ class OipRest:
             if isinstance(call.payload, InferBody):
                 call.payload.close()
 
-    async def examine(self, scope: Scope, request_id: str) -> Standing:
-        """Authenticate and admit a request that no model is asked for. Raises GatewayError."""
+    async def examine(self, scope: Scope, request_id: str, refusal: GatewayError | None = None) -> Standing:
+        """Authenticate and admit a request that no model is asked for. Raises GatewayError, `refusal` at the latest."""
         try:
             call = self._call(scope, _read_headers(scope["headers"]), request_id, None, NoBody())
         except GatewayError as error:
             self.pipeline.refused(request_id, peer(scope), error)
             raise
-        return await self.pipeline.examine(call, None)
+        return await self.pipeline.examine(call, None, refusal)
 
     def _decode(
         self, scope: Scope, receive: Receive, request_id: str, path: re.Match[bytes]
@@ -113,6 +112,7 @@ class HttpDownstream:
     """The client's side of one call. An error of Triton's is held back and cleaned; everything else passes as it comes."""
 
     def __init__(self, send: Send, request_id: str) -> None:
+        self.request_id = request_id
         self._send = send
         self._headers: Headers = [(b"x-request-id", request_id.encode())]
         self._left_bytes = 0
@@ -133,8 +133,7 @@ class HttpDownstream:
         if reply.head_length:
             headers.append((b"inference-header-content-length", reply.head_length))
         self._left_bytes = reply.length_bytes
-        self.started = True
-        await self._send({"type": "http.response.start", "status": reply.status, "headers": headers})
+        await self._begin(reply.status, headers)
         if not self._left_bytes:
             await self._send({"type": "http.response.body", "body": b"", "more_body": False})
 
@@ -159,15 +158,25 @@ class HttpDownstream:
         headers = self._headers + ratelimit_headers(standing) + (extra or [])
         headers.append((b"content-type", b"application/json"))
         headers.append((b"content-length", str(len(body)).encode()))
-        self.started = True
-        await self._send({"type": "http.response.start", "status": status, "headers": headers})
+        await self._begin(status, headers)
         await self._send({"type": "http.response.body", "body": body, "more_body": False})
+
+    async def relay(self, message: MutableMapping[str, Any]) -> None:
+        """An answer of Starlette's, as it comes."""
+        if message["type"] == "http.response.start":
+            await self._begin(message["status"], self._headers + message["headers"])
+        else:
+            await self._send(message)
 
     async def refuse(self, error: GatewayError) -> None:
         """A refusal, as the one table says it."""
         await self.answer(
             error.rendering.http, error_body(error.sentence), error.standing, error_headers(error)
         )
+
+    async def _begin(self, status: int, headers: Headers) -> None:
+        await self._send({"type": "http.response.start", "status": status, "headers": headers})
+        self.started = True  # only now: a client that does not read may have kept us from telling it anything
 
 
 def error_headers(error: GatewayError) -> Headers:

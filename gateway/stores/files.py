@@ -11,7 +11,7 @@ import re
 import tempfile
 import threading
 from asyncio import Future
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
@@ -99,6 +99,7 @@ class FileSegments:
     """The segments in a folder (0700). Enter it before use. All but commits runs on one other thread."""
 
     def __init__(self, folder: Path, size_bytes: int = SEGMENT_BYTES) -> None:
+        self.place = str(folder)
         self._folder = folder
         self._size_bytes = size_bytes
         self._pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix="segments")
@@ -144,7 +145,10 @@ class FileSegments:
         return self._folder / (segment_id + _SUFFIX)
 
     def _prepare_folder(self) -> None:
+        new = [folder for folder in (self._folder, *self._folder.parents) if not folder.exists()]
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        for folder in new:
+            _sync_folder(folder.parent)
         for path in self._folder.glob("*" + _SPARE):
             with _opened(path) as fd:
                 if _is_free(fd):  # its process died before it used it
@@ -157,7 +161,7 @@ class FileSegments:
         spare = self._spare or self._fill()
         self._spare = None
         spare.path.rename(path)
-        self._sync_folder()
+        _sync_folder(self._folder)
         return FileSegment(segment_id, spare.fd, self._size_bytes, loop)
 
     def _prepare_spare(self) -> None:
@@ -214,19 +218,27 @@ class FileSegments:
         fcntl.flock(fd, fcntl.LOCK_EX)
         return fd
 
-    def _sync_folder(self) -> None:
-        fd = os.open(self._folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            os.fsync(fd)
-        finally:
-            os.close(fd)
-
 
 class SegmentBytes(Mapping[str, bytes]):
-    """The bytes of these segments of a folder, each read when it is asked for: a log may be larger than memory."""
+    """A folder's segments for somebody who only reads, a copy too: each is read when it is asked for, as a log may be larger
+    than memory. FileNotFoundError without the folder.
+    """
 
-    def __init__(self, folder: Path, segment_ids: Iterable[str]) -> None:
-        self._paths = {segment_id: folder / (segment_id + _SUFFIX) for segment_id in segment_ids}
+    def __init__(self, folder: Path) -> None:
+        self._paths = {
+            path.name.removesuffix(_SUFFIX): path
+            for path in sorted(folder.iterdir())
+            if path.suffix == _SUFFIX
+        }
+
+    def owned(self) -> list[str]:
+        """Those that a living process is writing."""
+        found = []
+        for segment_id, path in self._paths.items():
+            with _opened(path, os.O_RDONLY) as fd:
+                if not _is_free(fd):
+                    found.append(segment_id)
+        return found
 
     def __getitem__(self, segment_id: str) -> bytes:
         return self._paths[segment_id].read_bytes()
@@ -252,6 +264,12 @@ def _opened(path: Path, how: int = os.O_RDWR) -> Iterator[int]:
         yield fd
     finally:
         os.close(fd)
+
+
+def _sync_folder(folder: Path) -> None:
+    """Durably its names are what they are now."""
+    with _opened(folder, os.O_RDONLY | os.O_DIRECTORY) as fd:
+        os.fsync(fd)
 
 
 def _is_free(fd: int) -> bool:

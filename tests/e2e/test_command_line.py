@@ -1,9 +1,13 @@
 """The command line over a state directory, as its contract says: outputs, exit codes, and what to do next."""
 
+import contextlib
 import json
+import os
+import pwd
 import re
 import shutil
 import socket
+import sqlite3
 import stat
 import subprocess
 from collections.abc import Callable
@@ -13,7 +17,7 @@ from typing import Any
 import pytest
 
 from tests.conftest import ROOT, needs
-from tests.e2e.world import MODELS, command, first_line, running
+from tests.e2e.world import MODELS, PROGRAM, command, first_line, running
 
 KEY = re.compile(r"gw_live_[0-9A-Za-z]{38}")
 Told = Callable[..., Any]
@@ -125,16 +129,37 @@ def test_help_is_there(arguments: list[str]) -> None:
 
 
 def test_a_state_is_its_owners_alone(state: Path) -> None:
-    state.mkdir(mode=0o755)
     command("tenants", "create", "acme", "--state", state)
-    assert stat.S_IMODE(state.stat().st_mode) == 0o700
-    for path in state.rglob("*"):
+    for path in (state, *state.rglob("*")):
         assert stat.S_IMODE(path.stat().st_mode) & 0o077 == 0, path
 
 
-def test_a_log_that_is_not_there_is_whole(told: Told) -> None:
-    report = told("audit", "verify")
-    assert (report["records"], report["fault"]) == (0, None)
+def test_a_state_that_others_may_enter_is_refused_and_left_as_it_is(state: Path) -> None:
+    state.mkdir(mode=0o755)
+    expect_refusal(command("tenants", "create", "acme", "--state", state), str(state), "chmod 700")
+    assert (stat.S_IMODE(state.stat().st_mode), list(state.iterdir())) == (0o755, [])
+
+
+def test_a_log_that_is_not_there_proves_nothing_and_looking_for_it_makes_nothing(state: Path) -> None:
+    expect_refusal(command("audit", "verify", "--state", state), str(state), "--state")
+    assert not state.exists()
+
+
+def test_the_actor_of_a_change_is_the_unix_user_whatever_the_environment_says(state: Path) -> None:
+    done = subprocess.run(
+        [PROGRAM, "tenants", "create", "acme", "--state", state],
+        env={**os.environ, "LOGNAME": "mallory", "USER": "mallory"},
+        capture_output=True,
+        timeout=60,
+        check=True,
+    )
+    assert done.returncode == 0
+    with contextlib.closing(sqlite3.connect(state / "table.sqlite")) as table:
+        events = [
+            json.loads(value)
+            for (value,) in table.execute("SELECT value FROM rows WHERE partition = 'outbox'")
+        ]
+    assert {event["actor"] for event in events} == {f"cli:{pwd.getpwuid(os.getuid()).pw_name}"}
 
 
 # The demo

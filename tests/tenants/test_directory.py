@@ -19,8 +19,16 @@ from tests.worlds.table import MemoryTable
 SECOND = 1_000_000
 
 
-def damage(world: MemoryTable, key: Key) -> None:
-    world.rows[key] = Row(key, b"{", world.rows[key].version)
+DAMAGE = {
+    "cut": lambda value: value[:-1],
+    "no UTF-8": lambda value: value.replace(b'":"', b'":"\xff'),
+    "too long": lambda value: value.replace(b'":"', b'":"' + b"x" * 1024),
+}
+
+
+def damage(world: MemoryTable, key: Key, how: str) -> None:
+    row = world.rows[key]
+    world.rows[key] = Row(key, DAMAGE[how](row.value), row.version)
 
 
 # Tenants
@@ -189,17 +197,21 @@ async def test_many_are_reread_at_once_and_a_bad_row_harms_its_own_key_only(
 ) -> None:
     minted = [await acme.create_key("acme", actor=BY, now_us=NOW) for _ in range(120)]
     digests = [keys.hashed(one.secret) for one in minted]
-    damage(world, key_at(minted[7].key.tenant_id, minted[7].key.id))
+    for how, digest in zip(DAMAGE, digests, strict=False):
+        damage(world, Key(f"digest/{digest}"), how)
+    damage(world, key_at(minted[7].key.tenant_id, minted[7].key.id), "no UTF-8")
     found = await acme.reread([*digests, "f" * 64])
     assert list(found) == [*digests, "f" * 64]
-    assert [digest for digest, credentials in found.items() if credentials is None] == [digests[7], "f" * 64]
+    lost = [digest for digest, credentials in found.items() if credentials is None]
+    assert lost == [*digests[: len(DAMAGE)], digests[7], "f" * 64]
     with pytest.raises(Unreadable):
         await acme.list_keys("acme")
 
 
+@pytest.mark.parametrize("how", ["cut", "no UTF-8"])
 @pytest.mark.parametrize("row", ["key", "tenant", "plan", "digest"])
 async def test_credentials_with_a_row_missing_or_damaged_open_nothing(
-    acme: Directory, world: MemoryTable, row: str
+    acme: Directory, world: MemoryTable, row: str, how: str
 ) -> None:
     minted = await acme.create_key("acme", actor=BY, now_us=NOW)
     digest = keys.hashed(minted.secret)
@@ -210,7 +222,7 @@ async def test_credentials_with_a_row_missing_or_damaged_open_nothing(
         "digest": Key(f"digest/{digest}"),
     }
     assert await acme.find_key(digest) is not None
-    damage(world, places[row])
+    damage(world, places[row], how)
     assert await acme.find_key(digest) is None
     del world.rows[places[row]]
     assert await acme.find_key(digest) is None
@@ -252,8 +264,11 @@ async def test_a_model_that_makes_no_sense_is_refused(acme: Directory) -> None:
         assert refusal.value.path == path
 
 
-async def test_a_model_that_cannot_be_read_is_not_there(acme: Directory, world: MemoryTable) -> None:
-    damage(world, model_at("digits"))
+@pytest.mark.parametrize("how", ["cut", "no UTF-8"])
+async def test_a_model_that_cannot_be_read_is_not_there(
+    acme: Directory, world: MemoryTable, how: str
+) -> None:
+    damage(world, model_at("digits"), how)
     assert list(await acme.models()) == ["secret"]
 
 

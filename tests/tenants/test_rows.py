@@ -77,13 +77,39 @@ def test_only_a_plan_refuses_a_field_that_came_later(value: Struct, stored: byte
         assert read(later, type(value)) == value
 
 
-@pytest.mark.parametrize("damaged", [b"", b"{", b"\xff", b"null", b'{"v":1}'])
+@pytest.mark.parametrize(
+    "damaged",
+    [
+        b"",
+        b"{",
+        b"\xff",
+        b"null",
+        b'{"v":1}',
+        b'{"v":1,"tenant_id":"\xff"}',
+        b'{"v":1,"tenant_id":"t_1","later":' + b"[" * 100_000 + b"]" * 100_000 + b"}",
+    ],
+    ids=["empty", "cut", "no text", "null", "no field", "no UTF-8", "too deep"],
+)
 def test_a_damaged_row_is_refused_alone(damaged: bytes) -> None:
     good = Row(Key("good"), GOLDEN[0][1], 1)
     bad = Row(Key("bad"), damaged, 1)
     with pytest.raises(Unreadable):
         read(bad, TenantPointer)
     assert readable({row.key: row for row in (good, bad)}, TenantPointer) == {good.key: TenantPointer("t_1")}
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        TenantPointer("t" * 129),
+        KeyPointer("t" * 129, "k_1"),
+        KeyPointer("t_1", "k" * 129),
+        Tenant("t_1", "acme", "p" * 129, "active", 0),
+    ],
+)
+def test_a_row_that_names_what_no_table_can_hold_is_refused(value: Struct) -> None:
+    with pytest.raises(Unreadable):
+        read(Row(AT, msgspec.json.encode(value), 1), type(value))
 
 
 def test_a_change_is_written_with_its_event_under_its_condition() -> None:

@@ -89,6 +89,7 @@ class SegmentWorld:
     appends: int = 0
     is_recovering: bool = False
     is_dead: bool = False
+    place: str = "memory"
 
     def create(self, segment_id: str) -> Future[Segment]:
         done: Future[Segment] = asyncio.get_running_loop().create_future()

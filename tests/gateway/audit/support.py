@@ -5,14 +5,23 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from itertools import count
 
+import msgspec
+import pytest
+
 from gateway.audit.ledger import Denial, Intent, IntentBody, Knobs, Ledger, Outcome
 from gateway.audit.ports import SegmentStore
-from gateway.audit.record import Entry
+from gateway.audit.record import Entry, Record, digest
 from gateway.audit.segment import StoredRecord, scan
 from tests.worlds.segments import SegmentWorld
 
 NOW_US = 1_700_000_000_000_000
 DONE = Outcome(status="done", http_status=200, requests=1, bytes=7)
+DEEP = b"[" * 100_000 + b"]" * 100_000
+bad_openings = pytest.mark.parametrize(
+    "body",
+    [b"", b"null", b'{"previous":[{"segment":"\xff","commits":1,"chain":""}]}', b'{"later":' + DEEP + b"}"],
+    ids=["empty", "null", "no UTF-8", "too deep"],
+)
 QUICK = Knobs(stall_seconds=30, retry_seconds=0, ride_seconds=0, count_seconds=30)
 _ids = count()
 
@@ -46,6 +55,12 @@ def intend(ledger: Ledger, request: str) -> Intent:
 
 def denial(*, tenant: str | None = None, address: str = "192.0.2.7", reason: str = "rate") -> Denial:
     return Denial(request="q", reason=reason, status=429, address=address, tenant=tenant, key="k_a")
+
+
+def opening_of(body: bytes) -> Record:
+    """A first record with this body, right in every other way."""
+    entry = Entry(v=1, kind="segment", record="o1", at_us=NOW_US, body_sha256=digest(body))
+    return Record(msgspec.json.encode(entry), body)
 
 
 def records(world: SegmentWorld) -> list[StoredRecord]:

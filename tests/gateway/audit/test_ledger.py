@@ -252,8 +252,9 @@ async def test_a_segment_that_comes_late_closes_the_door_and_opens_it_again(worl
         await intend(ledger, "r1").durable()
         world.faults.append(Fault.LATE)
         waiting = [intend(ledger, f"w{number}") for number in range(9)]
-        with pytest.raises(SinkFailed):
-            await waiting[0].durable()
+        async with asyncio.timeout(20):  # a call waits for it no longer than for a commit
+            with pytest.raises(SinkFailed):
+                await waiting[0].durable()
         await until(lambda: ledger.counters.failures > 1)
         world.release()
         await until_open(ledger)

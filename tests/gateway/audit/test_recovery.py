@@ -1,12 +1,27 @@
+import asyncio
+
 import msgspec
 import pytest
 
 from gateway.audit.ledger import Knobs, SinkFailed
 from gateway.audit.ports import SegmentFailed
 from gateway.audit.record import OutcomeBody, SegmentBody
-from gateway.audit.segment import scan
+from gateway.audit.segment import first_chain, frame, scan
 from gateway.audit.verify import verify
-from tests.gateway.audit.support import DONE, NOW_US, entries, intend, opened, records, running, told
+from tests.gateway.audit.support import (
+    DONE,
+    NOW_US,
+    bad_openings,
+    entries,
+    intend,
+    new_id,
+    opened,
+    opening_of,
+    records,
+    running,
+    spin,
+    told,
+)
 from tests.worlds.segments import Fault, SegmentWorld
 
 
@@ -89,6 +104,17 @@ async def test_a_damaged_segment_is_left_as_it_is_and_reported(world: SegmentWor
     assert fault.segment == dead
 
 
+@bad_openings
+async def test_a_start_survives_an_opening_that_cannot_be_read(world: SegmentWorld, body: bytes) -> None:
+    dead = new_id()
+    world.disk[dead] = bytearray(frame(0, [opening_of(body)], first_chain(dead)).data)
+    async with opened(world) as ledger:
+        assert ledger.is_open
+    fault = verify(world.everything()).fault
+    assert fault is not None
+    assert (fault.segment, fault.record_id) == (dead, "o1")
+
+
 async def test_each_segment_of_the_dead_is_taken_over_once(world: SegmentWorld) -> None:
     dead = await crashed(world)
     for _ in range(3):
@@ -155,6 +181,42 @@ async def test_a_start_that_fails_changes_nothing_that_the_next_one_needs(world:
         pass
     report = verify(world.everything())
     assert (report.fault, report.open) == (None, 0)
+
+
+async def test_a_start_waits_longer_for_its_first_segment_than_for_a_commit(world: SegmentWorld) -> None:
+    world.faults.append(Fault.LATE)
+
+    async def start() -> None:
+        async with opened(world, Knobs(stall_seconds=0, create_seconds=30)) as ledger:
+            assert ledger.is_open
+            assert ledger.counters.failures == 0
+
+    async with asyncio.TaskGroup() as group:
+        starting = group.create_task(start())
+        await world.has_held.wait()
+        await spin()
+        assert not starting.done()
+        world.release()
+    assert verify(world.everything()).fault is None
+
+
+async def test_a_start_without_its_first_segment_says_where_it_waited_and_keeps_nothing(
+    world: SegmentWorld,
+) -> None:
+    world.faults.append(Fault.LATE)
+    with pytest.raises(SinkFailed, match="first segment in memory: no answer"):
+        async with opened(world, Knobs(create_seconds=0.01)):
+            raise AssertionError("it must not open")
+    world.release()
+    await spin()
+    assert world.locked == set()
+    world.faults.append(Fault.FULL)
+    with pytest.raises(SinkFailed, match="first segment in memory: no space left"):
+        async with opened(world):
+            raise AssertionError("it must not open")
+    async with opened(world):
+        pass
+    assert verify(world.everything()).fault is None
 
 
 async def test_the_log_of_a_process_that_left_in_order_needs_no_repair(world: SegmentWorld) -> None:

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from gateway.audit.record import DenialsBody, ProbeBody, Record, SegmentBody, own_record
 from gateway.audit.segment import COMMIT_HEAD_BYTES, MAGIC, Frame, Tail, first_chain, frame, opening, scan
+from tests.gateway.audit.support import DEEP, bad_openings, opening_of
 
 NAME = "00000001"
 
@@ -103,6 +104,21 @@ def test_an_opening_is_what_a_whole_first_commit_says() -> None:
         opening(NAME, frame(0, [own_record("x", "probe", ProbeBody(), at_us=1)], first_chain(NAME)).data)
         is None
     )
+
+
+@bad_openings
+def test_an_opening_that_cannot_be_read_says_nothing(body: bytes) -> None:
+    assert opening(NAME, frame(0, [opening_of(body)], first_chain(NAME)).data) is None
+
+
+@pytest.mark.parametrize("field", [b'"model":"\xff"', b'"later":' + DEEP], ids=["no UTF-8", "too deep"])
+def test_an_entry_that_cannot_be_read_is_named_under_a_good_crc(field: bytes) -> None:
+    good = own_record("x", "probe", ProbeBody(), at_us=1)
+    bad = Record(good.entry.replace(b'"x"', b'"x",' + field), good.body)
+    found = scan(NAME, DATA[:LAST] + frame(2, [good, bad], FRAMES[1].chain).data)
+    assert found.tail is Tail.DAMAGED
+    assert found.fault is not None
+    assert (found.fault.commit, found.fault.record) == (2, 1)
 
 
 def test_bytes_behind_the_last_record_are_damage_even_under_a_good_crc() -> None:

@@ -2,7 +2,7 @@
 
 import struct
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from typing import NamedTuple
 
 import pytest
@@ -20,7 +20,7 @@ from gateway.audit.record import (
 )
 from gateway.audit.segment import COMMIT_HEAD_BYTES, RECORD_HEAD_BYTES, Fault, first_chain, frame, scan
 from gateway.audit.verify import verify
-from tests.gateway.audit.support import NOW_US
+from tests.gateway.audit.support import NOW_US, bad_openings, opening_of
 
 A, B, C = "00000001", "00000002", "00000003"
 Log = dict[str, bytes]
@@ -242,3 +242,61 @@ def test_only_an_unpriced_outcome_behind_a_poisoned_segment_may_lack_its_intent(
 
 def test_a_segment_starts_with_its_opening() -> None:
     assert where(fault_of({A: segment(A, [intent(1)])})) == (A, 0, 0)
+
+
+@bad_openings
+def test_an_opening_that_cannot_be_read_is_named(body: bytes) -> None:
+    fault = fault_of(LOG | {C: segment(C, [opening_of(body)])})
+    assert (where(fault), fault.record_id) == ((C, 0, 0), "o1")
+
+
+class Living(Mapping[str, bytes]):
+    """A log that grows while it is read: what the first read of a segment gives, and what each later one."""
+
+    def __init__(self, first: Log, later: Log) -> None:
+        self._first, self._later = dict(first), later
+
+    def __getitem__(self, name: str) -> bytes:
+        return self._first.pop(name, self._later[name])
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._later)
+
+    def __len__(self) -> int:
+        return len(self._later)
+
+
+@pytest.mark.parametrize("written", [0, 20, len(segment(A, *FIRST[:1])) - 1])
+def test_a_living_segment_whose_first_commit_comes_between_two_reads_is_empty_still(written: int) -> None:
+    log = Living({A: A_BYTES[:written] + bytes(99)}, {A: A_BYTES + bytes(99)})
+    report = verify(log, unfinished=[A])
+    assert (report.fault, report.segments, report.records) == (None, 1, 0)
+
+
+def test_a_finished_segment_that_begins_between_two_reads_is_a_fault() -> None:
+    fault = verify(Living({A: bytes(99)}, {A: A_BYTES})).fault
+    assert fault is not None
+    assert where(fault) == (A, 0, 0)
+
+
+def test_a_living_segment_may_grow_and_be_followed_by_another_between_two_reads() -> None:
+    before = {A: A_BYTES[: len(segment(A, *FIRST[:2]))] + bytes(99), B: bytes(99)}
+    report = verify(Living(before, LOG), unfinished=LOG)
+    assert (report.fault, report.segments, report.intents, report.outcomes) == (None, 2, 3, 1)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [segment(A, [intent(1)]), segment(A, [opening_of(b"null")], [intent(1)])],
+    ids=["another record", "unreadable"],
+)
+def test_a_living_segment_without_an_opening_is_a_fault_also_when_it_has_just_begun(data: bytes) -> None:
+    assert verify(Living({A: bytes(99)}, {A: data}), unfinished=[A]).fault == fault_of({A: data})
+
+
+def test_damage_in_a_living_segment_is_named_also_when_it_has_just_begun() -> None:
+    damaged = A_BYTES[:-300] + bytes([A_BYTES[-300] ^ 1]) + A_BYTES[-299:]
+    damaged += frame(3, [intent(9)], bytes(32)).data
+    fault = verify(Living({A: bytes(99)}, {A: damaged}), unfinished=[A]).fault
+    assert fault is not None
+    assert (fault.segment, fault.commit) == (A, 2)

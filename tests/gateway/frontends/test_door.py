@@ -109,10 +109,10 @@ class Door:
 async def opened(mood: Mood = "answers") -> AsyncIterator[Door]:
     async with TritonWorld(mood=mood) as triton, house(triton) as here:
         ids = count(1)
-        oip = OipRest(here.pipeline, JsonMemory(10**6, 10**6), lambda: f"{next(ids):032x}", 60.0)
+        oip = OipRest(here.pipeline, JsonMemory(10**6, 10**6), 60.0)
         door = Door(
             here,
-            HttpDoor(oip, other_paths(oip, lambda: door.state), oip.new_id),
+            HttpDoor(oip, other_paths(oip, lambda: door.state), lambda: f"{next(ids):032x}"),
             Readiness(ready=True, state="ok"),
         )
         yield door
@@ -241,6 +241,34 @@ async def test_a_refusal_before_there_is_a_call_is_counted_too() -> None:
     async with opened() as door:
         await door.ask(INFER, BODY, headers={"x-api-key": "other"})
         assert door.here.pipeline.ledger.counters.denials == 1
+
+
+@pytest.mark.parametrize(
+    ("path", "method", "reason"),
+    [
+        ("/nothing", "GET", "no_such_path"),
+        ("/v2/repository/index", "POST", "no_such_path"),
+        (INFER, "PUT", "method_not_allowed"),
+        ("/v2", "PROPFIND", "method_not_allowed"),
+        ("*", "OPTIONS", "no_such_path"),
+    ],
+)
+async def test_what_is_not_here_is_one_denial_of_whoever_asked(path: str, method: str, reason: str) -> None:
+    async with opened() as door:
+        answer = await door.ask(path, method=method)
+        await door.here.settled()
+        (denial,) = door.here.records("denial")
+        assert door.here.denials() == [reason]
+        assert denial.entry.request == answer.header(b"x-request-id").decode()
+        assert denial.entry.tenant
+
+
+@pytest.mark.parametrize("method", ["GET", "POST", "PROPFIND"])
+async def test_before_a_caller_is_known_nothing_is_said_of_paths_and_methods(method: str) -> None:
+    async with opened() as door:
+        for path in ("/nothing", "/v2", "/v2/models/digits/infer"):
+            assert (await door.ask(path, method=method, key=None)).status == 401
+        assert door.here.pipeline.ledger.counters.denials == 3
 
 
 async def test_the_outcome_says_the_status_that_the_client_was_told() -> None:

@@ -37,9 +37,9 @@ def memory(budget: int = 10_000, most: int = 1_000) -> JsonMemory:
     return JsonMemory(budget_bytes=budget, most_head_bytes=most)
 
 
-async def refused(body: InferBody, limit_bytes: int = 10**9) -> Code:
+async def refused(body: InferBody, limit_bytes: int = 10**9, tenant: str = "t") -> Code:
     with pytest.raises(GatewayError) as caught:
-        await body.judge(limit_bytes)
+        await body.judge(limit_bytes, tenant)
     return caught.value.code
 
 
@@ -52,7 +52,7 @@ async def test_tensors_pass_byte_for_byte_however_the_body_is_cut_and_the_head_i
     head = tensors(300)
     body = head + bytes(range(256)) + bytes(44)
     pieces = [body[at : at + size] for at in range(0, len(body), size)]
-    outgoing = await InferBody(Sender(*pieces), len(body), len(head), memory()).judge(10**9)
+    outgoing = await InferBody(Sender(*pieces), len(body), len(head), memory()).judge(10**9, "t")
     assert await rest_of(outgoing) == bytes(range(256)) + bytes(44)
     assert (outgoing.tensor_bytes, outgoing.binary) == (300, True)
     assert json.loads(outgoing.head) == json.loads(head)
@@ -61,24 +61,26 @@ async def test_tensors_pass_byte_for_byte_however_the_body_is_cut_and_the_head_i
 async def test_tensors_are_not_read_before_somebody_wants_them() -> None:
     head = tensors(200)
     sender = Sender(head, bytes(100), bytes(100))
-    outgoing = await InferBody(sender, len(head) + 200, len(head), memory()).judge(10**9)
+    outgoing = await InferBody(sender, len(head) + 200, len(head), memory()).judge(10**9, "t")
     assert sender.asked == 1
     assert await rest_of(outgoing) == bytes(200)
 
 
 async def test_a_chunked_body_is_collected_and_gets_a_length() -> None:
     head = tensors(20)
-    outgoing = await InferBody(Sender(head[:9], head[9:], bytes(20)), None, len(head), memory()).judge(10**9)
+    outgoing = await InferBody(Sender(head[:9], head[9:], bytes(20)), None, len(head), memory()).judge(
+        10**9, "t"
+    )
     assert (outgoing.tensor_bytes, outgoing.rest, outgoing.first) == (20, None, bytes(20))
 
 
 async def test_a_json_body_has_no_tensors_and_no_head_length() -> None:
-    outgoing = await InferBody(Sender(HEAD[:3], HEAD[3:]), len(HEAD), None, memory()).judge(10**9)
+    outgoing = await InferBody(Sender(HEAD[:3], HEAD[3:]), len(HEAD), None, memory()).judge(10**9, "t")
     assert outgoing == Outgoing(head=HEAD)
 
 
 async def test_a_head_of_length_0_is_a_raw_binary_request() -> None:
-    outgoing = await InferBody(Sender(bytes(50)), 50, 0, memory()).judge(10**9)
+    outgoing = await InferBody(Sender(bytes(50)), 50, 0, memory()).judge(10**9, "t")
     assert (outgoing.head, outgoing.tensor_bytes, outgoing.binary) == (b"", 50, True)
     assert await rest_of(outgoing) == bytes(50)
 
@@ -117,13 +119,27 @@ async def test_a_chunked_body_over_the_plans_limit_is_refused_as_soon_as_it_is_o
 async def test_all_heads_together_take_no_more_than_the_budget_and_a_closed_one_gives_its_part_back() -> None:
     room = memory(budget=len(HEAD) * 2)
     first, second, third = (InferBody(Sender(HEAD), len(HEAD), None, room) for _ in range(3))
-    await first.judge(10**9)
-    await second.judge(10**9)
+    await first.judge(10**9, "t")
+    await second.judge(10**9, "t")
     assert await refused(third) is Code.OVERLOADED
     third.close()
     first.close()
     first.close()
-    await InferBody(Sender(HEAD), len(HEAD), None, room).judge(10**9)
+    await InferBody(Sender(HEAD), len(HEAD), None, room).judge(10**9, "t")
+
+
+async def test_one_tenant_takes_no_more_than_a_quarter_and_another_is_served() -> None:
+    head = HEAD.ljust(1_000)
+    room = memory(budget=8_000)
+    greedy = [InferBody(Sender(head), len(head), None, room) for _ in range(3)]
+    for body in greedy[:2]:
+        await body.judge(10**9, "greedy")
+    assert await refused(greedy[2], tenant="greedy") is Code.TOO_MANY_AT_ONCE
+    await InferBody(Sender(head), len(head), None, room).judge(10**9, "modest")
+    for body in greedy:
+        body.close()
+    assert room.taken_bytes == len(head)
+    await InferBody(Sender(head), len(head), None, room).judge(10**9, "greedy")
 
 
 async def test_a_client_that_leaves_within_its_body_ends_the_call() -> None:
@@ -132,7 +148,9 @@ async def test_a_client_that_leaves_within_its_body_ends_the_call() -> None:
         is Code.CLIENT_CLOSED
     )
     head = tensors(100)
-    outgoing = await InferBody(Sender(head, leaves=True), len(head) + 100, len(head), memory()).judge(10**9)
+    outgoing = await InferBody(Sender(head, leaves=True), len(head) + 100, len(head), memory()).judge(
+        10**9, "t"
+    )
     with pytest.raises(GatewayError) as caught:
         await rest_of(outgoing)
     assert caught.value.code is Code.CLIENT_CLOSED

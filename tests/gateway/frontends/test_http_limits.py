@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 
+from gateway.errors import Code
 from tests.gateway.frontends.worlds import (
     GET,
     LIMITS,
@@ -237,3 +238,62 @@ async def test_a_client_that_does_not_read_does_not_keep_its_connection_after_a_
         await wire.send(GET)
         await world.begun()
         await world.empty()
+
+
+# How many connections
+
+
+async def test_a_connection_too_many_is_told_and_the_others_go_on() -> None:
+    async with door(Echo(), replace(LIMITS, connections=2, head_seconds=60)) as world:
+        kept, idle = await world.connect(), await world.connect()
+        assert (await kept.ask(GET)).status == 200
+        surplus = await world.connect()
+        refusal = await surplus.ask(GET)
+        assert (refusal.status, refusal.error) == (503, "the gateway is full; try again soon")
+        assert (refusal.headers["retry-after"], refusal.headers["connection"]) == ("1", "close")
+        assert await surplus.rest() == b""
+        assert (await kept.ask(GET)).status == 200
+        surplus.writer.close()
+        idle.writer.close()
+        await world.empty_but(1)
+        await is_served(world)
+
+
+async def test_idle_connections_are_refused_without_end_and_starve_nobody_who_is_in() -> None:
+    app = Echo()
+    async with door(app, replace(LIMITS, connections=1, lingering=2, linger_seconds=60)) as world:
+        kept = await world.connect()
+        assert (await kept.ask(GET)).status == 200
+        for number in range(20):
+            await (await world.connect()).reader.read()
+            await world.empty_but(1 + min(number + 1, 2))
+        assert (await kept.ask(GET)).status == 200
+        assert len(app.scopes) == 2
+
+
+# What is said of it
+
+
+@pytest.mark.parametrize(
+    ("request_", "status"),
+    [
+        (b"nonsense\r\n\r\n", 400),
+        (b"GET / HTTP/1.1\r\nA: " + b"x" * 5000, 431),
+        (b"GET / HT", 408),
+        (b"POST / HTTP/1.1\r\nContent-Length: 100000\r\n\r\nx", 408),
+    ],
+)
+async def test_each_refusal_is_reported_once_with_its_id_and_where_it_came_from(
+    request_: bytes, status: int
+) -> None:
+    async with door(Echo()) as world:
+        told = await world.ask(request_)
+        ((request_id, address, error),) = world.refused
+    assert (told.status, error.rendering.http) == (status, status)
+    assert (request_id, address) == (told.headers["x-request-id"], "127.0.0.1")
+
+
+async def test_a_connection_too_many_is_reported() -> None:
+    async with door(Echo(), replace(LIMITS, connections=0)) as world:
+        assert (await (await world.connect()).answer()).status == 503
+        assert [error.code for _, _, error in world.refused] == [Code.OVERLOADED]

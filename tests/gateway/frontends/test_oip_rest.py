@@ -2,24 +2,25 @@
 
 import asyncio
 import json
-import os
-import signal
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from itertools import count
 from typing import Any
 
 import pytest
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import Response, StreamingResponse
+from starlette.routing import Route
+from starlette.types import ASGIApp
 
 from gateway.call import Quota
 from gateway.errors import Code, GatewayError
 from gateway.frontends.http import HttpDoor, Readiness, other_paths
 from gateway.frontends.http_body import JsonMemory
-from gateway.frontends.http_server import bound_socket, serve_http
 from gateway.frontends.oip_rest import HttpDownstream, OipRest
-from gateway.settings import Http
-from tests.gateway.frontends.worlds import GET, Door, Echo, Wire, door
+from tests.gateway.frontends.worlds import Answer, Door, door
 from tests.gateway.house import House, house
 from tests.worlds.triton import ANSWER, TritonWorld
 
@@ -166,13 +167,17 @@ async def test_every_refusal_is_rendered_as_the_table_says(code: Code) -> None:
 # The whole door, on its socket
 
 
+def ids() -> Callable[[], str]:
+    numbers = count(1)
+    return lambda: f"{next(numbers):032x}"
+
+
 @asynccontextmanager
-async def opened(triton: TritonWorld) -> AsyncIterator[tuple[House, Door]]:
+async def opened(triton: TritonWorld, others: ASGIApp | None = None) -> AsyncIterator[tuple[House, Door]]:
     async with triton, house(triton) as here:
-        ids = count(1)
-        oip = OipRest(here.pipeline, JsonMemory(10**6, 10**6), lambda: f"{next(ids):032x}", 60.0)
-        app = HttpDoor(oip, other_paths(oip, lambda: Readiness(ready=True, state="ok")), oip.new_id)
-        async with door(app) as world:
+        oip = OipRest(here.pipeline, JsonMemory(10**6, 10**6), 60.0)
+        others = others or other_paths(oip, lambda: Readiness(ready=True, state="ok"))
+        async with door(HttpDoor(oip, others, ids())) as world:
             yield here, world
 
 
@@ -246,8 +251,9 @@ async def test_a_chunked_body_arrives_with_a_length() -> None:
         ("POST", "/v2/models/digits/ready", 405, "GET"),
         ("DELETE", "/v2", 405, "GET, HEAD"),
         ("POST", "/healthz", 405, "GET, HEAD"),
-        ("PROPFIND", "/v2", 405, None),
-        ("PROPFIND", "/v2/models/digits", 405, None),
+        ("PROPFIND", "/v2", 405, "GET, HEAD"),
+        ("PROPFIND", "/v2/models/digits", 405, "GET"),
+        ("PROPFIND", "/nothing", 404, None),
         ("OPTIONS", "*", 404, None),
         ("GET", "/v2/%68ealth/live", 404, None),
         ("GET", "/v2/models/%64igits", 404, None),
@@ -268,49 +274,80 @@ async def test_paths_are_matched_raw_and_methods_are_named(
 
 async def test_a_mistake_of_ours_is_told_in_the_protocol_and_without_words_of_ours() -> None:
     async with TritonWorld() as triton, house(triton) as here:
-        ids = count(1)
 
         def broken() -> Readiness:
             raise RuntimeError("secret")
 
-        oip = OipRest(here.pipeline, JsonMemory(10**6, 10**6), lambda: f"{next(ids):032x}", 60.0)
-        async with door(HttpDoor(oip, other_paths(oip, broken), oip.new_id)) as world:
+        oip = OipRest(here.pipeline, JsonMemory(10**6, 10**6), 60.0)
+        async with door(HttpDoor(oip, other_paths(oip, broken), ids())) as world:
             answer = await world.ask(b"GET /readyz HTTP/1.1\r\nHost: a\r\n\r\n")
     assert (answer.status, answer.error) == (500, "the gateway made a mistake; it is logged")
 
 
-# The listening socket
+# The grace of a stop ends
 
 
-def test_an_address_that_is_taken_is_named() -> None:
-    with bound_socket("127.0.0.1", 0) as taken:
-        taken.listen()
-        port = taken.getsockname()[1]
-        with pytest.raises(OSError, match=f"cannot listen on 127.0.0.1:{port}: .*; choose another port"):
-            bound_socket("127.0.0.1", port)
+def stop(world: Door) -> None:
+    """What uvicorn does when the grace is over."""
+    for task in world.server.server_state.tasks:
+        task.cancel()
 
 
-async def test_a_signal_ends_serving_and_a_kept_alive_client_is_told_first() -> None:
-    started: asyncio.Future[str] = asyncio.get_running_loop().create_future()
-    with bound_socket("127.0.0.1", 0) as listener:
-        port = listener.getsockname()[1]
-        serving = asyncio.ensure_future(
-            serve_http(Echo(), listener, Http(drain_seconds=5), lambda: "0" * 32, started.set_result)
-        )
-        assert await started == f"http://127.0.0.1:{port}"
-        wire = Wire(*await asyncio.open_connection("127.0.0.1", port))
-        assert "connection" not in (await wire.ask(GET)).headers
-        asked_at = asyncio.get_running_loop().time()
-        os.kill(os.getpid(), signal.SIGTERM)
-        refused = False
-        while not refused:
-            try:
-                _, writer = await asyncio.open_connection("127.0.0.1", port)
-                writer.close()
-            except ConnectionError:
-                refused = True
-        assert (await wire.ask(GET)).headers["connection"] == "close"
-        assert await wire.rest() == b""
-        wire.writer.close()
-        await serving
-        assert asyncio.get_running_loop().time() - asked_at < 5
+def expect_told_to_try_again(answer: Answer, caplog: pytest.LogCaptureFixture) -> None:
+    assert (answer.status, answer.error) == (503, "the gateway is stopping; try again")
+    assert answer.headers["retry-after"] == "1"
+    assert [record for record in caplog.records if record.levelname == "ERROR"] == []
+
+
+async def test_a_call_that_outlasts_the_grace_is_told_so_and_is_settled(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async with opened(triton := TritonWorld(mood="holds")) as (here, world):
+        wire = await world.connect()
+        await wire.send(request(here, "POST", "/v2/models/digits/infer", BODY))
+        await triton.arrived.wait()
+        stop(world)
+        answer = await wire.answer()
+        expect_told_to_try_again(answer, caplog)
+        await here.settled()
+        assert [record.entry.request for record in here.records("outcome")] == [
+            answer.headers["x-request-id"]
+        ]
+
+
+async def test_whatever_outlasts_the_grace_is_told_so(caplog: pytest.LogCaptureFixture) -> None:
+    asked = asyncio.Event()
+
+    async def waits(_: Request) -> Response:
+        asked.set()
+        await asyncio.Event().wait()
+        return Response()
+
+    async with opened(TritonWorld(), Starlette(routes=[Route("/waits", waits)])) as (here, world):
+        wire = await world.connect()
+        await wire.send(request(here, "GET", "/waits"))
+        await asked.wait()
+        stop(world)
+        expect_told_to_try_again(await wire.answer(), caplog)
+
+
+async def test_a_reply_that_has_begun_when_the_grace_ends_is_cut_and_not_written_into(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    asked = asyncio.Event()
+
+    async def begins() -> AsyncIterator[bytes]:
+        yield b"first"
+        asked.set()
+        await asyncio.Event().wait()
+
+    async def begin(_: Request) -> Response:
+        return StreamingResponse(begins(), headers={"content-length": "1000"})
+
+    async with opened(TritonWorld(), Starlette(routes=[Route("/begins", begin)])) as (here, world):
+        wire = await world.connect()
+        await wire.send(request(here, "GET", "/begins"))
+        await asked.wait()
+        stop(world)
+        assert (await wire.rest()).endswith(b"\r\n\r\nfirst")
+    assert [record for record in caplog.records if record.exc_info] == []

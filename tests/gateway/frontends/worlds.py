@@ -11,6 +11,7 @@ from typing import Any
 
 import uvicorn
 
+from gateway.errors import GatewayError
 from gateway.frontends.http_protocol import GatewayProtocol, HttpLimits, http_protocol
 
 Message = MutableMapping[str, Any]
@@ -86,6 +87,7 @@ class Wire:
 class Door:
     port: int
     server: uvicorn.Server
+    refused: list[tuple[str, str, GatewayError]]  # what was said of refusals without the application
     wires: list[Wire] = field(default_factory=list)
 
     async def connect(self) -> Wire:
@@ -107,8 +109,12 @@ class Door:
 
     async def empty(self) -> None:
         """Return once no connection is open."""
+        await self.empty_but(0)
+
+    async def empty_but(self, number: int) -> None:
+        """Return once no more than so many connections are open."""
         async with asyncio.timeout(PATIENCE_SECONDS):
-            while self.server.server_state.connections:
+            while len(self.server.server_state.connections) > number:
                 await asyncio.sleep(0.001)
 
     async def begun(self) -> GatewayProtocol:
@@ -125,9 +131,10 @@ class Door:
 async def door(app: App, limits: HttpLimits = LIMITS) -> AsyncIterator[Door]:
     """The app behind a listening socket. When the block ends every connection must go, or the test fails."""
     ids = count(1)
+    refused: list[tuple[str, str, GatewayError]] = []
     config = uvicorn.Config(
         app,
-        http=http_protocol(limits, lambda: f"{next(ids):032x}"),
+        http=http_protocol(limits, lambda: f"{next(ids):032x}", lambda *refusal: refused.append(refusal)),
         ws="none",
         lifespan="off",
         proxy_headers=False,
@@ -143,7 +150,7 @@ async def door(app: App, limits: HttpLimits = LIMITS) -> AsyncIterator[Door]:
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         await server.startup(sockets=[listener])
-        world = Door(listener.getsockname()[1], server)
+        world = Door(listener.getsockname()[1], server, refused)
         try:
             yield world
         finally:
