@@ -29,6 +29,14 @@ class Batch:
         self.items.append(Item(record, intent))
         self.size_bytes += RECORD_HEAD_BYTES + len(record.entry) + len(record.body)
 
+    def land(self) -> None:
+        """It is durable, and its records are let go: each names an intent, which names this batch, and in that circle they
+        would all stay in memory until the collector comes by.
+        """
+        self.is_durable = True
+        self.items = []
+        self.wake()
+
     def wake(self) -> None:
         for waiter in self.waiters:
             if not waiter.done():

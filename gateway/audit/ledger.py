@@ -293,11 +293,10 @@ class Ledger:
         if flight.current.commits == 1:
             self._closed.release()
             self.is_open = not self._is_ending
-        flight.batch.is_durable = True
-        flight.batch.wake()
         self.counters.commits += 1
         self.counters.records += len(flight.batch.items)
         self.counters.bytes += len(flight.frame.data)
+        flight.batch.land()
 
     def _fail(self, failure: SinkFailed) -> None:
         """Closes the door. What waits goes on waiting, but each open intent, durable or not, is unknown."""

@@ -1,10 +1,12 @@
 import asyncio
+import gc
 import logging
 from contextlib import suppress
 
 import msgspec
 import pytest
 
+from gateway.audit.batch import Item
 from gateway.audit.ledger import Knobs, Outcome, SinkFailed
 from gateway.audit.record import DenialsBody, OutcomeBody, SegmentBody
 from gateway.audit.verify import verify
@@ -349,3 +351,18 @@ async def test_counts_are_recorded_by_themselves_once_their_window_is_over(world
     async with running(world, Knobs(count_seconds=0, ride_seconds=0)) as ledger:
         ledger.deny(denial(), now_us=NOW_US - 60_000_000)
         await until(lambda: bool(entries(world, "denials")))
+
+
+async def test_what_is_durable_and_settled_is_not_kept_in_memory(world: SegmentWorld) -> None:
+    async with running(world) as ledger:
+        gc.collect()
+        gc.disable()
+        try:
+            for number in range(100):
+                intent = intend(ledger, f"request {number}")
+                await intent.durable()
+                ledger.settle(intent, DONE, now_us=NOW_US)
+            kept = sum(isinstance(thing, Item) for thing in gc.get_objects())
+        finally:
+            gc.enable()
+    assert kept < 10
