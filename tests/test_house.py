@@ -63,7 +63,7 @@ EXCUSE = "# long because"  # not indented: for the file; inside a function: for 
 
 FORBIDDEN_TEXT = {
     "a package registry's address": re.compile(
-        r"pypi\.org|pythonhosted\.org|registry\.npmjs\.org|registry\.yarnpkg|artifactor[y]"
+        r"py[p]i\.org|python[h]osted\.org|registry\.(npm|yarn)\w+|artifactor[y]"
         r"|://[^\s/]+(/[\w+-]+)*/\+?simple\b|index-url\s*[= ]\s*http|^[\w.\[\],-]+ @ (https?|file):",
         re.MULTILINE,
     ),

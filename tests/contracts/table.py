@@ -55,7 +55,7 @@ async def every(table: Table, partition: str, prefix: str = "", limit: int = MOS
 class TableContract:
     @pytest.fixture
     def open_table(self) -> OpenTable:
-        raise NotImplementedError
+        raise LookupError("each adapter's class says how its table is opened")
 
     @pytest.fixture
     async def table(self, open_table: OpenTable) -> AsyncIterator[Table]:
