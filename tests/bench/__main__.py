@@ -49,20 +49,18 @@ def main() -> int:
         return 1
     except KeyboardInterrupt:
         return 128 + signal.SIGINT
-    print(table(report))
-    if given.json:
-        given.json.write_bytes(msgspec.json.format(msgspec.json.encode(report)) + b"\n")
+    block = table(report)
     if is_noisy(report):
         worst = max(report.noise.values())
-        print(
-            f"noisy machine: direct Triton varied by {worst:.0%} between rounds, more than {NOISE:.0%}; "
-            "close what else runs here and measure again",
-            file=sys.stderr,
+        block += (
+            f"\nNoisy machine: direct Triton varied by {worst:.0%} between rounds, more than {NOISE:.0%}.\n"
         )
-        return _NOISY
+    print(block)
+    if given.json:
+        given.json.write_bytes(msgspec.json.format(msgspec.json.encode(report)) + b"\n")
     if given.write:
-        given.write.write_text(written(given.write.read_text(), table(report)))
-    return 0
+        given.write.write_text(written(given.write.read_text(), block))
+    return _NOISY if is_noisy(report) else 0
 
 
 def _measured(rounds: int, seconds: int, wrk: str, nginx: str) -> Report:
@@ -130,7 +128,7 @@ def _parser() -> argparse.ArgumentParser:
         "--write",
         type=_document,
         metavar="README.md",
-        help="put the table between its <!-- bench --> markers, unless the machine was too noisy",
+        help="put the table between its <!-- bench --> markers; says there if the machine was noisy",
     )
     return parser
 
