@@ -220,7 +220,7 @@ class Pipeline:
             self.ledger.deny(_denial(passage, passage.fault), now_us=self.now_us())
 
     def _outcome(self, passage: Passage) -> Outcome:
-        """What is priced is what Triton had and the client could get: also when the client left, never when we failed it."""
+        """Priced is a call that went to a server: also when the client left, as it may have run; never when we failed it."""
         call, slot, now = passage.call, passage.slot, self.clock()
         status = _ending(passage)
         received = call.payload.received_bytes

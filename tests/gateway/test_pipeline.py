@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import msgspec
 import pytest
+from msgspec import structs
 
 from gateway.audit.ledger import Knobs
 from gateway.audit.record import DenialBody, DenialsBody, IntentBody
@@ -13,6 +14,8 @@ from gateway.errors import TABLE, Code, GatewayError
 from gateway.pipeline import Cut
 from tenants.keys import Secret, mint
 from tenants.plans import Limits, Rate
+from tenants.ports import Put
+from tenants.rows import tenant_at
 from tests.gateway.house import NOW_US, Body, Client, House, house
 from tests.worlds.segments import Fault
 from tests.worlds.triton import ANSWER, Mood, TritonWorld
@@ -275,6 +278,17 @@ async def test_a_model_that_this_key_may_not_use_is_forbidden() -> None:
         await here.settled()
         (denied,) = here.records("denial")
         assert msgspec.json.decode(denied.body, type=DenialBody).policies == ("key-is-limited",)
+
+
+async def test_a_suspended_tenant_is_forbidden_and_not_told_that_its_models_are_gone() -> None:
+    async with TritonWorld() as triton, house(triton) as here:
+        acme = await here.directory.show_tenant("acme")
+        suspended = msgspec.json.encode(structs.replace(acme, state="suspended"))
+        await here.directory.table.transact(Put(tenant_at(acme.id), suspended, None))
+        assert (await refusal(here, here.call())).code is Code.FORBIDDEN
+        await here.settled()
+        (denied,) = here.records("denial")
+        assert msgspec.json.decode(denied.body, type=DenialBody).policies == ("tenant-is-not-active",)
 
 
 async def test_a_refusal_by_a_limit_says_when_to_come_back_and_where_one_stands() -> None:
