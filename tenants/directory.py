@@ -8,14 +8,15 @@ each.
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import TypeVar, cast
 
-import msgspec
 from msgspec.structs import replace
 
-from tenants import keys, model, tenant
+from tenants import catalogue, keys, model, tenant
+from tenants.catalogue import PARTITIONS, Value
 from tenants.errors import AlreadyExists, Conflict, Invalid, NotFound
 from tenants.events import Action
+from tenants.fleet import Fleet
 from tenants.ids import ID_RANDOM_BYTES, is_id, new_id
 from tenants.keys import ApiKey, Secret
 from tenants.model import Model
@@ -41,8 +42,9 @@ from tenants.rows import (
 from tenants.tenant import Tenant
 
 MOST_MODELS = 100
-MOST_TENANTS = 1000
 KEY_NAME_CHARACTERS = 64
+
+_Value = TypeVar("_Value", Fleet, Model, Plan)
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,37 +175,27 @@ class Directory:
 
     async def put_plan(self, plan: Plan, *, actor: str, now_us: int) -> None:
         """The plan is as given, for all its tenants. Repeated: nothing more is written."""
-        at = plan_at(plan.name)
-        row = await self.table.get(at)
-        if row is None:
-            change = created(Action.PLAN_CREATED, plan.name, new_row(at, plan))
-        elif row.value == msgspec.json.encode(plan):
-            return
-        else:
-            change = changed(Action.PLAN_CHANGED, plan.name, row, plan)
-        await self._commit(change, actor=actor, now_us=now_us)
+        await self.put(plan, actor=actor, now_us=now_us)
 
-    async def put_model(
-        self, name: str, repository: str, tenants: tuple[str, ...] | Literal["*"], *, actor: str, now_us: int
-    ) -> Model:
-        """The model is as given; it keeps its id. Repeated: the same, and nothing more is written."""
-        model.check_name(name, "name")
-        if len(tenants) > MOST_TENANTS:
-            raise Invalid("tenants", f'more than {MOST_TENANTS}; "*" means all')
-        for position, tenant_name in enumerate(() if tenants == "*" else tenants):
-            tenant.check_name(tenant_name, f"tenants[{position}]")
-        row = await self.table.get(model_at(name))
-        if row is None:
-            wanted = Model(self._id("m"), name, repository, tenants)
-            change = created(Action.MODEL_CREATED, wanted.id, new_row(model_at(name), wanted))
-        else:
-            before = read(row, Model)
-            wanted = replace(before, repository=repository, tenants=tenants)
-            if wanted == before:
-                return before
-            change = changed(Action.MODEL_CHANGED, wanted.id, row, wanted)
-        await self._commit(change, actor=actor, now_us=now_us)
-        return wanted
+    async def put_fleet(self, fleet: Fleet, *, actor: str, now_us: int) -> None:
+        """The fleet is as given, and all its models fit it. Repeated: nothing more is written."""
+        await self.put(fleet, actor=actor, now_us=now_us)
+
+    async def put_model(self, wanted: Model, *, actor: str, now_us: int) -> Model:
+        """The model is as given, but for its id, which it keeps or gets now. Repeated: the same, and nothing more is written."""
+        (made,) = await self.put(wanted, actor=actor, now_us=now_us)
+        return cast("Model", made)
+
+    async def put(self, *wanted: Value, actor: str, now_us: int) -> tuple[Value, ...]:
+        """All are as given and fit one another and what is there, or nothing is changed. Repeated: nothing more is written.
+
+        For more than `catalogue.batches` would put in one, ValueError.
+        """
+        rows = {row.key: row for partition in PARTITIONS for row in await self._partition(partition)}
+        found = catalogue.changes(wanted, rows, lambda: self._id("m"))
+        if found.changes:
+            await self._commit(*found.changes, checks=found.checks, actor=actor, now_us=now_us)
+        return found.values
 
     # What a gateway asks
 
@@ -229,8 +221,19 @@ class Directory:
 
     async def models(self) -> dict[str, Model]:
         """All models by name. Fails closed: one that cannot be read is not there."""
-        rows = {row.key: row for row in await self._partition("models")}
-        return {found.name: found for found in readable(rows, Model).values()}
+        return {found.name: found for found in await self._all("models", Model)}
+
+    async def fleets(self) -> dict[str, Fleet]:
+        """All fleets by name. Fails closed: one that cannot be read is not there."""
+        return {found.name: found for found in await self._all("fleets", Fleet)}
+
+    async def plans(self) -> dict[str, Plan]:
+        """All plans by name. Fails closed: one that cannot be read is not there."""
+        return {found.name: found for found in await self._all("plans", Plan)}
+
+    async def tenant_names(self, among: Iterable[str]) -> frozenset[str]:
+        """Those of the names that a tenant has, or had."""
+        return frozenset(key.sort for key in await self._many(map(name_at, among)))
 
     # How it is done
 
@@ -251,10 +254,11 @@ class Directory:
         put = new_row(key_at(owner.id, key.id), key)
         return Minted(key, secret), created(Action.KEY_CREATED, key.id, put, pointer, unchanged)
 
-    async def _commit(self, *changes: Change, actor: str, now_us: int) -> None:
-        await self.table.transact(
-            *(item for change in changes for item in items(change, self._id("e"), actor, now_us))
-        )
+    async def _commit(
+        self, *changes: Change, checks: tuple[Check, ...] = (), actor: str, now_us: int
+    ) -> None:
+        written = (item for change in changes for item in items(change, self._id("e"), actor, now_us))
+        await self.table.transact(*written, *checks)
 
     async def _tenant_row(self, name: str) -> Row:
         tenant.check_name(name, "tenant")
@@ -281,6 +285,10 @@ class Directory:
             known = found.get(model_at(name))
             if known is None or not known.serves(tenant_name):
                 raise NotFound("model", name)
+
+    async def _all(self, partition: str, kind: type[_Value]) -> Iterable[_Value]:
+        rows = {row.key: row for row in await self._partition(partition)}
+        return readable(rows, kind).values()
 
     async def _partition(self, partition: str, prefix: str = "") -> list[Row]:
         page = await self.table.list(partition, prefix)

@@ -1,5 +1,7 @@
 """What can go wrong in this room: stable codes and public sentences; `str(error)` is for the log."""
 
+from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import ClassVar
 
 
@@ -40,6 +42,30 @@ class Invalid(TenantsError):
         super().__init__(f"{path}: {reason}" if path else reason)
         self.path = path
         self.reason = reason
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Fault:
+    """One thing that is wrong with what was declared; `path` leads to it in its document, "" is all of it. No file: a program did."""
+
+    file: str
+    line: int
+    path: str
+    reason: str
+
+    def __str__(self) -> str:
+        where = f"{self.file}:{self.line}: " if self.file else ""
+        return where + (f"{self.path}: {self.reason}" if self.path else self.reason)
+
+
+class Faulty(TenantsError):
+    """Files say what makes no sense; every fault is named and nothing was written."""
+
+    code = "invalid"
+
+    def __init__(self, faults: Iterable[Fault]) -> None:
+        self.faults = tuple(sorted(faults))
+        super().__init__("\n".join(map(str, self.faults)))
 
 
 class Unreadable(TenantsError):

@@ -17,12 +17,14 @@ class Action(StrEnum):
     PLAN_CHANGED = "plan.changed"
     MODEL_CREATED = "model.created"
     MODEL_CHANGED = "model.changed"
+    FLEET_CREATED = "fleet.created"
+    FLEET_CHANGED = "fleet.changed"
 
 
 class Event(Struct, frozen=True, tag_field="v", tag=1):
     """`actor` did `action` to `subject` at `at_us`; `before` and `after` are the stored rows or null, never a secret.
 
-    `subject` is `<what>/<id>`; a plan has only its name. Stored as JSON, version 1. A field may be added with
+    `subject` is `<what>/<id>`; a plan and a fleet have only their names. Stored as JSON, version 1. A field may be added with
     a default that means what its absence meant before; any other change is version 2. Readers refuse versions
     and actions they do not know.
     """

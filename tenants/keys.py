@@ -100,11 +100,17 @@ def checksum(body: str) -> str:
     return digits(zlib.crc32(body.encode()), ALPHABET, CHECKSUM_CHARACTERS)
 
 
+def is_well_formed(text: str) -> bool:
+    """Whether the text can be a key at all."""
+    return (
+        _FORM.fullmatch(text) is not None
+        and checksum(text[:-CHECKSUM_CHARACTERS]) == text[-CHECKSUM_CHARACTERS:]
+    )
+
+
 def digest(text: str) -> str | None:
     """What the key of this text is looked up by; None for a text that cannot be a key."""
-    if not _FORM.fullmatch(text) or checksum(text[:-CHECKSUM_CHARACTERS]) != text[-CHECKSUM_CHARACTERS:]:
-        return None
-    return hashed(Secret(text))
+    return hashed(Secret(text)) if is_well_formed(text) else None
 
 
 def hashed(secret: Secret) -> str:

@@ -1,14 +1,59 @@
-"""A model that tenants may call: its name in Triton, the folder it is in, and whose it is. Pure."""
+"""A model that tenants may call: its name in Triton, the folder it is in, whose it is, and how it scales. Pure."""
 
+import math
 import re
-from typing import Literal
+from collections.abc import Iterator
+from typing import Annotated, Final, Literal
 
-from msgspec import Struct
+import msgspec
+from msgspec import Meta, Struct
 
 from tenants.errors import Invalid
+from tenants.fleet import Fleet, Seconds
+from tenants.tenant import NAME as TENANT_NAME
+from tenants.tenant import NAME_RULE as TENANT_NAME_RULE
 
-# TRITON.md: what ends up in a path of the model repository must not lead out of it.
+MOST_TENANTS: Final = 1000
+# An event holds the row before and after, and a row of a table has 350,000 bytes.
+MOST_ROW_BYTES: Final = 150_000
+
+# What ends up in a path of the model repository must not lead out of it.
 _NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,127}")
+_NAME_RULE = "must be 1 to 128 characters of A-Z, a-z, 0-9, '.', '_' and '-', not starting with '.'"
+
+# What one element of each datatype is in JSON. FP16 and BF16 have no JSON form in the protocol.
+_ELEMENT: Final[dict[str, type]] = {
+    "BOOL": bool,
+    "BYTES": str,
+    **dict.fromkeys(("FP32", "FP64"), float),
+    **{f"{sign}INT{bits}": int for sign in ("", "U") for bits in (8, 16, 32, 64)},
+}
+
+
+class Scaling(Struct, frozen=True):
+    """`target_concurrency` calls at once are what one replica should have; with more there come more replicas."""
+
+    max_replicas: Annotated[int, Meta(ge=1, le=100)] = 1
+    target_concurrency: Annotated[float, Meta(gt=0, le=100_000)] = 8.0
+    idle_seconds: Seconds = 60.0
+    """Without a call for so long it is unloaded."""
+    start_deadline_seconds: Seconds = 30.0
+    """A call is held at most so long for a place."""
+
+
+class CanaryInput(Struct, frozen=True):
+    """One input tensor in the words of the Open Inference Protocol; `data` is flat, in row-major order."""
+
+    name: Annotated[str, Meta(min_length=1, max_length=256)]
+    datatype: Annotated[str, Meta(pattern="^[A-Z0-9]{1,8}$")]
+    shape: Annotated[tuple[Annotated[int, Meta(ge=0, le=2**31 - 1)], ...], Meta(max_length=16)]
+    data: Annotated[tuple[bool | int | float | str, ...], Meta(max_length=65_536)]
+
+
+class Canary(Struct, frozen=True):
+    """A request that this model answers with 200 while it is well."""
+
+    inputs: Annotated[tuple[CanaryInput, ...], Meta(min_length=1, max_length=64)]
 
 
 class Model(Struct, frozen=True, tag_field="v", tag=1):
@@ -23,6 +68,12 @@ class Model(Struct, frozen=True, tag_field="v", tag=1):
     repository: str
     tenants: tuple[str, ...] | Literal["*"]
     """The names of the tenants that have it, or "*" for all."""
+    fleet: str = "local"
+    memory_bytes: Annotated[int, Meta(ge=1, le=2**50)] = 64 * 1024**2
+    """What it takes of its replica's memory."""
+    scaling: Scaling = Scaling()
+    canary: Canary | None = None
+    """None: one is made of zeros, where the model's inputs allow that."""
 
     def serves(self, tenant: str) -> bool:
         """Whether the tenant of that name has this model."""
@@ -32,6 +83,64 @@ class Model(Struct, frozen=True, tag_field="v", tag=1):
 def check_name(name: str, path: str) -> None:
     """Invalid unless the text can name a model."""
     if not _NAME.fullmatch(name):
-        raise Invalid(
-            path, "must be 1 to 128 characters of A-Z, a-z, 0-9, '.', '_' and '-', not starting with '.'"
+        raise Invalid(path, _NAME_RULE)
+
+
+def faults(model: Model) -> Iterator[Invalid]:
+    """What is wrong with it beyond the types of its fields, each with the path to it."""
+    if not _NAME.fullmatch(model.name):
+        yield Invalid("name", _NAME_RULE)
+    if "://" in model.repository:
+        yield Invalid("repository", "must be a folder; s3:// and the like are not built yet")
+    elif not model.repository.isprintable() or not model.repository:
+        yield Invalid("repository", "must be the path of a folder")
+    if len(model.tenants) > MOST_TENANTS:
+        yield Invalid("tenants", f'more than {MOST_TENANTS}; "*" means all')
+    for position, name in enumerate(() if model.tenants == "*" else model.tenants):
+        if not TENANT_NAME.fullmatch(name):
+            yield Invalid(f"tenants[{position}]", TENANT_NAME_RULE)
+    for position, tensor in enumerate(model.canary.inputs if model.canary else ()):
+        yield from _tensor_faults(tensor, f"canary.inputs[{position}]")
+    size = len(msgspec.json.encode(model))
+    if size > MOST_ROW_BYTES:
+        path = "canary" if model.canary else ""
+        yield Invalid(path, f"the model takes {size} bytes as JSON, and may take {MOST_ROW_BYTES}")
+
+
+def misfits(model: Model, fleet: Fleet) -> Iterator[Invalid]:
+    """Why the model could not be on this fleet as it asks to be."""
+    if model.scaling.max_replicas > fleet.replicas.max:
+        yield Invalid(
+            "scaling.max_replicas",
+            f"is {model.scaling.max_replicas}, more than the {fleet.replicas.max} of fleet {fleet.name!r}",
         )
+    if model.memory_bytes > fleet.memory_bytes:
+        yield Invalid(
+            "memory_bytes",
+            f"is {model.memory_bytes}, more than the {fleet.memory_bytes} of a replica of fleet {fleet.name!r}",
+        )
+
+
+def _tensor_faults(tensor: CanaryInput, path: str) -> Iterator[Invalid]:
+    kind = _ELEMENT.get(tensor.datatype)
+    if kind is None:
+        yield Invalid(f"{path}.datatype", f"must be one of {', '.join(sorted(_ELEMENT))}")
+        return
+    if math.prod(tensor.shape) != len(tensor.data):
+        yield Invalid(
+            f"{path}.data", f"has {len(tensor.data)} elements, and the shape {math.prod(tensor.shape)}"
+        )
+    for position, element in enumerate(tensor.data):
+        if not _is_element(element, kind, tensor.datatype):
+            yield Invalid(f"{path}.data[{position}]", f"is no {tensor.datatype}")
+            return  # one says enough of 65,536
+
+
+def _is_element(element: object, kind: type, datatype: str) -> bool:
+    if kind is float:
+        return isinstance(element, int | float) and type(element) is not bool and math.isfinite(element)
+    if kind is int and type(element) is int:
+        bits = int(datatype.rpartition("INT")[2])
+        least, most = (0, 2**bits) if datatype.startswith("U") else (-(2 ** (bits - 1)), 2 ** (bits - 1))
+        return bool(least <= element < most)
+    return type(element) is kind

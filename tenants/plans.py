@@ -1,13 +1,13 @@
 """A plan: what a tenant bought. Pure; whoever reads a file of `policies/plans` passes its content here."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Annotated
 
 import msgspec
 from msgspec import Meta, Struct
 
 from tenants.errors import Invalid
-from tenants.tenant import check_name
+from tenants.tenant import NAME, NAME_RULE
 
 
 class Rate(Struct, frozen=True, forbid_unknown_fields=True):
@@ -45,5 +45,12 @@ def parse(document: Mapping[str, object]) -> Plan:
     except msgspec.ValidationError as error:
         reason, _, path = str(error).partition(" - at `$")  # as msgspec says it
         raise Invalid(path.strip(".`"), reason) from error
-    check_name(plan.name, "name")
+    for fault in faults(plan):
+        raise fault
     return plan
+
+
+def faults(plan: Plan) -> Iterator[Invalid]:
+    """What is wrong with it beyond the types of its fields."""
+    if not NAME.fullmatch(plan.name):
+        yield Invalid("name", NAME_RULE)

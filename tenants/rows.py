@@ -7,6 +7,7 @@
     digest/<hex>    (empty)            KeyPointer
     plans           <name>             Plan
     models          <name>             Model
+    fleets          <name>             Fleet
     outbox          <at_us>-<id>       Event, until the audit log has it
 
 Pointers are never removed: a name is never given to another tenant.
@@ -74,6 +75,10 @@ def plan_at(name: str) -> Key:
 
 def model_at(name: str) -> Key:
     return Key("models", name)
+
+
+def fleet_at(name: str) -> Key:
+    return Key("fleets", name)
 
 
 def new_row(key: Key, value: Struct) -> Put:

@@ -17,7 +17,8 @@ NEXT: Final[dict[State, frozenset[State]]] = {
     "closed": frozenset(),
 }
 
-_NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
+NAME: Final = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
+NAME_RULE: Final = "must be 1 to 63 characters of a-z, 0-9 and '-', not starting with '-'"
 
 
 class Tenant(Struct, frozen=True, tag_field="v", tag=1):
@@ -35,6 +36,6 @@ class Tenant(Struct, frozen=True, tag_field="v", tag=1):
 
 
 def check_name(name: str, path: str) -> None:
-    """Invalid unless the text can name a tenant or a plan."""
-    if not _NAME.fullmatch(name):
-        raise Invalid(path, "must be 1 to 63 characters of a-z, 0-9 and '-', not starting with '-'")
+    """Invalid unless the text can name a tenant, a plan or a fleet."""
+    if not NAME.fullmatch(name):
+        raise Invalid(path, NAME_RULE)

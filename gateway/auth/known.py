@@ -1,4 +1,4 @@
-"""What this process knows of the directory: keys with their tenants and plans, and the models.
+"""What this process knows of the directory: keys with their tenants and plans, the models and the fleets.
 
 A warm key costs no look-up. Everything known is read again every two seconds (`reread`, run by the composition root), so that a revoked
 key stops working within five; until the change feed replaces this. While the Table is out of reach what is known goes on for
@@ -7,13 +7,13 @@ key stops working within five; until the change feed replaces this. While the Ta
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from gateway.auth.principal import Principal
 from gateway.authz.cedar import ModelView, Subject
 from gateway.errors import Code, GatewayError
 from tenants.directory import Credentials, Directory
 from tenants.errors import TableUnavailable
+from tenants.fleet import Fleet
 from tenants.model import Model
 
 _UNKNOWN_SECONDS = 5.0
@@ -32,8 +32,9 @@ class Known:
     _principals: dict[str, Principal] = field(default_factory=dict)
     _seen: dict[str, Credentials] = field(default_factory=dict)
     _unknown: dict[str, float] = field(default_factory=dict)
-    _models: Mapping[str, ModelView] = field(default_factory=dict)
-    _rows: dict[str, Model] = field(default_factory=dict)
+    _views: Mapping[str, ModelView] = field(default_factory=dict)
+    _models: Mapping[str, Model] = field(default_factory=dict)
+    _fleets: Mapping[str, Fleet] = field(default_factory=dict)
 
     @property
     def age_seconds(self) -> float:
@@ -41,11 +42,19 @@ class Known:
         return self.clock() - self.confirmed_at
 
     def model(self, name: str) -> ModelView | None:
-        return self._models.get(name)
+        return self._views.get(name)
 
-    def repositories(self) -> dict[str, Path]:
-        """Every model that some tenant has, with the folder it is in."""
-        return {name: Path(model.repository) for name, model in self._rows.items()}
+    def models(self) -> Mapping[str, Model]:
+        """Every model that some tenant has, by name. Another mapping once one of them has changed."""
+        return self._models
+
+    def fleets(self) -> Mapping[str, Fleet]:
+        """Every fleet by name. Another mapping once one of them has changed."""
+        return self._fleets
+
+    def warm(self, digest: str) -> Principal | None:
+        """Who the key with this digest stands for, if that is known here and fresh enough; else ask for the `principal`."""
+        return self._principals.get(digest) if self.age_seconds <= self.stale_seconds else None
 
     async def principal(self, digest: str) -> Principal | None:
         """Who the key with this digest stands for; None for nobody. Raises DIRECTORY_UNAVAILABLE."""
@@ -68,14 +77,17 @@ class Known:
         """Read all that is known again. Raises TableUnavailable, and then nothing is forgotten but all grows older."""
         started = self.clock()
         models = {name: model for name, model in (await self.directory.models()).items() if model.tenants}
+        fleets = await self.directory.fleets()  # after the models, so that a new model's fleet is among them
         digests = list(self._principals)
         for first in range(0, len(digests), _REREAD_AT_ONCE):
             found = await self.directory.reread(digests[first : first + _REREAD_AT_ONCE])
             for digest, credentials in found.items():
                 self._learn(digest, credentials)
-        if models != self._rows:
-            self._rows = models
-            self._models = {name: model_view(model) for name, model in models.items()}
+        if fleets != self._fleets:
+            self._fleets = fleets
+        if models != self._models:
+            self._models = models
+            self._views = {name: model_view(model) for name, model in models.items()}
         self.confirmed_at = started
 
     def _learn(self, digest: str, credentials: Credentials | None) -> Principal | None:

@@ -7,6 +7,8 @@ import pytest
 
 from tenants.directory import Directory
 from tenants.events import Event
+from tenants.fleet import Fleet
+from tenants.model import Model
 from tenants.plans import Limits, Plan, Rate
 from tests.worlds.table import MemoryTable
 
@@ -30,8 +32,9 @@ async def acme(directory: Directory) -> Directory:
     """A directory with a plan, a tenant on it, and its model."""
     await directory.put_plan(TEAM, actor=BY, now_us=NOW)
     await directory.create_tenant("acme", "team", actor=BY, now_us=NOW)
-    await directory.put_model("digits", "infra/models", ("acme",), actor=BY, now_us=NOW)
-    await directory.put_model("secret", "infra/models", (), actor=BY, now_us=NOW)
+    await directory.put_fleet(Fleet("local"), actor=BY, now_us=NOW)
+    await directory.put_model(Model("", "digits", "infra/models", ("acme",)), actor=BY, now_us=NOW)
+    await directory.put_model(Model("", "secret", "infra/models", ()), actor=BY, now_us=NOW)
     return directory
 
 

@@ -10,6 +10,7 @@ from tenants import keys
 from tenants.directory import Directory
 from tenants.errors import AlreadyExists, Conflict, Invalid, NotFound, TableUnavailable, Unreadable
 from tenants.events import Action
+from tenants.model import Model
 from tenants.plans import Limits, Plan
 from tenants.ports import Item, Key, Row
 from tenants.rows import key_at, model_at, plan_at, tenant_at
@@ -247,7 +248,7 @@ async def test_a_changed_plan_is_what_its_tenants_have_from_then_on(
 async def test_a_changed_model_keeps_its_id(acme: Directory, world: MemoryTable) -> None:
     before = (await acme.models())["digits"]
     for _ in range(2):
-        after = await acme.put_model("digits", "elsewhere", "*", actor=BY, now_us=NOW + 1)
+        after = await acme.put_model(Model("", "digits", "elsewhere", "*"), actor=BY, now_us=NOW + 1)
     assert after == msgspec.structs.replace(before, repository="elsewhere", tenants="*")
     assert (await acme.models())["digits"] == after
     assert actions(world).count("model.changed") == 1
@@ -260,7 +261,7 @@ async def test_a_model_that_makes_no_sense_is_refused(acme: Directory) -> None:
         ("digits", ("acme",) * 1001, "tenants"),
     ):
         with pytest.raises(Invalid) as refusal:
-            await acme.put_model(name, "models", tenants, actor=BY, now_us=NOW)  # type: ignore[arg-type]
+            await acme.put_model(Model("", name, "models", tenants), actor=BY, now_us=NOW)  # type: ignore[arg-type]
         assert refusal.value.path == path
 
 

@@ -8,6 +8,8 @@ import pytest
 
 from tenants.directory import Directory
 from tenants.errors import AlreadyExists, Invalid, TableUnavailable
+from tenants.fleet import Fleet
+from tenants.model import Model
 from tenants.plans import Limits, Plan
 from tests.tenants.conftest import BY, NOW, events
 from tests.worlds.table import Fault, MemoryTable
@@ -60,7 +62,11 @@ async def put_plan(directory: Directory) -> None:
 
 
 async def put_model(directory: Directory) -> object:
-    return await directory.put_model("digits", "elsewhere", "*", actor=BY, now_us=NOW + 1)
+    return await directory.put_model(Model("", "digits", "elsewhere", "*"), actor=BY, now_us=NOW + 1)
+
+
+async def put_fleet(directory: Directory) -> None:
+    await directory.put_fleet(Fleet("local", idle_seconds=5), actor=BY, now_us=NOW + 1)
 
 
 CASES = [
@@ -77,6 +83,7 @@ CASES = [
     Case(rotate_at_once, ["key.created", "key.rotated"], Invalid, ["key.created", "key.rotated"]),
     Case(put_plan, ["plan.changed"], None, ["plan.changed"]),
     Case(put_model, ["model.changed"], None, ["model.changed"]),
+    Case(put_fleet, ["fleet.changed"], None, ["fleet.changed"]),
 ]
 cases = pytest.mark.parametrize("case", CASES, ids=lambda case: case.change.__name__)
 
@@ -121,7 +128,7 @@ async def test_a_change_that_was_made_unheard_ends_as_its_docstring_says_when_re
 @pytest.mark.parametrize(
     "ask",
     [
-        *(create_beta, close, create_key, revoke, rotate, put_plan, put_model),
+        *(create_beta, close, create_key, revoke, rotate, put_plan, put_model, put_fleet),
         lambda directory: directory.find_key("0" * 64),
         lambda directory: directory.models(),
         lambda directory: directory.list_tenants(),

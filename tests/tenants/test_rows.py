@@ -7,8 +7,9 @@ from msgspec import Raw, Struct
 from tenants import rows
 from tenants.errors import Unreadable
 from tenants.events import Action, Event
+from tenants.fleet import Fleet, Process, Replicas
 from tenants.keys import ApiKey
-from tenants.model import Model
+from tenants.model import Canary, CanaryInput, Model, Scaling
 from tenants.plans import Limits, Plan, Rate
 from tenants.ports import Check, Key, Put, Row
 from tenants.rows import KeyPointer, TenantPointer, changed, created, items, new_row, read, readable
@@ -33,11 +34,30 @@ GOLDEN: list[tuple[Struct, bytes]] = [
     ),
     (
         Model("m_1", "digits", "infra/models", "*"),
-        b'{"v":1,"id":"m_1","name":"digits","repository":"infra/models","tenants":"*"}',
+        b'{"v":1,"id":"m_1","name":"digits","repository":"infra/models","tenants":"*","fleet":"local",'
+        b'"memory_bytes":67108864,"scaling":{"max_replicas":1,"target_concurrency":8.0,"idle_seconds":60.0,'
+        b'"start_deadline_seconds":30.0},"canary":null}',
     ),
     (
-        Model("m_1", "digits", "infra/models", ("acme",)),
-        b'{"v":1,"id":"m_1","name":"digits","repository":"infra/models","tenants":["acme"]}',
+        Model(
+            "m_1",
+            "digits",
+            "infra/models",
+            ("acme",),
+            "gpu",
+            5,
+            Scaling(2, 4.0, 9.0, 8.0),
+            Canary((CanaryInput("a", "FP32", (1, 2), (0.5, 1)),)),
+        ),
+        b'{"v":1,"id":"m_1","name":"digits","repository":"infra/models","tenants":["acme"],"fleet":"gpu",'
+        b'"memory_bytes":5,"scaling":{"max_replicas":2,"target_concurrency":4.0,"idle_seconds":9.0,'
+        b'"start_deadline_seconds":8.0},"canary":{"inputs":[{"name":"a","datatype":"FP32","shape":[1,2],'
+        b'"data":[0.5,1]}]}}',
+    ),
+    (
+        Fleet("gpu", Process(), Replicas(1, 3), 1073741824, 9.0),
+        b'{"v":1,"name":"gpu","scaler":{"type":"process"},"replicas":{"min":1,"max":3},'
+        b'"memory_bytes":1073741824,"idle_seconds":9.0}',
     ),
     (
         Event("e_1", 7, "cli:root", Action.KEY_REVOKED, "key/k_1", Raw(b'{"v":1}'), Raw(b"null")),
@@ -59,6 +79,16 @@ def test_what_is_written_are_these_bytes(value: Struct, stored: bytes) -> None:
 @golden
 def test_these_bytes_are_read_as_this_value(value: Struct, stored: bytes) -> None:
     assert read(Row(AT, stored, 1), type(value)) == value
+
+
+def test_a_model_from_before_there_were_fleets_is_on_the_local_one() -> None:
+    stored = b'{"v":1,"id":"m_1","name":"digits","repository":"infra/models","tenants":["acme"]}'
+    assert read(Row(AT, stored, 1), Model) == Model("m_1", "digits", "infra/models", ("acme",), "local")
+
+
+def test_a_part_of_a_row_that_came_later_is_passed_over() -> None:
+    stored = GOLDEN[6][1].replace(b'{"max_replicas"', b'{"later":1,"max_replicas"')
+    assert read(Row(AT, stored, 1), Model) == GOLDEN[6][0]
 
 
 @golden
@@ -143,6 +173,7 @@ def test_each_kind_of_row_has_a_place_of_its_own() -> None:
         rows.digest_at("x"),
         rows.plan_at("x"),
         rows.model_at("x"),
+        rows.fleet_at("x"),
     ]
     assert places == [
         ("tenants", "x"),
@@ -151,6 +182,7 @@ def test_each_kind_of_row_has_a_place_of_its_own() -> None:
         ("digest/x", ""),
         ("plans", "x"),
         ("models", "x"),
+        ("fleets", "x"),
     ]
 
 
@@ -165,4 +197,6 @@ def test_the_names_of_what_happened_are_never_reused() -> None:
         "plan.changed",
         "model.created",
         "model.changed",
+        "fleet.created",
+        "fleet.changed",
     }

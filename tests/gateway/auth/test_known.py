@@ -9,7 +9,9 @@ from gateway.auth.known import Known
 from gateway.errors import Code, GatewayError
 from tenants.directory import Directory, Minted
 from tenants.errors import TableUnavailable
+from tenants.fleet import Fleet
 from tenants.keys import Secret, digest, mint
+from tenants.model import Model
 from tenants.plans import Limits, Plan
 from tests.worlds.table import MemoryTable
 
@@ -35,6 +37,7 @@ class World:
 
     async def open(self) -> "World":
         await self.directory.put_plan(Plan("team", 1, Limits(body_bytes=10)), actor="test", now_us=NOW_US)
+        await self.directory.put_fleet(Fleet("local"), actor="test", now_us=NOW_US)
         await self.directory.create_tenant("acme", "team", actor="test", now_us=NOW_US)
         await self.known.reread()
         return self
@@ -164,9 +167,28 @@ async def test_what_is_known_is_bounded() -> None:
 
 async def test_a_model_that_was_taken_from_all_tenants_is_not_known() -> None:
     world = await World().open()
-    await world.directory.put_model("digits", "/models", "*", actor="test", now_us=NOW_US)
+    await world.directory.put_model(Model("", "digits", "/models", "*"), actor="test", now_us=NOW_US)
     await world.known.reread()
     assert world.known.model("digits") is not None
-    await world.directory.put_model("digits", "/models", (), actor="test", now_us=NOW_US)
+    await world.directory.put_model(Model("", "digits", "/models", ()), actor="test", now_us=NOW_US)
     await world.known.reread()
     assert world.known.model("digits") is None
+
+
+async def test_the_models_that_somebody_has_and_all_fleets_are_as_they_were_reread_and_the_same_mappings_until_they_change() -> (
+    None
+):
+    world = await World().open()
+    mine = await world.directory.put_model(Model("", "digits", "/models", "*"), actor="test", now_us=NOW_US)
+    await world.directory.put_model(Model("", "nobodys", "/models", ()), actor="test", now_us=NOW_US)
+    assert world.known.models() == {}
+    await world.known.reread()
+    assert world.known.models() == {"digits": mine}
+    assert world.known.fleets() == {"local": Fleet("local")}
+    models, fleets = world.known.models(), world.known.fleets()
+    await world.known.reread()
+    assert (world.known.models() is models, world.known.fleets() is fleets) == (True, True)
+    await world.directory.put_fleet(Fleet("local", idle_seconds=5), actor="test", now_us=NOW_US)
+    await world.known.reread()
+    assert world.known.fleets() == {"local": Fleet("local", idle_seconds=5)}
+    assert world.known.models() is models

@@ -1,0 +1,160 @@
+"""What operators declare, as YAML documents, several to a file: bytes become values, or every fault is named. Pure.
+
+    kind: Model
+    name: digits
+    repository: models      # relative to this file
+    tenants: "*"
+
+A document has the fields of its row (`fleet.py`, `model.py`, `plans.py`) and `kind`. How they fit one another and what is there already is
+judged in `declare.py`.
+"""
+
+import os.path
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+from msgspec.structs import replace
+
+from tenants import catalogue, nodes
+from tenants.catalogue import Name, Value, name_of
+from tenants.errors import Fault, Invalid
+from tenants.fleet import Fleet
+from tenants.model import Model
+from tenants.plans import Plan
+from tenants.reading import Reader
+
+MOST_DOCUMENTS: Final = 1000
+
+_KINDS: Final[dict[str, type[Value]]] = {"Fleet": Fleet, "Model": Model, "Plan": Plan}
+_NOT_BUILT: Final = {
+    "Tenant": "documents of this kind are not built yet; see: gateway tenants create",
+    "Privacy": "documents of this kind are not built yet; nothing of a body is stored today",
+    "Issuer": "documents of this kind are not built yet; clients use API keys",
+}
+_NOT_KEPT: Final = "is not built yet, and a limit that nobody keeps would be none"
+_INSTEAD: Final[dict[str, dict[str, str]]] = {
+    "Fleet": {"scaler.type": "must be process; ecs and kubernetes are not built yet"},
+    "Model": {},
+    "Plan": {
+        "prices": "is not built yet: nothing is billed",
+        **{
+            f"limits.{name}": _NOT_KEPT
+            for name in ("requests_per_day", "tokens_per_minute", "compute_seconds_per_day")
+        },
+        **{f"limits.{name}": _NOT_KEPT for name in ("money_per_month", "soft", "per_key", "per_model")},
+    },
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A file: its name as people know it, the absolute folder that it is in, and its bytes."""
+
+    name: str
+    folder: str
+    content: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """A declared value, and the lines that it was declared in. A model's id is for the directory to say and empty here."""
+
+    value: Value
+    file: str = ""
+    line: int = 0
+    lines: Mapping[str, int] = field(default_factory=dict)
+
+    def fault(self, invalid: Invalid) -> Fault:
+        """The fault, in the line that is nearest to its path."""
+        path = invalid.path
+        while path and path not in self.lines:
+            path = path[: max(path.rfind("."), path.rfind("["), 0)]
+        return Fault(self.file, self.lines.get(path, self.line), invalid.path, invalid.reason)
+
+
+@dataclass(frozen=True, slots=True)
+class Documents:
+    """What could be read of some files, and what could not. `broken` are kind and name of those with faults."""
+
+    documents: tuple[Document, ...]
+    faults: tuple[Fault, ...] = ()
+    broken: frozenset[Name] = frozenset()
+
+
+def parse(sources: Iterable[Source]) -> Documents:
+    """All documents of some files. Never fails; what has a fault is not among the documents."""
+    faults: list[Fault] = []
+    found: list[Document] = []
+    broken: set[Name] = set()
+    many = 0
+    for source in sources:
+        for node in nodes.read(source.content, source.name, faults):
+            many += 1
+            if many > MOST_DOCUMENTS:
+                faults.append(
+                    Fault(source.name, node.line, "", f"there are more than {MOST_DOCUMENTS} documents")
+                )
+                return Documents(tuple(found), tuple(faults), frozenset(broken))
+            document = _document(node, source, faults)
+            if document is None:
+                broken.add(_named(node))
+            else:
+                found.append(document)
+    twice = set(_twice(found, faults))
+    return Documents(
+        tuple(it for it in found if name_of(it.value) not in twice),
+        tuple(faults),
+        frozenset(broken | twice),
+    )
+
+
+def _document(node: nodes.Node, source: Source, faults: list[Fault]) -> Document | None:
+    before = len(faults)
+    if not isinstance(node, nodes.Mapping):
+        Reader(source.name, faults).expected("a mapping with a kind", node, "")
+        return None
+    kind = _kind(node, source, faults)
+    if kind is None:
+        return None
+    fields = {name: entry for name, entry in node.entries.items() if name != "kind"}
+    reader = Reader(source.name, faults, instead=_INSTEAD[kind.__name__])
+    given = {"id": ""} if kind is Model else {}
+    value = reader.struct(nodes.Mapping(node.line, fields), kind, **given)
+    if value is None or len(faults) > before:
+        return None
+    if isinstance(value, Model) and "://" not in value.repository and value.repository:
+        folder = os.path.normpath(os.path.join(source.folder, value.repository))
+        value = replace(value, repository=folder)
+    document = Document(value, source.name, node.line, reader.lines)
+    faults += map(document.fault, catalogue.faults(value))
+    return document if len(faults) == before else None
+
+
+def _kind(node: nodes.Mapping, source: Source, faults: list[Fault]) -> type[Value] | None:
+    line, entry = node.entries.get("kind", (node.line, None))
+    name = entry.text if isinstance(entry, nodes.Scalar) else ""
+    if name in _KINDS:
+        return _KINDS[name]
+    known = f"must be one of {', '.join(_KINDS)}"
+    reason = _NOT_BUILT.get(name) or (known if entry is not None else f"is missing; {known}")
+    faults.append(Fault(source.name, line, "kind", reason))
+    return None
+
+
+def _named(node: nodes.Node) -> Name:
+    """What a document with faults seems to declare."""
+    entries = node.entries if isinstance(node, nodes.Mapping) else {}
+    kind, name = (getattr(entries.get(key, (0, None))[1], "text", "") for key in ("kind", "name"))
+    return kind, name
+
+
+def _twice(documents: Sequence[Document], faults: list[Fault]) -> Iterator[Name]:
+    first: dict[Name, Document] = {}
+    for document in documents:
+        name = name_of(document.value)
+        before = first.setdefault(name, document)
+        if before is not document:
+            reason = f"a {name[0]} of this name is declared in {before.file}:{before.line} already"
+            faults.append(document.fault(Invalid("name", reason)))
+            yield name
