@@ -28,6 +28,28 @@ async def running(**loops: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
         raise faults.exceptions[0] from None
 
 
+@asynccontextmanager
+async def jobs() -> AsyncIterator[Callable[[str, Coroutine[Any, Any, None]], None]]:
+    """Gives what starts a task, by name, for work that a loop does not wait for. All are cancelled when the block ends; one that fails
+    cancels the block, and its error is raised."""
+    started: set[asyncio.Task[None]] = set()
+
+    def start(name: str, job: Coroutine[Any, Any, None]) -> None:
+        task = group.create_task(job, name=name)
+        started.add(task)
+        task.add_done_callback(started.discard)
+
+    try:
+        async with asyncio.TaskGroup() as group:
+            try:
+                yield start
+            finally:
+                for task in started:
+                    task.cancel()
+    except BaseExceptionGroup as faults:
+        raise faults.exceptions[0] from None
+
+
 async def every(seconds: float, act: Callable[[], Awaitable[None]], *expected: type[Exception]) -> None:
     """Act, wait, act again. A failure of an expected kind is logged and tried again next time."""
     while True:
@@ -36,6 +58,56 @@ async def every(seconds: float, act: Callable[[], Awaitable[None]], *expected: t
         except expected as fault:
             log.warning("%s failed, next try in %.0f s: %s", act.__qualname__, seconds, fault)
         await asyncio.sleep(seconds)
+
+
+class Deadlines:
+    """One timer for the deadlines of all calls under way; each is kept, up to `tick_seconds` late, for the price of a set's entry."""
+
+    def __init__(self, tick_seconds: float = 0.1) -> None:
+        self._tick_seconds = tick_seconds
+        self._under_way: set[Deadline] = set()
+        self._timer: asyncio.TimerHandle | None = None
+
+    def within(self, seconds: float) -> "Deadline":
+        """To be entered at once: its block raises TimeoutError after so many seconds, as one of asyncio.timeout does."""
+        loop = asyncio.get_running_loop()
+        task = asyncio.current_task(loop)
+        if task is None:
+            raise RuntimeError("only a task has a deadline")
+        if self._timer is None:
+            self._timer = loop.call_later(self._tick_seconds, self._end_late, loop)
+        return Deadline(self._under_way, task, loop.time() + seconds)
+
+    def _end_late(self, loop: asyncio.AbstractEventLoop) -> None:
+        now = loop.time()
+        for deadline in [deadline for deadline in self._under_way if deadline.at <= now]:
+            deadline.end()
+        self._timer = loop.call_later(self._tick_seconds, self._end_late, loop) if self._under_way else None
+
+
+class Deadline:
+    """Of one block of one task."""
+
+    __slots__ = ("_has_passed", "_task", "_under_way", "at")
+
+    def __init__(self, under_way: "set[Deadline]", task: "asyncio.Task[Any]", at: float) -> None:
+        self.at = at
+        self._under_way = under_way
+        self._task = task
+        self._has_passed = False
+
+    def __enter__(self) -> None:
+        self._under_way.add(self)
+
+    def __exit__(self, kind: type[BaseException] | None, fault: BaseException | None, _: object) -> None:
+        self._under_way.discard(self)
+        if self._has_passed and self._task.uncancel() == 0 and kind is asyncio.CancelledError:
+            raise TimeoutError from fault
+
+    def end(self) -> None:
+        if not self._has_passed:
+            self._has_passed = True
+            self._task.cancel()
 
 
 def request_task(loop: asyncio.AbstractEventLoop, request: Coroutine[Any, Any, None]) -> asyncio.Task[None]:

@@ -1,16 +1,22 @@
 """The port through which servers come and go. Adapters are in `scalers`."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
+
+from tenants.model import Model
 
 
 @dataclass(frozen=True, slots=True)
 class Replica:
-    """One running tritonserver and where it answers; `id` is unique for ever."""
+    """One running tritonserver and where it answers; `id` is unique for ever.
+
+    `control` are the headers that its restricted APIs (model control, configuration) ask for.
+    """
 
     id: str
     host: str
     port: int
+    control: tuple[tuple[str, str], ...] = field(default=(), repr=False)
 
 
 class StartFailed(Exception):
@@ -19,10 +25,14 @@ class StartFailed(Exception):
 
 class Scaler(Protocol):
     async def start(self) -> Replica:
-        """A new server's process runs; it may not answer yet. Raises StartFailed."""
+        """A new server's process runs, without a model; it may not answer yet. Raises StartFailed."""
 
-    def why_gone(self, replica: Replica) -> str | None:
-        """None while its process runs, else a sentence that says how it ended."""
+    async def provide(self, replica: Replica, model: Model) -> None:
+        """The model's files are where the replica loads them from. Raises StartFailed, with what is wrong with them."""
 
-    async def stop(self, replica: Replica) -> None:
-        """The server and all its children are gone. Requests that it held had time to finish."""
+    async def gone(self, replica: Replica) -> str:
+        """Returns once the server's process has ended: a sentence that says how, with the end of its log."""
+
+    async def stop(self, replica: Replica, grace_seconds: float) -> None:
+        """The server and all its children are gone, nothing of theirs is left. Requests that it held had the grace to finish; with 0
+        it is killed, also one that is stopped or hangs."""

@@ -1,170 +1,168 @@
-"""Holds calls while no replica can take them, and has one started: single flight, however many wait.
+"""Gives each call a place on a ready replica, and holds it while there is none.
 
-One replica for all models of a repository; more of them, residency and health are the work of later rooms beside this one.
-Bounded: at most `most_waiting` calls are held, each no longer than its own deadline; the others are refused with a Retry-After that says
-what the last start took. A server that is not ready within `start_seconds` is stopped, and who waited for it is refused.
+Bounded: at most `most_waiting` calls are held, each no longer than its own deadline and its model's `start_deadline_seconds`; the others
+are refused with a Retry-After that says what starts have taken lately. A place is given and counted in one step without an await, so none
+can be unloaded between.
 """
 
 import asyncio
 import logging
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from gateway.errors import Code, GatewayError
-from gateway.scaling.scaler import Replica, Scaler, StartFailed
-from gateway.triton.client import Client, NotSent, UpstreamFailed
-from gateway.triton.probe import Loaded, is_ready, loaded
+from gateway.scaling.balancer import least_loaded
+from gateway.scaling.registry import Demand, Observer, Registry, Resident, Waiter
+from gateway.scaling.residency import Life, Phase
 from gateway.triton.repository import versions
+from tenants.model import Model
 
 log = logging.getLogger(__name__)
 
-_PROBE_SECONDS = 0.02
-_PAUSE_SECONDS = 1.0
-_NOT_LOADED_SECONDS = 60.0  # nothing but an operator changes that
-
-
-@dataclass(slots=True)
-class Slot:
-    """A call's place on a replica."""
-
-    replica: Replica
-    client: Client
-    models: Loaded
-
-    def version_of(self, model: str) -> str:
-        """The newest version of the model that this replica serves, "" when it has none."""
-        return max(self.models.get(model, ()), key=int, default="")
+# What a call has shown of its place: a reply of the model's, a failure that is not the client's, or nothing (the client left).
+Evidence = Literal["well", "failed", "none"]
 
 
 @dataclass(slots=True)
 class Throttler:
-    """`run` is its loop: it starts what is wanted and ends what runs.
+    """`clock` gives monotonic seconds, `models` the models that tenants have."""
 
-    `clock` gives monotonic seconds, `repositories` the models that a replica is to serve, each with the folder it is in.
-    """
-
-    scaler: Scaler
+    registry: Registry
     clock: Callable[[], float]
-    repositories: Callable[[], Mapping[str, Path]]
-    start_seconds: float = 30.0
+    models: Callable[[], Mapping[str, Model]]
+    observer: Observer
     most_waiting: int = 1_000
-    progress: Callable[[str], None] = lambda _: None
-    _place: Slot | None = None
-    _waiting: list[asyncio.Future[Slot]] = field(default_factory=list)
-    _wanted: asyncio.Event = field(default_factory=asyncio.Event)
-    _last_start_seconds: float = 2.0
+    held: int = 0
+    _uses: int = 0
 
-    async def acquire(self, model: str) -> Slot:
-        """A place for a call of this model. Raises MODEL_UNAVAILABLE, OVERLOADED; the caller's deadline cancels the wait."""
-        place = self._place
-        if place is None or self.scaler.why_gone(place.replica):
-            place = await self._wait()
-        if model not in place.models:
-            raise GatewayError(
-                Code.MODEL_UNAVAILABLE,
-                private=f"{place.replica.id} could not load {model}; its log says why",
-                retry_after_seconds=_NOT_LOADED_SECONDS,
-            )
+    async def acquire(self, model: str) -> Resident:
+        """A place for a call of this model, to be released. The caller's deadline cancels the wait.
+
+        Raises MODEL_NOT_FOUND, MODEL_UNAVAILABLE, OVERLOADED.
+        """
+        demand = self.registry.demands.get(model)
+        if demand is None or not demand.rotation:
+            return await self._wait(model)
+        rotation = demand.rotation
+        return self._take(demand, rotation[0] if len(rotation) == 1 else least_loaded(rotation))
+
+    def _take(self, demand: Demand, place: Resident) -> Resident:
+        self._uses += 1
+        place.last_use = demand.last_use = self._uses
+        place.in_flight += 1
+        demand.in_flight += 1
         return place
 
+    def release(self, place: Resident, evidence: Evidence) -> None:
+        """The call is over. A failure has the place looked at; it never counts against a client, nor a client's fault against a place."""
+        place.in_flight -= 1
+        place.demand.in_flight -= 1
+        if evidence == "well":
+            place.well += 1
+            place.server.well += 1
+            place.failures = 0
+        elif evidence == "failed":
+            place.failures += 1
+            self.suspect(place)
+        if not place.in_flight and (self.held or place.phase is not Phase.READY):
+            self.registry.wake.set()
+
+    def suspect(self, place: Resident) -> None:
+        """Have the place looked at now."""
+        place.is_suspect = True
+        self.registry.wake.set()
+
+    def lost(self, place: Resident, why: object) -> None:
+        """The place cannot have seen the call: it gets no more of them until it has been looked at."""
+        if place in place.demand.rotation:
+            log.warning("replica %s takes no calls of %s: %s", place.replica.id, place.model, why)
+            self.observer.happened("breaker_opened", place.model)
+            self.withdraw(place)
+        self.suspect(place)
+
     def offers(self, model: str, version: str) -> bool:
-        """Whether a call could be served: by the replica that runs, or by one that can be started. Starts nothing."""
-        if self._place is not None:
-            found = self._place.models.get(model, ())
+        """Whether a call could be served: by a replica that has the model, or by one that can be started. Starts nothing."""
+        demand = self.registry.demands.get(model)
+        row = self.models().get(model)
+        if demand is not None and demand.rotation:
+            found = demand.rotation[0].versions
         else:
-            folder = self.repositories().get(model)
-            found = versions(folder, model) if folder else ()
+            found = versions(Path(row.repository), model) if row else ()
         return version in found if version else bool(found)
 
-    def lost(self, slot: Slot, why: NotSent) -> None:
-        """The slot's replica could not be reached; the next call has another one started, if it is gone indeed."""
-        gone = self.scaler.why_gone(slot.replica)
-        if self._place is slot and (gone or isinstance(why.__cause__, ConnectionRefusedError)):
-            log.warning("replica %s is gone: %s", slot.replica.id, gone or why)
-            self._leave()
-
-    async def _wait(self) -> Slot:
-        if len(self._waiting) >= self.most_waiting:
-            raise GatewayError(Code.OVERLOADED, retry_after_seconds=math.ceil(self._last_start_seconds))
-        waiter: asyncio.Future[Slot] = asyncio.get_running_loop().create_future()
-        self._waiting.append(waiter)
-        self._wanted.set()
-        try:
-            return await waiter
-        finally:
-            if waiter in self._waiting:
-                self._waiting.remove(waiter)
-
-    async def run(self) -> None:
-        """Start a replica whenever one is wanted; stop all of them when cancelled."""
-        replicas: list[Replica] = []
-        try:
-            while True:
-                await self._wanted.wait()
-                self._wanted.clear()
-                if not self._waiting:
-                    continue
-                self._leave()
-                while replicas:
-                    await self.scaler.stop(replicas.pop())
-                try:
-                    replicas.append(replica := await self.scaler.start())
-                    self._place = await self._boot(replica)
-                except StartFailed as fault:
-                    log.warning("Triton could not be started: %s", fault)
-                    self._answer(fault)
-                    while replicas:
-                        await self.scaler.stop(replicas.pop())
-                    await asyncio.sleep(_PAUSE_SECONDS)  # or it would be started in a circle
-                else:
-                    self._answer(self._place)
-        finally:
-            self._leave()
-            for replica in replicas:
-                await self.scaler.stop(replica)
-
-    def _leave(self) -> None:
-        """Send no more calls to the present replica."""
-        if self._place is not None:
-            self._place.client.close()
-            self._place = None
-
-    async def _boot(self, replica: Replica) -> Slot:
-        """Wait until the server is ready. Raises StartFailed."""
+    async def _wait(self, model: str) -> Resident:
+        row = self.models().get(model)
+        if row is None:
+            raise GatewayError(Code.MODEL_NOT_FOUND)
         started = self.clock()
-        client = Client(replica.host, replica.port)
-        self.progress(f"starting Triton on port {replica.port}")
-        while not await is_ready(client, replica.id):
-            took = self.clock() - started
-            why = self.scaler.why_gone(replica)
-            if why is not None or took > self.start_seconds:
-                client.close()
-                raise StartFailed(why or f"Triton was not ready within {self.start_seconds:.0f} s")
-            await asyncio.sleep(_PROBE_SECONDS)
+        self._refuse_hopeless(row, started)
+        demand = self.registry.demand(model)
+        waiter = Waiter(asyncio.get_running_loop().create_future(), started)
+        demand.waiting.append(waiter)
+        self.held += 1
+        self.registry.wake.set()
         try:
-            models = await loaded(client, sorted(self.repositories()))
-        except (NotSent, UpstreamFailed, TimeoutError) as fault:
-            client.close()
-            raise StartFailed(f"Triton stopped answering as it started: {fault}") from fault
-        self._last_start_seconds = self.clock() - started
-        self.progress(
-            f"Triton is ready after {self._last_start_seconds:.1f} s with {', '.join(models) or 'no model'}"
-        )
-        return Slot(replica, client, models)
+            async with asyncio.timeout(row.scaling.start_deadline_seconds):
+                place = await waiter.place
+        except BaseException as fault:
+            if waiter.place.done() and not waiter.place.cancelled() and waiter.place.exception() is None:
+                self.release(
+                    waiter.place.result(), "none"
+                )  # it came in the moment in which the caller gave up
+            if isinstance(fault, TimeoutError):
+                raise self._unavailable(row, "no place was ready in time") from fault
+            raise
+        finally:
+            self.held -= 1
+            if waiter in demand.waiting:
+                demand.waiting.remove(waiter)
+        self.observer.phase("queue", self.clock() - started)
+        return place
 
-    def _answer(self, result: Slot | StartFailed) -> None:
-        """Let everyone who waits go on."""
-        waiting, self._waiting = self._waiting, []
-        for waiter in waiting:
-            if waiter.done():
-                continue
-            if isinstance(result, Slot):
-                waiter.set_result(result)
-            else:
-                waiter.set_exception(
-                    GatewayError(
-                        Code.MODEL_UNAVAILABLE, private=str(result), retry_after_seconds=_PAUSE_SECONDS
-                    )
-                )
+    def _refuse_hopeless(self, row: Model, now: float) -> None:
+        """Fails at once what would fail after a wait: crash loops are not waited for."""
+        if self.held >= self.most_waiting:
+            raise GatewayError(Code.OVERLOADED, retry_after_seconds=math.ceil(self.registry.eta_seconds(row)))
+        loads = self.registry.demand(row.name).loads
+        if loads.state(now) == "open":
+            raise self._unavailable(row, loads.why, loads.wait_seconds(now))
+        starts = self.registry.fleet(row.fleet).starts
+        is_up = any(
+            server.life in (Life.READY, Life.STARTING) for server in self.registry.of_fleet(row.fleet)
+        )
+        if starts.state(now) == "open" and not is_up:
+            raise self._unavailable(row, starts.why, starts.wait_seconds(now))
+
+    def _unavailable(self, row: Model, why: str, wait_seconds: float = 0.0) -> GatewayError:
+        seconds = math.ceil(wait_seconds + self.registry.eta_seconds(row))
+        return GatewayError(Code.MODEL_UNAVAILABLE, private=f"{row.name}: {why}", retry_after_seconds=seconds)
+
+    # What the autoscaler does
+
+    def admit(self, place: Resident) -> None:
+        """The place takes calls, those that wait first."""
+        demand = place.demand
+        if place not in demand.rotation:
+            demand.rotation.append(place)
+        while demand.waiting:
+            waiter = demand.waiting.popleft()
+            if not waiter.place.done():
+                waiter.place.set_result(self._take(demand, place))
+
+    def withdraw(self, place: Resident) -> None:
+        """The place gets no more calls."""
+        if place in place.demand.rotation:
+            place.demand.rotation.remove(place)
+
+    def refuse(self, row: Model, why: str, now: float) -> None:
+        """Who waits for this model need not wait on."""
+        demand = self.registry.demand(row.name)
+        starts = self.registry.fleet(row.fleet).starts
+        wait_seconds = max(demand.loads.wait_seconds(now), starts.wait_seconds(now))
+        while demand.waiting:
+            waiter = demand.waiting.popleft()
+            if not waiter.place.done():
+                waiter.place.set_exception(self._unavailable(row, why, wait_seconds))

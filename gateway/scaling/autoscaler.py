@@ -1,0 +1,213 @@
+"""Servers and models come and go with demand. Each tick looks at all there is, has `residency.plan` say what to do next, and starts that
+as jobs (`lifecycle`). It ticks when something changed, and every half second while a server runs; with none and no call it sleeps.
+"""
+
+import asyncio
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from gateway.loops import jobs
+from gateway.scaling.lifecycle import CANARY_SECONDS, Lifecycle
+from gateway.scaling.registry import Demand, ManagedServer, Observer, Registry, Resident, residents_on
+from gateway.scaling.residency import Drain, Life, Load, Phase, Start, Step, Stop, Unload, Want, plan
+from gateway.scaling.scaler import Scaler
+from gateway.scaling.throttler import Throttler
+from gateway.triton.client import Client
+from tenants.fleet import Fleet
+from tenants.model import Model
+
+TICK_SECONDS = 0.5
+SETTLE_SECONDS = 2.0  # the calls that crowd where a model has just come are no measure of its load
+_LAST_GRACE_SECONDS = 5.0
+
+
+@dataclass(slots=True)
+class Autoscaler:
+    """`clock` gives monotonic seconds, `models` and `fleets` what the documents say, `new_name` a name for each server."""
+
+    scaler: Scaler
+    registry: Registry
+    throttler: Throttler
+    observer: Observer
+    clock: Callable[[], float]
+    models: Callable[[], Mapping[str, Model]]
+    fleets: Callable[[], Mapping[str, Fleet]]
+    new_name: Callable[[], str]
+    start_seconds: float = 30.0
+    progress: Callable[[str], None] = lambda _: None
+    _sampled_at: float = 0.0
+
+    async def run(self) -> None:
+        """Until cancelled; then every server is stopped."""
+        try:
+            async with jobs() as spawn:
+                life = Lifecycle(
+                    scaler=self.scaler,
+                    registry=self.registry,
+                    throttler=self.throttler,
+                    observer=self.observer,
+                    clock=self.clock,
+                    models=self.models,
+                    start_seconds=self.start_seconds,
+                    progress=self.progress,
+                    spawn=spawn,
+                )
+                while True:
+                    self.registry.wake.clear()
+                    self._tick(life, self.clock())
+                    await self._sleep()
+        finally:
+            servers = list(self.registry.servers.values())
+            await asyncio.gather(*(self._end(server) for server in servers))
+
+    async def _end(self, server: ManagedServer) -> None:
+        """Triton waits for connections that are kept open: none is."""
+        for place in residents_on(server):
+            place.client.close()
+        if server.control is not None:
+            server.control.close()
+        if server.replica is not None:
+            await self.scaler.stop(server.replica, _LAST_GRACE_SECONDS)
+
+    async def _sleep(self) -> None:
+        """Until something changed, or a tick is over while there is something to watch."""
+        has_floor = any(fleet.replicas.min for fleet in self.fleets().values())
+        seconds = TICK_SECONDS if self.registry.servers or self.throttler.held or has_floor else None
+        try:
+            async with asyncio.timeout(seconds):
+                await self.registry.wake.wait()
+        except TimeoutError:
+            return
+
+    def _tick(self, life: Lifecycle, now: float) -> None:
+        self._sample(now)
+        for server in self.registry.servers.values():
+            self._watch_over(life, server, now)
+        for name in self.fleets().keys() | {server.fleet for server in self.registry.servers.values()}:
+            self._scale(life, name, now)
+
+    # Demand
+
+    def _sample(self, now: float) -> None:
+        """Take in how much is asked of each model. Only on time, not with each change: changes crowd where calls wait."""
+        for demand in self.registry.demands.values():
+            if demand.last_use != demand.seen_use or demand.in_flight or demand.waiting:
+                demand.seen_use, demand.called_at = demand.last_use, now
+        if now - self._sampled_at < TICK_SECONDS:
+            return
+        self._sampled_at = now
+        for name, demand in self.registry.demands.items():
+            row = self.models().get(name)
+            if row is not None and demand.rotation and now - demand.ready_at >= SETTLE_SECONDS:
+                concurrency = demand.in_flight + len(demand.waiting)
+                demand.wanted = demand.decider.decide(row.scaling, concurrency, len(demand.rotation), now)
+
+    def _wants(self, fleet: str, now: float) -> list[Want]:
+        """What is wanted of each model that was asked for."""
+        rows = ((self.models().get(name), demand) for name, demand in self.registry.demands.items())
+        return [_want(row, demand, now) for row, demand in rows if row is not None and row.fleet == fleet]
+
+    # What is to be done
+
+    def _scale(self, life: Lifecycle, name: str, now: float) -> None:
+        document = self.fleets().get(name)
+        fleet = document or Fleet(name)  # its document is gone: what runs is used up
+        may_start = document is not None and self._may_start(name, now)
+        servers, wants = self.registry.of_fleet(name), self._wants(name, now)
+        self._mark_outdated(servers)
+        for step in plan(fleet, servers, wants, now, may_start=may_start):
+            self._take(life, fleet, step, now)
+
+    def _may_start(self, fleet: str, now: float) -> bool:
+        state = self.registry.fleet(fleet).starts.state(now)
+        is_probed = any(server.life is Life.STARTING for server in self.registry.of_fleet(fleet))
+        return state == "closed" or (state == "half-open" and not is_probed)
+
+    def _mark_outdated(self, servers: list[ManagedServer]) -> None:
+        rows = self.models()
+        for server in servers:
+            for place in residents_on(server):
+                row = rows.get(place.model)
+                if row is not None and row is not place.row:
+                    old = place.row
+                    place.outdated = (row.repository, row.canary, row.fleet) != (
+                        old.repository,
+                        old.canary,
+                        old.fleet,
+                    )
+                    place.memory_bytes = row.memory_bytes
+
+    def _take(self, life: Lifecycle, fleet: Fleet, step: Step, now: float) -> None:
+        """Change what is here, so that the next plan sees it, and start the rest."""
+        match step:
+            case Start():
+                if self.registry.fleet(fleet.name).starts.allows(now):
+                    server = ManagedServer(name=self.new_name(), fleet=fleet.name, started_at=now)
+                    self.registry.servers[server.name] = server
+                    life.spawn(f"start {server.name}", life.start(server))
+                    self.observer.happened("start", fleet.name)
+            case Stop(name):
+                server = self.registry.servers[name]
+                server.life = Life.STOPPING
+                life.spawn(f"stop {name}", life.stop(server, 0.0))  # no call is on it
+            case Load(name, model):
+                self._load(life, self.registry.servers[name], model, now)
+            case Drain(name, model):
+                place = self._place(name, model)
+                place.phase = Phase.DRAINING
+                self.throttler.withdraw(place)
+                is_idle = now - place.demand.called_at >= place.row.scaling.idle_seconds
+                self.observer.happened("idle_unload" if is_idle else "eviction", model)
+                self.registry.wake.set()
+            case Unload(name, model):
+                place = self._place(name, model)
+                place.phase = Phase.UNLOADING
+                life.spawn(f"unload {model} from {name}", life.unload(place))
+
+    def _place(self, server: str, model: str) -> Resident:
+        return next(place for place in residents_on(self.registry.servers[server]) if place.model == model)
+
+    def _load(self, life: Lifecycle, server: ManagedServer, model: str, now: float) -> None:
+        row, demand = self.models()[model], self.registry.demand(model)
+        replica = server.replica
+        if replica is None or not demand.loads.allows(now):
+            return
+        place = Resident(
+            model=model,
+            memory_bytes=row.memory_bytes,
+            row=row,
+            server=server,
+            replica=replica,
+            client=Client(replica.host, replica.port),
+            demand=demand,
+        )
+        server.places[model] = place
+        life.spawn(f"load {model} on {server.name}", life.load(place))
+        self.observer.happened("load", model)
+
+    def _watch_over(self, life: Lifecycle, server: ManagedServer, now: float) -> None:
+        """Have looked at what is suspect at once, and at the rest while it is used."""
+        if server.life not in (Life.READY, Life.RETIRING):
+            return
+        is_time = now - server.checked_at >= CANARY_SECONDS
+        ready = [
+            place for place in residents_on(server) if place.phase is Phase.READY and not place.is_checked
+        ]
+        due = [place for place in ready if place.is_suspect or (is_time and _is_used(place))]
+        if due or is_time:
+            server.checked_at = now
+            for place in due:
+                place.is_checked = True
+            life.spawn(f"inspect {server.name}", life.inspect(server, due))
+
+
+def _is_used(place: Resident) -> bool:
+    return place.in_flight > 0 or place.last_use != place.used_at_check
+
+
+def _want(row: Model, demand: Demand, now: float) -> Want:
+    """A model whose loads fail is not loaded for a while; one that nobody called for its idle time is not wanted."""
+    is_waited_for = bool(demand.waiting) and demand.loads.state(now) != "open"
+    in_use = is_waited_for or demand.in_flight or now - demand.called_at < row.scaling.idle_seconds
+    waiting_since = demand.waiting[0].since if is_waited_for else None
+    return Want(row.name, row.memory_bytes, demand.wanted if in_use else 0, waiting_since)

@@ -1,0 +1,268 @@
+"""What happens to one server and to one model on it: start, load, check, unload, stop. Each of these runs as a job beside the autoscaler,
+which decides that it should; when it is done it wakes the autoscaler to decide again.
+
+Nothing here raises what a server or a model does wrong: it is logged, counted, held against the breaker that it belongs to, and cleared
+away, so that the next plan starts from what is there.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable, Coroutine, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from gateway.scaling.registry import ManagedServer as Server
+from gateway.scaling.registry import Observer, Registry, Resident, residents_on
+from gateway.scaling.residency import Life, Phase
+from gateway.scaling.scaler import Replica, Scaler, StartFailed
+from gateway.scaling.throttler import Throttler
+from gateway.triton import canary, control
+from gateway.triton.canary import Health
+from gateway.triton.client import Client, NotSent, UpstreamFailed
+from gateway.triton.probe import is_ready
+from tenants.model import Model
+
+log = logging.getLogger(__name__)
+
+CANARY_SECONDS = 2.0
+_POLL_SECONDS = 0.01
+_CONTROL_SECONDS = 5.0  # an answer to a question about a model
+_LOAD_SECONDS = 600.0  # calls are held less long; a load that they gave up goes on for those that come later
+_UNLOAD_SECONDS = 10.0  # from the last call's end until Triton says UNAVAILABLE; one that takes longer hangs
+_REPAIR_SECONDS = 1.5  # the same of one that is broken: a healthy unload takes 1.0 to 1.3 s
+_MOST_REPAIRS = 3
+_FAULTS = (NotSent, UpstreamFailed, control.LoadFailed, StartFailed, TimeoutError)
+
+
+@dataclass(slots=True)
+class Lifecycle:
+    """`start_seconds` is how long an empty server may take until it answers."""
+
+    scaler: Scaler
+    registry: Registry
+    throttler: Throttler
+    observer: Observer
+    clock: Callable[[], float]
+    models: Callable[[], Mapping[str, Model]]
+    start_seconds: float
+    progress: Callable[[str], None]
+    spawn: Callable[[str, Coroutine[Any, Any, None]], None]
+
+    # Servers
+
+    async def start(self, server: Server) -> None:
+        """The server is READY, or gone again."""
+        try:
+            server.replica = replica = await self.scaler.start()
+        except StartFailed as fault:
+            await self.crashed(server, str(fault))
+            return
+        server.control = client = Client(replica.host, replica.port)
+        self.spawn(f"watch {replica.id}", self._watch(server, replica))
+        self.progress(f"starting Triton on port {replica.port}")
+        while not await is_ready(client, replica.id, CANARY_SECONDS):
+            if server.life is not Life.STARTING:
+                return
+            if self.clock() - server.started_at > self.start_seconds:
+                await self.crashed(server, f"Triton did not answer within {self.start_seconds:.0f} s")
+                return
+            await asyncio.sleep(_POLL_SECONDS)
+        if server.life is Life.STARTING:
+            self._started(server)
+
+    def _started(self, server: Server) -> None:
+        server.life, server.empty_since = Life.READY, self.clock()
+        took = server.empty_since - server.started_at
+        fleet = self.registry.fleet(server.fleet)
+        fleet.starts.succeeded()
+        fleet.boot_seconds = took
+        self.observer.phase("boot", took)
+        self.progress(f"Triton is ready after {took:.1f} s")
+        self.registry.wake.set()
+
+    async def _watch(self, server: Server, replica: Replica) -> None:
+        why = await self.scaler.gone(replica)
+        await self.crashed(server, why)
+
+    async def crashed(self, server: Server, why: str) -> None:
+        """The server ended, or has to: it is held against its fleet, and cleared away."""
+        if server.life is Life.STOPPING:
+            return
+        log.warning("a server of fleet %s is lost: %s", server.fleet, why)
+        self.observer.happened("start_failed" if server.life is Life.STARTING else "crash", server.fleet)
+        now = self.clock()
+        self.registry.fleet(server.fleet).starts.failed(why, now)
+        server.life = Life.STOPPING
+        self._refuse_waiting(server.fleet, why, now)
+        await self.stop(server, 0.0)
+
+    def _refuse_waiting(self, fleet: str, why: str, now: float) -> None:
+        """When no other start is due soon, nobody is kept waiting for one."""
+        if self.registry.fleet(fleet).starts.state(now) != "open":
+            return
+        if any(server.is_open for server in self.registry.of_fleet(fleet)):
+            return
+        for row in self.models().values():
+            if row.fleet == fleet and row.name in self.registry.demands:
+                self.throttler.refuse(row, why, now)
+
+    async def stop(self, server: Server, grace_seconds: float) -> None:
+        """The server is gone, and forgotten. Calls on it that outlive the grace fail."""
+        server.life = Life.STOPPING
+        for place in residents_on(server):
+            self.throttler.withdraw(place)
+            if not grace_seconds:
+                place.client.abort()
+        if server.replica is not None:
+            await self.scaler.stop(server.replica, grace_seconds)
+        for client in (server.control, *(place.client for place in residents_on(server))):
+            if client is not None:
+                client.abort()
+        self.registry.servers.pop(server.name, None)
+        self.observer.happened("stop", server.fleet)
+        self.registry.wake.set()
+
+    # Models on a server
+
+    async def load(self, place: Resident) -> None:
+        """The place is READY and takes calls, or is gone again."""
+        row, replica, demand, started = place.row, place.replica, place.demand, self.clock()
+        try:
+            await self.scaler.provide(replica, row)
+            await control.load(place.client, replica, row.name, _LOAD_SECONDS)
+            loaded = self.clock()
+            place.versions = await control.versions(place.client, row.name)
+            await self._try_out(place)
+        except _FAULTS as fault:
+            self._load_failed(place, str(fault) or repr(fault))
+            await self.unload(place)
+            return
+        now = self.clock()
+        demand.loads.succeeded()
+        demand.load_seconds, demand.ready_at = now - started, now
+        self.observer.phase("load", loaded - started)
+        self.progress(f"{row.name} is ready after {now - started:.1f} s")
+        if place.phase is Phase.LOADING:
+            place.phase = Phase.READY
+            self.throttler.admit(place)
+        self.registry.wake.set()
+
+    async def _try_out(self, place: Resident) -> None:
+        """The first inference. Of zeros it may fail, and there is no canary then, unless it worked before; the document's must work."""
+        started = self.clock()
+        async with asyncio.timeout(_CONTROL_SECONDS):
+            config = await control.config(place.client, place.replica, place.model)
+        request = canary.request(place.row, config)
+        if request is None:
+            return
+        must_work = place.row.canary is not None or place.demand.canary_has_worked
+        seconds = place.row.scaling.start_deadline_seconds if must_work else CANARY_SECONDS
+        health = await canary.answer(place.client, place.model, request, seconds)
+        if health is Health.WELL:
+            place.canary, place.demand.canary_has_worked = request, True
+            self.observer.phase("first_inference", self.clock() - started)
+        elif must_work:
+            raise control.LoadFailed(f"its first inference did not work: {health.name}")
+
+    def _load_failed(self, place: Resident, why: str) -> None:
+        now = self.clock()
+        self.observer.happened("load_failed", place.model)
+        log.warning("%s could not be loaded on replica %s: %s", place.model, place.replica.id, why)
+        place.demand.loads.failed(why, now)
+        if place.demand.loads.state(now) == "open":
+            self.throttler.refuse(place.row, why, now)
+
+    async def unload(self, place: Resident) -> None:
+        """The place is gone and its memory free. A server that cannot do that is retired.
+
+        A model that broke under a call is UNLOADING for ever (measured on 2.51), and a load beside that repairs it: a dead process holds no
+        memory, a stopped one does, so a server does this a few times only.
+        """
+        place.phase = Phase.UNLOADING
+        place.client.close()
+        server, client = place.server, place.server.control
+        if client is None:
+            return
+        try:
+            async with asyncio.timeout(_REPAIR_SECONDS if place.is_broken else _UNLOAD_SECONDS):
+                await control.unload(client, place.replica, place.model)
+                await self._until_unloaded(client, place)
+        except _FAULTS as fault:
+            server.repairs += 1
+            if not place.is_broken or server.repairs > _MOST_REPAIRS:
+                self._retire(server, f"it cannot unload {place.model}: {fault!r}")
+                return
+        server.places.pop(place.model, None)
+        server.empty_since = self.clock()
+        self.registry.wake.set()
+
+    async def _until_unloaded(self, client: Client, place: Resident) -> None:
+        while await control.state(client, place.replica, place.model) not in ("UNAVAILABLE", ""):  # noqa: ASYNC110 - nobody tells us
+            await asyncio.sleep(_POLL_SECONDS)
+
+    def _retire(self, server: Server, why: str) -> None:
+        """It serves what it has until that has a place elsewhere."""
+        if server.life is Life.READY:
+            log.warning("server %s is to be replaced: %s", server.name, why)
+            server.life = Life.RETIRING
+        self.registry.wake.set()
+
+    async def inspect(self, server: Server, due: list[Resident]) -> None:
+        """Find out whether the server answers and these places of it work; what does not is replaced, or loaded again.
+
+        A reply that a call got meanwhile outweighs a canary: a model that is busy has it wait.
+        """
+        calls, before = server.well, [(place.well, place.failures) for place in due]
+        for place in due:
+            place.is_suspect, place.used_at_check = False, place.last_use
+        looks = asyncio.gather(*map(self._health, due))
+        is_alive, healths = await asyncio.gather(self._is_alive(server), looks)
+        for place in due:
+            place.is_checked = False
+        if server.life is Life.STOPPING:
+            return
+        if not is_alive and server.well == calls:
+            await self.crashed(server, "it does not answer")
+            return
+        for place, (well, failures), health in zip(due, before, healths, strict=True):
+            has_failed = place.failures > failures and place.well == well
+            if place.phase is Phase.READY:
+                self._judge(place, Health.WELL if place.well > well else health, has_failed=has_failed)
+
+    def _judge(self, place: Resident, health: Health, *, has_failed: bool) -> None:
+        if health is Health.WELL:
+            place.silent_since = None
+            self.throttler.admit(place)
+        elif health is Health.SILENT and not has_failed and place.may_be_busy(self.clock()):
+            # It hangs, or long calls keep it busy: no new ones until it answers.
+            self.throttler.withdraw(place)
+            place.is_suspect = True
+        else:
+            self._repair(place, health)
+
+    async def _health(self, place: Resident) -> Health:
+        """A canary's answer; of a model without one, what Triton says of it, and whether it failed too often."""
+        if place.canary is not None:
+            return await canary.answer(place.client, place.model, place.canary, CANARY_SECONDS)
+        try:
+            async with asyncio.timeout(CANARY_SECONDS):
+                state = await control.state(place.client, place.replica, place.model)
+        except _FAULTS:
+            return Health.SILENT
+        return Health.WELL if state == "READY" and not place.is_failing else Health.FAILING
+
+    async def _is_alive(self, server: Server) -> bool:
+        if server.control is None or server.replica is None:
+            return False
+        return await is_ready(server.control, server.replica.id, CANARY_SECONDS)
+
+    def _repair(self, place: Resident, health: Health) -> None:
+        """The place gets no more calls and is unloaded; who waits has it loaded again."""
+        why = f"does not work ({health.name.lower()})"
+        log.warning("%s on replica %s %s and is loaded again", place.model, place.replica.id, why)
+        self.observer.happened("canary_failed", place.model)
+        place.demand.loads.failed(why, self.clock())
+        self.throttler.withdraw(place)
+        place.client.abort()  # what it still holds would fail one by one, or never
+        place.phase, place.is_broken = Phase.DRAINING, True
+        self.registry.wake.set()

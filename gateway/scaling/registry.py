@@ -1,0 +1,152 @@
+"""What there is: the servers, the models on them, and what is asked of each model. Plain state, changed by the throttler (calls come and
+go) and the autoscaler (servers and models come and go), on one loop.
+"""
+
+import asyncio
+import math
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Literal, Protocol, cast
+
+from gateway.call import Outgoing
+from gateway.scaling.breaker import Breaker
+from gateway.scaling.decider import Decider
+from gateway.scaling.residency import Life, Place, Server
+from gateway.scaling.scaler import Replica
+from gateway.triton.client import Client
+from tenants.model import Model
+
+ColdPhase = Literal["queue", "boot", "load", "first_inference"]
+FleetEvent = Literal["start", "start_failed", "crash", "stop"]
+ModelEvent = Literal["load", "load_failed", "eviction", "idle_unload", "canary_failed", "breaker_opened"]
+Event = FleetEvent | ModelEvent
+
+_PASSIVE_FAILURES = 5
+_FREE_FAILURES = 2  # the first failure is tried again at once
+
+
+class Observer(Protocol):
+    """Who counts what happens here. No method may fail or wait."""
+
+    def phase(self, phase: ColdPhase, seconds: float) -> None:
+        """One phase of a cold start took so long."""
+
+    def happened(self, event: Event, name: str) -> None:
+        """To the fleet or the model of this name."""
+
+
+@dataclass(slots=True, eq=False, kw_only=True)
+class ManagedServer(Server):
+    """A server with its handles. `replica` is None until its process runs."""
+
+    fleet: str
+    replica: Replica | None = None
+    control: Client | None = None  # for our own questions; calls have connections of their own
+    started_at: float = 0.0
+    checked_at: float = 0.0
+    well: int = 0  # replies of its models
+    repairs: int = 0  # models that it could not unload
+
+
+@dataclass(slots=True, eq=False, kw_only=True)
+class Resident(Place):
+    """A place with its handles: what a call holds while it is under way. Each has connections of its own, so that those of a model that
+    hangs can be cut without touching another's."""
+
+    row: Model
+    server: ManagedServer
+    replica: Replica
+    client: Client
+    demand: "Demand"
+    versions: tuple[str, ...] = ()
+    canary: Outgoing | None = None
+    well: int = 0  # replies that show that it works
+    failures: int = 0  # in a row
+    is_broken: bool = False
+    is_suspect: bool = False
+    is_checked: bool = False  # a check is under way
+    used_at_check: int = 0
+    silent_since: float | None = None
+
+    def may_be_busy(self, now: float) -> bool:
+        """Whether its silence can mean that it works on long calls: it has some, and is not silent for longer than a call would be held."""
+        self.silent_since = now if self.silent_since is None else self.silent_since
+        patience = self.row.scaling.start_deadline_seconds
+        return self.in_flight > 0 and now - self.silent_since < patience
+
+    @property
+    def is_failing(self) -> bool:
+        """Whether calls alone have shown that it does not work: how a model without a canary is found out."""
+        return self.failures >= _PASSIVE_FAILURES
+
+    @property
+    def newest(self) -> str:
+        """The version that serves a call which names none."""
+        return max(self.versions, key=int, default="")
+
+
+@dataclass(slots=True, eq=False)
+class Waiter:
+    """A call that is held until the model has a place."""
+
+    place: "asyncio.Future[Resident]"
+    since: float
+
+
+@dataclass(slots=True, eq=False)
+class Demand:
+    """What is asked of one model, and what is known of its loads."""
+
+    rotation: list[Resident] = field(default_factory=list)  # the places that take calls
+    waiting: deque[Waiter] = field(default_factory=deque)
+    in_flight: int = 0
+    last_use: int = 0
+    seen_use: int = 0
+    called_at: float = -math.inf
+    ready_at: float = -math.inf  # when a place came last
+    wanted: int = 1
+    decider: Decider = field(default_factory=Decider)
+    loads: Breaker = field(default_factory=lambda: Breaker(threshold=_FREE_FAILURES))
+    load_seconds: float = 1.0  # the last one's
+    canary_has_worked: bool = False
+
+
+@dataclass(slots=True, eq=False)
+class FleetState:
+    starts: Breaker = field(default_factory=lambda: Breaker(threshold=_FREE_FAILURES))
+    boot_seconds: float = 1.0  # the last one's
+
+
+@dataclass(slots=True)
+class Registry:
+    """`wake` tells the autoscaler that there is something to decide."""
+
+    wake: asyncio.Event = field(default_factory=asyncio.Event)
+    servers: dict[str, ManagedServer] = field(default_factory=dict)
+    demands: dict[str, Demand] = field(default_factory=dict)
+    fleets: dict[str, FleetState] = field(default_factory=dict)
+
+    def demand(self, model: str) -> Demand:
+        return self.demands.setdefault(model, Demand())
+
+    def fleet(self, name: str) -> FleetState:
+        return self.fleets.setdefault(name, FleetState())
+
+    def of_fleet(self, name: str) -> list[ManagedServer]:
+        return [server for server in self.servers.values() if server.fleet == name]
+
+    def residents(self) -> Iterator[Resident]:
+        for server in self.servers.values():
+            yield from residents_on(server)
+
+    def eta_seconds(self, row: Model) -> float:
+        """How long a call of this model would wait for a place, as the last starts went."""
+        is_up = any(server.life is Life.READY for server in self.of_fleet(row.fleet))
+        boot = 0.0 if is_up else self.fleet(row.fleet).boot_seconds
+        return boot + self.demand(row.name).load_seconds
+
+
+def residents_on(server: ManagedServer) -> Iterator[Resident]:
+    """Its places as what they are: nothing else is put there."""
+    return cast("Iterator[Resident]", iter(list(server.places.values())))

@@ -1,0 +1,110 @@
+"""An autoscaler over small Tritons, and what tests ask of it."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field, replace
+
+import pytest
+from msgspec import structs
+
+from gateway.errors import GatewayError
+from gateway.loops import running
+from gateway.scaling.autoscaler import Autoscaler
+from gateway.scaling.registry import ColdPhase, Event, Registry, Resident
+from gateway.scaling.throttler import Throttler
+from tenants.fleet import Fleet, Replicas
+from tenants.model import Model, Scaling
+from tests.conftest import ROOT
+from tests.worlds.triton import ScalerWorld, TritonWorld
+
+REPOSITORY = str(ROOT / "infra" / "models")
+
+
+@dataclass(slots=True)
+class Notes:
+    """An Observer that remembers."""
+
+    phases: list[ColdPhase] = field(default_factory=list)
+    events: list[tuple[Event, str]] = field(default_factory=list)
+
+    def phase(self, phase: ColdPhase, seconds: float) -> None:
+        assert seconds >= 0
+        self.phases.append(phase)
+
+    def happened(self, event: Event, name: str) -> None:
+        self.events.append((event, name))
+
+
+@dataclass(slots=True)
+class Elastic:
+    throttler: Throttler
+    registry: Registry
+    scaler: ScalerWorld
+    notes: Notes
+    models: dict[str, Model]
+    fleets: dict[str, Fleet]
+
+    async def served_by(self, model: str = "digits") -> str:
+        """One whole call: which replica took it."""
+        place = await self.throttler.acquire(model)
+        self.throttler.release(place, "well")
+        return place.replica.id
+
+    async def refused(self, model: str = "digits") -> GatewayError:
+        with pytest.raises(GatewayError) as caught:
+            await self.throttler.acquire(model)
+        return caught.value
+
+    async def until(self, holds: Callable[[], bool]) -> None:
+        """Return once it holds; the test's own timeout is the bound."""
+        async with asyncio.timeout(20):
+            while not holds():
+                await asyncio.sleep(0.002)
+
+    def change(self, model: str, **given: object) -> None:
+        """The model's document changes."""
+        self.models[model] = structs.replace(self.models[model], **given)
+        self.registry.wake.set()
+
+    def places(self, model: str) -> list[Resident]:
+        return [place for place in self.registry.residents() if place.model == model]
+
+
+def model(name: str, **given: float | int) -> Model:
+    """A model of 10 bytes; of its scaling what is given."""
+    return Model(f"m_{name}", name, REPOSITORY, "*", memory_bytes=10, scaling=Scaling(**given))  # type: ignore[arg-type]
+
+
+@asynccontextmanager
+async def elastic(
+    *worlds: TritonWorld,
+    models: tuple[Model, ...] = (model("digits"),),
+    fleet: Fleet | None = None,
+    most_waiting: int = 1_000,
+    start_seconds: float = 30.0,
+) -> AsyncIterator[Elastic]:
+    """A fleet with room for two models a replica unless told otherwise, and one replica for each world."""
+    loop, registry, notes = asyncio.get_running_loop(), Registry(), Notes()
+    scaler = ScalerWorld(list(worlds))
+    rows = {row.name: row for row in models}
+    fleets = {"local": fleet or Fleet("local", replicas=Replicas(0, len(worlds)), memory_bytes=20)}
+    throttler = Throttler(registry, loop.time, lambda: rows, notes, most_waiting)
+    names = iter(range(1_000_000))
+    autoscaler = Autoscaler(
+        scaler=scaler,
+        registry=registry,
+        throttler=throttler,
+        observer=notes,
+        clock=loop.time,
+        models=lambda: rows,
+        fleets=lambda: fleets,
+        new_name=lambda: f"server-{next(names)}",
+        start_seconds=start_seconds,
+    )
+    async with running(autoscaler=autoscaler.run()):
+        yield Elastic(throttler, registry, scaler, notes, rows, fleets)
+    assert [world.misuses for world in worlds] == [[] for _ in worlds]
+
+
+__all__ = ["Elastic", "elastic", "model", "replace"]
