@@ -7,9 +7,23 @@ request and reply were whole, and closes it otherwise, which is also how a cance
 import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
+from typing import Literal
 
 from gateway.call import InferenceCall, Outgoing
 from gateway.triton.connection import Connection, NotSent, UpstreamFailed, UpstreamReply
+
+_ANSWER_BYTES = 4 * 1024**2
+
+Headers = tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """The reply to a question of our own, whole; of a body above 4 MiB only its beginning."""
+
+    status: int
+    content_type: bytes
+    body: bytes
 
 
 @dataclass(slots=True)
@@ -21,29 +35,41 @@ class Client:
     idle_seconds: float = 5.0
     connect_seconds: float = 1.0
     _idle: list[Connection] = field(default_factory=list)
+    _busy: set[Connection] = field(default_factory=set)
     _timer: asyncio.TimerHandle | None = None
     _closed: bool = False
+    _aborted: bool = False
 
     async def send(self, call: InferenceCall, body: Outgoing) -> UpstreamReply:
         """Send a judged call; give its reply, which must be released. Raises NotSent if it cannot have run, else UpstreamFailed."""
-        return await self._send(request_head(call, body) + body.head + body.first, body.rest)
+        return await self._send(request_head(call, body) + body.head, body.rest, first=body.first)
 
     def release(self, reply: UpstreamReply) -> None:
         """The caller is done with this reply, read to its end or not."""
         self._release(reply.connection)
 
-    async def get(self, path: str) -> tuple[int, bytes]:
-        """A small GET of our own, for probes: its status and body. Raises NotSent, UpstreamFailed."""
-        reply = await self._send(f"GET {path} HTTP/1.1\r\nHost: triton\r\n\r\n".encode(), None)
+    async def ask(
+        self, method: Literal["GET", "POST"], path: str, body: bytes = b"", headers: Headers = ()
+    ) -> Answer:
+        """A question of our own. Raises NotSent, UpstreamFailed."""
+        lines = "".join(f"{name}: {value}\r\n" for name, value in headers)
+        head = f"{method} {path} HTTP/1.1\r\nHost: triton\r\n{lines}Content-Length: {len(body)}\r\n\r\n"
+        reply = await self._send(head.encode() + body)
         try:
-            return reply.status, b"".join([chunk async for chunk in reply.chunks()])
+            kept = bytearray()
+            async for chunk in reply.chunks():
+                kept += chunk[: _ANSWER_BYTES - len(kept)]
+            return Answer(reply.status, reply.content_type, bytes(kept))
         finally:
             self.release(reply)
 
-    async def _send(self, data: bytes, rest: AsyncIterator[bytes] | None) -> UpstreamReply:
+    async def _send(
+        self, head: bytes, rest: AsyncIterator[bytes] | None = None, *, first: bytes | memoryview = b""
+    ) -> UpstreamReply:
         connection = await self._acquire()
+        self._busy.add(connection)
         try:
-            await connection.send(data, rest)
+            await connection.send(head, rest, first=first)
             return await connection.reply()
         except BaseException:
             self._release(connection)
@@ -60,17 +86,20 @@ class Client:
                 _, connection = await loop.create_connection(lambda: Connection(loop), self.host, self.port)
         except OSError as fault:  # TimeoutError is one
             raise NotSent(f"cannot connect to {self.host}:{self.port}: {fault!r}") from fault
+        if self._aborted:
+            connection.abort()
+            raise NotSent(f"{self.host}:{self.port} was given up")
         return connection
 
     def _release(self, connection: Connection) -> None:
+        self._busy.discard(connection)
         if self._closed or not connection.finished:
             connection.abort()
             return
-        loop = asyncio.get_running_loop()
         connection.recycle()
-        connection.idle_since = loop.time()
         self._idle.append(connection)
         if self._timer is None:
+            loop = asyncio.get_running_loop()
             self._timer = loop.call_later(self.idle_seconds, self._close_idle)
 
     def _close_idle(self) -> None:
@@ -84,29 +113,37 @@ class Client:
             self._timer = loop.call_at(self._idle[0].idle_since + self.idle_seconds, self._close_idle)
 
     def close(self) -> None:
+        """Keep no connection; what is under way goes on."""
         self._closed = True
         if self._timer is not None:
             self._timer.cancel()
         while self._idle:
             self._idle.pop().abort()
 
+    def abort(self) -> None:
+        """Give the server up: who waits for a reply gets UpstreamFailed at once, who comes later gets NotSent."""
+        self._aborted = True
+        self.close()
+        for connection in self._busy:
+            connection.abort()
+
 
 def request_head(call: InferenceCall, body: Outgoing) -> bytes:
-    """The head that Triton gets: ours alone, no header of the client's is in it."""
+    """The head that Triton gets: ours alone, of the client's headers only a valid traceparent is in it."""
     path = f"/v2/models/{call.model}"
     if call.version:
         path += f"/versions/{call.version}"
+    extra = f"traceparent: {call.traceparent}\r\n" if call.traceparent else ""
     if call.verb == "describe":
-        return f"GET {path} HTTP/1.1\r\nHost: triton\r\n\r\n".encode()
+        return f"GET {path} HTTP/1.1\r\nHost: triton\r\n{extra}\r\n".encode()
     kind = "application/json"
-    extra = ""
     if body.binary:
         kind = "application/octet-stream"
-        extra = f"Inference-Header-Content-Length: {len(body.head)}\r\n"
+        extra += f"Inference-Header-Content-Length: {len(body.head)}\r\n"
     length = len(body.head) + body.tensor_bytes
     return (
         f"POST {path}/infer HTTP/1.1\r\nHost: triton\r\nContent-Type: {kind}\r\n{extra}Content-Length: {length}\r\n\r\n"
     ).encode()
 
 
-__all__ = ["Client", "NotSent", "UpstreamFailed", "UpstreamReply"]
+__all__ = ["Answer", "Client", "Headers", "NotSent", "UpstreamFailed", "UpstreamReply"]

@@ -1,4 +1,4 @@
-"""One kept-alive HTTP/1.1 connection to a Triton server: an asyncio.Protocol on httptools.
+"""One kept-alive HTTP/1.1 connection to a Triton server: an asyncio protocol on httptools.
 
 One exchange at a time: `send` writes a request, `reply` waits for the reply's head, whose `chunks` are its body. Both directions have
 back-pressure. What ends an exchange early (a cancelled caller, a broken peer, an early reply) closes the connection: a connection is
@@ -12,8 +12,11 @@ from typing import cast
 
 import httptools
 
+# What comes in is parsed before the loop reads again, so all connections of the process read into the same bytes.
+_RECEIVED = memoryview(bytearray(256 * 1024))
 _READ_AHEAD_BYTES = 256 * 1024
 _REPLY_HEAD_BYTES = 64 * 1024
+_JOINED_BYTES = 64 * 1024  # beyond it a second buffer is cheaper than a copy
 _FIRST_FINAL = 200
 
 
@@ -47,7 +50,7 @@ class UpstreamReply:
         return await self.connection.next_chunk()
 
 
-class Connection(asyncio.Protocol):
+class Connection(asyncio.BufferedProtocol):
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
         self._transport: asyncio.Transport | None = None
@@ -56,11 +59,12 @@ class Connection(asyncio.Protocol):
         self._writable = True
         self._reading = True
         self._lost = False
-        self._reset()
+        self._chunks: deque[bytes] = deque()
+        self._broken = ""
         self.idle_since = 0.0
+        self._reset()
 
     def _reset(self) -> None:
-        self._chunks: deque[bytes] = deque()
         self._buffered_bytes = 0
         self._head_bytes = 0
         self._reply: UpstreamReply | None = None
@@ -68,7 +72,6 @@ class Connection(asyncio.Protocol):
         self._sent = False
         self._complete = False
         self._is_kept = False
-        self._broken = ""
 
     # What the pool asks
 
@@ -83,9 +86,11 @@ class Connection(asyncio.Protocol):
         return self._sent and self._is_kept and not self._broken and self.usable
 
     def recycle(self) -> None:
+        """Ready for the next exchange, as the one before is `finished`: its parser stands before the next reply."""
+        self._chunks.clear()
         self._reset()
-        self._parser = httptools.HttpResponseParser(self)
         self._set_reading(wanted=True)
+        self.idle_since = self._loop.time()
 
     def abort(self) -> None:
         if self._transport is not None:
@@ -93,13 +98,18 @@ class Connection(asyncio.Protocol):
 
     # One exchange
 
-    async def send(self, data: bytes, rest: AsyncIterator[bytes] | None) -> None:
-        """Write a request. `rest` streams behind `data`; an early reply ends the writing, and with it the connection."""
+    async def send(
+        self, head: bytes, rest: AsyncIterator[bytes] | None, *, first: bytes | memoryview = b""
+    ) -> None:
+        """Write a request. `rest` streams behind `head` and `first`; an early reply ends the writing, and with it the connection."""
         transport = self._transport
         if transport is None or not self.usable:
             raise NotSent("the connection was closed before the request")
         self._reply = UpstreamReply(self)
-        transport.write(data)
+        if len(first) > _JOINED_BYTES:
+            transport.writelines((head, first))
+        else:
+            transport.write(head + first)
         if rest is not None:
             async for chunk in rest:
                 if self._is_over:
@@ -161,7 +171,13 @@ class Connection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)  # uvloop's is one in all but name
 
-    def data_received(self, data: bytes) -> None:
+    def get_buffer(self, sizehint: int) -> memoryview:
+        return _RECEIVED
+
+    def buffer_updated(self, nbytes: int) -> None:
+        self.data_received(_RECEIVED[:nbytes])
+
+    def data_received(self, data: bytes | memoryview) -> None:
         if self._reply is None:
             self._fail("bytes outside of an exchange")
             return

@@ -1,135 +1,328 @@
 """A small Triton: a real HTTP server on loopback that keeps the part of the protocol that the gateway uses, and can misbehave.
 
 It is a fake: it runs no model. Its replies are what the wheel's server answers to the same requests, so far as the gateway looks at them.
+It keeps explicit model control as that server does, and notes in `misuses` what a caller of it must never do.
 """
 
 import asyncio
+from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Literal, Self
+from typing import Any, Self
+
+import msgspec
 
 from gateway.scaling.scaler import Replica, StartFailed
+from gateway.triton.canary import ID as CANARY_ID
+from tenants.model import Model
+from tests.worlds.loading import Loading, Mood, Refused, State, reply
 
-Mood = Literal["answers", "holds", "closes before", "closes within", "cannot read", "closes within an error"]
+__all__ = ["ANSWER", "CONFIG", "Loading", "Mood", "ScalerWorld", "State", "TritonWorld"]
+
 UNREADABLE = (
     b'{"error":"failed to parse the request JSON buffer: Number too big to be stored in double. at 62"}'
 )
+CRASHED = b'{"error":"Stub process \'digits_0\' is not healthy."}'
+RESTRICTED = b'{"error":"This API is restricted, expecting header \'x-gateway-control\'"}'
 ANSWER = b'{"model_name":"digits","model_version":"3","outputs":[]}'
+CONFIG = {
+    "name": "digits",
+    "backend": "python",
+    "max_batch_size": 64,
+    "input": [{"name": "image", "data_type": "TYPE_FP32", "dims": [1, 28, 28], "optional": False}],
+    "output": [{"name": "scores", "data_type": "TYPE_FP32", "dims": [10]}],
+}
+
+_CONTROL_HEADER = "x-gateway-control"
 
 
-@dataclass(slots=True)
-class TritonWorld:
-    """Serves `models` with version 3. `asked` are the bodies of the infer requests that arrived whole;"""
+@dataclass(frozen=True, slots=True)
+class Exchange:
+    """One request that arrived whole, and where its answer goes."""
+
+    method: str
+    path: str
+    headers: dict[str, str]
+    body: bytes
+    reader: asyncio.StreamReader
+    writer: asyncio.StreamWriter
+
+    @property
+    def words(self) -> tuple[str, ...]:
+        return (self.method, *self.path.strip("/").split("/"))
+
+    def write(self, data: bytes) -> None:
+        if self.writer.is_closing():
+            raise ConnectionResetError
+        self.writer.write(data)
+
+
+@dataclass(slots=True, eq=False)
+class TritonWorld(Loading):
+    """Its host has the files of `models`. `mood` befalls every model that has none of its own in `moods`.
+
+    `asked` are the bodies of the infer requests that arrived whole, `canaries` those of the gateway's own.
+    """
 
     models: tuple[str, ...] = ("digits",)
     mood: Mood = "answers"
-    asked: list[bytes] = field(default_factory=list)
-    released: asyncio.Event = field(default_factory=asyncio.Event)
-    arrived: asyncio.Event = field(default_factory=asyncio.Event)
-    departed: asyncio.Event = field(default_factory=asyncio.Event)
+    configs: dict[str, dict[str, Any]] = field(default_factory=dict)
+    boots: asyncio.Event | None = None  # not set yet: the process runs, and does not listen
+    secret: str = ""
     port: int = 0
     server_id: str = ""
+    asked: list[bytes] = field(default_factory=list)
+    canaries: list[bytes] = field(default_factory=list)
+    arrived: asyncio.Event = field(default_factory=asyncio.Event)
+    departed: asyncio.Event = field(default_factory=asyncio.Event)
+    released: asyncio.Event = field(default_factory=asyncio.Event)
+    _thawed: asyncio.Event = field(default_factory=asyncio.Event)
     _server: asyncio.Server | None = None
+    _writers: set[asyncio.StreamWriter] = field(default_factory=set)
+
+    # The process
 
     async def __aenter__(self) -> Self:
-        self._server = await asyncio.start_server(self._converse, "127.0.0.1", self.port)
-        self.port = self._server.sockets[0].getsockname()[1]
+        await self.boot()
         return self
 
     async def __aexit__(self, *_: object) -> None:
+        self.die()
+
+    async def boot(self, server_id: str = "", secret: str = "") -> None:
+        """A new process of this server: no model is loaded."""
+        self.server_id, self.secret = server_id, secret
+        self.forget()
+        self._thawed.set()
+        if self._server is None:
+            self._server = await asyncio.start_server(
+                self._converse, "127.0.0.1", self.port, start_serving=False
+            )
+            self.port = self._server.sockets[0].getsockname()[1]
+            self._spawn(self._listen(self._server))
+            await asyncio.sleep(0)
+
+    async def _listen(self, server: asyncio.Server) -> None:
+        if self.boots is not None:
+            await self.boots.wait()
+        await server.start_serving()
+
+    def die(self) -> None:
+        """As kill -9 does: whoever waits for an answer sees the connection close, and nobody listens any more."""
         if self._server is not None:
             self._server.close()
+            self._server = None
+        self.port = 0
+        for writer in self._writers:
+            writer.transport.abort()
+        self._writers.clear()
+        self._thawed.set()
+        self.forget()
+
+    def freeze(self) -> None:
+        """As SIGSTOP does: connections are taken, and nothing is answered until `thaw`."""
+        self._thawed.clear()
+
+    def thaw(self) -> None:
+        self._thawed.set()
+
+    # HTTP
 
     async def _converse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._writers.add(writer)
         try:
             while head := await reader.readuntil(b"\r\n\r\n"):
-                length = 0
-                for line in head.lower().split(b"\r\n"):
-                    if line.startswith(b"content-length:"):
-                        length = int(line.split(b":")[1])
-                await self._answer(
-                    head.split(b" ")[1].decode(), await reader.readexactly(length), reader, writer
-                )
+                lines = head.decode().split("\r\n")
+                headers = dict(line.lower().split(": ", 1) for line in lines[1:] if line)
+                body = await reader.readexactly(int(headers.get("content-length", 0)))
+                await self._thawed.wait()
+                if writer not in self._writers:
+                    raise ConnectionResetError
+                method, path, _ = lines[0].split(" ")
+                try:
+                    await self._answer(Exchange(method, path, headers, body, reader, writer))
+                except Refused as refused:
+                    writer.write(refused.reply)
         except (asyncio.IncompleteReadError, ConnectionError):
             return
         finally:
+            self._writers.discard(writer)
             writer.close()
 
-    async def _answer(
-        self, path: str, body: bytes, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
-    ) -> None:
-        if not path.endswith("/infer"):
-            if path == "/v2":
-                writer.write(_reply(200, b'{"name":"%s"}' % self.server_id.encode()))
-            elif path.removeprefix("/v2/models/") in self.models:
-                writer.write(_reply(200, b'{"versions":["1","3"]}'))
-            else:
-                writer.write(_reply(404, b'{"error":"unknown model"}'))
+    async def _answer(self, exchange: Exchange) -> None:
+        match exchange.words:
+            case "GET", "v2":
+                exchange.write(_json({"name": self.server_id, "version": "2.51.0"}))
+            case ("GET", "v2", "models", model) | ("GET", "v2", "models", model, "versions", _):
+                self.serves(model)
+                exchange.write(_json({"versions": ["1", "3"]}))
+            case ("POST", "v2", "models", model, "infer") | (
+                "POST",
+                "v2",
+                "models",
+                model,
+                "versions",
+                _,
+                "infer",
+            ):
+                self.serves(model, kind="text/plain")
+                self.begin(model)
+                try:
+                    await self._infer(model, exchange)
+                finally:
+                    self.finish(model)
+            case _:
+                exchange.write(await self._control(exchange))
+
+    async def _control(self, exchange: Exchange) -> bytes:
+        """The restricted APIs."""
+        if self.secret and exchange.headers.get(_CONTROL_HEADER) != self.secret:
+            raise Refused(403, RESTRICTED, "text/plain")
+        match exchange.words:
+            case "GET", "v2", "health", "live" | "ready":
+                return reply(200, b"", "text/plain")
+            case "GET", "v2", "models", model, "config":
+                self.serves(model)
+                return _json(self.configs.get(model, CONFIG) | {"name": model})
+            case "POST", "v2", "repository", "index":
+                return _json(self.index())
+            case "POST", "v2", "repository", "models", model, "load":
+                await self.load(model)
+                return reply(200, b"")
+            case "POST", "v2", "repository", "models", model, "unload":
+                self.unload(model)
+                return reply(200, b"")
+        raise Refused(404, b'{"error":"Not Found"}')
+
+    # Inference
+
+    async def _infer(self, model: str, exchange: Exchange) -> None:
+        mood = self.moods.get(model, self.mood)
+        is_canary = b'"id":"%s"' % CANARY_ID.encode() in exchange.body
+        (self.canaries if is_canary else self.asked).append(exchange.body)
+        if not is_canary:
+            self.arrived.set()
+        if mood in ("crashes", "silent"):
+            self.wedge(model)
+        if mood == "crashes":
+            raise Refused(500, CRASHED, "text/plain")
+        if mood == "silent":
+            await self._hold(asyncio.Event(), exchange.reader)
+        if is_canary:
+            exchange.write(reply(200, ANSWER))
             return
-        self.asked.append(body)
-        self.arrived.set()
-        if self.mood == "closes before":
+        if mood == "closes before":
             raise ConnectionError
-        if self.mood == "holds":
-            await self._hold(reader)
-        if self.mood == "cannot read":
-            writer.write(_reply(500, UNREADABLE))
-            return
-        if self.mood == "closes within an error":
-            writer.write(_reply(500, UNREADABLE)[:-10])
+        if mood == "holds":
+            await self._hold(self.released, exchange.reader)
+        if mood == "cannot read":
+            raise Refused(500, UNREADABLE)
+        if mood == "closes within an error":
+            exchange.write(reply(500, UNREADABLE)[:-10])
             raise ConnectionError
-        whole = _reply(200, ANSWER)
-        writer.write(whole[:-10] if self.mood == "closes within" else whole)
-        await writer.drain()
-        if self.mood == "closes within":
+        whole = reply(200, ANSWER)
+        exchange.write(whole[:-10] if mood == "closes within" else whole)
+        await exchange.writer.drain()
+        if mood == "closes within":
             raise ConnectionError
 
-    async def _hold(self, reader: asyncio.StreamReader) -> None:
+    async def _hold(self, released: asyncio.Event, reader: asyncio.StreamReader) -> None:
         """Until released, or until the caller leaves."""
         gone = asyncio.ensure_future(reader.read(1))
-        released = asyncio.ensure_future(self.released.wait())
-        await asyncio.wait((gone, released), return_when=asyncio.FIRST_COMPLETED)
-        has_left = gone.done()
-        for task in (gone, released):
-            task.cancel()
-        await asyncio.wait((gone, released))
+        release = asyncio.ensure_future(released.wait())
+        try:
+            await asyncio.wait((gone, release), return_when=asyncio.FIRST_COMPLETED)
+            has_left = gone.done()
+        finally:
+            for task in (gone, release):
+                task.cancel()
+            with suppress(asyncio.CancelledError):
+                await asyncio.wait((gone, release))
         if has_left:
             self.departed.set()
             raise ConnectionError
 
 
-def _reply(status: int, body: bytes) -> bytes:
-    return b"HTTP/1.1 %d OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s" % (
-        status,
-        len(body),
-        body,
-    )
+def _json(value: object) -> bytes:
+    return reply(200, msgspec.json.encode(value))
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class ScalerWorld:
-    """The Scaler port over worlds that run already: each start gives the next one. Keeps the contract: ids are unique, stop is final."""
+    """The Scaler port over worlds: each start boots one that no replica runs on, the one that rested longest.
+
+    Polices the contract: ids are unique, a replica is stopped once, its files are provided while it runs.
+    """
 
     worlds: list[TritonWorld]
     started: list[str] = field(default_factory=list)
     stopped: list[str] = field(default_factory=list)
-    gone: dict[str, str] = field(default_factory=dict)
+    graces: list[float] = field(default_factory=list)
     fails: str = ""
     impostor: str = ""  # what answers on the port is another server, of this id
+    stop_gate: asyncio.Event | None = None
+    _running: dict[str, TritonWorld] = field(default_factory=dict)
+    _ended: dict[str, asyncio.Future[str]] = field(default_factory=dict)
+
+    def world(self, replica_id: str) -> TritonWorld:
+        """The world of a replica that was started and not stopped."""
+        return self._running[replica_id]
+
+    def end(self, replica_id: str, sentence: str = "ended with 137") -> None:
+        """Its process ends by itself."""
+        self._running[replica_id].die()
+        self._finish(replica_id, sentence)
+
+    def _finish(self, replica_id: str, sentence: str) -> None:
+        if not self._ended[replica_id].done():
+            self._ended[replica_id].set_result(f"tritonserver {replica_id} {sentence}")
+
+    # The port
 
     async def start(self) -> Replica:
         if self.fails:
             raise StartFailed(self.fails)
-        world = self.worlds[min(len(self.started), len(self.worlds) - 1)]
-        replica = Replica(f"replica-{len(self.started)}", "127.0.0.1", world.port)
-        world.server_id = self.impostor or replica.id
+        taken = self._running.values()
+        world = next((world for world in self.worlds if world not in taken), None)
+        if world is None:
+            raise StartFailed(f"this host has room for {len(self.worlds)} servers")
+        self.worlds.remove(world)
+        self.worlds.append(world)
+        number = len(self.started)
+        control = ((_CONTROL_HEADER, f"secret-{number}"),)
+        server_id = f"replica-{number}"
+        await world.boot(self.impostor or server_id, control[0][1])
+        world.provided.clear()
+        replica = Replica(server_id, "127.0.0.1", world.port, control)
         self.started.append(replica.id)
+        self._running[replica.id] = world
+        self._ended[replica.id] = asyncio.get_running_loop().create_future()
         return replica
 
-    def why_gone(self, replica: Replica) -> str | None:
-        if replica.id in self.stopped:
-            return "stopped"
-        return self.gone.get(replica.id)
+    async def provide(self, replica: Replica, model: Model) -> None:
+        assert replica.id in self._running, f"{replica.id} does not run"
+        if model.name not in self._running[replica.id].models:
+            raise StartFailed(f"there is no {model.repository}/{model.name}/config.pbtxt")
+        self._running[replica.id].provided.add(model.name)
 
-    async def stop(self, replica: Replica) -> None:
-        assert replica.id not in self.stopped
+    async def gone(self, replica: Replica) -> str:
+        return await asyncio.shield(self._ended[replica.id])
+
+    async def stop(self, replica: Replica, grace_seconds: float) -> None:
+        assert replica.id not in self.stopped, f"{replica.id} was stopped before"
         self.stopped.append(replica.id)
+        self.graces.append(grace_seconds)
+        if self.stop_gate is not None:
+            await self.stop_gate.wait()
+        world = self._running[replica.id]
+        if grace_seconds:
+            await self._drained(world, grace_seconds)
+        del self._running[replica.id]
+        world.die()
+        self._finish(replica.id, "was stopped")
+
+    @staticmethod
+    async def _drained(world: TritonWorld, grace_seconds: float) -> None:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(grace_seconds):
+                while any(world.in_flight.values()):
+                    await asyncio.sleep(0)

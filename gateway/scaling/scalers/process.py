@@ -1,77 +1,33 @@
 """Servers as child processes of this host: the tritonserver of the nvidia-pytriton wheel, each under a nanny.
 
-Nothing of the wheel's Python code is imported. Its server needs: its shared libraries and libpython of the running Python on
-LD_LIBRARY_PATH, the stub for that Python beside the Python backend, and the environment's `bin` first on PATH.
+The server needs: its shared libraries and libpython of the running Python on LD_LIBRARY_PATH, the stub for that Python beside the Python
+backend, and the environment's `bin` first on PATH.
 """
 
 import asyncio
 import contextlib
-import ctypes.util
-import importlib.util
 import os
 import re
-import signal
 import socket
 import sys
-import sysconfig
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from gateway.scaling.scaler import Replica, StartFailed
-
-SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - where Linux keeps shared memory, not a temporary file
+from gateway.scaling.scalers import leftovers
+from gateway.scaling.scalers.wheel import Finding, Wheel, find_wheel, libpython_folder
+from tenants.model import Model
 
 _NANNY = Path(__file__).with_name("nanny.py")
 _PORTS = range(20_000, 32_768)  # below the range that the kernel gives to clients
-_PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
+_CONTROL_HEADER = "x-gateway-control"
+# All of Triton's but inference, metadata and statistics.
+_RESTRICTED = "health,shared-memory,model-config,model-repository,trace,logging"
+_EXIT_SECONDS = 86_400  # Triton's own patience after SIGTERM: the grace of `stop` ends first
+_KILL_SECONDS = 5.0
 _LOG_TAIL_BYTES = 2_000
 _PLAIN_PATH = re.compile(r"[\w./+@-]+")  # the Python backend hands paths to a shell as they are
-
-
-@dataclass(frozen=True, slots=True)
-class Wheel:
-    """Where the parts of the nvidia-pytriton wheel are."""
-
-    server: Path
-    backend: Path
-    stub: Path
-    libraries: Path
-
-
-def find_wheel() -> Wheel:
-    """The installed wheel. Raises StartFailed with what is missing and the command that installs it."""
-    spec = importlib.util.find_spec("pytriton")
-    if spec is None or not spec.submodule_search_locations:
-        raise StartFailed(
-            "there is no tritonserver here; install one with: pip install 'model-gateway[triton]'"
-        )
-    package = Path(next(iter(spec.submodule_search_locations)))
-    root = package / "tritonserver"
-    wheel = Wheel(
-        server=root / "bin" / "tritonserver",
-        backend=root / "backends" / "python",
-        stub=root / "python_backend_stubs" / _PYTHON / "triton_python_backend_stub",
-        libraries=package.parent / "nvidia_pytriton.libs",
-    )
-    for path in (wheel.server, wheel.backend, wheel.stub, wheel.libraries):
-        if not path.exists():
-            raise StartFailed(
-                f"the nvidia-pytriton wheel has no {path.name} for Python {_PYTHON}; use Python 3.11 or 3.12"
-            )
-    if libpython_folder() is None:
-        raise StartFailed(
-            f"Triton's Python models need libpython{_PYTHON}; install it with: apt-get install libpython{_PYTHON}"
-        )
-    return wheel
-
-
-def libpython_folder() -> str | None:
-    """The folder of the running Python's libpython, "" where the system's loader finds it, None without one."""
-    folder = str(sysconfig.get_config_var("LIBDIR") or "")
-    if Path(folder, f"libpython{_PYTHON}.so.1.0").exists():
-        return folder
-    return "" if ctypes.util.find_library(f"python{_PYTHON}") else None
 
 
 def free_port(choose: Callable[[range], int]) -> int:
@@ -85,17 +41,28 @@ def free_port(choose: Callable[[range], int]) -> int:
     raise StartFailed(f"no free port between {_PORTS.start} and {_PORTS.stop - 1}")
 
 
+def check_folder(folder: Path) -> None:
+    """Raise StartFailed for one that no server could start with."""
+    if not _PLAIN_PATH.fullmatch(str(folder)):
+        raise StartFailed(
+            f"Triton's Python backend takes no path like {str(folder)!r}: choose a --state whose path "
+            "is of letters, digits and . _ / + @ -"
+        )
+
+
 @dataclass(slots=True)
 class ProcessScaler:
-    """tritonservers for the models of `repositories`, each with the folder it is in. `folder` holds their logs, mode 0700."""
+    """tritonservers without models, each with a repository of its own. `folder` holds those and their logs, mode 0700.
+
+    `new_secret` gives what a server's restricted APIs ask for. It keeps off what reaches the port, not who may read this host's processes.
+    """
 
     wheel: Wheel
     folder: Path
-    repositories: Callable[[], Mapping[str, Path]]
     new_id: Callable[[], str]
+    new_secret: Callable[[], str]
     choose_port: Callable[[range], int]
-    stop_seconds: float = 35.0
-    _running: dict[str, asyncio.subprocess.Process] = field(default_factory=dict)
+    _nannies: dict[str, asyncio.subprocess.Process] = field(default_factory=dict)
 
     async def start(self) -> Replica:
         self.check()
@@ -104,82 +71,105 @@ class ProcessScaler:
         except OSError as fault:  # no descriptors, no memory, no disk
             raise StartFailed(f"tritonserver could not be started: {fault}") from fault
 
-    async def _start(self) -> Replica:
-        replica = Replica(id=self.new_id(), host="127.0.0.1", port=free_port(self.choose_port))
-        self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        shm_prefix = _shm_prefix(replica)
-        command = [sys.executable, "-I", "-S", str(_NANNY), shm_prefix]
-        with self._log(replica).open("wb") as log:
-            self._running[replica.id] = await asyncio.create_subprocess_exec(
-                *command,
-                *self._arguments(replica, shm_prefix),
-                stdin=asyncio.subprocess.PIPE,
-                stdout=log,
-                stderr=log,
-                env=self._environment(),
-                start_new_session=True,
-            )
-        return replica
-
     def check(self) -> None:
         """Raise StartFailed for a folder that no server could start with."""
-        for path in (self.folder, *self.repositories().values()):
-            if not _PLAIN_PATH.fullmatch(str(path)):
-                raise StartFailed(
-                    f"Triton's Python backend takes no path like {str(path)!r}: choose one of letters, digits and . _ / + @ -"
-                )
-        for path in self.repositories().values():
-            if not path.is_dir():  # the server would run on, empty
-                raise StartFailed(f"the model repository {path} is not there")
+        check_folder(self.folder)
 
-    def why_gone(self, replica: Replica) -> str | None:
-        process = self._running.get(replica.id)
-        if process is not None and process.returncode is None:
-            return None
-        code = "stopped" if process is None else f"ended with {process.returncode}"
-        return f"tritonserver {replica.id} {code}; its log is {self._log(replica)}, which ends:\n{self._log_tail(replica)}"
-
-    async def stop(self, replica: Replica) -> None:
-        process = self._running.pop(replica.id, None)
-        if process is None:
-            return
-        with contextlib.suppress(ProcessLookupError):
-            process.terminate()
+    async def _start(self) -> Replica:
+        replica = Replica(
+            id=self.new_id(),
+            host="127.0.0.1",
+            port=free_port(self.choose_port),
+            control=((_CONTROL_HEADER, self.new_secret()),),
+        )
+        lock = self._prepare(replica)
         try:
-            async with asyncio.timeout(self.stop_seconds):
-                await process.wait()
-        except TimeoutError:
-            process.kill()
-            await process.wait()
-        if process.returncode is not None and process.returncode < 0:
-            self._finish_for_the_nanny(process.pid, replica)
+            with self._log(replica).open("xb") as log:
+                self._nannies[replica.id] = await asyncio.create_subprocess_exec(
+                    *(sys.executable, "-I", "-S", str(_NANNY)),
+                    *(leftovers.shm_prefix(replica.id), str(self._home(replica)), str(lock), str(log.name)),
+                    *self._arguments(replica),
+                    stdin=asyncio.subprocess.PIPE,
+                    stdout=asyncio.subprocess.DEVNULL,
+                    stderr=log,
+                    env=self._environment(),
+                    start_new_session=True,
+                    pass_fds=(lock,),
+                )
+        except BaseException:
+            leftovers.clear(self._home(replica))
+            raise
+        finally:
+            os.close(lock)
+        return replica
 
-    def _finish_for_the_nanny(self, group: int, replica: Replica) -> None:
-        """A nanny that was killed has ended nothing: its process group and the shared memory are left."""
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(group, signal.SIGKILL)
-        for region in SHARED_MEMORY.glob(f"{_shm_prefix(replica)}*"):
-            region.unlink(missing_ok=True)
+    def _prepare(self, replica: Replica) -> int:
+        """A folder with an empty repository for it, and the descriptor that locks it."""
+        self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        leftovers.sweep(self.folder)
+        home = self._home(replica)
+        home.mkdir(mode=0o700)
+        lock = leftovers.lock(home)
+        _repository(home).mkdir(mode=0o700)
+        return lock
 
-    def _arguments(self, replica: Replica, shm_prefix: str) -> list[str]:
-        wanted = self.repositories()
-        repositories = [f"--model-repository={path}" for path in sorted(set(wanted.values()))]
+    async def provide(self, replica: Replica, model: Model) -> None:
+        if model.repository.startswith("s3://"):
+            raise StartFailed(f"{model.repository}: models in S3 cannot be served yet; copy it to a folder")
+        home = self._home(replica)
+        try:
+            _provide(_repository(home) / model.name, model, home / self.new_id())
+        except OSError as fault:
+            raise StartFailed(f"{model.name} could not be given to replica {replica.id}: {fault}") from fault
+
+    async def gone(self, replica: Replica) -> str:
+        nanny = self._nannies.get(replica.id)
+        if nanny is None:
+            how = "was stopped"
+        else:
+            how = f"ended with {await nanny.wait()}"
+            await self._clear(replica, nanny)
+        return f"tritonserver {replica.id} {how}; its log is {self._log(replica)}, which ends:\n{self.log_tail(replica)}"
+
+    async def stop(self, replica: Replica, grace_seconds: float) -> None:
+        nanny = self._nannies.get(replica.id)
+        if nanny is None:
+            return
+        if grace_seconds > 0:
+            with contextlib.suppress(ProcessLookupError):
+                nanny.terminate()
+            await _ended(nanny, grace_seconds)
+        if nanny.returncode is None and nanny.stdin is not None:
+            nanny.stdin.close()  # the nanny kills the server, also one that is stopped
+            await _ended(nanny, _KILL_SECONDS)
+        if nanny.returncode is None:  # the nanny itself is stopped
+            leftovers.end_group(nanny.pid)
+            await nanny.wait()
+        await self._clear(replica, nanny)
+        self._nannies.pop(replica.id, None)
+
+    async def _clear(self, replica: Replica, nanny: asyncio.subprocess.Process) -> None:
+        """What the nanny of a server that ended did, when it was killed itself."""
+        if nanny.returncode is not None and nanny.returncode < 0:
+            leftovers.end_group(nanny.pid)
+        leftovers.clear(self._home(replica))
+
+    def _arguments(self, replica: Replica) -> list[str]:
+        (header, secret), *_ = replica.control
         return [
             str(self.wheel.server),
-            *repositories,
+            f"--model-repository={_repository(self._home(replica))}",
             f"--backend-directory={self._backends()}",
-            f"--backend-config=python,shm-region-prefix-name={shm_prefix}",
+            f"--backend-config=python,shm-region-prefix-name={leftovers.shm_prefix(replica.id)}",
             # What answers under this id is the server that we started, and not one that was faster to take the port.
             f"--id={replica.id}",
             "--model-control-mode=explicit",
-            *[f"--load-model={model}" for model in sorted(wanted)],
-            # One broken model must not take the others with it; what is served is asked for once the server is up.
-            "--exit-on-error=false",
-            "--strict-readiness=false",
             # With it, every Python model starts its stub twice.
             "--disable-auto-complete-config",
+            f"--exit-timeout-secs={_EXIT_SECONDS}",
             f"--http-address={replica.host}",
             f"--http-port={replica.port}",
+            f"--http-restricted-api={_RESTRICTED}:{header}={secret}",
             "--allow-grpc=false",
             "--allow-metrics=false",
         ]
@@ -190,11 +180,8 @@ class ProcessScaler:
         python = folder / "python"
         python.mkdir(mode=0o700, parents=True, exist_ok=True)
         for source in (*self.wheel.backend.iterdir(), self.wheel.stub):
-            link = python / source.name
-            if source.is_file() and not (link.is_symlink() and link.readlink() == source):
-                new = link.with_name(f"{link.name}.{self.new_id()}")
-                new.symlink_to(source)
-                new.replace(link)
+            if source.is_file():
+                _point(python / source.name, source, python / f"{source.name}.{self.new_id()}")
         return folder
 
     def _environment(self) -> dict[str, str]:
@@ -210,15 +197,48 @@ class ProcessScaler:
             "OPENBLAS_NUM_THREADS": "1",
         }
 
+    def _home(self, replica: Replica) -> Path:
+        return self.folder / replica.id
+
     def _log(self, replica: Replica) -> Path:
         return self.folder / f"{replica.id}.log"
 
-    def _log_tail(self, replica: Replica) -> str:
+    def log_tail(self, replica: Replica) -> str:
+        """The end of what the server said."""
         try:
-            return self._log(replica).read_bytes()[-_LOG_TAIL_BYTES:].decode(errors="replace")
+            with self._log(replica).open("rb") as log:
+                log.seek(-min(_LOG_TAIL_BYTES, log.seek(0, os.SEEK_END)), os.SEEK_END)
+                return log.read().decode(errors="replace")
         except OSError as fault:
             return str(fault)
 
 
-def _shm_prefix(replica: Replica) -> str:
-    return f"gateway_{replica.id}_"
+async def _ended(nanny: asyncio.subprocess.Process, seconds: float) -> None:
+    """Return once it has, and not later than after that many seconds."""
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            await nanny.wait()
+
+
+def _repository(home: Path) -> Path:
+    return home / "models"
+
+
+def _provide(link: Path, model: Model, new: Path) -> None:
+    """Raises StartFailed for what is no model, OSError."""
+    source = Path(model.repository, model.name).absolute()
+    if not Path(source, "config.pbtxt").is_file():
+        raise StartFailed(
+            f"there is no {source}/config.pbtxt: put the model there, or correct `repository` in its document"
+        )
+    _point(link, source, new)
+
+
+def _point(link: Path, source: Path, new: Path) -> None:
+    """The link leads to the source; who looks meanwhile finds it as it was or as it is to be. `new` is a name that nobody uses."""
+    if not (link.is_symlink() and link.readlink() == source):
+        new.symlink_to(source)
+        new.replace(link)
+
+
+__all__ = ["Finding", "ProcessScaler", "Wheel", "find_wheel", "free_port"]

@@ -9,7 +9,7 @@ import pytest
 
 from gateway.call import InferenceCall, Outgoing
 from gateway.frontends.http_body import NoBody
-from gateway.triton.client import Client, NotSent, UpstreamFailed, request_head
+from gateway.triton.client import Answer, Client, NotSent, UpstreamFailed, request_head
 from tests.gateway.triton.worlds import (
     HEAD,
     REPLY,
@@ -21,6 +21,8 @@ from tests.gateway.triton.worlds import (
     served,
     until,
 )
+
+HELLO = Answer(200, b"application/json", b"hello")
 
 
 def call(**given: str) -> InferenceCall:
@@ -104,7 +106,7 @@ async def test_a_connection_is_reused_after_a_whole_exchange() -> None:
     async with served(answers()) as server:
         client = Client("127.0.0.1", server.port)
         for _ in range(5):
-            assert await client.get("/") == (200, b"hello")
+            assert await client.ask("GET", "/") == HELLO
         assert server.accepted == 1
         client.close()
         await server.quiet()
@@ -121,7 +123,7 @@ async def test_calls_at_once_have_connections_of_their_own_and_share_them_later(
     async with served(answers()) as server:
         client = Client("127.0.0.1", server.port)
         for _ in range(3):
-            await asyncio.gather(*(client.get("/") for _ in range(8)))
+            await asyncio.gather(*(client.ask("GET", "/") for _ in range(8)))
         assert server.accepted == 8
         client.close()
         await server.quiet()
@@ -131,7 +133,7 @@ async def test_a_connection_that_the_server_closed_while_idle_is_replaced_unseen
     async with served(parts(REPLY, None)) as server:
         client = Client("127.0.0.1", server.port)
         for number in range(1, 4):
-            assert await client.get("/") == (200, b"hello")
+            assert await client.ask("GET", "/") == HELLO
             await server.quiet()
             await until(lambda: not any(connection.usable for connection in client._idle))
             assert server.accepted == number
@@ -140,11 +142,11 @@ async def test_a_connection_that_the_server_closed_while_idle_is_replaced_unseen
 async def test_idle_connections_are_closed_after_their_time_the_first_and_the_last() -> None:
     async with served(answers()) as server:
         client = Client("127.0.0.1", server.port, idle_seconds=0.05)
-        await asyncio.gather(*(client.get("/") for _ in range(3)))
-        await client.get("/")
+        await asyncio.gather(*(client.ask("GET", "/") for _ in range(3)))
+        await client.ask("GET", "/")
         assert server.open == 3
         await server.quiet()
-        assert await client.get("/") == (200, b"hello")
+        assert await client.ask("GET", "/") == HELLO
         assert server.accepted == 4
         await server.quiet()
 
@@ -156,12 +158,56 @@ async def test_a_connection_in_use_is_not_idle() -> None:
         async with served(answers()) as other:
             beside = Client("127.0.0.1", other.port, idle_seconds=0.04)
             reply = await client.send(call(), Outgoing(head=b"{}"))
-            await beside.get("/")
+            await beside.ask("GET", "/")
             await other.quiet()  # twice the idle time has passed
         gate.set()
         assert b"".join([chunk async for chunk in reply.chunks()]) == b"hello"
         client.release(reply)
         await server.quiet()
+
+
+# Giving up
+
+
+@pytest.mark.parametrize("sent", [b"", HEAD + b"he"], ids=["waiting for the head", "within the body"])
+async def test_a_server_that_is_given_up_fails_those_who_wait_for_it_at_once_and_is_asked_no_more(
+    sent: bytes,
+) -> None:
+    async with served(parts(sent)) as server:
+        client = Client("127.0.0.1", server.port)
+        waiting = [asyncio.ensure_future(client.ask("GET", "/")) for _ in range(3)]
+        await until(lambda: server.accepted == 3)
+        client.abort()
+        async with asyncio.timeout(1):
+            failed = await asyncio.gather(*waiting, return_exceptions=True)
+            with pytest.raises(NotSent):
+                await client.ask("GET", "/")
+        assert [type(fault) for fault in failed] == [UpstreamFailed] * 3
+        await until(lambda: server.open == 0)
+    assert not client._busy
+
+
+async def test_a_pool_that_is_closed_lets_what_is_under_way_end_and_keeps_nothing() -> None:
+    gate = asyncio.Event()
+    async with served(parts(HEAD, gate, b"hello")) as server:
+        client = Client("127.0.0.1", server.port)
+        waiting = asyncio.ensure_future(client.ask("GET", "/"))
+        await until(lambda: server.accepted == 1)
+        client.close()
+        gate.set()
+        assert await waiting == HELLO
+        await server.quiet()
+
+
+async def test_of_a_vast_answer_only_the_beginning_is_kept_and_its_connection_is_not_lost() -> None:
+    length = 5 * 1024**2
+    vast = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (length, b"x" * length)
+    async with served(answers(vast)) as server:
+        client = Client("127.0.0.1", server.port)
+        for _ in range(2):
+            assert len((await client.ask("GET", "/")).body) == 4 * 1024**2
+        assert server.accepted == 1
+        client.close()
 
 
 # Failures
@@ -171,7 +217,7 @@ async def test_a_server_that_is_not_there_got_nothing() -> None:
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
         with pytest.raises(NotSent):
-            await Client(*unused.getsockname()).get("/")
+            await Client(*unused.getsockname()).ask("GET", "/")
 
 
 async def test_a_server_that_does_not_accept_got_nothing() -> None:
@@ -185,7 +231,7 @@ async def test_a_server_that_does_not_accept_got_nothing() -> None:
             waiting.connect_ex(full.getsockname())
         host, port = full.getsockname()
         with pytest.raises(NotSent):
-            await Client(host, port, connect_seconds=0.05).get("/")
+            await Client(host, port, connect_seconds=0.05).ask("GET", "/")
 
 
 @pytest.mark.parametrize("cut", range(0, len(REPLY), 7))
@@ -194,7 +240,7 @@ async def test_a_server_that_breaks_off_has_failed_and_its_connection_is_gone(cu
         client = Client("127.0.0.1", server.port)
         for number in range(1, 3):
             with pytest.raises(UpstreamFailed):
-                await client.get("/")
+                await client.ask("GET", "/")
             assert server.accepted == number
         await server.quiet()
         assert not client._idle
@@ -203,7 +249,7 @@ async def test_a_server_that_breaks_off_has_failed_and_its_connection_is_gone(cu
 async def test_garbage_is_a_failure_and_the_connection_is_closed() -> None:
     async with served(parts(b"\x16\x03\x01 no HTTP")) as server:
         with pytest.raises(UpstreamFailed):
-            await Client("127.0.0.1", server.port).get("/")
+            await Client("127.0.0.1", server.port).ask("GET", "/")
         await server.quiet()
 
 
@@ -250,7 +296,7 @@ async def test_a_call_that_is_cancelled_while_it_connects_leaves_nothing_open() 
     async with served(answers()) as server:
         client = Client("127.0.0.1", server.port)
         for turns in range(8):
-            calling = asyncio.ensure_future(client.get("/"))
+            calling = asyncio.ensure_future(client.ask("GET", "/"))
             for _ in range(turns):
                 await asyncio.sleep(0)
             calling.cancel()
