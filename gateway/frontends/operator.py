@@ -1,0 +1,68 @@
+"""The operator's door: figures and health, on a listener of its own that is on loopback unless somebody says otherwise.
+
+Without a credential, so nothing here names a tenant, a key or a request.
+"""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+from starlette.types import ASGIApp
+
+from gateway.errors import Code, GatewayError
+from gateway.frontends.http import Readiness, refusal
+from gateway.frontends.http_body import Receive
+from gateway.frontends.oip_rest import HttpDownstream, Scope, Send
+from gateway.telemetry.prometheus import CONTENT_TYPE
+
+CONNECTIONS: Final = 64
+
+_REFUSALS: Final = {404: Code.NO_SUCH_PATH, 405: Code.METHOD_NOT_ALLOWED}
+
+
+@dataclass(frozen=True, slots=True)
+class OperatorDoor:
+    """The application of the operator's listener. Every answer carries `x-request-id`."""
+
+    paths: ASGIApp
+    new_id: Callable[[], str]
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        downstream = HttpDownstream(send, self.new_id())
+        try:
+            await self.paths(scope, receive, downstream.relay)
+        except asyncio.CancelledError:  # the client left, or the grace of a stop is over
+            if not downstream.started:
+                await downstream.refuse(GatewayError(Code.STOPPING, retry_after_seconds=1))
+
+
+def operator_paths(metrics: Callable[[], str], readiness: Callable[[], Readiness]) -> Starlette:
+    """`metrics` gives the present figures as Prometheus text."""
+
+    async def figures(_: Request) -> Response:
+        return Response(metrics(), headers={"content-type": CONTENT_TYPE})
+
+    async def healthz(_: Request) -> Response:
+        return JSONResponse({"status": "ok"})
+
+    async def readyz(_: Request) -> Response:
+        now = readiness()
+        return JSONResponse({"status": now.state}, status_code=200 if now.ready else 503)
+
+    async def refuse(_: Request, error: Exception) -> Response:
+        status = error.status_code if isinstance(error, HTTPException) else 500
+        allowed = {"allow": "GET, HEAD"} if status == 405 else None  # noqa: PLR2004
+        return refusal(GatewayError(_REFUSALS.get(status, Code.INTERNAL)), allowed)
+
+    paths = Starlette(
+        routes=[Route("/metrics", figures), Route("/healthz", healthz), Route("/readyz", readyz)],
+        exception_handlers=dict.fromkeys((HTTPException, Exception), refuse),
+    )
+    paths.router.redirect_slashes = False  # to whatever host the client names
+    return paths

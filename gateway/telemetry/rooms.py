@@ -1,0 +1,76 @@
+"""Which figures the rooms have already, so that nothing is counted twice, and what the kernel says of the process."""
+
+import os
+import resource
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from gateway.admission.limiter import Limiter
+from gateway.audit.ledger import Ledger
+from gateway.auth.known import Known
+from gateway.authz.cedar import Authorizer
+from gateway.frontends.http_body import JsonMemory
+from gateway.scaling.registry import Registry
+from gateway.telemetry import table
+from gateway.telemetry.meter import Meter, Points
+
+_PAGE_BYTES = resource.getpagesize()
+
+
+@dataclass(frozen=True, slots=True)
+class Rooms:
+    """The rooms of one process, whose figures are read when somebody asks."""
+
+    limiter: Limiter
+    memory: JsonMemory
+    known: Known
+    authorizer: Authorizer
+    ledger: Ledger
+    registry: Registry
+
+    def watched_by(self, meter: Meter) -> None:
+        meter.watch_number(table.IN_FLIGHT, lambda: self.limiter.at_once)
+        meter.watch_number(table.JSON_MEMORY, lambda: self.memory.taken_bytes)
+        meter.watch_number(table.DIRECTORY_AGE, lambda: self.known.age_seconds)
+        meter.watch_number(table.UNDECIDED, lambda: self.authorizer.undecided)
+        counters = self.ledger.counters
+        meter.watch_number(table.AUDIT_OPEN, lambda: int(self.ledger.is_open))
+        meter.watch_number(table.AUDIT_RECORDS, lambda: counters.records)
+        meter.watch_number(table.AUDIT_COMMITS, lambda: counters.commits)
+        meter.watch_number(table.AUDIT_BYTES, lambda: counters.bytes)
+        meter.watch_number(table.AUDIT_FAILURES, lambda: counters.failures)
+        meter.watch_number(table.AUDIT_REFUSED, lambda: counters.refused)
+        meter.watch_number(table.AUDIT_UNKNOWN, lambda: counters.unknown)
+        meter.watch(table.HELD, self._held)
+        meter.watch(table.REPLICAS, self._replicas)
+        meter.watch(table.RESIDENT, self._resident)
+
+    def _held(self) -> Points:
+        return {(model,): len(demand.waiting) for model, demand in self.registry.demands.items()}
+
+    def _replicas(self) -> Points:
+        servers = self.registry.servers.values()
+        return Counter((server.fleet, server.life.name.lower()) for server in servers)
+
+    def _resident(self) -> Points:
+        return Counter((place.model, place.phase.name.lower()) for place in self.registry.residents())
+
+
+def watch_process(meter: Meter, clock: Callable[[], float]) -> None:
+    """What the kernel says of this process. Linux only, as Triton is."""
+    started = clock()
+    meter.watch_number(table.UPTIME, lambda: clock() - started)
+    meter.watch_number(table.FILES, lambda: len(os.listdir("/proc/self/fd")) - 1)  # one is the listing's own
+    meter.watch_number(table.MEMORY, _resident_bytes)
+    meter.watch(table.CPU, _cpu_seconds)
+
+
+def _resident_bytes() -> int:
+    return int(Path("/proc/self/statm").read_text().split()[1]) * _PAGE_BYTES
+
+
+def _cpu_seconds() -> Points:
+    usage = resource.getrusage(resource.RUSAGE_SELF)
+    return {("user",): usage.ru_utime, ("system",): usage.ru_stime}

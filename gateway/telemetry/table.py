@@ -1,0 +1,195 @@
+"""Every metric, span and attribute name. The README's tables are these, and a test keeps them so.
+
+Names follow OpenTelemetry's semantic conventions where they have one. No attribute has more values than an operator's own documents
+give it: a tenant is never one, as there may be any number; what a tenant used is in the audit log.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+Kind = Literal["counter", "up-down counter", "gauge", "histogram"]
+
+# Finer at the low end than the convention advises: a warm call takes a millisecond.
+CALL_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
+START_SECONDS = (0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 15.0, 30.0, 60.0, 120.0)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Metric:
+    """One row. `bounds` are a histogram's: a bucket counts what is above the bound before it and at most its own."""
+
+    name: str
+    kind: Kind
+    unit: str
+    attributes: tuple[str, ...]
+    meaning: str
+    bounds: tuple[float, ...] = ()
+
+
+MODEL, VERB, FLEET, PHASE = "gateway.model", "gateway.verb", "gateway.fleet", "gateway.phase"
+STATUS, ERROR, CPU_MODE = "http.response.status_code", "error.type", "cpu.mode"
+TENANT, REQUEST_ID, REPLICA = "gateway.tenant", "gateway.request_id", "gateway.replica"
+ADDRESS, PORT = "server.address", "server.port"
+
+# Calls
+CALLS = Metric(
+    "http.server.request.duration",
+    "histogram",
+    "s",
+    (MODEL, VERB, STATUS),
+    "from a call's head to its end; the count is the number of calls; `gateway.model` is empty where no known model was asked",
+    CALL_SECONDS,
+)
+IN_FLIGHT = Metric(
+    "http.server.active_requests", "up-down counter", "{request}", (), "admitted calls that have not ended"
+)
+UPSTREAM = Metric(
+    "gateway.upstream.duration",
+    "histogram",
+    "s",
+    (MODEL,),
+    "from sending a call to Triton to the end of its reply, of calls that got one",
+    CALL_SECONDS,
+)
+RECEIVED = Metric("gateway.request.body", "counter", "By", (MODEL,), "request bodies that came in")
+SENT = Metric("gateway.reply.body", "counter", "By", (MODEL,), "reply bodies that came from Triton")
+ERRORS = Metric(
+    "gateway.errors",
+    "counter",
+    "{call}",
+    (ERROR,),
+    "refused and failed calls, by the code of the table of errors; also those that never became a call",
+)
+JSON_MEMORY = Metric(
+    "gateway.json_memory.usage", "up-down counter", "By", (), "what the JSON of calls under way takes"
+)
+# Whom to trust, and what to prove
+UNDECIDED = Metric(
+    "gateway.authz.undecided",
+    "counter",
+    "{decision}",
+    (),
+    "decisions that Cedar could not make; each was a denial",
+)
+DIRECTORY_AGE = Metric(
+    "gateway.directory.age", "gauge", "s", (), "how long ago the directory last confirmed what is known"
+)
+AUDIT_OPEN = Metric(
+    "gateway.audit.open", "gauge", "", (), "1 while the audit log takes records, 0 while nothing is served"
+)
+AUDIT_RECORDS = Metric("gateway.audit.records", "counter", "{record}", (), "durable audit records")
+AUDIT_COMMITS = Metric("gateway.audit.commits", "counter", "{commit}", (), "durable commits of the audit log")
+AUDIT_BYTES = Metric("gateway.audit.written", "counter", "By", (), "what these commits wrote")
+AUDIT_FAILURES = Metric(
+    "gateway.audit.failures", "counter", "{failure}", (), "commits that failed or took too long"
+)
+AUDIT_REFUSED = Metric(
+    "gateway.audit.refused", "counter", "{call}", (), "calls refused as the audit log took none"
+)
+AUDIT_UNKNOWN = Metric(
+    "gateway.audit.unknown",
+    "counter",
+    "{call}",
+    (),
+    "intents without a durable outcome: of dead processes, and of failed commits",
+)
+# Scaling
+HELD = Metric(
+    "gateway.held_calls", "up-down counter", "{call}", (MODEL,), "calls held until a replica can take them"
+)
+REPLICAS = Metric(
+    "gateway.replicas", "up-down counter", "{replica}", (FLEET, PHASE), "Triton servers, by what they do"
+)
+RESIDENT = Metric(
+    "gateway.resident_models",
+    "up-down counter",
+    "{model}",
+    (MODEL, PHASE),
+    "places of the model on replicas, by what happens there",
+)
+COLD_START = Metric(
+    "gateway.cold_start.duration",
+    "histogram",
+    "s",
+    (PHASE,),
+    "of a cold start: how long calls were held (queue), and what a server's start (boot), a load and its first inference took",
+    START_SECONDS,
+)
+STARTS = Metric("gateway.replica.starts", "counter", "{start}", (FLEET,), "starts of Triton servers")
+START_FAILURES = Metric(
+    "gateway.replica.start_failures",
+    "counter",
+    "{start}",
+    (FLEET,),
+    "starts that did not lead to a server that answers",
+)
+CRASHES = Metric(
+    "gateway.replica.crashes", "counter", "{crash}", (FLEET,), "Triton servers that ended by themselves"
+)
+STOPS = Metric(
+    "gateway.replica.stops", "counter", "{stop}", (FLEET,), "Triton servers that the gateway ended"
+)
+LOADS = Metric("gateway.model.loads", "counter", "{load}", (MODEL,), "loads of the model")
+LOAD_FAILURES = Metric(
+    "gateway.model.load_failures",
+    "counter",
+    "{load}",
+    (MODEL,),
+    "loads that Triton refused or did not finish",
+)
+EVICTIONS = Metric(
+    "gateway.model.evictions", "counter", "{unload}", (MODEL,), "unloads to make room for another model"
+)
+IDLE_UNLOADS = Metric(
+    "gateway.model.idle_unloads", "counter", "{unload}", (MODEL,), "unloads as nobody called the model"
+)
+CANARY_FAILURES = Metric(
+    "gateway.model.canary_failures",
+    "counter",
+    "{inference}",
+    (MODEL,),
+    "checks that found the model not working",
+)
+BREAKER_OPENS = Metric(
+    "gateway.breaker.opens",
+    "counter",
+    "{opening}",
+    (MODEL,),
+    "places of the model that were taken out of rotation",
+)
+# The process
+CPU = Metric("process.cpu.time", "counter", "s", (CPU_MODE,), "processor time of the gateway's own process")
+MEMORY = Metric("process.memory.usage", "up-down counter", "By", (), "resident memory of that process")
+FILES = Metric(
+    "process.unix.file_descriptor.count", "up-down counter", "{file_descriptor}", (), "its open files"
+)
+UPTIME = Metric("process.uptime", "gauge", "s", (), "how long it serves")
+
+TABLE = (
+    *(CALLS, IN_FLIGHT, UPSTREAM, RECEIVED, SENT, ERRORS, JSON_MEMORY),
+    *(UNDECIDED, DIRECTORY_AGE, AUDIT_OPEN, AUDIT_RECORDS, AUDIT_COMMITS, AUDIT_BYTES),
+    *(AUDIT_FAILURES, AUDIT_REFUSED, AUDIT_UNKNOWN),
+    *(HELD, REPLICAS, RESIDENT, COLD_START, STARTS, START_FAILURES, CRASHES, STOPS),
+    *(LOADS, LOAD_FAILURES, EVICTIONS, IDLE_UNLOADS, CANARY_FAILURES, BREAKER_OPENS),
+    *(CPU, MEMORY, FILES, UPTIME),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class SpanKind:
+    """One row of the spans."""
+
+    name: str
+    attributes: tuple[str, ...]
+    meaning: str
+
+
+CALL_SPAN = SpanKind(
+    "call", (VERB, MODEL, REQUEST_ID, TENANT, STATUS, ERROR), "a call, from its head to its end (server)"
+)
+FORWARD_SPAN = SpanKind(
+    "forward",
+    (MODEL, REPLICA, ADDRESS, PORT),
+    "one try of the call on a replica, its parent is `call` (client)",
+)
+SPANS = (CALL_SPAN, FORWARD_SPAN)
