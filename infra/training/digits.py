@@ -6,7 +6,6 @@ model.py, and a folder named `1` is no package. The same seed gives the same wei
 """
 
 import argparse
-import importlib.util
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +14,8 @@ from typing import Any, NamedTuple, Protocol, cast
 import numpy as np
 import numpy.typing as npt
 from sklearn.datasets import load_digits
+
+from infra.training.served import load
 
 Array = npt.NDArray[np.floating[Any]]
 Labels = npt.NDArray[np.integer[Any]]
@@ -33,16 +34,7 @@ class Network(Protocol):
     def gradient(self, weights: Weights, images: Array, labels: Labels) -> tuple[float, Weights]: ...
 
 
-def _load(path: Path) -> Network:
-    spec = importlib.util.spec_from_file_location("digits_network", path)
-    if spec is None or spec.loader is None:
-        raise ImportError(f"cannot load {path}")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return cast("Network", module)
-
-
-network = _load(FOLDER / "network.py")
+network = cast("Network", load(FOLDER / "network.py"))
 
 
 class Examples(NamedTuple):
