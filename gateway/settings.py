@@ -1,7 +1,7 @@
 """Every knob of a process: one frozen tree, each with its unit in its name and its meaning beside it.
 
-`load` is pure. A knob `a.b` is set by the environment variable `GATEWAY_A_B`; one that it does not know, or a value that makes no sense,
-is refused with a sentence: a misspelt limit must not become no limit.
+`load` is pure. A knob `a.b` is set by the environment variable `GATEWAY_A_B`, or in a file (`config.py`); the command line goes before the
+environment, that before the file. What is unknown or makes no sense is refused with a sentence: a misspelt limit must not become no limit.
 """
 
 from collections.abc import Mapping
@@ -14,11 +14,11 @@ _ROOT: Final = Path(__file__).resolve().parent.parent
 
 
 class SettingsError(ValueError):
-    """A knob that is unknown or makes no sense; the text names it and what it takes."""
+    """A knob that is unknown or makes no sense; the text names it and what it takes, a line for each."""
 
 
 def _knob(default: object, doc: str, *, least: float = 0, most: float = 2**31 - 1) -> Any:
-    """A number lies between `least` and `most`; a text or a path has a character at least."""
+    """A number lies between `least` and `most`; a text or a path has a character at least; None is a path that is not given."""
     return field(default=default, metadata={"doc": doc, "least": least, "most": most})
 
 
@@ -67,9 +67,16 @@ class Triton:
 class Settings:
     host: str = _knob("127.0.0.1", "address of the public listener")
     port: int = _knob(8080, "port of the public listener; 0 picks a free one below 32768", most=65_535)
+    operator_host: str = _knob("127.0.0.1", "address of the operator listener")
+    operator_port: int = _knob(
+        8090, "port of the operator listener; 0 picks a free one below 32768", most=65_535
+    )
     state: Path = _knob(Path(".state"), "folder for keys, audit log and server logs; made with mode 0700")
-    repository: Path = _knob(_ROOT / "infra" / "models", "Triton model repository to serve")
+    repository: Path = _knob(_ROOT / "infra" / "models", "Triton model repository that `demo` serves")
     policies: Path = _knob(_ROOT / "policies", "folder of the Cedar policies and the demo's plan")
+    documents: Path | None = _knob(
+        None, "folder or file of the documents that `serve` applies when it starts"
+    )
     http: Http = field(default_factory=Http)
     directory: Directory = field(default_factory=Directory)
     audit: Audit = field(default_factory=Audit)
@@ -79,13 +86,13 @@ class Settings:
 _Tree = TypeVar("_Tree")
 
 
-def load(environ: Mapping[str, str], **given: Any) -> Settings:
-    """The settings of an environment; `given` (of the command line, None for not given) goes before it. Raises SettingsError."""
+def load(environ: Mapping[str, str], file: Settings | None = None, **given: Any) -> Settings:
+    """Settings by the command line (`given`, None for not given), else the environment, else a file. Raises SettingsError."""
     known = {name for name, _ in knobs(Settings())}
     for variable in environ:
         if variable.startswith(_PREFIX) and variable not in known:
             raise SettingsError(f"{variable} is not a setting; known are {', '.join(sorted(known))}")
-    settings = _filled(Settings(), _PREFIX, environ)
+    settings = _filled(file or Settings(), _PREFIX, environ)
     return replace(settings, **{name: value for name, value in given.items() if value is not None})
 
 
@@ -101,7 +108,7 @@ def knobs(tree: object, prefix: str = _PREFIX) -> list[tuple[str, str]]:
                 (
                     name,
                     f"{knob.metadata['doc']} ({value})"
-                    if not isinstance(value, Path)
+                    if not isinstance(value, Path | None)
                     else knob.metadata["doc"],
                 )
             )
@@ -120,17 +127,24 @@ def _filled(tree: _Tree, prefix: str, environ: Mapping[str, str]) -> _Tree:
 
 
 def _parsed(name: str, text: str, default: object, metadata: Mapping[str, Any]) -> object:
-    if isinstance(default, str | Path):
+    if isinstance(default, str | Path | None):
         if not text:
             raise SettingsError(f"{name} is empty")
-        return type(default)(text)
+        return text if isinstance(default, str) else Path(text)
     kind = type(default)
     try:
         number = float(text) if kind is float else int(text)
     except ValueError as fault:
         raise SettingsError(f"{name} must be of type {kind.__name__}, not {text!r}") from fault
-    if not metadata["least"] <= number <= metadata["most"]:  # which also refuses NaN
-        raise SettingsError(
-            f"{name} must be between {metadata['least']:g} and {metadata['most']:g}, not {text!r}"
-        )
+    if not within(number, metadata):
+        raise SettingsError(f"{name} must be {bounds(metadata)}, not {text!r}")
     return number
+
+
+def within(number: float, metadata: Mapping[str, Any]) -> bool:
+    """Whether a knob takes this number; NaN is never one."""
+    return bool(metadata["least"] <= number <= metadata["most"])
+
+
+def bounds(metadata: Mapping[str, Any]) -> str:
+    return f"between {metadata['least']:g} and {metadata['most']:g}"

@@ -7,6 +7,9 @@ import pytest
 
 from gateway.errors import TABLE
 from gateway.settings import Settings, SettingsError, knobs, load
+from gateway.telemetry.prometheus import name_of
+from gateway.telemetry.table import SPANS
+from gateway.telemetry.table import TABLE as METRICS
 from tests.conftest import ROOT
 
 READMES = sorted(path for path in ROOT.rglob("README.md") if ".venv" not in path.parts)
@@ -26,6 +29,22 @@ def test_every_setting_is_documented_with_its_default() -> None:
     rows = ["| variable | meaning (default) |", "|---|---|"]
     rows += [f"| `{name}` | {meaning} |" for name, meaning in knobs(Settings())]
     assert between((ROOT / "gateway" / "README.md").read_text(), "settings") == "\n".join(rows)
+
+
+def test_every_metric_is_documented_as_the_table_has_it() -> None:
+    rows = ["| metric | Prometheus | kind | unit | attributes | meaning |", "|---|---|---|---|---|---|"]
+    for it in METRICS:
+        names = " ".join(f"`{name}`" for name in it.attributes)
+        rows.append(f"| `{it.name}` | `{name_of(it)}` | {it.kind} | {it.unit} | {names} | {it.meaning} |")
+    assert between((ROOT / "gateway" / "README.md").read_text(), "metrics") == "\n".join(rows)
+
+
+def test_every_span_is_documented_with_its_attributes() -> None:
+    rows = ["| span | attributes | meaning |", "|---|---|---|"]
+    rows += [
+        f"| `{it.name}` | {' '.join(f'`{name}`' for name in it.attributes)} | {it.meaning} |" for it in SPANS
+    ]
+    assert between((ROOT / "gateway" / "README.md").read_text(), "spans") == "\n".join(rows)
 
 
 @pytest.mark.parametrize("readme", READMES, ids=lambda path: str(path.relative_to(ROOT)))

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from tests.conftest import ROOT, needs
-from tests.e2e.world import MODELS, PROGRAM, command, first_line, running
+from tests.e2e.world import MODELS, PROGRAM, command, first_line, fp32, running, serving
 
 KEY = re.compile(r"gw_live_[0-9A-Za-z]{38}")
 Told = Callable[..., Any]
@@ -110,6 +110,9 @@ def test_what_is_not_there_or_there_already_is_said(state: Path) -> None:
         ["keys", "create", "--tenant", "acme", "--expires", "²d"],
         ["demo", "--port", "65536"],
         ["demo", "--port", "-1"],
+        ["demo", "--operator-port", "many"],
+        ["apply"],
+        ["serve", "--workers", "0"],
     ],
     ids=" ".join,
 )
@@ -120,7 +123,11 @@ def test_wrong_usage_is_64(state: Path, arguments: list[str]) -> None:
 
 
 @pytest.mark.parametrize(
-    "arguments", [[], ["demo"], ["tenants"], ["tenants", "create"], ["keys", "rotate"], ["audit", "verify"]]
+    "arguments",
+    [
+        *([], ["demo"], ["serve"], ["apply"], ["doctor"]),
+        *(["tenants"], ["tenants", "create"], ["keys", "rotate"], ["audit", "verify"]),
+    ],
 )
 def test_help_is_there(arguments: list[str]) -> None:
     done = command(*arguments, "--help")
@@ -184,16 +191,21 @@ def test_a_repository_without_a_model_is_said_with_what_to_do(
     expect_refusal(done, str(repository), "config.pbtxt")
 
 
-@pytest.mark.parametrize("unfit", ["state", "repository"])
-def test_a_path_that_triton_cannot_take_is_refused_at_once(tmp_path: Path, unfit: str) -> None:
+def test_a_state_whose_path_triton_cannot_take_is_refused_at_once(tmp_path: Path) -> None:
     """Triton's Python backend hands paths to a shell as they are."""
-    paths = {"state": tmp_path / "state", "repository": tmp_path / "repository"}
-    paths[unfit] = tmp_path / f"{unfit} of $HOME"
-    shutil.copytree(MODELS / "echo_bytes", paths["repository"] / "echo_bytes")
-    with running(paths["state"], "--repository", str(paths["repository"])) as process:
+    state = tmp_path / "state of $HOME"
+    with running(state) as process:
         assert first_line(process) == b""
         assert process.wait(5) == 1
-    assert str(paths[unfit]) in paths["state"].with_suffix(".stderr").read_text()
+    assert str(state) in state.with_suffix(".stderr").read_text()
+
+
+@pytest.mark.triton
+def test_a_repository_may_be_at_any_path(state: Path, tmp_path: Path) -> None:
+    repository = tmp_path / "mine of $HOME"
+    shutil.copytree(MODELS / "echo_fp32", repository / "echo_fp32")
+    with serving(state, repository) as demo:
+        assert demo.infer("echo_fp32", fp32(1, 2)).json["outputs"][0]["data"] == [1, 2]
 
 
 def test_a_setting_that_makes_no_sense_is_wrong_usage(state: Path) -> None:
@@ -211,6 +223,21 @@ def test_the_line_for_programs_has_every_door(state: Path) -> None:
     assert KEY.fullmatch(said["api_key"])
     port = int(said["http"].removeprefix("http://127.0.0.1:"))
     assert 1024 <= port < 32768
+
+
+@pytest.mark.triton
+def test_a_folder_of_many_models_is_served(state: Path, tmp_path: Path) -> None:
+    """More than one transaction takes."""
+    names = [f"echo{number}" for number in range(40)]
+    for name in names:
+        shutil.copytree(
+            MODELS / "echo_fp32", tmp_path / "mine" / name, ignore=shutil.ignore_patterns("__pycache__")
+        )
+    with serving(state, tmp_path / "mine") as demo:
+        for name in (names[0], names[-1]):
+            assert demo.infer(name, fp32(1)).json["outputs"][0]["data"] == [1]
+            assert demo.infer(name, fp32(1)).json["model_name"] == name
+        assert demo.call("/v2/models/echo40").status == 404
 
 
 @pytest.mark.triton

@@ -1,0 +1,56 @@
+"""What the commands have in common: how arguments are read, and who is acting."""
+
+import argparse
+import os
+import pwd
+import sys
+from typing import Final, NoReturn, TypeAlias
+
+from gateway.settings import Settings
+
+Commands: TypeAlias = "argparse._SubParsersAction[Parser]"  # noqa: SLF001 - argparse has no public name for it
+
+USAGE: Final = 64
+
+_UNITS: Final = {"m": 60, "h": 3600, "d": 86_400, "w": 604_800}
+
+
+class Parser(argparse.ArgumentParser):
+    """argparse with the exit code that the contract names."""
+
+    def error(self, message: str) -> NoReturn:
+        self.print_usage(sys.stderr)
+        self.exit(USAGE, f"{self.prog}: {message}\n")
+
+
+def duration(text: str) -> int:
+    """`30d` and its like, in seconds."""
+    number, unit = text[:-1], text[-1:]
+    if unit not in _UNITS or not number.isdigit() or not 0 < int(number) < 100_000:  # noqa: PLR2004
+        raise argparse.ArgumentTypeError(f"{text!r} is no duration; write 30m, 12h, 30d or 2w")
+    return int(number) * _UNITS[unit]
+
+
+def port(text: str) -> int:
+    if not text.isdigit() or int(text) > 65_535:  # noqa: PLR2004
+        raise argparse.ArgumentTypeError(f"{text!r} is no port; write 0 to 65535")
+    return int(text)
+
+
+def actor() -> str:
+    """The unix user, whatever the environment says."""
+    try:
+        return f"cli:{pwd.getpwuid(os.getuid()).pw_name}"
+    except KeyError:  # as in a container under a number of its own
+        return f"cli:{os.getuid()}"
+
+
+def add_doors(parser: Parser) -> None:
+    """Where a serving command listens. What it leaves out, `Settings` say."""
+    defaults = Settings()
+    parser.add_argument("--port", type=port, help=f"HTTP port (default: {defaults.port}; 0 picks a free one)")
+    parser.add_argument(
+        "--operator-port",
+        type=port,
+        help=f"port for operators (default: {defaults.operator_port}; 0 picks a free one)",
+    )

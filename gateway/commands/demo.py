@@ -1,0 +1,109 @@
+"""`gateway demo`: everything on this machine, for a look: a tenant, a plan, a key, and the models of a repository."""
+
+import argparse
+import json
+import tomllib
+from contextlib import suppress
+from pathlib import Path
+from typing import Final
+
+from msgspec.structs import replace
+
+from gateway.app import Addresses, now_us, opened, opened_directory, serve
+from gateway.commands.arguments import Commands, Parser, actor, add_doors, port
+from gateway.commands.printing import doors, progress, short
+from gateway.scaling.scaler import StartFailed
+from gateway.settings import Settings
+from gateway.triton.repository import models
+from tenants import declare, plans
+from tenants.catalogue import Value
+from tenants.directory import Directory, Minted
+from tenants.documents import Document, Documents
+from tenants.errors import AlreadyExists
+from tenants.fleet import Fleet, Replicas
+from tenants.model import Model, Scaling
+
+PLAN: Final = "demo"
+
+_TENANT: Final = "demo"
+_KEY_SECONDS: Final = 7 * 86_400
+# What a laptop can spare: two servers, each with models of 2 GiB together.
+_FLEET: Final = Fleet("local", replicas=Replicas(min=0, max=2), memory_bytes=2 * 1024**3)
+_MODEL_BYTES: Final = 64 * 1024**2
+
+
+def add(commands: Commands, common: Parser) -> None:
+    demo = commands.add_parser("demo", parents=[common], help="serve a model repository on this machine")
+    demo.set_defaults(run=_demo)
+    add_doors(demo)
+    demo.add_argument("--grpc-port", type=port, help="accepted for scripts; the gRPC door is not built yet")
+    demo.add_argument("--repository", type=Path, metavar="DIR", help="your own Triton model repository")
+
+
+async def put_plan(directory: Directory, settings: Settings) -> None:
+    document = tomllib.loads((settings.policies / "plans" / "demo.toml").read_text())
+    await directory.put_plan(plans.parse(document), actor=actor(), now_us=now_us())
+
+
+async def _demo(settings: Settings, given: argparse.Namespace) -> int:
+    async with opened_directory(settings) as directory:
+        names = await _seed(directory, settings)
+        minted = await directory.create_key(
+            _TENANT,
+            name="demo",
+            expires_us=now_us() + _KEY_SECONDS * 1_000_000,
+            actor=actor(),
+            now_us=now_us(),
+        )
+    async with opened(settings, progress=progress) as gateway:
+        await serve(gateway, lambda found: _welcome(found, minted, names, settings, given))
+    return 0
+
+
+async def _seed(directory: Directory, settings: Settings) -> list[str]:
+    """The demo's plan, tenant, fleet and models: those of the repository, and no others. Gives the models' names."""
+    await put_plan(directory, settings)
+    with suppress(AlreadyExists):  # from an earlier run over the same state
+        await directory.create_tenant(_TENANT, PLAN, actor=actor(), now_us=now_us())
+    repository = settings.repository.resolve()
+    names = models(repository)
+    if not names:
+        raise StartFailed(
+            f"{repository} holds no model; a model is a folder with config.pbtxt and a version folder in it"
+        )
+    wanted: list[Value] = [_FLEET, *(_model(repository, name) for name in names)]
+    left = [replace(it, tenants=()) for it in (await directory.models()).values() if it.name not in names]
+    declared = Documents(tuple(Document(value) for value in [*wanted, *left]))
+    await declare.apply(directory, declared, actor=actor(), now_us=now_us())
+    return names
+
+
+def _model(repository: Path, name: str) -> Model:
+    """A model of the repository for everyone. Its memory is a guess: a process for it, and its files."""
+    files = sum(file.stat().st_size for file in (repository / name).rglob("*") if file.is_file())
+    memory_bytes = min(_MODEL_BYTES + files, _FLEET.memory_bytes)
+    scaling = Scaling(max_replicas=_FLEET.replicas.max)
+    return Model("", name, str(repository), "*", memory_bytes=memory_bytes, scaling=scaling)
+
+
+def _welcome(
+    found: Addresses, minted: Minted, names: list[str], settings: Settings, given: argparse.Namespace
+) -> None:
+    """What a program reads in one line, and a person on one screen."""
+    key = minted.secret.reveal()
+    if given.json:
+        print(
+            json.dumps({**doors(found), "tenant": _TENANT, "api_key": key, "operator_key": None}), flush=True
+        )
+        return
+    example = settings.repository.resolve().parent / "examples" / "digit.json"
+    call = f"{found.http}/v2/models/{names[0]} -H 'Authorization: Bearer {key}'"
+    if "digits" in names and example.exists():
+        call = f"{found.http}/v2/models/digits/infer -H 'Authorization: Bearer {key}' -d @{short(example)}"
+    print(
+        f"The gateway is at {found.http}; its models are {', '.join(names)}.\n"
+        f"Tenant {_TENANT}, plan {PLAN}, key (shown once, good for seven days):\n\n  {key}\n\n"
+        f"No Triton runs yet. The first request starts one and waits for it:\n\n  curl -s {call}\n\n"
+        "Ctrl-C ends the gateway and every Triton that it started.",
+        flush=True,
+    )

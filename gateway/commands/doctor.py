@@ -1,0 +1,114 @@
+"""`gateway doctor`: what this machine, this state and this configuration lack, and what to do about it."""
+
+import argparse
+import json
+import os
+import secrets
+import shutil
+import stat
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final
+
+import gateway
+from gateway.app import new_id, now_us
+from gateway.authz.cedar import Authorizer, PolicyError
+from gateway.commands.apply import outlined
+from gateway.commands.arguments import Commands, Parser
+from gateway.commands.files import sources
+from gateway.commands.printing import short
+from gateway.scaling.scalers.diagnosis import diagnose
+from gateway.scaling.scalers.wheel import Finding
+from gateway.settings import Settings
+from tenants.documents import Documents, parse
+from tenants.errors import TenantsError
+from tenants.model import Model
+
+_LAST_YEAR: Final = 2100
+_SPARE_BYTES: Final = 256 * 1024**2  # logs, the table, and segments that are not yet full
+
+
+def add(commands: Commands, common: Parser) -> None:
+    parser = commands.add_parser(
+        "doctor", parents=[common], help="what is missing here, and what installs it"
+    )
+    parser.set_defaults(run=_doctor)
+
+
+async def _doctor(settings: Settings, given: argparse.Namespace) -> int:
+    findings = [
+        *await diagnose(settings.state.resolve() / "triton", new_id, secrets.choice),
+        *_state(settings),
+        _clock(),
+        *_policies(settings),
+        *await _documents(settings),
+    ]
+    if given.json:
+        print(json.dumps([{"what": it.what, "ok": it.ok, "advice": it.advice} for it in findings]))
+    else:
+        for it in findings:
+            print(f"{'ok  ' if it.ok else 'FAIL'}  {it.what}")
+            if not it.ok:
+                print("".join(f"      {line}\n" for line in it.advice.splitlines()), end="")
+    return 0 if all(it.ok for it in findings) else 1
+
+
+def _state(settings: Settings) -> Iterator[Finding]:
+    """The folder itself, and the disk that it is on or will be."""
+    state = settings.state.resolve()
+    there = state
+    while not there.exists():
+        there = there.parent
+    if there == state:
+        private = stat.S_IMODE(state.stat().st_mode) & 0o077 == 0 and state.is_dir()
+        yield Finding(f"state directory {short(state)} is its owner's alone", private, f"chmod 700 {state}")
+    may_write = os.access(there, os.W_OK | os.X_OK)
+    yield Finding(
+        f"{short(there)} can be written", may_write, "give this user the right, or name another --state"
+    )
+    free, needed = shutil.disk_usage(there).free, _SPARE_BYTES + 4 * settings.audit.segment_bytes
+    what = f"disk space for the state: {free // 2**20} MiB free"
+    yield Finding(what, free >= needed, f"free {needed // 2**20} MiB, or name another --state")
+
+
+def _clock() -> Finding:
+    """A clock from before this program was installed would date the audit log and every key's end wrongly."""
+    now = datetime.fromtimestamp(now_us() / 1e6, UTC)
+    installed = datetime.fromtimestamp(Path(gateway.__file__).stat().st_mtime, UTC)
+    sane = installed <= now and now.year < _LAST_YEAR
+    return Finding(
+        f"clock: {now:%Y-%m-%dT%H:%M:%SZ}", sane, "set the clock of this machine, and keep it by NTP"
+    )
+
+
+def _policies(settings: Settings) -> Iterator[Finding]:
+    what = f"policies in {short(settings.policies.resolve())} load"
+    try:
+        Authorizer.load(settings.policies)
+    except (PolicyError, OSError) as fault:
+        yield Finding(what, ok=False, advice=str(fault))
+    else:
+        yield Finding(what, ok=True, advice="")
+
+
+async def _documents(settings: Settings) -> Iterator[Finding]:
+    """Those of the configuration, against what is stored; and whether each model is where its document says."""
+    if settings.documents is None:
+        return iter(())
+    what = f"documents in {short(settings.documents)} make sense"
+    try:
+        declared = parse(sources(settings.documents))
+        await outlined(settings, declared)
+    except (TenantsError, OSError) as fault:
+        return iter([Finding(what, ok=False, advice=str(fault))])
+    return iter([Finding(what, ok=True, advice=""), *_models(declared)])
+
+
+def _models(declared: Documents) -> Iterator[Finding]:
+    for document in declared.documents:
+        if isinstance(model := document.value, Model):
+            folder = Path(model.repository, model.name)
+            there = Path(folder, "config.pbtxt").is_file()
+            advice = f"{document.file}:{document.line}: put its config.pbtxt and its versions there"
+            yield Finding(f"model {model.name} is in {short(folder)}", there, advice)

@@ -1,0 +1,59 @@
+"""What is printed: tables for people, JSON for programs; what happens meanwhile goes to the standard error."""
+
+import argparse
+import json
+import sys
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from pathlib import Path
+
+from gateway.app import Addresses
+from tenants.directory import Minted
+from tenants.errors import Fault
+
+
+def show(rows: list[dict[str, str]], given: argparse.Namespace, *, one: bool = False) -> int:
+    """A table for people; for programs a list, or one object where there is always one."""
+    if given.json:
+        print(json.dumps(rows[0] if one else rows))
+        return 0
+    if not rows:
+        print("none")
+        return 0
+    columns = list(rows[0])
+    widths = {column: max(len(column), *(len(row[column]) for row in rows)) for column in columns}
+    for row in ({column: column.upper() for column in columns}, *rows):
+        print("  ".join(row[column].ljust(widths[column]) for column in columns).rstrip())
+    return 0
+
+
+def show_minted(minted: Minted, given: argparse.Namespace) -> int:
+    key = minted.secret.reveal()
+    if given.json:
+        print(json.dumps({"id": minted.key.id, "api_key": key}))
+    else:
+        print(f"{key}\n\nThis is key {minted.key.id}. Its text is shown this once and stored nowhere.")
+    return 0
+
+
+def doors(found: Addresses) -> dict[str, str | None]:
+    """Where each door is, for programs; one that is not built yet is null."""
+    return {"http": found.http, "grpc": None, "operator": found.operator, "portal": None}
+
+
+def faults(found: Iterable[Fault]) -> list[dict[str, str | int]]:
+    return [{"file": it.file, "line": it.line, "path": it.path, "reason": it.reason} for it in found]
+
+
+def when(us: int | None) -> str:
+    return "never" if us is None else datetime.fromtimestamp(us / 1e6, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def short(path: Path) -> str:
+    """The path as it is shortest to type from here."""
+    here = Path.cwd()
+    return str(path.relative_to(here)) if path.is_relative_to(here) else str(path)
+
+
+def progress(text: str) -> None:
+    print(f"gateway: {text}", file=sys.stderr, flush=True)
