@@ -4,6 +4,8 @@ Only here and in `cli` are adapters named, clocks read and ids made.
 """
 
 import logging
+import os
+import random
 import secrets
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -19,15 +21,23 @@ from gateway.auth.known import Known
 from gateway.authz.cedar import Authorizer
 from gateway.frontends.http import HttpDoor, Readiness, other_paths
 from gateway.frontends.http_body import JsonMemory
-from gateway.frontends.http_server import bound_socket, serve_http
+from gateway.frontends.http_server import Listener, bound_socket, serve_http
 from gateway.frontends.oip_rest import OipRest
+from gateway.frontends.operator import CONNECTIONS, OperatorDoor, operator_paths
 from gateway.loops import every, running
 from gateway.pipeline import Pipeline
+from gateway.scaling.autoscaler import Autoscaler
+from gateway.scaling.registry import Registry
 from gateway.scaling.scalers.process import ProcessScaler, find_wheel, free_port
 from gateway.scaling.throttler import Throttler
 from gateway.settings import Settings
 from gateway.stores.files import FileSegments, SegmentBytes
 from gateway.stores.sqlite import SqliteTable
+from gateway.telemetry.collector import collector
+from gateway.telemetry.destination import Destination
+from gateway.telemetry.meter import Meter
+from gateway.telemetry.prometheus import text
+from gateway.telemetry.rooms import Rooms, watch_process
 from tenants.directory import Directory
 from tenants.errors import TableUnavailable
 
@@ -73,6 +83,11 @@ def state_folder(settings: Settings) -> Path:
     return state
 
 
+def has_directory(settings: Settings) -> bool:
+    """Whether there is a tenants' directory in this state already."""
+    return (settings.state / "table.sqlite").exists()
+
+
 @asynccontextmanager
 async def opened_directory(settings: Settings) -> AsyncIterator[Directory]:
     """The tenants' directory over this state."""
@@ -83,6 +98,22 @@ async def opened_directory(settings: Settings) -> AsyncIterator[Directory]:
 def opened_segments(settings: Settings) -> FileSegments:
     """The audit log's segments of this state; to be entered."""
     return FileSegments(state_folder(settings) / "audit", size_bytes=settings.audit.segment_bytes)
+
+
+@asynccontextmanager
+async def opened_ledger(settings: Settings) -> AsyncIterator[Ledger]:
+    """The audit log of this state, to be written. Raises SinkFailed."""
+    knobs = Knobs(stall_seconds=settings.audit.stall_seconds)
+    async with (
+        opened_segments(settings) as segments,
+        Ledger.open(segments, clock=now_us, new_id=new_id, knobs=knobs) as ledger,
+    ):
+        for segment in ledger.damaged:
+            log.error(
+                "audit segment %s is damaged and was left as it is; `gateway audit verify` says where",
+                segment,
+            )
+        yield ledger
 
 
 def verified(settings: Settings) -> Report:
@@ -102,6 +133,15 @@ class Gateway:
 
     settings: Settings
     door: HttpDoor
+    operator: OperatorDoor
+
+
+@dataclass(frozen=True, slots=True)
+class Addresses:
+    """Where a gateway listens."""
+
+    http: str
+    operator: str
 
 
 @asynccontextmanager
@@ -113,31 +153,31 @@ async def opened(settings: Settings, progress: Callable[[str], None]) -> AsyncIt
         directory = await stack.enter_async_context(opened_directory(settings))
         known = Known(directory, clock, settings.directory.stale_seconds)
         await known.reread()
-        segments = await stack.enter_async_context(opened_segments(settings))
-        ledger = await stack.enter_async_context(
-            Ledger.open(
-                segments, clock=now_us, new_id=new_id, knobs=Knobs(stall_seconds=settings.audit.stall_seconds)
-            )
-        )
-        for segment in ledger.damaged:
-            log.error(
-                "audit segment %s is damaged and was left as it is; `gateway audit verify` says where",
-                segment,
-            )
+        ledger = await stack.enter_async_context(opened_ledger(settings))
         scaler = ProcessScaler(
             wheel=wheel,
             folder=state / "triton",
-            repositories=known.repositories,
             new_id=lambda: new_id()[:12],
+            new_secret=new_id,
             choose_port=secrets.choice,
         )
         scaler.check()
-        throttler = Throttler(
+        meter = Meter()
+        tracer = await stack.enter_async_context(
+            collector(Destination.of(os.environ), meter, now_us=now_us, draw=random.random)
+        )
+        registry = Registry()
+        throttler = Throttler(registry, clock, known.models, meter, settings.triton.most_waiting)
+        autoscaler = Autoscaler(
             scaler=scaler,
+            registry=registry,
+            throttler=throttler,
+            observer=meter,
             clock=clock,
-            repositories=known.repositories,
+            models=known.models,
+            fleets=known.fleets,
+            new_name=lambda: new_id()[:12],
             start_seconds=settings.triton.start_seconds,
-            most_waiting=settings.triton.most_waiting,
             progress=progress,
         )
         limiter = Limiter(clock)
@@ -150,20 +190,35 @@ async def opened(settings: Settings, progress: Callable[[str], None]) -> AsyncIt
             throttler=throttler,
             clock=clock,
             now_us=now_us,
+            meter=meter,
+            tracer=tracer,
         )
-        memory = JsonMemory(settings.http.json_memory_bytes, settings.http.json_head_bytes)
-        oip = OipRest(pipeline, memory, settings.http.request_seconds)
-        door = HttpDoor(oip, other_paths(oip, lambda: readiness(ledger, known, settings)), new_id)
         # The committer ends last: what is owed to the log does not wait while a Triton stops.
         await stack.enter_async_context(running(committer=ledger.run()))
         await stack.enter_async_context(
             running(
                 reread=every(settings.directory.reread_seconds, known.reread, TableUnavailable),
-                throttler=throttler.run(),
+                autoscaler=autoscaler.run(),
                 forget=every(_FORGET_SECONDS, limiter.forget_idle),
             )
         )
-        yield Gateway(settings, door)
+        yield doors(settings, pipeline, registry)
+
+
+def doors(settings: Settings, pipeline: Pipeline, registry: Registry) -> Gateway:
+    """What clients and the operator call, over the rooms; from here on the figures of all of them can be read."""
+    known, ledger, meter = pipeline.known, pipeline.ledger, pipeline.meter
+    memory = JsonMemory(settings.http.json_memory_bytes, settings.http.json_head_bytes)
+    oip = OipRest(pipeline, memory, settings.http.request_seconds)
+    Rooms(pipeline.limiter, memory, known, pipeline.authorizer, ledger, registry).watched_by(meter)
+    watch_process(meter, clock)
+
+    def present() -> Readiness:
+        return readiness(ledger, known, settings)
+
+    door = HttpDoor(oip, other_paths(oip, present), new_id)
+    operator = OperatorDoor(operator_paths(lambda: text(meter.read()), present), new_id)
+    return Gateway(settings, door, operator)
 
 
 def readiness(ledger: Ledger, known: Known, settings: Settings) -> Readiness:
@@ -177,9 +232,16 @@ def readiness(ledger: Ledger, known: Known, settings: Settings) -> Readiness:
     return Readiness(ready=True, state="ok")
 
 
-async def serve(gateway: Gateway, started: Callable[[str], None]) -> None:
-    """Serve until SIGTERM or SIGINT, then finish what is under way. `started` gets the address. Raises OSError."""
+async def serve(gateway: Gateway, started: Callable[[Addresses], None]) -> None:
+    """Serve until SIGTERM or SIGINT, then finish what is under way. `started` gets the addresses. Raises OSError."""
     settings = gateway.settings
-    with bound_socket(settings.host, settings.port or free_port(secrets.choice)) as listener:
-        refused = gateway.door.oip.pipeline.refused
-        await serve_http(gateway.door, listener, settings.http, new_id, refused, started=started)
+    with (
+        bound_socket(settings.host, settings.port or free_port(secrets.choice)) as public,
+        bound_socket(settings.operator_host, settings.operator_port or free_port(secrets.choice)) as private,
+    ):
+        listeners = [
+            Listener(gateway.door, public, gateway.door.oip.pipeline.refused),
+            # Nobody is denied anything there, so nothing is recorded.
+            Listener(gateway.operator, private, lambda *_: None, CONNECTIONS),
+        ]
+        await serve_http(listeners, settings.http, new_id, started=lambda found: started(Addresses(*found)))

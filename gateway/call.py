@@ -1,8 +1,9 @@
 """What travels the request path: a call, its payload, and the reply to it. Every protocol turns its bytes into these."""
 
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
 from typing import Literal, Protocol
+
+from msgspec import Struct
 
 from tenants.keys import Secret
 
@@ -10,8 +11,7 @@ from tenants.keys import Secret
 Verb = Literal["infer", "describe"]
 
 
-@dataclass(frozen=True, slots=True)
-class Outgoing:
+class Outgoing(Struct, frozen=True):
     """A judged body, as Triton will be sent it: a head that we encoded ourselves, then `tensor_bytes` of tensors.
 
     `first` are the tensor bytes that are here already, `rest` gives the others as they come, None when there are none.
@@ -19,7 +19,7 @@ class Outgoing:
     """
 
     head: bytes = b""
-    first: bytes = b""
+    first: bytes | memoryview = b""
     rest: AsyncIterator[bytes] | None = None
     tensor_bytes: int = 0
     binary: bool = False
@@ -40,8 +40,7 @@ class Payload(Protocol):
         """Read and judge the head, on this tenant's account; the rest streams. Raises GatewayError."""
 
 
-@dataclass(frozen=True, slots=True)
-class InferenceCall:
+class InferenceCall(Struct, frozen=True):
     request_id: str
     verb: Verb
     model: str
@@ -51,6 +50,7 @@ class InferenceCall:
     protocol: str
     payload: Payload
     deadline: float  # seconds on the monotonic clock
+    traceparent: str = ""  # a valid one of W3C Trace Context, or ""
 
 
 class Reply(Protocol):
@@ -72,8 +72,7 @@ class Reply(Protocol):
     def chunks(self) -> AsyncIterator[bytes]: ...
 
 
-@dataclass(frozen=True, slots=True)
-class Quota:
+class Quota(Struct, frozen=True, gc=False):
     """Where a caller stands with one limit: `remaining` of `quota`, full again after `reset_seconds`."""
 
     name: str

@@ -9,15 +9,14 @@
  7 acquire       a slot on a ready replica; a cold model is started      scaling
  8 forward       to Triton; elsewhere only if it cannot have run         triton
  9 relay         the reply, once the intent is durable, chunk by chunk   frontends
-10 settle        always: release, outcome or denial                      admission, audit
+10 settle        always: release, outcome or denial, figures             admission, audit, telemetry
 
 Settling is a plain function: with no await in it, no cancellation can fall into it, so it needs no shield.
 """
 
-import asyncio
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from msgspec.structs import replace
 
@@ -30,14 +29,21 @@ from gateway.auth.principal import Principal
 from gateway.authz.cedar import Action, Authorizer, Decision, ModelView
 from gateway.call import Downstream, InferenceCall, Outgoing, Standing
 from gateway.errors import Code, GatewayError
-from gateway.scaling.throttler import Slot, Throttler
+from gateway.loops import Deadlines
+from gateway.scaling.registry import Resident
+from gateway.scaling.throttler import Evidence, Throttler
+from gateway.telemetry.meter import Meter
+from gateway.telemetry.traceparent import Trace, Tracer
+from gateway.triton.canary import Health, judge
 from gateway.triton.client import NotSent, UpstreamFailed, UpstreamReply
 
 log = logging.getLogger(__name__)
 
 _TRIES = 3
 _OK = 200
+_NOT_LOADED = 404  # Triton's word for a model that it has not: versions that it has not are refused before
 _CLIENT_CLOSED = 499
+_SHOWN: dict[Health, Evidence] = {Health.WELL: "well", Health.FAILING: "failed"}
 _OURS = 500  # from here on it is our fault, and an operator wants to know why
 
 
@@ -58,7 +64,7 @@ class Passage:
     reservation: Reservation | None = None
     standing: Standing = ()
     intent: Intent | None = None
-    slot: Slot | None = None
+    slot: Resident | None = None
     forwarded_at: float = 0.0
     forwarded_us: int = 0
     reply: UpstreamReply | None = None
@@ -66,6 +72,7 @@ class Passage:
     reply_bytes: int = 0
     told_status: int = 0
     fault: GatewayError | None = None
+    trace: Trace | None = None
 
     @property
     def has_begun(self) -> bool:
@@ -85,13 +92,17 @@ class Pipeline:
     throttler: Throttler
     clock: Callable[[], float]
     now_us: Callable[[], int]
+    deadlines: Deadlines = field(default_factory=Deadlines)
+    meter: Meter = field(default_factory=Meter)
+    tracer: Tracer | None = None  # without one nothing is traced
 
     async def serve(self, call: InferenceCall, downstream: Downstream) -> None:
         """Serve one call. Raises GatewayError before the reply's first byte, Cut after it."""
         passage = Passage(call, self.clock(), downstream)
         try:
             principal, model = await self._admit(passage, call.verb)  # 3 4 5
-            async with asyncio.timeout(call.deadline - self.clock()):
+            self._trace(passage)
+            with self.deadlines.within(call.deadline - self.clock()):
                 outgoing = await call.payload.judge(principal.plan.limits.body_bytes, principal.tenant_id)
                 intent = self._intend(passage, principal, model)  # 6
                 reply = await self._forward(passage, model, outgoing)  # 7 8
@@ -124,6 +135,7 @@ class Pipeline:
     def refused(self, request_id: str, address: str, error: GatewayError) -> None:
         """Record a refusal that was decided before there was a call."""
         self.ledger.deny(_anonymous_denial(request_id, address, error), now_us=self.now_us())
+        self.meter.failed(error.code.value)
 
     async def _admit(self, passage: Passage, action: Action | None) -> tuple[Principal, ModelView]:
         call = passage.call
@@ -149,6 +161,12 @@ class Pipeline:
         if not self.throttler.offers(call.model, call.version):
             raise GatewayError(Code.MODEL_NOT_FOUND)
 
+    def _trace(self, passage: Passage) -> None:
+        """Only what is admitted is traced: a span costs more than a refusal may."""
+        if self.tracer is not None:
+            started_us = self.now_us() - _microseconds(passage.started_at, self.clock())
+            passage.trace = self.tracer.begin(passage.call, started_us)
+
     def _intend(self, passage: Passage, principal: Principal, model: ModelView) -> Intent:
         call, decision = passage.call, passage.decision
         passage.intent = intent = self.ledger.intend(
@@ -171,20 +189,33 @@ class Pipeline:
         return intent
 
     async def _forward(self, passage: Passage, model: ModelView, outgoing: Outgoing) -> UpstreamReply:
-        """Send the call to a ready replica; to another one only when no byte of it was written."""
+        """Send the call to a ready replica; to another one only when it cannot have run."""
         for _ in range(_TRIES):
             slot = passage.slot = await self.throttler.acquire(model.name)  # 7
+            if passage.call.version and passage.call.version not in slot.versions:
+                raise GatewayError(Code.MODEL_NOT_FOUND)
             passage.forwarded_at, passage.forwarded_us = self.clock(), self.now_us()
             try:
-                passage.reply = await slot.client.send(passage.call, outgoing)  # 8
+                reply = passage.reply = await slot.client.send(_outbound(passage, slot), outgoing)  # 8
             except NotSent as fault:
-                self.throttler.lost(slot, fault)
-                passage.slot = None
+                self._leave(passage, slot, fault)
                 continue
-            return passage.reply
+            if reply.status != _NOT_LOADED:
+                return reply
+            self._leave(passage, slot, "the model is not loaded there")
+            if outgoing.rest is not None:  # some of the body is gone
+                break
         raise GatewayError(
-            Code.MODEL_UNAVAILABLE, private="no replica could be reached", retry_after_seconds=1
+            Code.MODEL_UNAVAILABLE, private="no replica could take the call", retry_after_seconds=1
         )
+
+    def _leave(self, passage: Passage, slot: Resident, why: object) -> None:
+        """The call has not run there and goes elsewhere."""
+        if passage.reply is not None:
+            slot.client.release(passage.reply)
+        passage.slot = passage.reply = None
+        self.throttler.lost(slot, why)
+        self.throttler.release(slot, "none")
 
     async def _relay(
         self, passage: Passage, intent: Intent, reply: UpstreamReply, downstream: Downstream
@@ -210,14 +241,38 @@ class Pipeline:
 
     def _settle(self, passage: Passage) -> None:
         """Give back what the call held and say how it ended. Never raises."""
-        if passage.reply is not None and passage.slot is not None:
-            passage.slot.client.release(passage.reply)
+        if passage.slot is not None:
+            if passage.reply is not None:
+                passage.slot.client.release(passage.reply)
+            self.throttler.release(passage.slot, _evidence(passage))
         if passage.reservation is not None:
             passage.reservation.release()
         if passage.intent is not None:
             self.ledger.settle(passage.intent, self._outcome(passage), now_us=self.now_us())
         elif passage.fault is not None:
             self.ledger.deny(_denial(passage, passage.fault), now_us=self.now_us())
+        self._count(passage)
+
+    def _count(self, passage: Passage) -> None:
+        """Add the call to the figures; end its trace, if it has one."""
+        now, fault, principal = self.clock(), passage.fault, passage.principal
+        model = passage.model.name if passage.model else ""
+        is_ours = passage.downstream is None and fault is None  # answered by ourselves
+        status = _OK if is_ours else _http_status(passage)
+        self.meter.settled(
+            passage.call.verb,
+            model,
+            status,
+            seconds=now - passage.started_at,
+            upstream_seconds=(passage.replied_at or now) - passage.forwarded_at if passage.reply else None,
+            received_bytes=passage.call.payload.received_bytes,
+            sent_bytes=passage.reply_bytes,
+        )
+        if fault is not None:
+            self.meter.failed(fault.code.value)
+        if passage.trace is not None:
+            tenant = principal.tenant_id if principal else ""
+            passage.trace.ended(model, tenant, status, fault.code.value if fault else "")
 
     def _outcome(self, passage: Passage) -> Outcome:
         """Priced is a call that went to a server: also when the client left, as it may have run; never when we failed it."""
@@ -231,7 +286,7 @@ class Pipeline:
             http_status=_http_status(passage),
             reason=passage.fault.code.value if passage.fault else None,
             replica=slot.replica.id if slot else None,
-            model_version=call.version or (slot.version_of(call.model) if slot else None),
+            model_version=call.version or (slot.newest if slot else None),
             interval_us=(passage.forwarded_us, passage.forwarded_us + took_us) if slot else None,
             weight=1 if served else 0,
             requests=1 if served and call.verb == "infer" else 0,
@@ -266,6 +321,23 @@ def _ending(passage: Passage) -> Status:
     if not passage.replied_at:
         return "cancelled"
     return "done" if passage.told_status == _OK else "refused"
+
+
+def _outbound(passage: Passage, slot: Resident) -> InferenceCall:
+    """The call as it goes to the replica: of a traced one, this try is the parent of what Triton does."""
+    if passage.trace is None:
+        return passage.call
+    replica = slot.replica
+    return passage.trace.forwarding(passage.call, replica.id, replica.host, replica.port)
+
+
+def _evidence(passage: Passage) -> Evidence:
+    """What the call has shown of its place. An error of the client's, or metadata, shows nothing."""
+    if passage.fault is not None and passage.fault.code is Code.UPSTREAM_FAILED:
+        return "failed"
+    if passage.reply is None or not passage.replied_at or passage.call.verb != "infer":
+        return "none"
+    return _SHOWN.get(judge(passage.reply.status, passage.reply.content_type), "none")
 
 
 def _http_status(passage: Passage) -> int:

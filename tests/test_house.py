@@ -20,8 +20,8 @@ ONLY = {
     "gateway": ("gateway",),
     "tenants": ("tenants", "gateway"),
     # Only the composition root names a concrete adapter.
-    "gateway.stores": ("gateway.stores", "gateway.app", "gateway.cli"),
-    "gateway.scaling.scalers": ("gateway.scaling.scalers", "gateway.app", "gateway.cli"),
+    "gateway.stores": ("gateway.stores", "gateway.app", "gateway.cli", "gateway.commands"),
+    "gateway.scaling.scalers": ("gateway.scaling.scalers", "gateway.app", "gateway.cli", "gateway.commands"),
     # Only adapters and the upstream import a driver or SDK; a front end speaks a wire that has one.
     **dict.fromkeys(
         ("sqlite3", "aiobotocore", "boto3", "botocore", "kubernetes", "kubernetes_asyncio"),
@@ -35,24 +35,32 @@ ONLY = {
     "uvicorn": ("gateway.frontends", "gateway.app", "gateway.cli"),
     "starlette": ("gateway.frontends", "gateway.app", "gateway.cli", "tenants.api", "tenants.portal"),
     "cedarpy": ("gateway.authz",),
+    "opentelemetry": ("gateway.telemetry",),
+    "prometheus_client": (),
+    "yaml": ("tenants.nodes",),
 }
 
 # These decide and never act: no await, nothing of IMPURE, and of our own modules only one another.
 PURE = (
     "gateway.call",
     "gateway.errors",
+    "gateway.settings",
     "gateway.wire",
     *(f"gateway.audit.{name}" for name in ("record", "segment", "denials", "verify")),
     *(f"gateway.audit.{name}" for name in ("merkle", "tiles", "checkpoint")),
     *(f"gateway.scaling.{name}" for name in ("breaker", "decider", "windows", "balancer", "residency")),
     "gateway.envelope.sealed",
+    *(f"gateway.telemetry.{name}" for name in ("table", "meter", "prometheus", "traceparent", "destination")),
     *(f"tenants.{name}" for name in ("tenant", "model", "keys", "ids", "plans", "quotas", "usage")),
+    *(f"tenants.{name}" for name in ("fleet", "nodes", "reading", "documents", "catalogue", "rows", "ports")),
     *(f"tenants.{name}" for name in ("entities", "events", "errors")),
+    "gateway.config",
+    "gateway.settings",
 )
 IMPURE = (
     *("time", "random", "secrets", "asyncio", "anyio", "threading", "concurrent", "multiprocessing"),
     *("socket", "ssl", "select", "selectors", "subprocess", "http", "urllib.request", "uvloop"),
-    *(name for name in ONLY if not name.startswith(("gateway", "tenants"))),
+    *(name for name in ONLY if not name.startswith(("gateway", "tenants", "yaml"))),  # a parser decides too
 )
 
 STARTS_TASKS = ("create_task", "ensure_future", "TaskGroup", "create_task_group")

@@ -74,6 +74,11 @@ class Limiter:
         account.at_once += 1
         return Reservation(_standing(limits, admission, account), account)
 
+    @property
+    def at_once(self) -> int:
+        """All admitted calls that have not ended."""
+        return sum(account.at_once for account in self._accounts.values())
+
     async def forget_idle(self) -> None:
         """Drop the accounts that say nothing: full buckets with no call under way."""
         now = self.clock()

@@ -1,4 +1,4 @@
-"""API keys. The checksum is proved before any look-up, so that guesses and truncated keys cost nothing.
+"""API keys. The checksum of a key that is not known here is proved before any look-up, so that guesses and truncated keys cost nothing.
 
 A missing, malformed, unknown, revoked, expired and foreign key all end in the same UNAUTHENTICATED.
 """
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from gateway.auth.known import Known
 from gateway.auth.principal import Principal
 from gateway.errors import Code, GatewayError
-from tenants.keys import Secret, digest
+from tenants.keys import Secret, hashed, is_well_formed
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,10 +23,12 @@ class ApiKeys:
         """Who is calling. Raises UNAUTHENTICATED, DIRECTORY_UNAVAILABLE; fails closed."""
         if credential is None:
             raise _refusal("no credential")
-        hashed = digest(credential.reveal())
-        if hashed is None:
-            raise _refusal("not of an API key's form")
-        principal = await self.known.principal(hashed)
+        digest = hashed(credential)
+        principal = self.known.warm(digest)
+        if principal is None:
+            if not is_well_formed(credential.reveal()):
+                raise _refusal("not of an API key's form")
+            principal = await self.known.principal(digest)
         if principal is None:
             raise _refusal("unknown or revoked")
         if principal.expires_us is not None and principal.expires_us <= self.now_us():

@@ -13,6 +13,7 @@ from gateway.call import InferenceCall, Payload, Reply, Standing, Verb
 from gateway.errors import Code, GatewayError
 from gateway.frontends.http_body import InferBody, JsonMemory, NoBody, Receive
 from gateway.pipeline import Cut, Pipeline
+from gateway.telemetry.traceparent import valid_traceparent
 from gateway.wire.oip import MODEL_NAME, MOST_BODY_BYTES, error_body, public_error
 from gateway.wire.ratelimit import Headers, ratelimit_headers, retry_after
 
@@ -31,6 +32,7 @@ _WANTED = frozenset(
         b"content-length",
         b"content-encoding",
         b"inference-header-content-length",
+        b"traceparent",
     }
 )
 _ERROR_BYTES = 64 * 1024
@@ -105,6 +107,7 @@ class OipRest:
             protocol="oip-rest",
             payload=payload,
             deadline=self.pipeline.clock() + self.request_seconds,
+            traceparent=valid_traceparent(found[b"traceparent"]) if b"traceparent" in found else "",
         )
 
 

@@ -119,12 +119,22 @@ def read_answer(connection: http.client.HTTPConnection) -> Answer:
 @contextmanager
 def running(state: Path, *arguments: str, **environ: str) -> Iterator["subprocess.Popen[bytes]"]:
     """A `gateway demo` that may not serve yet. However the block ends, nothing that was started is left, or the test fails."""
-    command = [str(PROGRAM), "demo", "--state", str(state), "--port", "0", *arguments]
+    command = ("demo", "--state", str(state), "--port", "0", "--operator-port", "0", *arguments)
+    with started(state, *command, **environ) as process:
+        try:
+            yield process
+        finally:
+            end(process, state)
+
+
+@contextmanager
+def started(state: Path, *arguments: str, **environ: str) -> Iterator["subprocess.Popen[bytes]"]:
+    """Any long-running command over this state; the block has to end it."""
     clean = {name: value for name, value in os.environ.items() if not name.startswith("GATEWAY_")}
     with (
         state.with_suffix(".stderr").open("ab") as log,
         subprocess.Popen(
-            command,
+            [str(PROGRAM), *arguments],
             stdout=subprocess.PIPE,
             stderr=log,
             stdin=subprocess.DEVNULL,
@@ -132,15 +142,17 @@ def running(state: Path, *arguments: str, **environ: str) -> Iterator["subproces
             cwd=ROOT,
         ) as process,
     ):
-        try:
-            yield process
-        finally:
-            process.terminate()
-            try:
-                process.wait(_STOP_SECONDS)
-            finally:
-                process.kill()
-                expect_nothing_left(state)
+        yield process
+
+
+def end(process: "subprocess.Popen[bytes]", state: Path) -> None:
+    """SIGTERM, then SIGKILL if need be; nothing that was started over this state is left, or the test fails."""
+    process.terminate()
+    try:
+        process.wait(_STOP_SECONDS)
+    finally:
+        process.kill()
+        expect_nothing_left(state)
 
 
 @contextmanager
@@ -157,7 +169,7 @@ def announced(process: "subprocess.Popen[bytes]", state: Path) -> Demo:
         pytest.fail(f"the demo ended: {state.with_suffix('.stderr').read_text()}")
     said = json.loads(line)
     host, _, port = said["http"].removeprefix("http://").partition(":")
-    return Demo(process, state, host, int(port), said["api_key"])
+    return Demo(process, state, host, int(port), said.get("api_key") or "")
 
 
 def first_line(process: "subprocess.Popen[bytes]") -> bytes:

@@ -2,7 +2,7 @@
 
 import asyncio
 import secrets
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from itertools import count
@@ -20,9 +20,14 @@ from gateway.authz.cedar import Authorizer
 from gateway.call import InferenceCall, Outgoing, Reply, Standing, Verb
 from gateway.loops import running
 from gateway.pipeline import Pipeline
+from gateway.scaling.autoscaler import Autoscaler
+from gateway.scaling.registry import ColdPhase, Event, Observer, Registry
 from gateway.scaling.throttler import Throttler
+from gateway.telemetry.meter import Meter
 from tenants.directory import Directory
+from tenants.fleet import Fleet
 from tenants.keys import Secret
+from tenants.model import Model
 from tenants.plans import Limits, Plan, Rate
 from tests.worlds.segments import SegmentWorld
 from tests.worlds.table import MemoryTable
@@ -139,6 +144,40 @@ class House:
         return [msgspec.json.decode(record.body, type=DenialBody).reason for record in self.records("denial")]
 
 
+class Silence:
+    """An Observer that counts nothing."""
+
+    def phase(self, phase: ColdPhase, seconds: float) -> None:
+        pass
+
+    def happened(self, event: Event, name: str) -> None:
+        pass
+
+
+def elastic(
+    scaler: ScalerWorld,
+    models: Callable[[], Mapping[str, Model]],
+    fleets: Callable[[], Mapping[str, Fleet]],
+    observer: Observer | None = None,
+    **given: int,
+) -> tuple[Throttler, Autoscaler]:
+    """A throttler, and the autoscaler that gives it places once it runs."""
+    loop, registry, names = asyncio.get_running_loop(), Registry(), count()
+    observer = observer or Silence()
+    throttler = Throttler(registry, loop.time, models, observer, **given)
+    autoscaler = Autoscaler(
+        scaler=scaler,
+        registry=registry,
+        throttler=throttler,
+        observer=observer,
+        clock=loop.time,
+        models=models,
+        fleets=fleets,
+        new_name=lambda: f"server-{next(names)}",
+    )
+    return throttler, autoscaler
+
+
 LIMITS = Limits(body_bytes=1000, requests_per_second=Rate(rate=1000, burst=1000), concurrent_requests=5)
 
 
@@ -150,16 +189,19 @@ async def house(
     loop = asyncio.get_running_loop()
     directory = Directory(MemoryTable(), secrets.token_bytes)
     await directory.put_plan(Plan("team", 1, limits), actor="test", now_us=NOW_US)
+    models = str(ROOT / "infra" / "models")
+    await directory.put_fleet(Fleet("local"), actor="test", now_us=NOW_US)
     for tenant in ("acme", "other"):
         await directory.create_tenant(tenant, "team", actor="test", now_us=NOW_US)
-    await directory.put_model("digits", "/models", "*", actor="test", now_us=NOW_US)
-    await directory.put_model("private", "/models", ("other",), actor="test", now_us=NOW_US)
+    await directory.put_model(Model("", "digits", models, "*"), actor="test", now_us=NOW_US)
+    await directory.put_model(Model("", "private", models, ("other",)), actor="test", now_us=NOW_US)
     minted = await directory.create_key("acme", actor="test", now_us=NOW_US)
     known = Known(directory, loop.time)
     await known.reread()
     segments, scaler = SegmentWorld(), ScalerWorld(list(worlds))
     ids = count(1)
-    throttler = Throttler(scaler, loop.time, lambda: {"digits": ROOT / "infra" / "models"})
+    meter = Meter()
+    throttler, autoscaler = elastic(scaler, known.models, known.fleets, meter)
     async with Ledger.open(
         segments,
         clock=lambda: NOW_US,
@@ -175,7 +217,8 @@ async def house(
             throttler=throttler,
             clock=loop.time,
             now_us=lambda: NOW_US,
+            meter=meter,
         )
-        async with running(throttler=throttler.run(), committer=ledger.run()):
+        async with running(autoscaler=autoscaler.run(), committer=ledger.run()):
             yield House(pipeline, directory, segments, scaler, minted.secret)
     assert segments.misuses == []

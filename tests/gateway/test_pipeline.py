@@ -1,7 +1,6 @@
 """What the request path promises, whatever happens on it."""
 
 import asyncio
-from dataclasses import replace
 
 import msgspec
 import pytest
@@ -13,6 +12,7 @@ from gateway.call import InferenceCall
 from gateway.errors import TABLE, Code, GatewayError
 from gateway.pipeline import Cut
 from tenants.keys import Secret, mint
+from tenants.model import Model
 from tenants.plans import Limits, Rate
 from tenants.ports import Put
 from tenants.rows import tenant_at
@@ -58,7 +58,7 @@ async def test_no_byte_of_a_reply_leaves_before_its_intent_is_durable_though_tri
         await here.segments.has_held.wait()
         slot = await here.pipeline.throttler.acquire("digits")
         for _ in range(10):  # what was answered before these is here when they are
-            await slot.client.get("/v2")
+            await slot.client.ask("GET", "/v2")
         assert client.events == []
         here.segments.release()
     assert client.events[-1] == "end"
@@ -114,9 +114,13 @@ async def test_a_request_that_may_have_run_is_never_sent_twice() -> None:
 
 async def test_a_request_that_cannot_have_run_goes_to_another_replica() -> None:
     async with TritonWorld() as one, TritonWorld() as two, house(one, two) as here:
+        await here.pipeline.serve(here.call(), Client())
+        one.asked.clear()
         slot = await here.pipeline.throttler.acquire("digits")
-        slot.client.close()  # the connection that the probe left
-        slot.client.port = 1  # nobody listens there
+        here.pipeline.throttler.release(slot, "none")
+        one.die()  # and nobody knows yet
+        while any(connection.usable for connection in slot.client._idle):
+            await asyncio.sleep(0.001)
         client = Client()
         await here.pipeline.serve(here.call(), client)
     assert client.events[-1] == "end"
@@ -193,7 +197,7 @@ async def test_every_bad_key_is_the_same_refusal_and_only_counted(bad: str) -> N
     async with TritonWorld() as triton, house(triton) as here:
         call = here.call(key=await bad_key(here, bad))
         if bad == "absent":
-            call = replace(call, credential=None)
+            call = structs.replace(call, credential=None)
         error = await refusal(here, call)
         assert (error.code, error.sentence, error.standing) == (
             Code.UNAUTHENTICATED,
@@ -272,7 +276,7 @@ async def test_a_foreign_model_and_one_that_does_not_exist_are_not_told_apart() 
 
 async def test_a_model_that_this_key_may_not_use_is_forbidden() -> None:
     async with TritonWorld() as triton, house(triton) as here:
-        await here.directory.put_model("story", "/models", "*", actor="test", now_us=NOW_US)
+        await here.directory.put_model(Model("", "story", "/models", "*"), actor="test", now_us=NOW_US)
         limited = await here.directory.create_key("acme", models=("story",), actor="test", now_us=NOW_US)
         assert (await refusal(here, here.call(key=limited.secret))).rendering.http == 403
         await here.settled()
