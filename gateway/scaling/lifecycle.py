@@ -85,13 +85,14 @@ class Lifecycle:
         await self.crashed(server, why)
 
     async def crashed(self, server: Server, why: str) -> None:
-        """The server ended, or has to: it is held against its fleet, and cleared away."""
+        """The server ended, or has to, and is cleared away. A model that was being loaded has to answer for it, else its fleet."""
         if server.life is Life.STOPPING:
             return
         log.warning("a server of fleet %s is lost: %s", server.fleet, why)
         self.observer.happened("start_failed" if server.life is Life.STARTING else "crash", server.fleet)
         now = self.clock()
-        self.registry.fleet(server.fleet).starts.failed(why, now)
+        if not any(place.phase is Phase.LOADING for place in residents_on(server)):
+            self.registry.fleet(server.fleet).starts.failed(why, now)
         server.life = Life.STOPPING
         self._refuse_waiting(server.fleet, why, now)
         await self.stop(server, 0.0)
@@ -264,5 +265,5 @@ class Lifecycle:
         place.demand.loads.failed(why, self.clock())
         self.throttler.withdraw(place)
         place.client.abort()  # what it still holds would fail one by one, or never
-        place.phase, place.is_broken = Phase.DRAINING, True
-        self.registry.wake.set()
+        place.phase, place.is_broken = Phase.UNLOADING, True
+        self.spawn(f"unload {place.model} from {place.server.name}", self.unload(place))

@@ -219,6 +219,19 @@ async def test_a_model_that_fails_to_load_is_refused_and_backs_off_and_its_neigh
         assert await here.served_by("b") == "replica-0"
 
 
+async def test_a_model_that_ends_its_server_while_it_loads_backs_off_alone() -> None:
+    async with TritonWorld(models=FOUR) as triton, elastic(triton, models=tuple(map(model, FOUR))) as here:
+        triton.gates["load a"] = asyncio.Event()
+        async with asyncio.TaskGroup() as group:
+            refused = group.create_task(here.refused("a"))
+            for number in range(2):
+                await here.until(lambda number=number: triton.loads.count("a") == number + 1)  # type: ignore[misc]
+                here.scaler.end(f"replica-{number}")
+        assert (await here.refused("a")).code is refused.result().code is Code.MODEL_UNAVAILABLE
+        assert here.registry.fleet("local").starts.failures == 0
+        assert await here.served_by("b") == "replica-2"
+
+
 async def test_a_model_whose_files_are_missing_is_refused_with_what_to_do_in_the_log() -> None:
     async with TritonWorld() as triton, elastic(triton, models=(model("absent"),)) as here:
         assert "config.pbtxt" in (await here.refused("absent")).private
