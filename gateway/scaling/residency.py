@@ -227,12 +227,15 @@ class _Board:
         choices = []
         for server in servers:
             victims = self._victims(server, want.memory_bytes - self._free[server.name], starving=starving)
-            if victims is not None:
-                choices.append((max(map(self._hurt, victims)), server.name, server, victims))
+            if victims is None:
+                continue
+            waits = _is_changing(server) and not all(map(self._leaves, victims))
+            if not waits or starving:
+                choices.append((max(map(self._hurt, victims)), server.name, server, () if waits else victims))
         if not choices:
             return None
-        _, _, server, victims = min(choices, key=lambda choice: choice[:2])
-        for victim in victims:
+        _, _, server, drained = min(choices, key=lambda choice: choice[:2])
+        for victim in drained:
             self._drain(server, victim)
         return server
 
@@ -279,6 +282,13 @@ class _Board:
                 opened.remove(server)
         while len(opened) < self._fleet.replicas.min and self._can_start:
             opened.append(self._start())
+
+
+def _is_changing(server: Server) -> bool:
+    """Whether room is being made or taken. One exchange at a time: a model that is popular is called again before it is its turn to go."""
+    places = server.places.values()
+    drained = any(place.phase is Phase.DRAINING and not place.in_flight for place in places)
+    return drained or any(place.phase in (Phase.LOADING, Phase.UNLOADING) for place in places)
 
 
 def _use(place: Place) -> tuple[int, int]:
