@@ -3,6 +3,7 @@
 Only here and in `cli` are adapters named, clocks read and ids made.
 """
 
+import gc
 import logging
 import os
 import random
@@ -11,6 +12,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from gateway.admission.limiter import Limiter
@@ -51,9 +53,8 @@ def now_us() -> int:
     return time.time_ns() // 1_000
 
 
-def clock() -> float:
-    """Seconds on a clock that never runs backwards."""
-    return time.monotonic()  # noqa: TID251 - the composition root hands it out
+# Seconds on a clock that never runs backwards.
+clock: Callable[[], float] = time.monotonic  # noqa: TID251 - the composition root hands it out
 
 
 def _ids() -> Iterator[str]:
@@ -195,14 +196,23 @@ async def opened(settings: Settings, progress: Callable[[str], None]) -> AsyncIt
         )
         # The committer ends last: what is owed to the log does not wait while a Triton stops.
         await stack.enter_async_context(running(committer=ledger.run()))
+
         await stack.enter_async_context(
             running(
-                reread=every(settings.directory.reread_seconds, known.reread, TableUnavailable),
+                reread=every(
+                    settings.directory.reread_seconds, partial(_reread, known, registry), TableUnavailable
+                ),
                 autoscaler=autoscaler.run(),
                 forget=every(_FORGET_SECONDS, limiter.forget_idle),
             )
         )
         yield doors(settings, pipeline, registry)
+
+
+async def _reread(known: Known, registry: Registry) -> None:
+    """Raises TableUnavailable."""
+    await known.reread()
+    registry.wake.set()  # a fleet may have got a floor, a model another repository
 
 
 def doors(settings: Settings, pipeline: Pipeline, registry: Registry) -> Gateway:
@@ -232,9 +242,19 @@ def readiness(ledger: Ledger, known: Known, settings: Settings) -> Readiness:
     return Readiness(ready=True, state="ok")
 
 
+def _spare_the_collector() -> None:
+    """The rooms live as long as the process, and what a call makes goes by reference count: the collector need not look at the one, and
+    seldom at the other.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(10_000, 20, 20)
+
+
 async def serve(gateway: Gateway, started: Callable[[Addresses], None]) -> None:
     """Serve until SIGTERM or SIGINT, then finish what is under way. `started` gets the addresses. Raises OSError."""
     settings = gateway.settings
+    _spare_the_collector()
     with (
         bound_socket(settings.host, settings.port or free_port(secrets.choice)) as public,
         bound_socket(settings.operator_host, settings.operator_port or free_port(secrets.choice)) as private,

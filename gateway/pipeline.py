@@ -30,6 +30,7 @@ from gateway.authz.cedar import Action, Authorizer, Decision, ModelView
 from gateway.call import Downstream, InferenceCall, Outgoing, Standing
 from gateway.errors import Code, GatewayError
 from gateway.loops import Deadlines
+from gateway.scaling.health import is_unloaded
 from gateway.scaling.registry import Resident
 from gateway.scaling.throttler import Evidence, Throttler
 from gateway.telemetry.meter import Meter
@@ -41,9 +42,10 @@ log = logging.getLogger(__name__)
 
 _TRIES = 3
 _OK = 200
-_NOT_LOADED = 404  # Triton's word for a model that it has not: versions that it has not are refused before
+_NOT_LOADED = 404  # Triton's word for a model that it has not, and any model's for whatever it likes
 _CLIENT_CLOSED = 499
-_SHOWN: dict[Health, Evidence] = {Health.WELL: "well", Health.FAILING: "failed"}
+_FAILED = 500
+_SHOWN: dict[Health, Evidence] = {Health.WELL: "well", Health.FAILING: "failed", Health.DEAD: "dead"}
 _OURS = 500  # from here on it is our fault, and an operator wants to know why
 
 
@@ -70,6 +72,7 @@ class Passage:
     reply: UpstreamReply | None = None
     replied_at: float = 0.0
     reply_bytes: int = 0
+    failure: bytes = b""  # how Triton's error begins
     told_status: int = 0
     fault: GatewayError | None = None
     trace: Trace | None = None
@@ -200,7 +203,7 @@ class Pipeline:
             except NotSent as fault:
                 self._leave(passage, slot, fault)
                 continue
-            if reply.status != _NOT_LOADED:
+            if reply.status != _NOT_LOADED or not await is_unloaded(slot):
                 return reply
             self._leave(passage, slot, "the model is not loaded there")
             if outgoing.rest is not None:  # some of the body is gone
@@ -225,6 +228,8 @@ class Pipeline:
         await downstream.start(reply, passage.standing)
         async for chunk in reply.chunks():
             passage.reply_bytes += len(chunk)
+            if reply.status == _FAILED and not passage.failure:
+                passage.failure = chunk
             await downstream.send(chunk)
         passage.replied_at = self.clock()
         passage.told_status = await downstream.end()
@@ -334,10 +339,10 @@ def _outbound(passage: Passage, slot: Resident) -> InferenceCall:
 def _evidence(passage: Passage) -> Evidence:
     """What the call has shown of its place. An error of the client's, or metadata, shows nothing."""
     if passage.fault is not None and passage.fault.code is Code.UPSTREAM_FAILED:
-        return "failed"
+        return "dead"
     if passage.reply is None or not passage.replied_at or passage.call.verb != "infer":
         return "none"
-    return _SHOWN.get(judge(passage.reply.status, passage.reply.content_type), "none")
+    return _SHOWN.get(judge(passage.reply.status, passage.reply.content_type, passage.failure), "none")
 
 
 def _http_status(passage: Passage) -> int:

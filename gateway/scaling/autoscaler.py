@@ -7,9 +7,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from gateway.loops import jobs
-from gateway.scaling.lifecycle import CANARY_SECONDS, Lifecycle
+from gateway.scaling.decider import Decider
+from gateway.scaling.health import CANARY_SECONDS
+from gateway.scaling.lifecycle import Lifecycle
 from gateway.scaling.registry import Demand, ManagedServer, Observer, Registry, Resident, residents_on
-from gateway.scaling.residency import Drain, Life, Load, Phase, Start, Step, Stop, Unload, Want, plan
+from gateway.scaling.residency import Drain, Keep, Life, Load, Phase, Start, Step, Stop, Unload, Want, plan
 from gateway.scaling.scaler import Scaler
 from gateway.scaling.throttler import Throttler
 from gateway.triton.client import Client
@@ -17,8 +19,8 @@ from tenants.fleet import Fleet
 from tenants.model import Model
 
 TICK_SECONDS = 0.5
+SUSPECT_SECONDS = 0.25
 SETTLE_SECONDS = 2.0  # the calls that crowd where a model has just come are no measure of its load
-_LAST_GRACE_SECONDS = 5.0
 
 
 @dataclass(slots=True)
@@ -57,22 +59,16 @@ class Autoscaler:
                     self._tick(life, self.clock())
                     await self._sleep()
         finally:
-            servers = list(self.registry.servers.values())
-            await asyncio.gather(*(self._end(server) for server in servers))
+            await asyncio.gather(*map(self._end, self.registry.servers.values()))
 
     async def _end(self, server: ManagedServer) -> None:
-        """Triton waits for connections that are kept open: none is."""
-        for place in residents_on(server):
-            place.client.close()
-        if server.control is not None:
-            server.control.close()
+        """Whoever had a call has its answer by now."""
         if server.replica is not None:
-            await self.scaler.stop(server.replica, _LAST_GRACE_SECONDS)
+            await self.scaler.stop(server.replica, 0.0)
 
     async def _sleep(self) -> None:
         """Until something changed, or a tick is over while there is something to watch."""
-        has_floor = any(fleet.replicas.min for fleet in self.fleets().values())
-        seconds = TICK_SECONDS if self.registry.servers or self.throttler.held or has_floor else None
+        seconds = TICK_SECONDS if self.registry.servers or self.throttler.held else None
         try:
             async with asyncio.timeout(seconds):
                 await self.registry.wake.wait()
@@ -96,9 +92,14 @@ class Autoscaler:
         if now - self._sampled_at < TICK_SECONDS:
             return
         self._sampled_at = now
-        for name, demand in self.registry.demands.items():
+        there = {place.model for place in self.registry.residents()}
+        for name, demand in list(self.registry.demands.items()):
             row = self.models().get(name)
-            if row is not None and demand.rotation and now - demand.ready_at >= SETTLE_SECONDS:
+            if not (name in there or demand.waiting or demand.in_flight):
+                demand.wanted, demand.decider = 1, Decider()
+                if row is None:
+                    del self.registry.demands[name]
+            elif row is not None and now - demand.ready_at >= SETTLE_SECONDS:
                 concurrency = demand.in_flight + len(demand.waiting)
                 demand.wanted = demand.decider.decide(row.scaling, concurrency, len(demand.rotation), now)
 
@@ -149,7 +150,7 @@ class Autoscaler:
             case Stop(name):
                 server = self.registry.servers[name]
                 server.life = Life.STOPPING
-                life.spawn(f"stop {name}", life.stop(server, 0.0))  # no call is on it
+                life.spawn(f"stop {name}", life.stop(server))  # no call is on it
             case Load(name, model):
                 self._load(life, self.registry.servers[name], model, now)
             case Drain(name, model):
@@ -159,6 +160,10 @@ class Autoscaler:
                 is_idle = now - place.demand.called_at >= place.row.scaling.idle_seconds
                 self.observer.happened("idle_unload" if is_idle else "eviction", model)
                 self.registry.wake.set()
+            case Keep(name, model):
+                place = self._place(name, model)
+                place.phase = Phase.READY
+                self.throttler.admit(place)
             case Unload(name, model):
                 place = self._place(name, model)
                 place.phase = Phase.UNLOADING
@@ -193,12 +198,19 @@ class Autoscaler:
         ready = [
             place for place in residents_on(server) if place.phase is Phase.READY and not place.is_checked
         ]
-        due = [place for place in ready if place.is_suspect or (is_time and _is_used(place))]
+        due = [place for place in ready if _is_suspect(place, now) or (is_time and _is_used(place))]
         if due or is_time:
-            server.checked_at = now
+            server.checked_at = now if is_time else server.checked_at
             for place in due:
                 place.is_checked = True
             life.spawn(f"inspect {server.name}", life.inspect(server, due))
+
+
+def _is_suspect(place: Resident, now: float) -> bool:
+    """Who fails many times a second is looked at a few times."""
+    return place.is_suspect and (
+        place not in place.demand.rotation or now - place.judged_at >= SUSPECT_SECONDS
+    )
 
 
 def _is_used(place: Resident) -> bool:

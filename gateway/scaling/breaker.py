@@ -1,4 +1,4 @@
-"""What failed is not asked again at once. Pure; one for the starts of a fleet, one for the loads of a model, one for a model on a replica.
+"""What failed is not asked again at once. Pure; one for the starts of a fleet, one for the loads of a model.
 
     closed     all goes through; the `threshold`th failure opens it
     open       nothing goes through for `first_seconds`, doubled with each further failure, at most `most_seconds`
@@ -59,8 +59,3 @@ class Breaker:
     def succeeded(self) -> None:
         """Closed again; a failure soon after counts on."""
         self._closed = True
-
-    def forgive(self) -> None:
-        """Closed, and nothing is held against it."""
-        self.succeeded()
-        self.failures = 0

@@ -11,6 +11,7 @@ from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from gateway.scaling.health import CANARY_SECONDS, health, is_alive
 from gateway.scaling.registry import ManagedServer as Server
 from gateway.scaling.registry import Observer, Registry, Resident, residents_on
 from gateway.scaling.residency import Life, Phase
@@ -24,10 +25,9 @@ from tenants.model import Model
 
 log = logging.getLogger(__name__)
 
-CANARY_SECONDS = 2.0
 _POLL_SECONDS = 0.01
 _CONTROL_SECONDS = 5.0  # an answer to a question about a model
-_LOAD_SECONDS = 600.0  # calls are held less long; a load that they gave up goes on for those that come later
+_PATIENCE = 4  # start deadlines of a model that a load may take: it goes on for those who call later
 _UNLOAD_SECONDS = 10.0  # from the last call's end until Triton says UNAVAILABLE; one that takes longer hangs
 _REPAIR_SECONDS = 1.5  # the same of one that is broken: a healthy unload takes 1.0 to 1.3 s
 _MOST_REPAIRS = 3
@@ -59,7 +59,7 @@ class Lifecycle:
             return
         server.control = client = Client(replica.host, replica.port)
         self.spawn(f"watch {replica.id}", self._watch(server, replica))
-        self.progress(f"starting Triton on port {replica.port}")
+        self.progress(f"starting Triton {replica.id} of fleet {server.fleet}")
         while not await is_ready(client, replica.id, CANARY_SECONDS):
             if server.life is not Life.STARTING:
                 return
@@ -77,7 +77,7 @@ class Lifecycle:
         fleet.starts.succeeded()
         fleet.boot_seconds = took
         self.observer.phase("boot", took)
-        self.progress(f"Triton is ready after {took:.1f} s")
+        self.progress(f"Triton of fleet {server.fleet} is ready after {took:.1f} s")
         self.registry.wake.set()
 
     async def _watch(self, server: Server, replica: Replica) -> None:
@@ -95,7 +95,7 @@ class Lifecycle:
             self.registry.fleet(server.fleet).starts.failed(why, now)
         server.life = Life.STOPPING
         self._refuse_waiting(server.fleet, why, now)
-        await self.stop(server, 0.0)
+        await self.stop(server)
 
     def _refuse_waiting(self, fleet: str, why: str, now: float) -> None:
         """When no other start is due soon, nobody is kept waiting for one."""
@@ -107,18 +107,16 @@ class Lifecycle:
             if row.fleet == fleet and row.name in self.registry.demands:
                 self.throttler.refuse(row, why, now)
 
-    async def stop(self, server: Server, grace_seconds: float) -> None:
-        """The server is gone, and forgotten. Calls on it that outlive the grace fail."""
+    async def stop(self, server: Server) -> None:
+        """The server is gone, and forgotten. Calls that it still has fail at once."""
         server.life = Life.STOPPING
         for place in residents_on(server):
             self.throttler.withdraw(place)
-            if not grace_seconds:
-                place.client.abort()
+            place.client.abort()
         if server.replica is not None:
-            await self.scaler.stop(server.replica, grace_seconds)
-        for client in (server.control, *(place.client for place in residents_on(server))):
-            if client is not None:
-                client.abort()
+            await self.scaler.stop(server.replica, 0.0)
+        if server.control is not None:
+            server.control.abort()
         self.registry.servers.pop(server.name, None)
         self.observer.happened("stop", server.fleet)
         self.registry.wake.set()
@@ -130,12 +128,16 @@ class Lifecycle:
         row, replica, demand, started = place.row, place.replica, place.demand, self.clock()
         try:
             await self.scaler.provide(replica, row)
-            await control.load(place.client, replica, row.name, _LOAD_SECONDS)
+            await control.load(
+                place.client, replica, row.name, _PATIENCE * row.scaling.start_deadline_seconds
+            )
             loaded = self.clock()
             place.versions = await control.versions(place.client, row.name)
             await self._try_out(place)
         except _FAULTS as fault:
-            self._load_failed(place, str(fault) or repr(fault))
+            self.observer.happened("load_failed", row.name)
+            self._failed(place, f"could not be loaded: {str(fault) or repr(fault)}")
+            place.is_broken = bool(place.versions)  # it failed at its first inference
             await self.unload(place)
             return
         now = self.clock()
@@ -156,21 +158,21 @@ class Lifecycle:
         request = canary.request(place.row, config)
         if request is None:
             return
-        must_work = place.row.canary is not None or place.demand.canary_has_worked
+        must_work = place.row.canary is not None or place.demand.zeros_worked_in == place.row.repository
         seconds = place.row.scaling.start_deadline_seconds if must_work else CANARY_SECONDS
-        health = await canary.answer(place.client, place.model, request, seconds)
-        if health is Health.WELL:
-            place.canary, place.demand.canary_has_worked = request, True
+        found = await canary.answer(place.client, place.model, request, seconds)
+        if found is Health.WELL:
+            place.canary, place.demand.zeros_worked_in = request, place.row.repository
             self.observer.phase("first_inference", self.clock() - started)
-        elif must_work:
-            raise control.LoadFailed(f"its first inference did not work: {health.name}")
+        elif must_work or not await is_alive(place.server):
+            raise control.LoadFailed(f"its first inference did not work: {found.name.lower()}")
 
-    def _load_failed(self, place: Resident, why: str) -> None:
-        now = self.clock()
-        self.observer.happened("load_failed", place.model)
-        log.warning("%s could not be loaded on replica %s: %s", place.model, place.replica.id, why)
-        place.demand.loads.failed(why, now)
-        if place.demand.loads.state(now) == "open":
+    def _failed(self, place: Resident, why: str) -> None:
+        """It is held against the model; who waits need not wait on while it backs off."""
+        now, loads = self.clock(), place.demand.loads
+        log.warning("%s on replica %s, whose log may say more: %s", place.model, place.replica.id, why)
+        loads.failed(why, now)
+        if loads.state(now) == "open":
             self.throttler.refuse(place.row, why, now)
 
     async def unload(self, place: Resident) -> None:
@@ -184,86 +186,78 @@ class Lifecycle:
         server, client = place.server, place.server.control
         if client is None:
             return
+        await self.scaler.tidy(place.replica)
         try:
             async with asyncio.timeout(_REPAIR_SECONDS if place.is_broken else _UNLOAD_SECONDS):
-                await control.unload(client, place.replica, place.model)
-                await self._until_unloaded(client, place)
-        except _FAULTS as fault:
+                while not await _is_unloaded(client, place):  # noqa: ASYNC110 - Triton does not tell by itself
+                    await asyncio.sleep(_POLL_SECONDS)
+        except TimeoutError:
             server.repairs += 1
             if not place.is_broken or server.repairs > _MOST_REPAIRS:
-                self._retire(server, f"it cannot unload {place.model}: {fault!r}")
+                self._retire(server, f"it cannot unload {place.model}")
                 return
         server.places.pop(place.model, None)
         server.empty_since = self.clock()
         self.registry.wake.set()
 
-    async def _until_unloaded(self, client: Client, place: Resident) -> None:
-        while await control.state(client, place.replica, place.model) not in ("UNAVAILABLE", ""):  # noqa: ASYNC110 - nobody tells us
-            await asyncio.sleep(_POLL_SECONDS)
-
     def _retire(self, server: Server, why: str) -> None:
         """It serves what it has until that has a place elsewhere."""
         if server.life is Life.READY:
-            log.warning("server %s is to be replaced: %s", server.name, why)
+            log.warning(
+                "replica %s is to be replaced: %s", server.replica.id if server.replica else server.name, why
+            )
             server.life = Life.RETIRING
         self.registry.wake.set()
 
     async def inspect(self, server: Server, due: list[Resident]) -> None:
         """Find out whether the server answers and these places of it work; what does not is replaced, or loaded again.
 
-        A reply that a call got meanwhile outweighs a canary: a model that is busy has it wait.
+        A reply that a call got meanwhile outweighs a canary that got none or failed among others' data, not one that met a dead process.
         """
         calls, before = server.well, [(place.well, place.failures) for place in due]
         for place in due:
             place.is_suspect, place.used_at_check = False, place.last_use
-        looks = asyncio.gather(*map(self._health, due))
-        is_alive, healths = await asyncio.gather(self._is_alive(server), looks)
+        alive, healths = await asyncio.gather(is_alive(server), asyncio.gather(*map(health, due)))
         for place in due:
             place.is_checked = False
         if server.life is Life.STOPPING:
             return
-        if not is_alive and server.well == calls:
+        if not alive and server.well == calls:
             await self.crashed(server, "it does not answer")
             return
-        for place, (well, failures), health in zip(due, before, healths, strict=True):
-            has_failed = place.failures > failures and place.well == well
+        for place, (well, failures), found in zip(due, before, healths, strict=True):
+            place.judged_at = self.clock()
             if place.phase is Phase.READY:
-                self._judge(place, Health.WELL if place.well > well else health, has_failed=has_failed)
+                serves = place.well > well and found is not Health.DEAD
+                self._judge(place, Health.WELL if serves else found, met_dead=place.failures > failures)
 
-    def _judge(self, place: Resident, health: Health, *, has_failed: bool) -> None:
-        if health is Health.WELL:
-            place.silent_since = None
+    def _judge(self, place: Resident, found: Health, *, met_dead: bool) -> None:
+        if found is Health.WELL:
+            place.silent_since, place.was_left = None, False
             self.throttler.admit(place)
-        elif health is Health.SILENT and not has_failed and place.may_be_busy(self.clock()):
+        elif found is Health.SILENT and not met_dead and place.may_be_busy(self.clock()):
             # It hangs, or long calls keep it busy: no new ones until it answers.
             self.throttler.withdraw(place)
             place.is_suspect = True
         else:
-            self._repair(place, health)
+            self._repair(place, found)
 
-    async def _health(self, place: Resident) -> Health:
-        """A canary's answer; of a model without one, what Triton says of it, and whether it failed too often."""
-        if place.canary is not None:
-            return await canary.answer(place.client, place.model, place.canary, CANARY_SECONDS)
-        try:
-            async with asyncio.timeout(CANARY_SECONDS):
-                state = await control.state(place.client, place.replica, place.model)
-        except _FAULTS:
-            return Health.SILENT
-        return Health.WELL if state == "READY" and not place.is_failing else Health.FAILING
-
-    async def _is_alive(self, server: Server) -> bool:
-        if server.control is None or server.replica is None:
-            return False
-        return await is_ready(server.control, server.replica.id, CANARY_SECONDS)
-
-    def _repair(self, place: Resident, health: Health) -> None:
+    def _repair(self, place: Resident, found: Health) -> None:
         """The place gets no more calls and is unloaded; who waits has it loaded again."""
-        why = f"does not work ({health.name.lower()})"
-        log.warning("%s on replica %s %s and is loaded again", place.model, place.replica.id, why)
         self.observer.happened("canary_failed", place.model)
-        place.demand.loads.failed(why, self.clock())
         self.throttler.withdraw(place)
+        self._failed(place, f"does not work any more ({found.name.lower()})")
         place.client.abort()  # what it still holds would fail one by one, or never
         place.phase, place.is_broken = Phase.UNLOADING, True
         self.spawn(f"unload {place.model} from {place.server.name}", self.unload(place))
+
+
+async def _is_unloaded(client: Client, place: Resident) -> bool:
+    """Asks for it where that has not been done. A lost answer is no answer: ask again."""
+    try:
+        found = await control.state(client, place.replica, place.model)
+        if found == "READY":
+            await control.unload(client, place.replica, place.model)
+    except (NotSent, UpstreamFailed):
+        return False
+    return found in ("UNAVAILABLE", "")

@@ -62,18 +62,21 @@ class Resident(Place):
     versions: tuple[str, ...] = ()
     canary: Outgoing | None = None
     well: int = 0  # replies that show that it works
-    failures: int = 0  # in a row
+    failures: int = 0  # calls in a row that met a dead process or a cut connection
     is_broken: bool = False
     is_suspect: bool = False
     is_checked: bool = False  # a check is under way
+    was_left: bool = False  # a caller left lately: the model may work on for it
     used_at_check: int = 0
+    judged_at: float = -math.inf
     silent_since: float | None = None
 
     def may_be_busy(self, now: float) -> bool:
-        """Whether its silence can mean that it works on long calls: it has some, and is not silent for longer than a call would be held."""
+        """Whether its silence can mean that it works on long calls: it has some, or had, and is not silent for so long that who waits
+        could not be served once it is loaded again."""
         self.silent_since = now if self.silent_since is None else self.silent_since
-        patience = self.row.scaling.start_deadline_seconds
-        return self.in_flight > 0 and now - self.silent_since < patience
+        patience = self.row.scaling.start_deadline_seconds / 2
+        return (self.in_flight > 0 or self.was_left) and now - self.silent_since < patience
 
     @property
     def is_failing(self) -> bool:
@@ -104,12 +107,12 @@ class Demand:
     last_use: int = 0
     seen_use: int = 0
     called_at: float = -math.inf
-    ready_at: float = -math.inf  # when a place came last
+    ready_at: float = math.inf  # when a place came last
     wanted: int = 1
     decider: Decider = field(default_factory=Decider)
     loads: Breaker = field(default_factory=lambda: Breaker(threshold=_FREE_FAILURES))
     load_seconds: float = 1.0  # the last one's
-    canary_has_worked: bool = False
+    zeros_worked_in: str = ""  # the repository whose model answered a canary: there it must again
 
 
 @dataclass(slots=True, eq=False)

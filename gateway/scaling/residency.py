@@ -104,12 +104,20 @@ class Drain:
 
 
 @dataclass(frozen=True, slots=True)
+class Keep:
+    """A place that drains takes calls again: nobody waits for its room any more."""
+
+    server: str
+    model: str
+
+
+@dataclass(frozen=True, slots=True)
 class Unload:
     server: str
     model: str
 
 
-Step = Start | Stop | Load | Drain | Unload
+Step = Start | Stop | Load | Drain | Keep | Unload
 
 
 def plan(
@@ -161,6 +169,7 @@ class _Board:
             if server.life is not Life.STOPPING and not self._leaves(place)
         ]
         counted = [(server, place) for server, place in staying if server.is_open and place.counts]
+        counted += self._keep(want, held, want.replicas - len(counted))
         serving = [(server, place) for server, place in staying if place.phase is Phase.READY]
         for server, place in _idlest(counted)[: max(0, len(counted) - want.replicas)]:
             self._drain(server, place)
@@ -180,6 +189,19 @@ class _Board:
             for server, place in serving:
                 if (server, place) not in counted:
                     self._drain(server, place)
+
+    def _keep(self, want: Want, held: list[tuple[Server, Place]], missing: int) -> list[tuple[Server, Place]]:
+        """Those that drain with calls on them for a model that does not wait any more."""
+        if missing <= 0 or self._waiting - {want.model}:
+            return []
+        draining = [
+            (server, place) for server, place in held if server.is_open and place.phase is Phase.DRAINING
+        ]
+        kept = [(server, place) for server, place in draining if place.in_flight and not place.outdated][
+            :missing
+        ]
+        self.steps += [Keep(server.name, want.model) for server, _ in kept]
+        return kept
 
     def _place(self, want: Want, others: list[Server], *, may_evict: bool) -> Server | None:
         """Find one more place on one of the others; the server where there is one, or will be."""

@@ -30,6 +30,9 @@ class Scaler(Protocol):
     async def provide(self, replica: Replica, model: Model) -> None:
         """The model's files are where the replica loads them from. Raises StartFailed, with what is wrong with them."""
 
+    async def tidy(self, replica: Replica) -> None:
+        """What was provided and is not there any more (an operator deleted it) is not in the replica's way. Never raises."""
+
     async def gone(self, replica: Replica) -> str:
         """Returns once the server's process has ended: a sentence that says how, with the end of its log."""
 

@@ -1,8 +1,8 @@
 """Gives each call a place on a ready replica, and holds it while there is none.
 
-Bounded: at most `most_waiting` calls are held, each no longer than its own deadline and its model's `start_deadline_seconds`; the others
-are refused with a Retry-After that says what starts have taken lately. A place is given and counted in one step without an await, so none
-can be unloaded between.
+Bounded: at most `most_waiting` calls are held, half of them for one model, each no longer than its own deadline and its model's
+`start_deadline_seconds`; the others are refused with a Retry-After that says what starts have taken lately. A place is given and counted in
+one step without an await, so none can be unloaded between.
 """
 
 import asyncio
@@ -16,14 +16,18 @@ from typing import Literal
 from gateway.errors import Code, GatewayError
 from gateway.scaling.balancer import least_loaded
 from gateway.scaling.registry import Demand, Observer, Registry, Resident, Waiter
-from gateway.scaling.residency import Life, Phase
+from gateway.scaling.residency import Phase
 from gateway.triton.repository import versions
 from tenants.model import Model
 
 log = logging.getLogger(__name__)
 
-# What a call has shown of its place: a reply of the model's, a failure that is not the client's, or nothing (the client left).
-Evidence = Literal["well", "failed", "none"]
+# What a call has shown of its place: that it works; that it failed, which a client's own data can bring about; that its process is dead,
+# or the connection; or nothing (the client left, the request was wrong).
+Evidence = Literal["well", "failed", "dead", "none"]
+
+
+_NUDGE_SECONDS = 0.02
 
 
 @dataclass(slots=True)
@@ -37,6 +41,7 @@ class Throttler:
     most_waiting: int = 1_000
     held: int = 0
     _uses: int = 0
+    _is_nudged: bool = False
 
     async def acquire(self, model: str) -> Resident:
         """A place for a call of this model, to be released. The caller's deadline cancels the wait.
@@ -57,23 +62,38 @@ class Throttler:
         return place
 
     def release(self, place: Resident, evidence: Evidence) -> None:
-        """The call is over. A failure has the place looked at; it never counts against a client, nor a client's fault against a place."""
+        """The call is over. A failure has the place looked at; only what no client can bring about counts against it."""
         place.in_flight -= 1
         place.demand.in_flight -= 1
         if evidence == "well":
             place.well += 1
             place.server.well += 1
-            place.failures = 0
-        elif evidence == "failed":
-            place.failures += 1
+            place.failures, place.was_left = 0, False
+        elif evidence == "none":
+            place.was_left = True
+        else:
+            place.failures += evidence == "dead"
             self.suspect(place)
-        if not place.in_flight and (self.held or place.phase is not Phase.READY):
-            self.registry.wake.set()
+        if not place.in_flight:
+            if place.phase is not Phase.READY:
+                self.registry.wake.set()
+            elif self.held:  # somebody may wait for just this room
+                self._nudge()
+
+    def _nudge(self) -> None:
+        """Wake the autoscaler soon: not for each of many calls a second."""
+        if not self._is_nudged:
+            self._is_nudged = True
+            asyncio.get_running_loop().call_later(_NUDGE_SECONDS, self._nudged)
+
+    def _nudged(self) -> None:
+        self._is_nudged = False
+        self.registry.wake.set()
 
     def suspect(self, place: Resident) -> None:
-        """Have the place looked at now."""
+        """Have the place looked at soon."""
         place.is_suspect = True
-        self.registry.wake.set()
+        self._nudge()
 
     def lost(self, place: Resident, why: object) -> None:
         """The place cannot have seen the call: it gets no more of them until it has been looked at."""
@@ -84,13 +104,19 @@ class Throttler:
         self.suspect(place)
 
     def offers(self, model: str, version: str) -> bool:
-        """Whether a call could be served: by a replica that has the model, or by one that can be started. Starts nothing."""
+        """Whether a call could be served: by a replica that has the model, or by one that can be started. Starts nothing.
+
+        Raises MODEL_UNAVAILABLE, OVERLOADED for one that would be refused now.
+        """
         demand = self.registry.demands.get(model)
         row = self.models().get(model)
         if demand is not None and demand.rotation:
             found = demand.rotation[0].versions
+        elif row is not None:
+            self._refuse_hopeless(row, self.clock())
+            found = versions(Path(row.repository), model)
         else:
-            found = versions(Path(row.repository), model) if row else ()
+            return False
         return version in found if version else bool(found)
 
     async def _wait(self, model: str) -> Resident:
@@ -124,21 +150,23 @@ class Throttler:
 
     def _refuse_hopeless(self, row: Model, now: float) -> None:
         """Fails at once what would fail after a wait: crash loops are not waited for."""
-        if self.held >= self.most_waiting:
+        is_crowd = len(self.registry.demand(row.name).waiting) >= max(1, self.most_waiting // 2)
+        if is_crowd or self.held >= self.most_waiting:
             raise GatewayError(Code.OVERLOADED, retry_after_seconds=math.ceil(self.registry.eta_seconds(row)))
         loads = self.registry.demand(row.name).loads
         if loads.state(now) == "open":
             raise self._unavailable(row, loads.why, loads.wait_seconds(now))
         starts = self.registry.fleet(row.fleet).starts
-        is_up = any(
-            server.life in (Life.READY, Life.STARTING) for server in self.registry.of_fleet(row.fleet)
-        )
+        is_up = any(server.is_open for server in self.registry.of_fleet(row.fleet))
         if starts.state(now) == "open" and not is_up:
             raise self._unavailable(row, starts.why, starts.wait_seconds(now))
 
     def _unavailable(self, row: Model, why: str, wait_seconds: float = 0.0) -> GatewayError:
         seconds = math.ceil(wait_seconds + self.registry.eta_seconds(row))
-        return GatewayError(Code.MODEL_UNAVAILABLE, private=f"{row.name}: {why}", retry_after_seconds=seconds)
+        first = why.partition("\n")[0]  # the rest was logged when it happened
+        return GatewayError(
+            Code.MODEL_UNAVAILABLE, private=f"{row.name}: {first}", retry_after_seconds=seconds
+        )
 
     # What the autoscaler does
 

@@ -27,10 +27,13 @@ _SIZES = {
 _OK = 200
 _FAILED = 500
 _BUSY = 503
+_DEAD = b'{"error":"Stub process '
 
 
 class Health(Enum):
     WELL = auto()
+    DEAD = auto()
+    """Triton says that the model's process is gone."""
     FAILING = auto()
     """Triton says that the model could not run it."""
     SILENT = auto()
@@ -99,14 +102,18 @@ async def answer(client: Client, model: str, body: Outgoing, seconds: float) -> 
             got = await client.ask("POST", f"/v2/models/{model}/infer", body.head + body.first, kind)
     except (NotSent, UpstreamFailed, TimeoutError):
         return Health.SILENT
-    return judge(got.status, got.content_type)
+    return judge(got.status, got.content_type, got.body)
 
 
-def judge(status: int, content_type: bytes) -> Health:
-    """Pure. What a model could not run is text in Triton, what Triton could not read is JSON; both are a 500."""
+def judge(status: int, content_type: bytes, body: bytes = b"") -> Health:
+    """Pure. What a model could not run is text in Triton, what Triton could not read is JSON; both are a 500.
+
+    Of all failures one is never brought about by raising in the model, whatever a request holds: that its process is gone (2.51).
+    """
     if status == _OK:
         return Health.WELL
     if status == _BUSY:
         return Health.SILENT
-    is_models_own = content_type.startswith(b"text/plain")
-    return Health.FAILING if status == _FAILED and is_models_own else Health.UNUSABLE
+    if status != _FAILED or not content_type.startswith(b"text/plain"):
+        return Health.UNUSABLE
+    return Health.DEAD if body.startswith(_DEAD) else Health.FAILING

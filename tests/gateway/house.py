@@ -159,12 +159,12 @@ def elastic(
     models: Callable[[], Mapping[str, Model]],
     fleets: Callable[[], Mapping[str, Fleet]],
     observer: Observer | None = None,
-    **given: int,
+    most_waiting: int = 1_000,
 ) -> tuple[Throttler, Autoscaler]:
     """A throttler, and the autoscaler that gives it places once it runs."""
     loop, registry, names = asyncio.get_running_loop(), Registry(), count()
     observer = observer or Silence()
-    throttler = Throttler(registry, loop.time, models, observer, **given)
+    throttler = Throttler(registry, loop.time, models, observer, most_waiting)
     autoscaler = Autoscaler(
         scaler=scaler,
         registry=registry,

@@ -2,14 +2,14 @@
 
 from collections.abc import AsyncIterator
 from contextlib import suppress
-from dataclasses import replace
 
 import pytest
+from msgspec.structs import replace
 
 from gateway.call import Outgoing
 from gateway.errors import Code, GatewayError
 from tests.gateway.house import Body, Client, House, house
-from tests.worlds.triton import TritonWorld
+from tests.worlds.triton import NOTHING_FOUND, TritonWorld
 
 
 class Streaming(Body):
@@ -56,8 +56,20 @@ async def test_a_version_that_the_model_has_not_is_not_found_and_nothing_is_sent
         assert client.status == 200
 
 
+async def test_a_models_own_404_is_its_answer_and_moves_nothing() -> None:
+    async with TritonWorld() as triton, house(triton) as here:
+        await here.pipeline.serve(here.call(), Client())
+        triton.mood = "finds nothing"
+        client = Client()
+        await here.pipeline.serve(here.call(), client)
+        (place,) = here.pipeline.throttler.registry.residents()
+        assert (client.status, client.body, len(triton.asked)) == (404, NOTHING_FOUND, 2)
+        assert place in place.demand.rotation
+
+
 @pytest.mark.parametrize(
-    ("mood", "failures"), [("closes before", 1), ("crashes", 1), ("cannot read", 0), ("answers", 0)]
+    ("mood", "failures"),
+    [("closes before", 1), ("crashes", 1), ("raises", 0), ("cannot read", 0), ("answers", 0)],
 )
 async def test_what_is_the_models_fault_counts_against_its_place_and_what_is_the_clients_does_not(
     mood: str, failures: int

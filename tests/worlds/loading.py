@@ -16,6 +16,8 @@ Mood = Literal[
     "closes within",
     "cannot read",
     "closes within an error",
+    "finds nothing",
+    "raises",
     "crashes",
     "silent",
 ]

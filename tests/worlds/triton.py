@@ -5,8 +5,10 @@ It keeps explicit model control as that server does, and notes in `misuses` what
 """
 
 import asyncio
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
+from itertools import count
 from typing import Any, Self
 
 import msgspec
@@ -22,6 +24,8 @@ UNREADABLE = (
     b'{"error":"failed to parse the request JSON buffer: Number too big to be stored in double. at 62"}'
 )
 CRASHED = b'{"error":"Stub process \'digits_0\' is not healthy."}'
+NOTHING_FOUND = b'{"error":"no such user"}'  # a model may choose its status
+RAISED = b'{"error":"Failed to process the request(s) for model \'digits_0\', message: ValueError: 7"}'
 RESTRICTED = b'{"error":"This API is restricted, expecting header \'x-gateway-control\'"}'
 ANSWER = b'{"model_name":"digits","model_version":"3","outputs":[]}'
 CONFIG = {
@@ -214,6 +218,10 @@ class TritonWorld(Loading):
             raise ConnectionError
         if mood == "holds":
             await self._hold(self.released, exchange.reader)
+        if mood == "finds nothing":
+            raise Refused(404, NOTHING_FOUND, "text/plain")
+        if mood == "raises":
+            raise Refused(500, RAISED, "text/plain")
         if mood == "cannot read":
             raise Refused(500, UNREADABLE)
         if mood == "closes within an error":
@@ -260,6 +268,7 @@ class ScalerWorld:
     fails: str = ""
     impostor: str = ""  # what answers on the port is another server, of this id
     stop_gate: asyncio.Event | None = None
+    _numbers: Iterator[int] = field(default_factory=count)
     _running: dict[str, TritonWorld] = field(default_factory=dict)
     _ended: dict[str, asyncio.Future[str]] = field(default_factory=dict)
 
@@ -287,7 +296,7 @@ class ScalerWorld:
             raise StartFailed(f"this host has room for {len(self.worlds)} servers")
         self.worlds.remove(world)
         self.worlds.append(world)
-        number = len(self.started)
+        number = next(self._numbers)
         control = ((_CONTROL_HEADER, f"secret-{number}"),)
         server_id = f"replica-{number}"
         await world.boot(self.impostor or server_id, control[0][1])
@@ -303,6 +312,9 @@ class ScalerWorld:
         if model.name not in self._running[replica.id].models:
             raise StartFailed(f"there is no {model.repository}/{model.name}/config.pbtxt")
         self._running[replica.id].provided.add(model.name)
+
+    async def tidy(self, replica: Replica) -> None:
+        """Nobody deletes files here."""
 
     async def gone(self, replica: Replica) -> str:
         return await asyncio.shield(self._ended[replica.id])

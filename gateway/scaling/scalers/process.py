@@ -122,6 +122,13 @@ class ProcessScaler:
         except OSError as fault:
             raise StartFailed(f"{model.name} could not be given to replica {replica.id}: {fault}") from fault
 
+    async def tidy(self, replica: Replica) -> None:
+        """Triton looks at its whole repository with each unload, and a link that leads nowhere has it refuse."""
+        with contextlib.suppress(OSError):
+            for link in _repository(self._home(replica)).iterdir():
+                if not link.exists():
+                    link.unlink()
+
     async def gone(self, replica: Replica) -> str:
         nanny = self._nannies.get(replica.id)
         if nanny is None:

@@ -44,7 +44,9 @@ async def refused(body: InferBody, limit_bytes: int = 10**9, tenant: str = "t") 
 
 
 async def rest_of(outgoing: Outgoing) -> bytes:
-    return outgoing.first + (b"".join([chunk async for chunk in outgoing.rest]) if outgoing.rest else b"")
+    return bytes(outgoing.first) + (
+        b"".join([chunk async for chunk in outgoing.rest]) if outgoing.rest else b""
+    )
 
 
 @pytest.mark.parametrize("size", [1, 7, 1000])

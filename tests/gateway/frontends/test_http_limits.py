@@ -297,3 +297,15 @@ async def test_a_connection_too_many_is_reported() -> None:
     async with door(Echo(), replace(LIMITS, connections=0)) as world:
         assert (await (await world.connect()).answer()).status == 503
         assert [error.code for _, _, error in world.refused] == [Code.OVERLOADED]
+
+
+async def test_an_idle_connection_is_closed_after_its_time_which_each_answer_begins_anew() -> None:
+    loop = asyncio.get_running_loop()
+    async with door(Echo(), keep_alive_seconds=0.1) as world:
+        wire = await world.connect()
+        first_at = loop.time()
+        while loop.time() < first_at + 0.15:
+            await wire.ask(GET)
+        answered_at = loop.time()
+        assert await wire.rest() == b""
+        assert loop.time() - answered_at >= 0.09

@@ -128,7 +128,9 @@ class Door:
 
 
 @asynccontextmanager
-async def door(app: App, limits: HttpLimits = LIMITS) -> AsyncIterator[Door]:
+async def door(
+    app: App, limits: HttpLimits = LIMITS, *, keep_alive_seconds: float = 60
+) -> AsyncIterator[Door]:
     """The app behind a listening socket. When the block ends every connection must go, or the test fails."""
     ids = count(1)
     refused: list[tuple[str, str, GatewayError]] = []
@@ -142,7 +144,7 @@ async def door(app: App, limits: HttpLimits = LIMITS) -> AsyncIterator[Door]:
         date_header=False,
         access_log=False,
         log_config=None,
-        timeout_keep_alive=60,
+        timeout_keep_alive=keep_alive_seconds,  # type: ignore[arg-type]  # whole seconds are too long for a test
     )
     config.load()
     server = uvicorn.Server(config)

@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 
 from gateway.scaling.residency import (
     Drain,
+    Keep,
     Life,
     Load,
     Phase,
@@ -75,6 +76,11 @@ class Board:
                 assert model not in server.places, f"{name} has a place of {model}"
                 server.places[model] = Place(model=model, memory_bytes=self.memory[model])
                 assert self.used(server) <= self.fleet.memory_bytes, f"too much on {name}"
+            case Keep(name, model):
+                place = self.server(name).places[model]
+                assert place.phase is Phase.DRAINING
+                assert place.in_flight, f"{model} on {name} could be unloaded"
+                place.phase = Phase.READY
             case Drain(name, model):
                 place = self.server(name).places[model]
                 assert place.phase is Phase.READY, f"{model} on {name} is {place.phase}"

@@ -4,14 +4,14 @@ import asyncio
 
 import pytest
 
-from gateway.errors import Code
+from gateway.errors import Code, GatewayError
 from gateway.scaling.registry import Resident
 from gateway.scaling.residency import Phase
 from gateway.triton.client import UpstreamFailed
 from tenants.fleet import Fleet, Replicas
 from tenants.model import Canary, CanaryInput
 from tests.gateway.scaling.elastic import elastic, model
-from tests.worlds.triton import TritonWorld
+from tests.worlds.triton import CONFIG, TritonWorld
 
 FOUR = ("a", "b", "c", "d")
 ONE_FITS = Fleet("local", replicas=Replicas(0, 1), memory_bytes=10)
@@ -160,7 +160,7 @@ async def test_a_frozen_server_is_killed_and_replaced_and_the_calls_on_it_fail()
         call = group.create_task(fails(place))
         await call
         assert await here.served_by() == "replica-1"
-        assert here.scaler.graces[0] == 0
+        assert here.scaler.graces == [0]
 
 
 async def test_a_crashed_model_is_loaded_again_and_its_neighbours_stay() -> None:
@@ -185,6 +185,38 @@ async def test_a_clients_fault_moves_nothing() -> None:
         await here.until(lambda: not place.is_suspect and not place.is_checked)
         assert await here.served_by() == "replica-0"
     assert triton.loads == ["digits"]
+
+
+async def test_what_a_tenant_can_bring_about_by_its_data_takes_no_model_without_a_canary_from_the_others() -> (
+    None
+):
+    dynamic = CONFIG | {"input": [{"name": "x", "data_type": "TYPE_FP32", "dims": [-1]}]}
+    async with TritonWorld(configs={"digits": dynamic}) as triton, elastic(triton) as here:
+        place = await here.throttler.acquire("digits")
+        assert place.canary is None
+        for _ in range(50):
+            here.throttler.release(await here.throttler.acquire("digits"), "failed")
+        await here.until(lambda: not place.is_suspect and not place.is_checked)
+        assert triton.unloads == []
+        for _ in range(5):
+            here.throttler.release(await here.throttler.acquire("digits"), "dead")
+        await here.until(lambda: triton.unloads == ["digits"])
+
+
+async def test_a_fleet_that_gets_a_floor_while_nothing_runs_is_started() -> None:
+    async with TritonWorld() as triton, elastic(triton) as here:
+        here.fleets["local"] = Fleet("local", replicas=Replicas(1, 1))
+        here.registry.wake.set()  # as each reread of the documents does
+        await here.until(lambda: here.scaler.started == ["replica-0"])
+
+
+async def test_a_model_that_backs_off_is_not_ready_and_says_when_to_ask_again() -> None:
+    async with TritonWorld(models=FOUR) as triton, elastic(triton) as here:
+        here.models["digits"] = model("digits")
+        await here.refused("digits")
+        with pytest.raises(GatewayError) as caught:
+            here.throttler.offers("digits", "")
+        assert caught.value.retry_after_seconds
 
 
 async def test_a_hanging_model_with_nothing_under_way_is_loaded_again() -> None:

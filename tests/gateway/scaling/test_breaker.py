@@ -103,16 +103,13 @@ def test_the_pause_doubles_up_to_the_most_and_starts_anew_after_a_quiet_time(
         now += breaker.wait_seconds(now)
 
 
-def test_a_success_alone_forgets_nothing_but_forgiveness_does() -> None:
+def test_a_success_alone_forgets_nothing() -> None:
     breaker = Breaker()
     over = tripped(breaker, 3)
     breaker.succeeded()
+    assert breaker.allows(over)
     breaker.failed(WHY, over + FORGET)
     assert breaker.wait_seconds(over + FORGET) == 8.0
-    breaker.forgive()
-    assert breaker.allows(over + FORGET)
-    breaker.failed(WHY, over + FORGET)
-    assert breaker.wait_seconds(over + FORGET) == 1.0
 
 
 def test_it_counts_on_for_ever() -> None:

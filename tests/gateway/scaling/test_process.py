@@ -4,6 +4,7 @@ import asyncio
 import json
 import os
 import secrets
+import shutil
 import signal
 import socket
 import sys
@@ -19,7 +20,7 @@ from gateway.scaling.scaler import Replica, StartFailed
 from gateway.scaling.scalers import leftovers, nanny
 from gateway.scaling.scalers.process import ProcessScaler, find_wheel, free_port
 from gateway.triton.client import Client, UpstreamFailed
-from gateway.triton.control import load, versions
+from gateway.triton.control import load, unload, versions
 from gateway.triton.probe import is_ready
 from tenants.model import Model
 from tests.contracts.scaler import ScalerContract, started
@@ -336,3 +337,16 @@ def test_when_no_port_is_free_the_start_fails_with_a_sentence() -> None:
 
 def test_ports_are_below_those_that_the_kernel_gives_to_clients() -> None:
     assert free_port(max) < 32768
+
+
+async def test_a_deleted_model_folder_keeps_no_other_model_from_being_unloaded(
+    stage: RealTriton, tmp_path: Path
+) -> None:
+    doomed = tmp_path / "repository" / "slow"
+    shutil.copytree(MODELS / "slow", doomed)
+    async with started(stage, structs.replace(SLOW, repository=str(doomed.parent)), ECHO) as one:
+        shutil.rmtree(doomed)
+        await stage.scaler.tidy(one.replica)
+        await unload(one.client, one.replica, "echo_fp32")
+        assert await versions(one.client, "slow") == ("1",)
+        await unload(one.client, one.replica, "slow")

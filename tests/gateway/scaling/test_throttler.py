@@ -34,19 +34,23 @@ async def test_every_server_that_was_started_is_stopped_at_the_end() -> None:
     assert here.scaler.stopped == here.scaler.started
 
 
-async def test_calls_beyond_the_bound_are_refused_at_once_and_told_when_to_come_back() -> None:
-    async with TritonWorld() as triton, elastic(triton, most_waiting=2) as here:
+async def test_calls_beyond_the_bound_are_refused_at_once_and_one_model_leaves_room_for_others() -> None:
+    models = (model("a"), model("b"))
+    async with (
+        TritonWorld(models=("a", "b")) as triton,
+        elastic(triton, most_waiting=4, models=models) as here,
+    ):
         async with asyncio.TaskGroup() as group:
-            held = [group.create_task(here.served_by()) for _ in range(2)]
+            held = [group.create_task(here.served_by(name)) for name in ("a", "a", "b", "b")]
             await asyncio.sleep(0)
-            error = await here.refused()
-        assert error.code is Code.OVERLOADED
-        assert error.retry_after_seconds
-        assert [task.result() for task in held] == ["replica-0"] * 2
+            errors = [await here.refused(name) for name in ("a", "b")]
+        assert [task.result() for task in held] == ["replica-0"] * 4
+    assert {error.code for error in errors} == {Code.OVERLOADED}
+    assert all(error.retry_after_seconds for error in errors)
 
 
 async def test_a_caller_that_leaves_gives_its_place_in_the_queue_back() -> None:
-    async with TritonWorld() as triton, elastic(triton, most_waiting=1) as here:
+    async with TritonWorld() as triton, elastic(triton, most_waiting=2) as here:
         with pytest.raises(TimeoutError):
             async with asyncio.timeout(0):
                 await here.throttler.acquire("digits")

@@ -142,6 +142,12 @@ def test_what_the_head_promises_is_what_follows_it(tensors: list[tuple[str, list
     assert (sum(sizes), bytes(sum(sizes))) == (body.tensor_bytes, body.first)
 
 
+def test_a_process_that_is_gone_is_told_from_a_model_that_raises_whatever_it_raises() -> None:
+    assert judge(500, b"text/plain", b'{"error":"Stub process \'digits_0\' is not healthy."}') is Health.DEAD
+    raised = b"{\"error\":\"Failed to process the request(s) for model 'x_0', message: Stub process 'x_0' is not healthy.\"}"
+    assert judge(500, b"text/plain", raised) is Health.FAILING
+
+
 @pytest.mark.parametrize(
     ("status", "kind", "health"),
     [

@@ -1,0 +1,66 @@
+"""The deadlines of calls: each is kept, and nothing but the block is ended by it."""
+
+import asyncio
+
+import pytest
+
+from gateway.loops import Deadlines
+
+
+async def test_a_block_that_takes_too_long_ends_in_a_timeout() -> None:
+    deadlines = Deadlines(tick_seconds=0.01)
+    loop = asyncio.get_running_loop()
+    started_at = loop.time()
+    with pytest.raises(TimeoutError), deadlines.within(0.03):
+        await asyncio.Event().wait()
+    assert loop.time() - started_at >= 0.03
+    await asyncio.sleep(0)  # the task itself was not cancelled
+
+
+async def test_deadlines_end_what_they_are_of_and_not_one_another() -> None:
+    deadlines = Deadlines(tick_seconds=0.01)
+
+    async def waits(seconds: float) -> str:
+        try:
+            with deadlines.within(seconds):
+                await asyncio.Event().wait()
+        except TimeoutError:
+            return f"{seconds}"
+        return ""
+
+    async with asyncio.timeout(5):
+        patient = asyncio.ensure_future(waits(60))
+        assert list(await asyncio.gather(waits(0.05), waits(0.01))) == ["0.05", "0.01"]
+        assert not patient.done()
+        patient.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await patient
+
+
+async def test_a_block_that_ended_in_time_is_forgotten_and_so_is_the_timer() -> None:
+    deadlines = Deadlines(tick_seconds=0.01)
+    with deadlines.within(0.02):
+        pass
+    async with asyncio.timeout(5):
+        while deadlines._timer is not None:
+            await asyncio.sleep(0)
+
+
+async def test_a_cancellation_from_outside_is_no_timeout_even_when_both_come() -> None:
+    deadlines = Deadlines(tick_seconds=0.01)
+    passed = asyncio.Event()
+
+    async def waits() -> None:
+        with deadlines.within(0):
+            try:
+                await asyncio.Event().wait()
+            except asyncio.CancelledError:
+                passed.set()
+                await asyncio.Event().wait()
+
+    async with asyncio.timeout(5):
+        task = asyncio.ensure_future(waits())
+        await passed.wait()
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
