@@ -8,7 +8,7 @@ from contextlib import suppress
 import pytest
 
 from gateway.errors import GatewayError
-from gateway.scaling.residency import Life, Phase
+from gateway.scaling.residency import Life, Phase, Place
 from gateway.triton.canary import ID as CANARY_ID
 from tenants.fleet import Fleet, Replicas
 from tests.gateway.scaling.elastic import Elastic, elastic, model
@@ -174,7 +174,7 @@ async def _calls(here: Elastic, chance: random.Random) -> None:
             async with asyncio.timeout(chance.choice([0.001, 0.01, 0.05, 1])):
                 place = await here.throttler.acquire(chance.choice(FOUR))
                 try:
-                    assert place.phase in (Phase.READY,)
+                    assert _is(place, Phase.READY)
                     await asyncio.sleep(chance.random() * 0.05)
                     assert (
                         place.phase is not Phase.UNLOADING
@@ -183,6 +183,10 @@ async def _calls(here: Elastic, chance: random.Random) -> None:
                     )
                 finally:
                     here.throttler.release(place, chance.choice(["well", "failed", "dead", "none"]))
+
+
+def _is(place: Place, phase: Phase) -> bool:
+    return place.phase is phase
 
 
 def _harm(here: Elastic, chance: random.Random) -> None:
