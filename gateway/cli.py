@@ -4,8 +4,10 @@ Exit codes: 0 done, 1 failed, 2 differences found (`apply --dry-run`), 64 wrong 
 """
 
 import argparse
+import logging
 import os
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
@@ -15,7 +17,7 @@ import uvloop
 from gateway import __version__, config
 from gateway.audit.ports import SegmentFailed, SinkFailed
 from gateway.authz.cedar import PolicyError
-from gateway.commands import apply, audit, demo, doctor, files, keys, serve, tenants
+from gateway.commands import advice, apply, audit, demo, doctor, files, keys, serve, tenants
 from gateway.commands.arguments import USAGE, Parser
 from gateway.scaling.scaler import StartFailed
 from gateway.settings import Settings, SettingsError, load
@@ -27,34 +29,57 @@ _INTERRUPTED = 130
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run one command and exit."""
     given = _parser().parse_args(arguments)
+    _log_to_stderr()
+    settings = _settings(given)
     try:
-        sys.exit(uvloop.run(given.run(_settings(given), given)))
-    except SettingsError as fault:
-        _fail(str(fault), USAGE)
+        sys.exit(uvloop.run(given.run(settings, given)))
     except Faulty as fault:
-        print(fault.sentence, file=sys.stderr)  # a line for each, as compilers and editors have them
-        _fail("nothing was applied")
+        _faulty(fault, "nothing was applied")
     except NotFound as fault:
-        _fail(f"{fault.sentence}; see: gateway tenants list, gateway keys list --tenant NAME")
+        _fail(f"{fault.sentence}; {advice.of_absent(fault.kind)}")
     except TenantsError as fault:
         _fail(fault.sentence if str(fault) == fault.sentence else f"{fault.sentence} ({fault})")
-    except (StartFailed, PolicyError, SegmentFailed, SinkFailed, OSError) as fault:
+    except OSError as fault:
+        _fail(advice.of_system(fault, given, settings))
+    except (StartFailed, PolicyError, SegmentFailed, SinkFailed) as fault:
         _fail(str(fault))
     except KeyboardInterrupt:
         sys.exit(_INTERRUPTED)
 
 
 def _settings(given: argparse.Namespace) -> Settings:
-    """By the command line, else the environment, else the configuration. Raises SettingsError, OSError."""
+    """By the command line, else the environment, else the configuration."""
     file = None
-    if path := getattr(given, "config", None):
-        try:
-            found = config.read(files.source(path))
-        except Faulty as fault:
-            raise SettingsError(fault.sentence) from fault
-        file, given.notes = found.settings, found.notes
     names = ("state", "port", "operator_port", "repository")
-    return load(os.environ, file, **{name: getattr(given, name, None) for name in names})
+    try:
+        if path := getattr(given, "config", None):
+            found = config.read(files.source(path))
+            file, given.notes = found.settings, found.notes
+        return load(os.environ, file, **{name: getattr(given, name, None) for name in names})
+    except Faulty as fault:
+        _faulty(fault, f"{given.config} is no configuration that makes sense", USAGE)
+    except SettingsError as fault:
+        _fail(str(fault), USAGE)
+    except OSError as fault:
+        _fail(advice.of_system(fault, given))
+
+
+def _log_to_stderr() -> None:
+    """A line has its time (UTC), level and origin, whoever wrote it: uvicorn and asyncio too."""
+    line = logging.Formatter(
+        "%(asctime)s.%(msecs)03dZ %(levelname)s %(name)s %(message)s", "%Y-%m-%dT%H:%M:%S"
+    )
+    line.converter = time.gmtime
+    handler = logging.StreamHandler()
+    handler.setFormatter(line)
+    logging.basicConfig(handlers=[handler], level=logging.WARNING)
+    logging.getLogger("gateway").setLevel(logging.INFO)
+
+
+def _faulty(faulty: Faulty, sentence: str, code: int = 1) -> NoReturn:
+    """A line for each fault, as compilers and editors have them, and what that means."""
+    print(faulty.sentence, file=sys.stderr)
+    _fail(sentence, code)
 
 
 def _fail(sentence: str, code: int = 1) -> NoReturn:

@@ -23,6 +23,7 @@ from tenants.nodes import Node, Scalar
 
 _MOST_PORT: Final = 65_535
 _CLOUD: Final = "must be a folder; a state in DynamoDB and S3 is not built yet"
+_DOCUMENT: Final = "is of a document; a configuration names the folder of those with documents: FOLDER"
 _INSTEAD: Final = {
     "host": "is said with listen.http",
     "port": "is said with listen.http",
@@ -68,6 +69,9 @@ class _Reading:
         }
         entries = dict(self._entries(node, ""))
         settings = Settings()
+        if "kind" in entries:
+            self.faults.append(Fault(self.source.name, entries["kind"][0], "kind", _DOCUMENT))
+            return settings
         for name in special.keys() & entries.keys():
             settings = special[name](settings, entries.pop(name)[1])
         known = list(

@@ -26,7 +26,7 @@ from tenants.reading import Reader
 
 MOST_DOCUMENTS: Final = 1000
 
-_KINDS: Final[dict[str, type[Value]]] = {"Fleet": Fleet, "Model": Model, "Plan": Plan}
+KINDS: Final[dict[str, type[Value]]] = {"Fleet": Fleet, "Model": Model, "Plan": Plan}
 _NOT_BUILT: Final = {
     "Tenant": "documents of this kind are not built yet; see: gateway tenants create",
     "Privacy": "documents of this kind are not built yet; nothing of a body is stored today",
@@ -134,9 +134,9 @@ def _document(node: nodes.Node, source: Source, faults: list[Fault]) -> Document
 def _kind(node: nodes.Mapping, source: Source, faults: list[Fault]) -> type[Value] | None:
     line, entry = node.entries.get("kind", (node.line, None))
     name = entry.text if isinstance(entry, nodes.Scalar) else ""
-    if name in _KINDS:
-        return _KINDS[name]
-    known = f"must be one of {', '.join(_KINDS)}"
+    if name in KINDS:
+        return KINDS[name]
+    known = f"must be one of {', '.join(KINDS)}"
     reason = _NOT_BUILT.get(name) or (known if entry is not None else f"is missing; {known}")
     faults.append(Fault(source.name, line, "kind", reason))
     return None

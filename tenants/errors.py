@@ -22,6 +22,7 @@ class NotFound(TenantsError):
 
     def __init__(self, kind: str, name: str) -> None:
         super().__init__(f"there is no {kind} {name!r}")
+        self.kind = kind
 
 
 class AlreadyExists(TenantsError):

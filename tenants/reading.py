@@ -1,5 +1,6 @@
 """From nodes to typed values, as the types of their fields say: strictly, and with every fault and not only the first. Pure."""
 
+import re
 from collections.abc import Mapping as Table
 from dataclasses import dataclass, field
 from types import UnionType
@@ -13,6 +14,7 @@ from tenants.nodes import Mapping, Node, Scalar, Sequence, is_said
 
 _Kind = TypeVar("_Kind", bound=Struct)
 _NOTHING: Final = object()
+_SIZE: Final = re.compile(r"[0-9.]+ ?[kKMGT]i?B?")
 
 
 @dataclass(slots=True)
@@ -95,6 +97,8 @@ class Reader:
             return msgspec.convert(node.value, annotation)
         except msgspec.ValidationError as error:
             reason = str(error).replace("`", "")
+            if path.endswith("_bytes") and _SIZE.fullmatch(node.text):
+                reason += "; in bytes, as 4294967296"
             self.fault(node.line, path, reason)
             return _NOTHING
 

@@ -7,13 +7,13 @@ from typing import Final
 
 from gateway.app import has_directory, now_us, opened_directory
 from gateway.commands.arguments import Commands, Parser, actor
-from gateway.commands.files import sources
-from gateway.commands.printing import faults, progress
+from gateway.commands.files import documents
+from gateway.commands.printing import faults, progress, remark
 from gateway.settings import Settings
 from tenants import declare
 from tenants.catalogue import name_of
 from tenants.declare import Difference, Outline, Stored
-from tenants.documents import Documents, parse
+from tenants.documents import Documents
 from tenants.errors import Faulty
 
 _DIFFERENT: Final = 2
@@ -36,7 +36,7 @@ def add(commands: Commands, common: Parser) -> None:
 
 
 async def _apply(settings: Settings, given: argparse.Namespace) -> int:
-    declared = parse(sources(given.file))
+    declared = documents(given.file)
     try:
         outline = await outlined(settings, declared) if given.dry_run else await applied(settings, declared)
     except Faulty as fault:
@@ -92,7 +92,7 @@ def _print(outline: Outline, given: argparse.Namespace) -> None:
         sep="",
     )
     for note in outline.notes:
-        progress(f"note: {note}")
+        remark(f"note: {note}")
 
 
 def _row(difference: Difference) -> dict[str, object]:

@@ -16,7 +16,7 @@ from gateway.scaling.scaler import StartFailed
 from gateway.settings import Settings
 from gateway.triton.repository import models
 from tenants import declare, plans
-from tenants.catalogue import Value
+from tenants.catalogue import Value, name_of
 from tenants.directory import Directory, Minted
 from tenants.documents import Document, Documents
 from tenants.errors import AlreadyExists
@@ -28,8 +28,10 @@ PLAN: Final = "demo"
 _TENANT: Final = "demo"
 _KEY_SECONDS: Final = 7 * 86_400
 # What a laptop can spare: two servers, each with models of 2 GiB together.
-_FLEET: Final = Fleet("local", replicas=Replicas(min=0, max=2), memory_bytes=2 * 1024**3)
+# What is on a fleet of this name is the demo's own.
+_FLEET: Final = Fleet("demo", replicas=Replicas(min=0, max=2), memory_bytes=2 * 1024**3)
 _MODEL_BYTES: Final = 64 * 1024**2
+_MOST_SHOWN: Final = 5
 
 
 def add(commands: Commands, common: Parser) -> None:
@@ -47,6 +49,7 @@ async def put_plan(directory: Directory, settings: Settings) -> None:
 
 async def _demo(settings: Settings, given: argparse.Namespace) -> int:
     async with opened_directory(settings) as directory:
+        await _expect_own(directory, settings)
         names = await _seed(directory, settings)
         minted = await directory.create_key(
             _TENANT,
@@ -58,6 +61,19 @@ async def _demo(settings: Settings, given: argparse.Namespace) -> int:
     async with opened(settings, progress=progress) as gateway:
         await serve(gateway, lambda found: _welcome(found, minted, names, settings, given))
     return 0
+
+
+async def _expect_own(directory: Directory, settings: Settings) -> None:
+    """Raises StartFailed for a state that an operator has documents in: the demo would change them, and open its models to all."""
+    foreign: list[Value] = [it for it in (await directory.fleets()).values() if it != _FLEET]
+    foreign += [it for it in (await directory.models()).values() if it.fleet != _FLEET.name]
+    if foreign:
+        names = [" ".join(name_of(it)) for it in foreign]
+        shown = ", ".join(names[:_MOST_SHOWN]) + (", ..." if len(names) > _MOST_SHOWN else "")
+        raise StartFailed(
+            f"the state {short(settings.state.resolve())} has what the demo did not make ({shown}); "
+            "name another with --state, or serve this one with gateway serve"
+        )
 
 
 async def _seed(directory: Directory, settings: Settings) -> list[str]:
@@ -83,7 +99,7 @@ def _model(repository: Path, name: str) -> Model:
     files = sum(file.stat().st_size for file in (repository / name).rglob("*") if file.is_file())
     memory_bytes = min(_MODEL_BYTES + files, _FLEET.memory_bytes)
     scaling = Scaling(max_replicas=_FLEET.replicas.max)
-    return Model("", name, str(repository), "*", memory_bytes=memory_bytes, scaling=scaling)
+    return Model("", name, str(repository), "*", _FLEET.name, memory_bytes=memory_bytes, scaling=scaling)
 
 
 def _welcome(
@@ -101,7 +117,7 @@ def _welcome(
     if "digits" in names and example.exists():
         call = f"{found.http}/v2/models/digits/infer -H 'Authorization: Bearer {key}' -d @{short(example)}"
     print(
-        f"The gateway is at {found.http}; its models are {', '.join(names)}.\n"
+        f"The gateway is at {found.http}, for operators at {found.operator}; its models are {', '.join(names)}.\n"
         f"Tenant {_TENANT}, plan {PLAN}, key (shown once, good for seven days):\n\n  {key}\n\n"
         f"No Triton runs yet. The first request starts one and waits for it:\n\n  curl -s {call}\n\n"
         "Ctrl-C ends the gateway and every Triton that it started.",

@@ -16,12 +16,13 @@ from gateway.app import new_id, now_us
 from gateway.authz.cedar import Authorizer, PolicyError
 from gateway.commands.apply import outlined
 from gateway.commands.arguments import Commands, Parser
-from gateway.commands.files import sources
+from gateway.commands.files import documents
 from gateway.commands.printing import short
 from gateway.scaling.scalers.diagnosis import diagnose
 from gateway.scaling.scalers.wheel import Finding
 from gateway.settings import Settings
-from tenants.documents import Documents, parse
+from gateway.triton.repository import versions
+from tenants.documents import Documents
 from tenants.errors import TenantsError
 from tenants.model import Model
 
@@ -98,7 +99,7 @@ async def _documents(settings: Settings) -> Iterator[Finding]:
         return iter(())
     what = f"documents in {short(settings.documents)} make sense"
     try:
-        declared = parse(sources(settings.documents))
+        declared = documents(settings.documents)
         await outlined(settings, declared)
     except (TenantsError, OSError) as fault:
         return iter([Finding(what, ok=False, advice=str(fault))])
@@ -109,6 +110,9 @@ def _models(declared: Documents) -> Iterator[Finding]:
     for document in declared.documents:
         if isinstance(model := document.value, Model):
             folder = Path(model.repository, model.name)
+            where = f"{document.file}:{document.line}"
             there = Path(folder, "config.pbtxt").is_file()
-            advice = f"{document.file}:{document.line}: put its config.pbtxt and its versions there"
+            advice = f"{where}: put its config.pbtxt and its versions there"
+            if there and not versions(folder.parent, model.name):
+                there, advice = False, f"{where}: it has no version; put its files in a folder 1 there"
             yield Finding(f"model {model.name} is in {short(folder)}", there, advice)

@@ -3,7 +3,8 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-from tenants.documents import Source
+from tenants.documents import KINDS, Documents, Source, parse
+from tenants.errors import Invalid
 from tenants.nodes import MOST_BYTES
 
 
@@ -12,6 +13,16 @@ def source(path: Path) -> Source:
     with path.open("rb") as file:
         content = file.read(MOST_BYTES + 1)  # one more, and the reader says that it is too large
     return Source(str(path), str(path.absolute().parent), content)
+
+
+def documents(path: Path) -> Documents:
+    """What a file or folder declares. Raises Invalid where that is nothing, OSError."""
+    declared = parse(sources(path))
+    if not declared.documents and not declared.faults:
+        raise Invalid(
+            "", f"{path} holds no document; a document is a mapping with a kind: {', '.join(KINDS)}"
+        )
+    return declared
 
 
 def sources(path: Path) -> Iterator[Source]:

@@ -2,14 +2,19 @@
 
 import argparse
 import json
+import logging
+import shutil
 import sys
 from collections.abc import Iterable
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Final
 
 from gateway.app import Addresses
 from tenants.directory import Minted
 from tenants.errors import Fault
+
+_log: Final = logging.getLogger("gateway")
 
 
 def show(rows: list[dict[str, str]], given: argparse.Namespace, *, one: bool = False) -> int:
@@ -50,10 +55,27 @@ def when(us: int | None) -> str:
 
 
 def short(path: Path) -> str:
-    """The path as it is shortest to type from here."""
+    """The path as it is shortest to type from here; this folder itself by its name, as a dot says little."""
     here = Path.cwd()
-    return str(path.relative_to(here)) if path.is_relative_to(here) else str(path)
+    return str(path.relative_to(here)) if path.is_relative_to(here) and path != here else str(path)
+
+
+def program() -> str:
+    """What to type for this program: as it was called, or shorter."""
+    called = Path(sys.argv[0])
+    if called.suffix == ".py":
+        return "python -m gateway.cli"
+    found = shutil.which(called.name)
+    if found and called.exists() and Path(found).samefile(called):
+        return called.name
+    return short(called)
 
 
 def progress(text: str) -> None:
+    """What happens while a gateway runs."""
+    _log.info(text)
+
+
+def remark(text: str) -> None:
+    """What is worth knowing of a command that is done."""
     print(f"gateway: {text}", file=sys.stderr, flush=True)

@@ -6,10 +6,9 @@ import json
 from gateway.app import Addresses, opened, serve
 from gateway.commands.apply import applied, tell
 from gateway.commands.arguments import Commands, Parser, add_doors
-from gateway.commands.files import sources
-from gateway.commands.printing import doors, progress
+from gateway.commands.files import documents
+from gateway.commands.printing import doors, program, progress
 from gateway.settings import Settings
-from tenants.documents import parse
 
 
 def add(commands: Commands, common: Parser) -> None:
@@ -25,7 +24,7 @@ async def _serve(settings: Settings, given: argparse.Namespace) -> int:
     for note in getattr(given, "notes", ()):
         progress(f"note: {note}")
     if settings.documents is not None:
-        tell(await applied(settings, parse(sources(settings.documents))))
+        tell(await applied(settings, documents(settings.documents)))
     async with opened(settings, progress=progress) as gateway:
         await serve(gateway, lambda found: _announce(found, settings, given))
     return 0
@@ -35,10 +34,11 @@ def _announce(found: Addresses, settings: Settings, given: argparse.Namespace) -
     if given.json:
         print(json.dumps(doors(found)), flush=True)
         return
+    gateway = program()
     where = f"--config {given.config}" if given.config else f"--state {settings.state}"
     print(
         f"The gateway is at {found.http}, for operators at {found.operator}.\n"
-        f"A tenant and a key for it: gateway tenants create NAME {where}; gateway keys create --tenant NAME {where}\n"
+        f"A tenant and a key for it:\n\n  {gateway} tenants create NAME {where}\n  {gateway} keys create --tenant NAME {where}\n\n"
         "Ctrl-C ends the gateway and every Triton that it started.",
         flush=True,
     )

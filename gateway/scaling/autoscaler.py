@@ -175,7 +175,7 @@ class Autoscaler:
     def _load(self, life: Lifecycle, server: ManagedServer, model: str, now: float) -> None:
         row, demand = self.models()[model], self.registry.demand(model)
         replica = server.replica
-        if replica is None or not demand.loads.allows(now):
+        if replica is None or _must_wait(server, demand) or not demand.loads.allows(now):
             return
         place = Resident(
             model=model,
@@ -204,6 +204,12 @@ class Autoscaler:
             for place in due:
                 place.is_checked = True
             life.spawn(f"inspect {server.name}", life.inspect(server, due))
+
+
+def _must_wait(server: ManagedServer, demand: Demand) -> bool:
+    """Whose load has failed lately is loaded alone: if the server ends with it, nobody else is blamed."""
+    loading = [place.demand for place in residents_on(server) if place.phase is Phase.LOADING]
+    return bool(loading) and any(each.loads.failures for each in (demand, *loading))
 
 
 def _is_suspect(place: Resident, now: float) -> bool:

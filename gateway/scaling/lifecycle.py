@@ -91,7 +91,7 @@ class Lifecycle:
         log.warning("a server of fleet %s is lost: %s", server.fleet, why)
         self.observer.happened("start_failed" if server.life is Life.STARTING else "crash", server.fleet)
         now = self.clock()
-        if not any(place.phase is Phase.LOADING for place in residents_on(server)):
+        if not server.cut_a_load and not any(place.phase is Phase.LOADING for place in residents_on(server)):
             self.registry.fleet(server.fleet).starts.failed(why, now)
         server.life = Life.STOPPING
         self._refuse_waiting(server.fleet, why, now)
@@ -136,6 +136,7 @@ class Lifecycle:
             await self._try_out(place)
         except _FAULTS as fault:
             self.observer.happened("load_failed", row.name)
+            place.server.cut_a_load |= isinstance(fault, NotSent | UpstreamFailed)
             self._failed(place, f"could not be loaded: {str(fault) or repr(fault)}")
             place.is_broken = bool(place.versions)  # it failed at its first inference
             await self.unload(place)
@@ -165,6 +166,7 @@ class Lifecycle:
             place.canary, place.demand.zeros_worked_in = request, place.row.repository
             self.observer.phase("first_inference", self.clock() - started)
         elif must_work or not await is_alive(place.server):
+            place.server.cut_a_load |= found is Health.SILENT
             raise control.LoadFailed(f"its first inference did not work: {found.name.lower()}")
 
     def _failed(self, place: Resident, why: str) -> None:

@@ -47,6 +47,7 @@ class ManagedServer(Server):
     checked_at: float = 0.0
     well: int = 0  # replies of its models
     repairs: int = 0  # models that it could not unload
+    cut_a_load: bool = False  # that model answers for it, should the server be gone
 
 
 @dataclass(slots=True, eq=False, kw_only=True)

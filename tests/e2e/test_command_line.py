@@ -10,15 +10,20 @@ import socket
 import sqlite3
 import stat
 import subprocess
+import urllib.request
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tenants.directory import Directory
+from tenants.fleet import Fleet
+from tenants.model import Model
 from tests.conftest import ROOT, needs
-from tests.e2e.world import MODELS, PROGRAM, command, first_line, fp32, running, serving
+from tests.e2e.world import MODELS, PROGRAM, change, command, first_line, fp32, running, serving
 
+LOGGED = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z (INFO|WARNING|ERROR) [\w.]+ \S")
 KEY = re.compile(r"gw_live_[0-9A-Za-z]{38}")
 Told = Callable[..., Any]
 
@@ -88,12 +93,14 @@ def test_what_is_not_there_or_there_already_is_said(state: Path) -> None:
     at = ("--state", state)
     command("tenants", "create", "acme", *at)
     expect_refusal(command("tenants", "create", "acme", *at), "acme")
-    expect_refusal(command("tenants", "create", "beta", "--plan", "gold", *at), "gold")
+    expect_refusal(command("tenants", "create", "beta", "--plan", "gold", *at), "gold", "gateway apply -f")
     expect_refusal(command("tenants", "create", "No Name", *at), "name")
-    expect_refusal(command("tenants", "show", "nobody", *at), "nobody")
+    expect_refusal(command("tenants", "show", "nobody", *at), "nobody", "gateway tenants list")
     expect_refusal(command("keys", "create", "--tenant", "nobody", *at), "nobody")
-    expect_refusal(command("keys", "create", "--tenant", "acme", "--models", "nothing", *at), "nothing")
-    expect_refusal(command("keys", "revoke", "k_00000000000000000000", "--tenant", "acme", *at), "k_0000")
+    done = command("keys", "create", "--tenant", "acme", "--models", "nothing", *at)
+    expect_refusal(done, "nothing", "apply its document", "gateway apply -f")
+    done = command("keys", "revoke", "k_00000000000000000000", "--tenant", "acme", *at)
+    expect_refusal(done, "k_0000", "gateway keys list --tenant")
     expect_refusal(command("keys", "rotate", "no id", "--tenant", "acme", *at), "no id")
 
 
@@ -177,7 +184,83 @@ def test_a_port_in_use_is_said_with_what_to_do(state: Path) -> None:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = taken.getsockname()[1]
-        expect_refusal(command("demo", "--state", state, "--port", str(port)), str(port), "another port")
+        done = command("demo", "--state", state, "--port", str(port))
+    expect_refusal(done, str(port), "another port")
+    assert "[Errno" not in done.stderr
+
+
+def test_a_path_that_the_system_refuses_is_said_with_what_to_name_instead(tmp_path: Path) -> None:
+    file, missing = tmp_path / "file", tmp_path / "missing"
+    file.touch()
+    for words, path, option in (
+        (("tenants", "list", "--state", file / "state"), file, "--state"),
+        (("tenants", "list", "--config", missing), missing, "--config"),
+        (("apply", "-f", missing, "--state", tmp_path / "state"), missing, "-f"),
+    ):
+        done = command(*words)
+        expect_refusal(done, f"gateway: {path}", f"; name another with {option}\n")
+        assert "[Errno" not in done.stderr
+
+
+@pytest.mark.parametrize("value", [Fleet("local"), Fleet("demo", idle_seconds=1)], ids=["other", "changed"])
+def test_a_demo_leaves_a_state_with_fleets_and_models_of_others_as_it_is(state: Path, value: Fleet) -> None:
+    mine = Model("", "digits", "/mine", "*", fleet=value.name)
+
+    async def declare(directory: Directory) -> None:
+        await directory.put(value, mine, actor="test", now_us=1)
+
+    change(state, declare)
+    before = change(state, Directory.models)
+    done = command("demo", "--state", state, "--port", "0")
+    expect_refusal(done, f"Fleet {value.name}", "name another with --state")
+    assert change(state, Directory.models) == before
+    assert change(state, Directory.fleets) == {value.name: value}
+    assert change(state, Directory.list_tenants) == ()
+
+
+@pytest.mark.triton
+def test_a_demo_may_serve_another_repository_than_before(state: Path, tmp_path: Path) -> None:
+    for name in ("first", "second"):
+        shutil.copytree(
+            MODELS / "echo_fp32", tmp_path / name / name, ignore=shutil.ignore_patterns("__pycache__")
+        )
+    for name in ("first", "second"):
+        with serving(state, tmp_path / name) as demo:
+            assert demo.call(f"/v2/models/{name}/ready").status == 200
+    models = change(state, Directory.models)
+    assert {name: it.tenants for name, it in models.items()} == {"first": (), "second": "*"}
+
+
+@pytest.mark.triton
+def test_people_are_told_where_operators_go_and_each_line_of_the_log_has_its_time_and_level(
+    state: Path,
+) -> None:
+    repository = ("--repository", str(MODELS))
+    with running(state, *repository) as process:
+        line = first_line(process).decode()
+        gateway, operator = re.findall(r"http://127\.0\.0\.1:\d+", line)
+        assert f"The gateway is at {gateway}, for operators at {operator};" in line
+        with urllib.request.urlopen(f"{operator}/healthz", timeout=10) as reply:
+            assert reply.status == 200
+        (key,) = KEY.findall(_read_until(process, KEY))
+        call = urllib.request.Request(
+            f"{gateway}/v2/models/echo_fp32/infer",
+            json.dumps(fp32(1)).encode(),
+            {"Authorization": f"Bearer {key}"},
+        )
+        urllib.request.urlopen(call, timeout=60).close()
+    lines = state.with_suffix(".stderr").read_text().splitlines()
+    assert any("starting Triton" in line for line in lines)
+    for line in lines:
+        assert LOGGED.match(line), line
+
+
+def _read_until(process: "subprocess.Popen[bytes]", wanted: re.Pattern[str]) -> str:
+    """The next line with that in it."""
+    assert process.stdout is not None
+    while not wanted.search(line := process.stdout.readline().decode()):
+        assert line, "it never came"
+    return line
 
 
 @pytest.mark.parametrize("there", [True, False], ids=["empty", "absent"])

@@ -1,7 +1,10 @@
 """Documents and configurations as their readers meet them: compared, applied, served, refused, and a machine examined."""
 
+import contextlib
 import json
 import os
+import re
+import shutil
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,6 +16,7 @@ import pytest
 
 from tests.conftest import ROOT
 from tests.e2e.world import (
+    DIGITS,
     MODELS,
     PROGRAM,
     Demo,
@@ -27,6 +31,7 @@ from tests.e2e.world import (
 )
 
 SEEN_SECONDS = 5.0
+SEVEN = ROOT / "infra" / "examples" / "digit.json"
 FLEET = "kind: Fleet\nname: local\nreplicas: {max: 2}\n"
 
 
@@ -165,6 +170,12 @@ def test_a_folder_is_its_yaml_files_and_an_empty_one_is_said(place: Place) -> No
         done = command("apply", "-f", missing, "--state", place.state)
         assert (done.returncode, done.stdout) == (1, "")
         assert str(missing) in done.stderr
+    empty = place.write("empty.yaml", "# nothing yet\n")
+    for wanted in (empty, place.documents):
+        for options in ((), ("--dry-run",)):
+            done = command("apply", "-f", wanted, *options, "--state", place.state)
+            assert (done.returncode, done.stdout) == (1, "")
+            assert f"{wanted} holds no document" in done.stderr
 
 
 # Serve
@@ -193,6 +204,20 @@ def test_a_configuration_that_makes_no_sense_is_wrong_usage(place: Place) -> Non
         assert (done.returncode, done.stdout) == (64, "")
         assert f"{place.config}:6: http.grace: unknown key" in done.stderr
     assert not place.state.exists()
+
+
+def test_every_fault_of_a_configuration_is_a_line_and_a_document_is_none(place: Place) -> None:
+    place.configure("a: 1\nb: 2\n")
+    first, second, last = command("serve", "--config", place.config).stderr.splitlines()
+    assert first.startswith(f"{place.config}:5: a: unknown key")
+    assert second.startswith(f"{place.config}:6: b: unknown key")
+    assert last == f"gateway: {place.config} is no configuration that makes sense"
+    document = place.write("models.yaml", model())
+    done = command("serve", "--config", document)
+    assert done.returncode == 64
+    assert done.stderr.splitlines()[0] == (
+        f"{document}:1: kind: is of a document; a configuration names the folder of those with documents: FOLDER"
+    )
 
 
 def test_the_environment_goes_before_the_file(place: Place, tmp_path: Path) -> None:
@@ -239,6 +264,23 @@ def test_the_line_for_programs_has_every_door_and_no_key(place: Place) -> None:
     assert list(said) == ["http", "grpc", "operator", "portal"]
     assert said["grpc"] is None
     assert "listen.grpc: the gRPC door is not built yet" in place.log
+
+
+@pytest.mark.triton
+def test_the_commands_that_serve_prints_work_as_printed(place: Place) -> None:
+    with started(place.state, "serve", "--config", str(place.config)) as process:
+        try:
+            assert process.stdout is not None
+            lines = [process.stdout.readline().decode() for _ in range(6)]
+        finally:
+            end(process, place.state)
+    printed = [line.strip().replace("NAME", "acme") for line in lines if " create " in line]
+    assert len(printed) == 2, lines
+    for line in printed:
+        done = subprocess.run(
+            ["bash", "-c", line], capture_output=True, text=True, timeout=60, check=False, cwd=ROOT
+        )
+        assert done.returncode == 0, (line, done.stderr)
 
 
 @pytest.mark.triton
@@ -289,17 +331,50 @@ def test_what_is_wrong_is_named_with_what_to_do(place: Place, tmp_path: Path) ->
         assert words in done.stdout
     place.write("models.yaml", model("nothing", repository=str(tmp_path)))
     assert "put its config.pbtxt" in command("doctor", "--config", place.config).stdout
+    (tmp_path / "nothing").mkdir()
+    (tmp_path / "nothing" / "config.pbtxt").touch()
+    assert "models.yaml:1: it has no version" in command("doctor", "--config", place.config).stdout
 
 
-def test_the_documents_of_the_readme_are_applied_as_they_are_printed(place: Place) -> None:
+def test_the_folder_that_one_is_in_is_called_by_its_name(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [PROGRAM, "doctor", "--state", "state"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert f"  {tmp_path} can be written" in done.stdout
+
+
+@pytest.mark.triton
+def test_ones_own_models_are_served_by_the_documents_and_commands_of_the_readme_in_their_order(
+    place: Place,
+) -> None:
+    """Its ports are free ones here, and the program is where it is; all else is as printed."""
     text = (ROOT / "README.md").read_text()
-    (configuration, documents) = (
+    configuration, documents = (
         text.split(f"<!-- test: {mark} -->\n```yaml\n")[1].split("```", maxsplit=1)[0]
         for mark in ("gateway.yaml", "documents.yaml")
     )
-    place.config.write_text(configuration)
-    for path in place.documents.iterdir():
-        path.unlink()
+    place.config.write_text(configuration.replace(":8080", ":0").replace(":8090", ":0"))
     place.write("models.yaml", documents)
-    done = command("apply", "-f", place.documents, "--config", place.config)
-    assert (done.returncode, done.stdout.splitlines()[-1]) == (0, "2 created"), done.stderr
+    (place.documents / "fleets.yaml").unlink()
+    folder = place.config.parent
+    shutil.copytree(DIGITS, folder / "models")
+    key, ident = "", "k_..."
+    with contextlib.ExitStack() as running:
+        for line in re.findall(r"^    \.venv/bin/gateway (.*)$", text, re.MULTILINE):
+            if line.startswith("serve "):
+                gateway = announced(running.enter_context(place.starting()), place.state)
+                continue
+            words = [PROGRAM, *line.replace("k_...", ident).split()]
+            done = subprocess.run(words, cwd=folder, capture_output=True, text=True, timeout=60, check=False)
+            assert done.returncode == 0, (line, done.stdout, done.stderr)
+            if line.startswith("keys create "):
+                key, ident = re.findall(r"gw_live_\w+|k_[0-9a-z]+", done.stdout)
+                assert gateway.infer("digits", json.loads(SEVEN.read_text()), key=key).status == 200
+        until(
+            lambda: gateway.infer("digits", {}, key=key).status == 401, SEEN_SECONDS
+        )  # one of them revoked it

@@ -7,11 +7,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from gateway.app import clock
 from tenants.directory import Directory
 from tenants.keys import digest, mint
-from tenants.model import Model
 from tenants.plans import Limits
 from tests.e2e.world import (
     Answer,
@@ -120,8 +120,8 @@ def test_a_model_of_others_looks_like_none_at_all(house: Demo) -> None:
 
 
 async def _give_private_to_other(directory: Directory) -> None:
-    repository = (await directory.models())["private"].repository
-    await directory.put_model(Model("", "private", repository, ("other",)), actor="test", now_us=1)
+    private = (await directory.models())["private"]
+    await directory.put_model(replace(private, tenants=("other",)), actor="test", now_us=1)
 
 
 def test_a_limited_key_may_use_its_models_and_no_others(house: Demo) -> None:

@@ -119,7 +119,7 @@ FAULTS = [
     ("max: 2}", "max: '2'}", "4: replicas.max: Expected int, got str"),
     ("max: 2}", "max: true}", "4: replicas.max: Expected int, got bool"),
     ("2147483648", "0x10", "5: memory_bytes: '0x10' is read differently"),
-    ("2147483648", "2 GiB", "5: memory_bytes: Expected int, got str"),
+    ("2147483648", "2 GiB", "5: memory_bytes: Expected int, got str; in bytes, as 4294967296"),
     ("idle_seconds: 60\n", "idle_seconds: .inf\n", "6: idle_seconds: '.inf' is read differently"),
     ("idle_seconds: 60\n", "idle_seconds: 0\n", "6: idle_seconds: Expected float > 0.0"),
     (

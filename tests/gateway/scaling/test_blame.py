@@ -52,6 +52,21 @@ async def test_a_model_whose_first_inference_ends_its_server_backs_off() -> None
         assert 1 <= len(here.scaler.started) <= 2
 
 
+async def test_a_model_that_ends_its_server_while_another_one_loads_too_is_found_out() -> None:
+    async with TritonWorld(models=FOUR) as triton, elastic(triton, models=tuple(map(model, FOUR))) as here:
+        triton.gates = {"load a": asyncio.Event(), "load b": asyncio.Event()}
+        async with asyncio.TaskGroup() as group:
+            culprit, innocent = group.create_task(here.refused("a")), group.create_task(here.served_by("b"))
+            await here.until(lambda: {"a", "b"} <= set(triton.loads))
+            triton.gates["load b"].set()
+            for number in range(2):
+                await here.until(lambda number=number: triton.loads.count("a") > number)  # type: ignore[misc]
+                here.scaler.end(here.scaler.started[-1])
+        assert "could not be loaded" in culprit.result().private
+        assert innocent.result()
+        assert await here.served_by("b")
+
+
 async def test_a_new_repository_whose_model_takes_no_zeros_is_served_as_a_first_one_is() -> None:
     async with Odd() as triton, elastic(triton, fleet=ONE_FITS) as here:
         await here.served_by()

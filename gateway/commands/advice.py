@@ -1,0 +1,51 @@
+"""What to do about a failure, in the words of the command line."""
+
+import argparse
+import errno
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+from gateway.commands.printing import program
+from gateway.settings import Settings
+
+_OF_ABSENT: Final = {
+    "tenant": "see: {gateway} tenants list",
+    "key": "see: {gateway} keys list --tenant NAME",
+    "model": "apply its document, which names the tenant or all: {gateway} apply -f FILE",
+    "plan": "apply its document: {gateway} apply -f FILE",
+}
+# Another folder or file would not help.
+_NOT_OF_THE_PATH: Final = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EIO)
+
+
+def of_absent(kind: str) -> str:
+    return _OF_ABSENT[kind].format(gateway=program())
+
+
+def of_system(fault: OSError, given: argparse.Namespace, settings: Settings | None = None) -> str:
+    """What failed, at which path, and where that path was named; without the number, which says nothing to people."""
+    if fault.strerror is None or fault.filename is None:
+        return fault.strerror or str(fault)
+    path = Path(os.fsdecode(fault.filename))
+    sentence = f"{path}: {fault.strerror}"
+    if fault.errno in _NOT_OF_THE_PATH:
+        return sentence
+    for place, where in _named(given, settings):
+        if path.absolute().is_relative_to(place.absolute()):
+            return f"{sentence}; name another {where}"
+    return sentence
+
+
+def _named(given: argparse.Namespace, settings: Settings | None) -> Iterator[tuple[Path, str]]:
+    """The paths that a person gave, and how."""
+    for option, name in (("--config", "config"), ("-f", "file")):
+        if path := getattr(given, name, None):
+            yield path, f"with {option}"
+    if settings is None:
+        return
+    if settings.documents:
+        yield settings.documents, "as `documents` of the configuration"
+    yield settings.policies, "as `policies` of the configuration"
+    yield settings.state, "with --state"
