@@ -30,7 +30,7 @@ from gateway.loops import every, running
 from gateway.pipeline import Pipeline
 from gateway.scaling.autoscaler import Autoscaler
 from gateway.scaling.registry import Registry
-from gateway.scaling.scalers.process import ProcessScaler, find_wheel, free_port
+from gateway.scaling.scalers.process import ProcessScaler, Wheel, find_wheel, free_port
 from gateway.scaling.throttler import Throttler
 from gateway.settings import Settings
 from gateway.stores.files import FileSegments, SegmentBytes
@@ -145,6 +145,19 @@ class Addresses:
     operator: str
 
 
+def process_scaler(wheel: Wheel, state: Path) -> ProcessScaler:
+    """The servers of this host. Raises StartFailed for a state folder that none could start with."""
+    scaler = ProcessScaler(
+        wheel=wheel,
+        folder=state / "triton",
+        new_id=lambda: new_id()[:12],
+        new_secret=new_id,
+        choose_port=secrets.choice,
+    )
+    scaler.check()
+    return scaler
+
+
 @asynccontextmanager
 async def opened(settings: Settings, progress: Callable[[str], None]) -> AsyncIterator[Gateway]:
     """All rooms, open and with their loops running, while the block runs. Raises StartFailed, SinkFailed, TableUnavailable."""
@@ -155,14 +168,7 @@ async def opened(settings: Settings, progress: Callable[[str], None]) -> AsyncIt
         known = Known(directory, clock, settings.directory.stale_seconds)
         await known.reread()
         ledger = await stack.enter_async_context(opened_ledger(settings))
-        scaler = ProcessScaler(
-            wheel=wheel,
-            folder=state / "triton",
-            new_id=lambda: new_id()[:12],
-            new_secret=new_id,
-            choose_port=secrets.choice,
-        )
-        scaler.check()
+        scaler = process_scaler(wheel, state)
         meter = Meter()
         tracer = await stack.enter_async_context(
             collector(Destination.of(os.environ), meter, now_us=now_us, draw=random.random)
@@ -196,7 +202,6 @@ async def opened(settings: Settings, progress: Callable[[str], None]) -> AsyncIt
         )
         # The committer ends last: what is owed to the log does not wait while a Triton stops.
         await stack.enter_async_context(running(committer=ledger.run()))
-
         await stack.enter_async_context(
             running(
                 reread=every(
