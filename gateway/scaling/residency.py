@@ -169,8 +169,9 @@ class _Board:
             if server.life is not Life.STOPPING and not self._leaves(place)
         ]
         counted = [(server, place) for server, place in staying if server.is_open and place.counts]
-        counted += self._keep(want, held, want.replicas - len(counted))
-        serving = [(server, place) for server, place in staying if place.phase is Phase.READY]
+        kept = self._keep(want, held, want.replicas - len(counted))
+        serving = [(server, place) for server, place in staying if place.phase is Phase.READY] + kept
+        counted += kept
         for server, place in _idlest(counted)[: max(0, len(counted) - want.replicas)]:
             self._drain(server, place)
         placed = bool(counted)
@@ -185,7 +186,7 @@ class _Board:
                 placed = True
                 others = [server for server in others if server is not chosen]
         # What is to be replaced serves until another place does; where there is no room for another one it makes room.
-        if not placed or any(place.phase is Phase.READY for _, place in counted):
+        if not placed or kept or any(place.phase is Phase.READY for _, place in counted):
             for server, place in serving:
                 if (server, place) not in counted:
                     self._drain(server, place)
