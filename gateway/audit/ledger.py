@@ -237,7 +237,7 @@ class Ledger:
         except SinkFailed as failure:
             self._fail(failure)
             raise
-        self._land(flight)
+        self._land_at_once(flight)
 
     async def _answer(self, future: asyncio.Future[_T], what: str, limit_seconds: float) -> _T:
         await asyncio.wait((future,), timeout=limit_seconds)
@@ -276,7 +276,9 @@ class Ledger:
             self._ride = None
         opening = [] if current.commits else self._opening()
         framed = frame(current.commits, [*opening, *(item.record for item in batch.items)], current.chain)
-        return Flight(current, batch, framed, current.segment.append(framed.data))
+        flight = Flight(current, batch, framed, current.segment.append(framed.data))
+        flight.written.add_done_callback(lambda _: self._land_at_once(flight))
+        return flight
 
     def _opening(self) -> list[Record]:
         owed = tuple(intent.owed for intent in self._open if intent.batch.is_durable)
@@ -285,6 +287,12 @@ class Ledger:
         if not (self.is_open or self._is_ending):
             records.append(own_record(self._new_id(), "probe", ProbeBody(), at_us=self._clock()))
         return records
+
+    def _land_at_once(self, flight: Flight) -> None:
+        """As soon as the segment says so: whoever waits for it need not wait for the committer's turn as well."""
+        written = flight.written
+        if self._flight is flight and not written.cancelled() and written.exception() is None:
+            self._land(flight)
 
     def _land(self, flight: Flight) -> None:
         self._flight = None

@@ -1,12 +1,14 @@
 """Which credential a request carries: `Authorization: Bearer ...` or `x-api-key`, on HTTP and as gRPC metadata alike."""
 
+from collections.abc import Sequence
+
 from gateway.errors import Code, GatewayError
 from tenants.keys import Secret
 
 _BEARER = b"bearer "
 
 
-def credential(authorization: list[bytes], api_key: list[bytes]) -> Secret | None:
+def credential(authorization: Sequence[bytes], api_key: Sequence[bytes]) -> Secret | None:
     """The one credential in these header values, None without any. Raises TWO_CREDENTIALS, UNAUTHENTICATED."""
     found = {value.strip() for value in api_key}
     for value in authorization:

@@ -95,7 +95,7 @@ class InferBody:
         head = judge_infer(data[:head_length], tensor_bytes) if head_length else b""
         return Outgoing(
             head=head,
-            first=data[head_length:],
+            first=memoryview(data)[head_length:],
             rest=self._rest() if self._more else None,
             tensor_bytes=tensor_bytes,
             binary=True,
@@ -111,14 +111,19 @@ class InferBody:
         promised = (self.declared_bytes or 0) if wanted is None else wanted
         if promised > self._memory.most_head_bytes:
             raise GatewayError(Code.JSON_TOO_LARGE)
-        collected = bytearray()
+        collected: bytes | bytearray = b""
         while self._more and (wanted is None or len(collected) < wanted):
             data = await self._next()
             if self.received_bytes > limit_bytes:
                 raise GatewayError(Code.BODY_TOO_LARGE)
             self._memory.take(self._tenant_id, len(data))
             self._taken_bytes += len(data)
-            collected += data
+            if not collected:
+                collected = data
+            else:
+                if isinstance(collected, bytes):
+                    collected = bytearray(collected)
+                collected += data
             if wanted is None and len(collected) > self._memory.most_head_bytes:
                 raise GatewayError(Code.JSON_TOO_LARGE)
         return bytes(collected)

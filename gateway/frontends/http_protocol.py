@@ -1,26 +1,35 @@
-"""Step 1, accept: uvicorn's HTTP/1.1 protocol with the limits that it lacks.
+"""Step 1, accept: HTTP/1.1 on httptools, a protocol of our own for uvicorn's server.
 
-uvicorn takes heads of any size and lets a half-sent one stand for ever, takes bodies a byte an hour, and closes kept-alive connections
-without an answer when it stops. This subclass of its httptools protocol (a private class, hence the exact version in pyproject.toml)
-owns the number of connections, the size and the time of a head, the pace of a body, cancellation when the client leaves, and drain.
+uvicorn's protocols take heads of any size and let a half-sent one stand for ever, take bodies a byte an hour, and close kept-alive
+connections without an answer when it stops. This one owns the number of connections, the size and the time of a head, the pace of a body,
+cancellation when the client leaves, and drain. What the server gives to a protocol is private, hence its exact version in pyproject.toml.
 
 A refusal is written only where the client will read it as the answer to the request at fault: never into or before the answer to an
 earlier one. Behind it the client is heard out for a moment, as closing on a client that still sends would lose the answer on its way.
 """
 
 import asyncio
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar, cast
+from urllib.parse import unquote
 
 import httptools
-from uvicorn._types import ASGI3Application
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
+import uvicorn
+from uvicorn.protocols.http.flow_control import FlowControl
+from uvicorn.protocols.utils import get_local_addr, get_remote_addr
+from uvicorn.server import ServerState
 
 from gateway.errors import Code, GatewayError
+from gateway.frontends.http_exchange import STATUS_LINES, Application, Exchange, Headers, Message
 from gateway.frontends.oip_rest import error_headers
 from gateway.loops import request_task
 from gateway.wire.oip import error_body
+
+# What comes in is parsed before the loop reads again, so all connections of the process read into the same bytes.
+_RECEIVED = memoryview(bytearray(256 * 1024))
+_ASGI = {"version": "3.0", "spec_version": "2.3"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +49,9 @@ class HttpLimits:
 Refused = Callable[[str, str, GatewayError], None]
 
 
-class GatewayProtocol(HttpToolsProtocol):
+class GatewayProtocol(asyncio.BufferedProtocol):
+    """One connection. uvicorn makes it with what its own protocols get, and asks it to `shutdown`."""
+
     limits: ClassVar[HttpLimits] = HttpLimits()
     new_id: ClassVar[Callable[[], str]]
     refused: ClassVar[Refused]
@@ -48,6 +59,7 @@ class GatewayProtocol(HttpToolsProtocol):
     # What is coming in: a head, then a body, then nothing until the next head begins.
     _in_head = False
     _in_body = False
+    _url = b""
     _head_bytes = 0  # of the head, or of the trailers
     _framing_bytes = 0  # came in since a head, a piece of a body or a message last ended
     _body_bytes = 0  # since the pace was last judged
@@ -57,14 +69,37 @@ class GatewayProtocol(HttpToolsProtocol):
     _is_deaf = False  # refused: what still comes is dropped
     _is_draining = False
     _timer: asyncio.TimerHandle | None = None
-    _answering: RequestResponseCycle | None = None  # the oldest one that is not done; `cycle` is the newest
+    _idle_timer: asyncio.TimerHandle | None = None
+    _idle_since = 0.0
+    _exchange: Exchange = None  # type: ignore[assignment]  # the newest; there is one from the first whole head on
+    _answering: Exchange | None = None  # the oldest one that is not done
     _task: asyncio.Task[None] | None = None
 
-    # asyncio.Protocol
+    def __init__(
+        self,
+        config: uvicorn.Config,
+        server_state: ServerState,
+        app_state: dict[str, Any],
+        _loop: asyncio.AbstractEventLoop | None = None,
+    ) -> None:
+        self._app: Application = config.loaded_app
+        self._keep_alive_seconds = config.timeout_keep_alive
+        self._server = server_state
+        self._loop = _loop or asyncio.get_event_loop()
+        self._parser = httptools.HttpRequestParser(self)
+        # The first of several requests has its answer, whatever stands behind one that ends the connection.
+        self._parser.set_dangerous_leniencies(lenient_data_after_close=True)
+        self._waiting: deque[Exchange] = deque()  # for an earlier one's answer
+        self._headers: Headers = []
+
+    # asyncio.BufferedProtocol
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        super().connection_made(transport)
-        surplus = len(self.connections) - self.limits.connections
+        self._transport = transport
+        self._flow = FlowControl(transport)
+        self._here, self._client = get_local_addr(transport), get_remote_addr(transport)
+        self._server.connections.add(self)  # type: ignore[arg-type]  # its own are named
+        surplus = len(self._server.connections) - self.limits.connections
         if surplus <= 0:
             self._arm(self.limits.head_seconds, self._head_late)
             return
@@ -74,16 +109,29 @@ class GatewayProtocol(HttpToolsProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._disarm()
-        super().connection_lost(exc)
+        if self._idle_timer is not None:
+            self._idle_timer.cancel()
+        self._server.connections.discard(self)
+        self._flow.resume_writing()
         self._leave()
+        del self._parser  # it holds us, and would keep us until the collector comes by
 
-    def data_received(self, data: bytes) -> None:
-        self._unset_keepalive_if_required()
+    def pause_writing(self) -> None:
+        self._flow.pause_writing()
+
+    def resume_writing(self) -> None:
+        self._flow.resume_writing()
+
+    def get_buffer(self, sizehint: int) -> memoryview:
+        return _RECEIVED
+
+    def buffer_updated(self, nbytes: int) -> None:
+        self._idle_since = 0.0
         if self._is_deaf:
             return
-        self._framing_bytes += len(data)
+        self._framing_bytes += nbytes
         try:
-            self.parser.feed_data(data)
+            self._parser.feed_data(_RECEIVED[:nbytes])
         except (httptools.HttpParserError, httptools.HttpParserUpgrade) as fault:
             self._refuse(
                 self._refusal or GatewayError(Code.BAD_REQUEST, detail=f"not an HTTP/1.1 request: {fault}")
@@ -100,45 +148,87 @@ class GatewayProtocol(HttpToolsProtocol):
     # httptools
 
     def on_message_begin(self) -> None:
-        super().on_message_begin()
+        self._url = b""
+        self._headers = []
+        self._expects_continue = False
         self._in_head = True
         self._head_bytes = 0
 
     def on_url(self, url: bytes) -> None:
-        super().on_url(url)
+        self._url += url
         self._count_head(len(url))
 
     def on_header(self, name: bytes, value: bytes) -> None:
         if self._in_head:  # else a trailer, which nobody asked for and which must not become a header
-            super().on_header(name, value)
-        self._count_head(len(name) + len(value) + 4)
+            lowered = name.lower()
+            self._headers.append((lowered, value))
+            if lowered == b"expect":
+                self._expects_continue = value.lower() == b"100-continue"
+        self._head_bytes += len(name) + len(value) + 4
+        if self._head_bytes > self.limits.head_bytes:
+            raise self._stop(GatewayError(Code.HEAD_TOO_LARGE))
 
     def on_headers_complete(self) -> None:
-        if self.parser.should_upgrade():  # nobody would read the body of such a request
+        parser = self._parser
+        if parser.should_upgrade():  # nobody would read the body of such a request
             raise self._stop(GatewayError(Code.BAD_REQUEST, detail="the protocol cannot be changed here"))
-        super().on_headers_complete()
+        scope = self._scope()
         self._disarm()
         self._in_head, self._in_body = False, True
         self._head_bytes = self._framing_bytes = self._body_bytes = self._discarded_bytes = 0
         self._was_paused = False
-        if self._is_draining:
-            self.cycle.keep_alive = False
+        is_behind_another = self._is_under_way
+        exchange = self._exchange = Exchange(
+            scope,
+            self._transport,
+            self._flow,
+            own_headers=self._server.default_headers,
+            keep_alive=parser.should_keep_alive() and not self._is_draining,
+            expects_continue=self._expects_continue,
+            answered=self._on_answered,
+            cut=self._on_cut,
+        )
+        if is_behind_another:
+            self._flow.pause_reading()
+            self._waiting.append(exchange)
+        else:
+            self._start(exchange)
 
     def on_body(self, body: bytes) -> None:
         self._framing_bytes = 0
         self._body_bytes += len(body)
-        if self.cycle.response_complete:
-            self._discarded_bytes += len(body)
-            if self._discarded_bytes > self.limits.discard_bytes:
-                raise self._stop(GatewayError(Code.BODY_TOO_LARGE))
-        super().on_body(body)
-        self._was_paused |= self.flow.read_paused
+        if not self._exchange.is_answered:
+            self._exchange.add_body(body)
+            self._was_paused |= self._flow.read_paused
+            return
+        self._discarded_bytes += len(body)
+        if self._discarded_bytes > self.limits.discard_bytes:
+            raise self._stop(GatewayError(Code.BODY_TOO_LARGE))
 
     def on_message_complete(self) -> None:
-        super().on_message_complete()
+        self._exchange.end_body()
         self._disarm()
         self._in_body = False
         self._framing_bytes = 0
+
+    def _scope(self) -> Message:
+        url = httptools.parse_url(self._url)
+        version = self._parser.get_http_version()
+        return {
+            "type": "http",
+            "asgi": _ASGI,
+            "http_version": version,
+            "server": self._here,
+            "client": self._client,
+            "scheme": "http",
+            "root_path": "",
+            "headers": self._headers,
+            "state": {},
+            "method": self._parser.get_method().decode("ascii"),
+            "path": unquote(url.path.decode("ascii")),
+            "raw_path": url.path,
+            "query_string": url.query or b"",
+        }
 
     def _count_head(self, size: int) -> None:
         self._head_bytes += size
@@ -146,38 +236,52 @@ class GatewayProtocol(HttpToolsProtocol):
             raise self._stop(GatewayError(Code.HEAD_TOO_LARGE))
 
     def _stop(self, error: GatewayError) -> GatewayError:
-        """To be raised in a callback: httptools stops parsing, and data_received refuses."""
+        """To be raised in a callback: httptools stops parsing, and buffer_updated refuses."""
         self._refusal = error
         return error
 
-    # uvicorn
+    # Exchanges
 
     @property
     def _is_under_way(self) -> bool:
-        return self.cycle is not None and not self.cycle.response_complete
+        return self._exchange is not None and not self._exchange.is_answered
 
-    def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
-        self._answering = cycle
-        self._task = task = request_task(self.loop, cycle.run_asgi(app))
-        self.tasks.add(task)
-        task.add_done_callback(self.tasks.discard)
-        task.add_done_callback(lambda _: self._check_whole(cycle))
+    def _start(self, exchange: Exchange) -> None:
+        self._answering = exchange
+        self._task = task = request_task(self._loop, exchange.run(self._app))
+        self._server.tasks.add(task)
+        task.add_done_callback(self._server.tasks.discard)
 
-    def _check_whole(self, cycle: RequestResponseCycle) -> None:
-        """A reply that broke off ends with its connection, also when the client does not read what is still to be sent."""
-        if not cycle.response_complete and not self._is_deaf:
-            self.transport.abort()
+    def _on_cut(self) -> None:
+        """An answer that broke off ends with its connection, also when the client does not read what is still to be sent."""
+        if not self._is_deaf:
+            self._transport.abort()
 
-    def on_response_complete(self) -> None:
-        super().on_response_complete()
-        if self.transport.is_closing():
+    def _on_answered(self) -> None:
+        if self._transport.is_closing():
             self._disarm()
-            self._arm(self.timeout_keep_alive, self.transport.abort)
-        elif self._is_draining and not self._is_under_way:
+            self._arm(self._keep_alive_seconds, self._transport.abort)
+            return
+        self._flow.resume_reading()
+        if self._waiting:
+            self._start(self._waiting.popleft())
+        elif self._is_draining:
             self._last_call()
+        else:
+            self._idle_since = self._loop.time()
+            if self._idle_timer is None:
+                self._idle_timer = self._loop.call_later(self._keep_alive_seconds, self._end_idle)
 
-    def timeout_keep_alive_handler(self) -> None:
-        self.transport.abort()  # closing would wait for a client that does not read
+    def _end_idle(self) -> None:
+        """One timer for all the idle times of a connection: it is set again for what is left of the present one."""
+        self._idle_timer = None
+        if not self._idle_since:
+            return
+        left_seconds = self._idle_since + self._keep_alive_seconds - self._loop.time()
+        if left_seconds > 0:
+            self._idle_timer = self._loop.call_later(left_seconds, self._end_idle)
+        else:
+            self._transport.abort()  # closing would wait for a client that does not read
 
     def shutdown(self) -> None:
         """Stop: a request under way is finished; an idle client may ask once more and is told that the connection closes."""
@@ -186,25 +290,25 @@ class GatewayProtocol(HttpToolsProtocol):
             return
         if not self._is_under_way:
             self._last_call()
-        elif not self.cycle.response_started:
-            self.cycle.keep_alive = False
+        elif not self._exchange.has_begun:
+            self._exchange.keep_alive = False
 
     def _last_call(self) -> None:
-        self._unset_keepalive_if_required()
+        self._idle_since = 0.0
         self._disarm()
         self._arm(self.limits.drain_seconds, self._head_late)
 
     def _leave(self) -> None:
         """The client is gone, or will not be served: what it asked for is cancelled, and says nothing more."""
         if self._answering is not None:
-            self._answering.disconnected = True
+            self._answering.disconnect()
         if self._task is not None:
             self._task.cancel()
 
     # Timers: one at a time, for the head or for the body
 
     def _arm(self, seconds: float, then: Callable[[], None]) -> None:
-        self._timer = self.loop.call_later(seconds, then)
+        self._timer = self._loop.call_later(seconds, then)
 
     def _disarm(self) -> None:
         if self._timer is not None:
@@ -218,14 +322,14 @@ class GatewayProtocol(HttpToolsProtocol):
         elif self._in_head:
             self._refuse(GatewayError(Code.BODY_TOO_SLOW))
         else:
-            self.transport.abort()  # nothing was asked, so nothing is answered
+            self._transport.abort()  # nothing was asked, so nothing is answered
 
     def _judge_pace(self) -> None:
         """The client must send a fair share in each period; one in which we kept it from sending is not counted."""
         self._timer = None
         enough = self._body_bytes >= self.limits.body_bytes_per_second * self.limits.body_seconds
-        paused = self._was_paused or self.flow.read_paused or self.cycle.waiting_for_100_continue
-        self._body_bytes, self._was_paused = 0, self.flow.read_paused
+        paused = self._was_paused or self._flow.read_paused or self._exchange.awaits_continue
+        self._body_bytes, self._was_paused = 0, self._flow.read_paused
         if enough or paused:
             self._arm(self.limits.body_seconds, self._judge_pace)
         else:
@@ -236,21 +340,21 @@ class GatewayProtocol(HttpToolsProtocol):
     def _refuse(self, error: GatewayError) -> None:
         """Answer without the application where that is possible, and hear no more of this client."""
         self._disarm()
-        if self.transport.is_closing():
+        if self._transport.is_closing():
             return
-        answered = self._in_body and self.cycle.response_complete
-        earlier = bool(self.pipeline) or (self._is_under_way and not self._in_body)
-        if earlier or (self._in_body and self.cycle.response_started and not answered):
-            self.transport.abort()
+        answered = self._in_body and not self._is_under_way
+        earlier = bool(self._waiting) or (self._is_under_way and not self._in_body)
+        if earlier or (self._in_body and self._exchange.has_begun and not answered):
+            self._transport.abort()
             return
         self._is_deaf = True
         self._leave()
         if not answered:
             request_id = type(self).new_id()
-            self.transport.write(_refusal(error, request_id))
-            type(self).refused(request_id, self.client[0] if self.client else "", error)
-        self.transport.write_eof()
-        self._arm(self.limits.linger_seconds, self.transport.abort)
+            self._transport.write(_refusal(error, request_id))
+            type(self).refused(request_id, self._client[0] if self._client else "", error)
+        self._transport.write_eof()
+        self._arm(self.limits.linger_seconds, self._transport.abort)
 
 
 def _refusal(error: GatewayError, request_id: str) -> bytes:
@@ -263,10 +367,10 @@ def _refusal(error: GatewayError, request_id: str) -> bytes:
         *error_headers(error),
     ]
     head = b"".join(name + b": " + value + b"\r\n" for name, value in headers)
-    return STATUS_LINE[error.rendering.http] + head + b"\r\n" + body
+    return STATUS_LINES[error.rendering.http] + head + b"\r\n" + body
 
 
-def http_protocol(limits: HttpLimits, new_id: Callable[[], str], refused: Refused) -> type[GatewayProtocol]:
-    """The protocol class for one server."""
+def http_protocol(limits: HttpLimits, new_id: Callable[[], str], refused: Refused) -> type[asyncio.Protocol]:
+    """The protocol class for one server. uvicorn's annotation knows only one kind of protocol; its server takes what a loop takes."""
     ports = {"limits": limits, "new_id": staticmethod(new_id), "refused": staticmethod(refused)}
-    return type("HttpProtocol", (GatewayProtocol,), ports)
+    return cast("type[asyncio.Protocol]", type("HttpProtocol", (GatewayProtocol,), ports))

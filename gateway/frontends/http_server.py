@@ -1,47 +1,75 @@
-"""The listening side of the HTTP door: uvicorn with our protocol and our own signal handling."""
+"""The listening side of the HTTP doors: uvicorn with our protocol and our own signal handling. All of them start and end together."""
 
 import asyncio
 import resource
 import signal
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import uvicorn
 
-from gateway.frontends.http_protocol import GatewayProtocol, HttpLimits, Refused, http_protocol
+from gateway.frontends.http_protocol import HttpLimits, Refused, http_protocol
 from gateway.settings import Http
 
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 _OTHER_FILES = 256  # kept for the audit log, the directory, starting Triton, and refusing
+_KEPT_BYTES = 4 * 1024 * 1024
 _MOST_FILES = 65_536  # connections take memory too, and some programs that we start look at every number below the limit
 
 
+@dataclass(frozen=True, slots=True)
+class Listener:
+    """An application and the bound socket it listens on. `refused` is told of refusals that are not the application's."""
+
+    app: Any
+    socket: socket.socket
+    refused: Refused
+    connections: int | None = None  # None: as many as this process may open files for
+
+    @property
+    def address(self) -> str:
+        host, port = self.socket.getsockname()[:2]
+        return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
 async def serve_http(
-    app: Any,
-    listener: socket.socket,
+    listeners: Sequence[Listener],
     settings: Http,
     new_id: Callable[[], str],
-    refused: Refused,
     *,
-    started: Callable[[str], None],
+    started: Callable[[list[str]], None],
 ) -> None:
-    """Serve `app` until SIGTERM or SIGINT, then finish what is under way; a second signal ends it at once.
+    """Serve until SIGTERM or SIGINT, then finish what is under way; a second signal ends it at once.
 
-    Raises this process's limit of open files as far as it may, and takes no more connections than that allows.
+    Raises this process's limit of open files as far as it may, and takes no more connections than that allows. `started` gets the
+    addresses once all of them listen.
     """
-    host, port = listener.getsockname()[:2]
-    address = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
-    limits = HttpLimits(
-        head_bytes=settings.head_bytes,
-        head_seconds=settings.head_seconds,
-        body_bytes_per_second=settings.body_bytes_per_second,
-        drain_seconds=settings.drain_seconds,
-        connections=connections_within(_raised_file_limit()),
-    )
-    config = _config(app, settings, http_protocol(limits, new_id, refused))
-    await _Server(config, lambda: started(address)).serve(sockets=[listener])
+    _keep_freed_memory()
+    most = connections_within(_raised_file_limit())
+    waiting = [listener.address for listener in reversed(listeners)]
+    addresses: list[str] = []
+
+    def one_started() -> None:
+        addresses.append(waiting.pop())
+        if not waiting:
+            started(addresses)
+
+    servers = []
+    for listener in listeners:
+        limits = HttpLimits(
+            head_bytes=settings.head_bytes,
+            head_seconds=settings.head_seconds,
+            body_bytes_per_second=settings.body_bytes_per_second,
+            drain_seconds=settings.drain_seconds,
+            connections=listener.connections or most,
+        )
+        protocol = http_protocol(limits, new_id, listener.refused)
+        servers.append(_Server(_config(listener.app, settings, protocol), one_started))
+    with _signals(servers):
+        await _all_ended(servers, listeners)
 
 
 def bound_socket(host: str, port: int) -> socket.socket:
@@ -72,7 +100,14 @@ def _raised_file_limit() -> int:
     return most
 
 
-def _config(app: Any, settings: Http, protocol: type[GatewayProtocol]) -> uvicorn.Config:
+def _keep_freed_memory() -> None:
+    """glibc gives large freed blocks back to the kernel, which clears memory anew for the next piece of a body: a fifth of what a large
+    body costs. Once a block of this size was freed, it keeps up to twice as much (mallopt(3), "dynamic mmap threshold").
+    """
+    bytearray(_KEPT_BYTES)
+
+
+def _config(app: Any, settings: Http, protocol: type[asyncio.Protocol]) -> uvicorn.Config:
     return uvicorn.Config(
         app,
         http=protocol,
@@ -96,19 +131,47 @@ class _Server(uvicorn.Server):
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
-        loop = asyncio.get_running_loop()
-        for number in _SIGNALS:
-            loop.add_signal_handler(number, self._stop)
-        try:
-            yield
-        finally:
-            for number in _SIGNALS:
-                loop.remove_signal_handler(number)
+        yield
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
         self._announce()
 
-    def _stop(self) -> None:
+    def stop(self) -> None:
+        """Finish what is under way; the second time, do not."""
         self.force_exit = self.should_exit
         self.should_exit = True
+
+
+@contextmanager
+def _signals(servers: Sequence[_Server]) -> Iterator[None]:
+    """Signals stop all of them, while the block runs."""
+
+    def stop() -> None:
+        for server in servers:
+            server.stop()
+
+    loop = asyncio.get_running_loop()
+    for number in _SIGNALS:
+        loop.add_signal_handler(number, stop)
+    try:
+        yield
+    finally:
+        for number in _SIGNALS:
+            loop.remove_signal_handler(number)
+
+
+async def _all_ended(servers: Sequence[_Server], listeners: Sequence[Listener]) -> None:
+    """Serve until all have ended. When one ends, whyever, none goes on without it. Raises what went wrong first."""
+
+    async def until_ended(server: _Server, listener: Listener) -> None:
+        try:
+            await server.serve(sockets=[listener.socket])
+        finally:
+            for other in servers:
+                other.should_exit = True
+
+    ended = await asyncio.gather(*map(until_ended, servers, listeners), return_exceptions=True)
+    for fault in ended:
+        if fault is not None:
+            raise fault

@@ -74,7 +74,7 @@ class OipRest:
     async def examine(self, scope: Scope, request_id: str, refusal: GatewayError | None = None) -> Standing:
         """Authenticate and admit a request that no model is asked for. Raises GatewayError, `refusal` at the latest."""
         try:
-            call = self._call(scope, _read_headers(scope["headers"]), request_id, None, NoBody())
+            call = self._call(scope, _read_headers(scope["headers"]), request_id, NoBody())
         except GatewayError as error:
             self.pipeline.refused(request_id, peer(scope), error)
             raise
@@ -85,24 +85,35 @@ class OipRest:
     ) -> InferenceCall:
         """Step 2: what is asked, of which model, by whom. Raises GatewayError: 4xx codes only."""
         found = _read_headers(scope["headers"])
-        payload = _infer_body(found, receive, self.memory) if path["verb"] == b"/infer" else NoBody()
-        return self._call(scope, found, request_id, path, payload)
+        model, version, verb = path.groups(b"")
+        is_infer = verb == b"/infer"
+        return self._call(
+            scope,
+            found,
+            request_id,
+            _infer_body(found, receive, self.memory) if is_infer else NoBody(),
+            verb="infer" if is_infer else "describe",
+            model=model.decode(),
+            version=version.decode(),
+        )
 
     def _call(
         self,
         scope: Scope,
         found: dict[bytes, list[bytes]],
         request_id: str,
-        path: re.Match[bytes] | None,
         payload: Payload,
+        *,
+        verb: Verb = "describe",
+        model: str = "",
+        version: str = "",
     ) -> InferenceCall:
-        verb: Verb = "infer" if path is not None and path["verb"] == b"/infer" else "describe"
         return InferenceCall(
             request_id=request_id,
             verb=verb,
-            model=path["model"].decode() if path is not None else "",
-            version=(path["version"] or b"").decode() if path is not None else "",
-            credential=credential(found.get(b"authorization", []), found.get(b"x-api-key", [])),
+            model=model,
+            version=version,
+            credential=credential(found.get(b"authorization", ()), found.get(b"x-api-key", ())),
             address=peer(scope),
             protocol="oip-rest",
             payload=payload,
@@ -118,6 +129,9 @@ class HttpDownstream:
         self.request_id = request_id
         self._send = send
         self._headers: Headers = [(b"x-request-id", request_id.encode())]
+        self._head: Headers | None = (
+            None  # held back until there is a body: a reply that breaks off before is an error of ours
+        )
         self._left_bytes = 0
         self._status = 0
         self._content_type = b""
@@ -130,20 +144,26 @@ class HttpDownstream:
         if reply.status >= _BAD:
             self._error, self._standing, self._content_type = bytearray(), standing, reply.content_type
             return
-        headers = self._headers + ratelimit_headers(standing)
-        headers.append((b"content-type", reply.content_type))
-        headers.append((b"content-length", str(reply.length_bytes).encode()))
+        headers = [
+            *self._headers,
+            *ratelimit_headers(standing),
+            (b"content-type", reply.content_type),
+            (b"content-length", b"%d" % reply.length_bytes),
+        ]
         if reply.head_length:
             headers.append((b"inference-header-content-length", reply.head_length))
         self._left_bytes = reply.length_bytes
-        await self._begin(reply.status, headers)
+        self._head = headers
         if not self._left_bytes:
-            await self._send({"type": "http.response.body", "body": b"", "more_body": False})
+            await self.send(b"")
 
     async def send(self, chunk: bytes) -> None:
         if self._error is not None:
             self._error += chunk[: _ERROR_BYTES - len(self._error)]
             return
+        if self._head is not None:
+            headers, self._head = self._head, None
+            await self._begin(self._status, headers)
         self._left_bytes -= len(chunk)
         await self._send({"type": "http.response.body", "body": chunk, "more_body": self._left_bytes > 0})
 
@@ -212,12 +232,12 @@ def _infer_body(found: dict[bytes, list[bytes]], receive: Receive, memory: JsonM
     for value in found.get(b"content-encoding", ()):
         if value.strip().lower() not in (b"", b"identity"):
             raise GatewayError(Code.ENCODING_NOT_SUPPORTED)
-    head_lengths = found.get(b"inference-header-content-length", [])
-    if len(head_lengths) > 1 or not all(_HEAD_LENGTH.fullmatch(value) for value in head_lengths):
+    head_lengths = found.get(b"inference-header-content-length")
+    if head_lengths and (len(head_lengths) > 1 or not _HEAD_LENGTH.fullmatch(head_lengths[0])):
         raise GatewayError(
             Code.BAD_REQUEST, detail="Inference-Header-Content-Length must be one number of bytes"
         )
-    lengths = found.get(b"content-length")  # one and a number, or uvicorn's parser would have refused it
+    lengths = found.get(b"content-length")  # one and a number, or the parser would have refused it
     declared = int(lengths[0]) if lengths else None
     if declared is not None and declared > MOST_BODY_BYTES:
         raise GatewayError(Code.BODY_TOO_LARGE, detail="no body may be larger than 2 GiB")

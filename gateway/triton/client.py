@@ -5,9 +5,9 @@ request and reply were whole, and closes it otherwise, which is also how a cance
 """
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Coroutine
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 from gateway.call import InferenceCall, Outgoing
 from gateway.triton.connection import Connection, NotSent, UpstreamFailed, UpstreamReply
@@ -40,9 +40,9 @@ class Client:
     _closed: bool = False
     _aborted: bool = False
 
-    async def send(self, call: InferenceCall, body: Outgoing) -> UpstreamReply:
+    def send(self, call: InferenceCall, body: Outgoing) -> Coroutine[Any, Any, UpstreamReply]:
         """Send a judged call; give its reply, which must be released. Raises NotSent if it cannot have run, else UpstreamFailed."""
-        return await self._send(request_head(call, body) + body.head, body.rest, first=body.first)
+        return self._send(request_head(call, body) + body.head, body.rest, first=body.first)
 
     def release(self, reply: UpstreamReply) -> None:
         """The caller is done with this reply, read to its end or not."""
@@ -66,7 +66,7 @@ class Client:
     async def _send(
         self, head: bytes, rest: AsyncIterator[bytes] | None = None, *, first: bytes | memoryview = b""
     ) -> UpstreamReply:
-        connection = await self._acquire()
+        connection = self._take_idle() or await self._connect()
         self._busy.add(connection)
         try:
             await connection.send(head, rest, first=first)
@@ -75,11 +75,14 @@ class Client:
             self._release(connection)
             raise
 
-    async def _acquire(self) -> Connection:
+    def _take_idle(self) -> Connection | None:
         while self._idle:
             connection = self._idle.pop()
             if connection.usable:
                 return connection
+        return None
+
+    async def _connect(self) -> Connection:
         loop = asyncio.get_running_loop()
         try:
             async with asyncio.timeout(self.connect_seconds):

@@ -7,7 +7,7 @@ reused only after a whole request and a whole reply. A reply must say its length
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable
 from typing import cast
 
 import httptools
@@ -46,8 +46,8 @@ class UpstreamReply:
     def __aiter__(self) -> "UpstreamReply":
         return self
 
-    async def __anext__(self) -> bytes:
-        return await self.connection.next_chunk()
+    def __anext__(self) -> Awaitable[bytes]:
+        return self.connection.next_chunk()
 
 
 class Connection(asyncio.BufferedProtocol):
@@ -126,7 +126,7 @@ class Connection(asyncio.BufferedProtocol):
 
     async def reply(self) -> UpstreamReply:
         """The reply's status and headers. Raises UpstreamFailed."""
-        while not self._is_over:
+        while not (self._has_head or self._lost or self._broken):
             await self._changed()
         if self._reply is None or not self._has_head:
             raise UpstreamFailed(self._broken or "the server closed the connection without an answer")
@@ -146,16 +146,15 @@ class Connection(asyncio.BufferedProtocol):
             self._set_reading(wanted=True)
         return chunk
 
-    async def _changed(self) -> None:
+    def _changed(self) -> asyncio.Future[None]:
+        """To be awaited by the one caller that there is; another event of the exchange wakes it."""
         self._waiter = self._loop.create_future()
-        try:
-            await self._waiter
-        finally:
-            self._waiter = None
+        return self._waiter
 
     def _wake(self) -> None:
-        if self._waiter is not None and not self._waiter.done():
-            self._waiter.set_result(None)
+        waiter, self._waiter = self._waiter, None
+        if waiter is not None and not waiter.done():
+            waiter.set_result(None)
 
     def _set_reading(self, *, wanted: bool) -> None:
         if self._transport is None or wanted == self._reading or self._transport.is_closing():

@@ -81,7 +81,8 @@ def judge_infer(head: bytes, tensor_bytes: int) -> bytes:
         request = _decoder.decode(head)
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as fault:
         raise _bad(f"the inference request is not valid JSON of the protocol: {fault}") from fault
-    _judge(request.parameters, "parameters")
+    if request.parameters:
+        _judge(request.parameters, "parameters")
     promised = 0
     for place, tensor in enumerate(request.inputs):
         path = f"inputs[{place}]"
@@ -92,14 +93,19 @@ def judge_infer(head: bytes, tensor_bytes: int) -> bytes:
             raise _bad(f"{path}.shape has more elements than a body can hold")
         if not _is_shallow(bytes(tensor.data)):
             raise _bad(f"{path}.data is nested more than {_MOST_NESTED} deep")
-    for place, output in enumerate(request.outputs):
-        if output.parameters:
-            _judge(output.parameters, f"outputs[{place}].parameters")
-    if len({output.name for output in request.outputs}) < len(request.outputs):
-        raise _bad("an output is asked for twice")
+    if request.outputs:
+        _judge_outputs(request.outputs)
     if promised != tensor_bytes:
         raise _bad(f"the inputs promise {promised} bytes of binary tensors and the body has {tensor_bytes}")
     return _encoder.encode(request)
+
+
+def _judge_outputs(outputs: list[Output]) -> None:
+    for place, output in enumerate(outputs):
+        if output.parameters:
+            _judge(output.parameters, f"outputs[{place}].parameters")
+    if len({output.name for output in outputs}) < len(outputs):
+        raise _bad("an output is asked for twice")
 
 
 def _judge(parameters: Parameters, path: str) -> None:

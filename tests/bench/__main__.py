@@ -1,9 +1,11 @@
 """Measure, print the table, and say whether to believe it.
 
-Exit codes: 0 done, 1 a hop failed, 2 something is missing or wrongly asked, 3 the machine is too noisy for numbers.
+Exit codes: 0 every bar holds, 1 one is missed or a hop failed, 2 something is missing or wrongly asked, 3 the machine is too noisy for
+numbers, whatever they say.
 """
 
 import argparse
+import math
 import os
 import platform
 import re
@@ -18,13 +20,28 @@ from typing import NoReturn
 import msgspec
 
 from tests.bench import hops
+from tests.bench.bars import bars
 from tests.bench.hops import Failed, Hop
 from tests.bench.loads import LOADS, ask, measure
-from tests.bench.report import NOISE, Report, Sample, has_block, is_noisy, lines, noise, table, written
+from tests.bench.report import (
+    NOISE,
+    Report,
+    Resident,
+    Sample,
+    has_block,
+    is_noisy,
+    lines,
+    noise,
+    table,
+    written,
+)
 
 _MISSING, _NOISY = 2, 3
 _PACKAGES = {"wrk": "wrk", "nginx": "nginx-light"}  # Debian's
 _START_SECONDS = 60
+_HOPS = 5
+_MEMORY_SECONDS = 3
+_SLOWEST_REQUESTS_PER_SECOND = 300
 _MIB = 1024 * 1024
 
 
@@ -40,10 +57,14 @@ def main() -> int:
     # SIGTERM and lateness end the block as Ctrl-C does, and the block ends every process.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     signal.signal(signal.SIGALRM, _late)
-    runs = given.rounds * len(LOADS) * 4
-    signal.alarm(_START_SECONDS + 2 * runs * (given.seconds + 1))
+    runs = given.rounds * len(LOADS) * _HOPS
+    signal.alarm(
+        _START_SECONDS
+        + 2 * runs * (given.seconds + 1)
+        + math.ceil(given.memory / _SLOWEST_REQUESTS_PER_SECOND)
+    )
     try:
-        report = _measured(given.rounds, given.seconds, str(programs["wrk"]), str(programs["nginx"]))
+        report = _measured(given, str(programs["wrk"]), str(programs["nginx"]))
     except Failed as fault:
         print(f"bench: {fault}", file=sys.stderr)
         return 1
@@ -60,10 +81,12 @@ def main() -> int:
         given.json.write_bytes(msgspec.json.format(msgspec.json.encode(report)) + b"\n")
     if given.write:
         given.write.write_text(written(given.write.read_text(), block))
-    return _NOISY if is_noisy(report) else 0
+    if is_noisy(report):
+        return _NOISY
+    return 0 if all(bar.holds for bar in report.bars) else 1
 
 
-def _measured(rounds: int, seconds: int, wrk: str, nginx: str) -> Report:
+def _measured(given: argparse.Namespace, wrk: str, nginx: str) -> Report:
     """All rounds. The order within a round is what makes hops comparable: each is measured seconds after direct Triton."""
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="bench-")))
@@ -73,6 +96,7 @@ def _measured(rounds: int, seconds: int, wrk: str, nginx: str) -> Report:
         ways = (
             direct,
             stack.enter_context(hops.nginx(nginx, direct, folder)),
+            stack.enter_context(hops.nginx_auth(nginx, direct, folder, gateway.key)),
             stack.enter_context(hops.passthrough(direct)),
             gateway,
         )
@@ -80,21 +104,32 @@ def _measured(rounds: int, seconds: int, wrk: str, nginx: str) -> Report:
         _check_answers(ways)
         for hop in ways:
             measure(hop, LOADS[0], 1, wrk, folder)  # warm
-        before = gateway.resident_bytes()
         samples: list[Sample] = []
-        for number in range(1, rounds + 1):
-            print(f"bench: round {number} of {rounds}", file=sys.stderr, flush=True)
-            samples += [measure(hop, load, seconds, wrk, folder) for load in LOADS for hop in ways]
+        for number in range(1, given.rounds + 1):
+            print(f"bench: round {number} of {given.rounds}", file=sys.stderr, flush=True)
+            samples += [measure(hop, load, given.seconds, wrk, folder) for load in LOADS for hop in ways]
+        memory = _memory(gateway, given.memory, wrk, folder)
         return Report(
             machine=_machine(),
-            rounds=rounds,
-            seconds=seconds,
-            gateway_mib_before=before / _MIB,
-            gateway_mib_after=gateway.resident_bytes() / _MIB,
+            rounds=given.rounds,
+            seconds=given.seconds,
+            memory=memory,
+            bars=bars(samples, memory),
             lines=lines(samples),
             noise=noise(samples),
             samples=tuple(samples),
         )
+
+
+def _memory(gateway: Hop, requests: int, wrk: str, folder: Path) -> tuple[Resident, ...]:
+    """What the gateway has in memory, every few seconds of that many small requests."""
+    found: list[Resident] = []
+    done = 0
+    while requests and done < requests:
+        print(f"bench: memory after {done:,} of {requests:,} requests", file=sys.stderr, flush=True)
+        found.append(Resident(done, gateway.resident_bytes() / _MIB))
+        done += measure(gateway, LOADS[0], _MEMORY_SECONDS, wrk, folder).requests
+    return (*found, Resident(done, gateway.resident_bytes() / _MIB)) if found else ()
 
 
 def _check_answers(ways: tuple[Hop, ...]) -> None:
@@ -123,6 +158,13 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--seconds", type=_count, default=3, metavar="N", help="of each run of wrk (default: 3)"
     )
+    parser.add_argument(
+        "--memory",
+        type=_count_or_none,
+        default=200_000,
+        metavar="N",
+        help="requests over which the gateway's memory is watched; 0 for none (default: 200000)",
+    )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write every sample there")
     parser.add_argument(
         "--write",
@@ -136,6 +178,12 @@ def _parser() -> argparse.ArgumentParser:
 def _count(text: str) -> int:
     if not text.isdigit() or not 0 < int(text) <= 1000:
         raise argparse.ArgumentTypeError(f"{text!r} is not a number from 1 to 1000")
+    return int(text)
+
+
+def _count_or_none(text: str) -> int:
+    if not text.isdigit() or int(text) > 10_000_000:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 0 to 10000000")
     return int(text)
 
 

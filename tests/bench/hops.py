@@ -1,7 +1,7 @@
-"""The four ways to one Triton: to it, through nginx, through a bare pass-through, through the gateway as shipped.
+"""The ways to one Triton: to it, through nginx, the same with a check of the key, a bare pass-through, the gateway as shipped.
 
 The gateway starts first and starts the Triton; the other hops go to that same one. Every hop is one process, so none has a core more than
-another. All of them end with the block, whatever ended it.
+another; only the check of the key beside nginx is a second one. All of them end with the block, whatever ended it.
 """
 
 import asyncio
@@ -16,19 +16,22 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 from urllib.parse import urlsplit
 
 from gateway.app import now_us, opened_directory
 from gateway.scaling.scalers.process import free_port
 from gateway.settings import load
+from tenants.fleet import Fleet, Replicas
+from tenants.model import Model, Scaling
 from tenants.plans import Limits, Plan, Rate
 from tests.conftest import ROOT
 
 _STOP_SECONDS = 45
 _START_TRIES, _TRY_SECONDS = 500, 0.02
 _TICKS = os.sysconf("SC_CLK_TCK")
+_FOR_EVER_SECONDS = 86_400
 _ACTOR = "bench"
+NGINX_AUTH = "nginx + auth_request"
 # The demo's plan would refuse the load. Every limit is still there and checked, none is ever reached.
 PLAN = Plan(
     name="bench",
@@ -39,13 +42,23 @@ PLAN = Plan(
         concurrent_requests=100_000,
     ),
 )
+MODEL = "echo_fp32"
+# The one replica that all hops share, as long as they are measured: another would give the gateway more of Triton than the others have.
+FLEET = Fleet("local", replicas=Replicas(max=1), idle_seconds=_FOR_EVER_SECONDS)
+_MODEL = Model(
+    id="",
+    name=MODEL,
+    repository=str(ROOT / "tests" / "models"),
+    tenants="*",
+    scaling=Scaling(max_replicas=1, target_concurrency=32, idle_seconds=_FOR_EVER_SECONDS),
+)
 
 # Bodies stream both ways, as they do through the gateway, and go to no file. With its small default buffers nginx needs twice the CPU
 # for a MiB, and would be a baseline that is too easy.
 _NGINX = """
 daemon off;
 master_process off;
-pid {folder}/nginx.pid;
+pid {folder}/nginx-{port}.pid;
 error_log stderr crit;
 events {{ worker_connections 1024; }}
 http {{
@@ -57,6 +70,7 @@ http {{
     scgi_temp_path {folder}/scgi;
     client_max_body_size 64m;
     keepalive_requests 100000000;
+    {authorizer}
     upstream triton {{
         server 127.0.0.1:{triton};
         keepalive 64;
@@ -64,7 +78,9 @@ http {{
     }}
     server {{
         listen 127.0.0.1:{port};
+        {check}
         location / {{
+            {ask}
             proxy_pass http://triton;
             proxy_http_version 1.1;
             proxy_set_header Connection "";
@@ -79,53 +95,62 @@ http {{
 """
 
 
+# As the manual of ngx_http_auth_request_module has it, with kept-alive connections.
+_AUTHORIZER = (
+    """upstream authorizer {{ server 127.0.0.1:{port}; keepalive 64; keepalive_requests 100000000; }}"""
+)
+_CHECK = """location = /check {
+            internal;
+            proxy_pass http://authorizer;
+            proxy_http_version 1.1;
+            proxy_set_header Connection "";
+            proxy_set_header Content-Length "";
+            proxy_pass_request_body off;
+        }"""
+
+
 class Failed(Exception):
     """Nothing can be said about the cost: a hop did not start, did not answer, or answered with an error."""
 
 
 @dataclass(frozen=True, slots=True)
 class Hop:
-    """One way to Triton, on a loopback port. `pid` None: Triton itself, whose CPU is the same for all and is not counted."""
+    """One way to Triton, on a loopback port. Without `pids` Triton itself, whose CPU is the same for all and is not counted."""
 
     name: str
     port: int
-    pid: int | None
+    pids: tuple[int, ...]
     key: str = ""
 
     def cpu_seconds(self) -> float:
-        """User and system time of the hop's process until now, all its threads."""
-        if self.pid is None:
-            return 0.0
-        # Behind the name, which may hold anything, the 3rd field comes first; utime and stime are the 14th and 15th (proc(5)).
-        fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
-        return (int(fields[11]) + int(fields[12])) / _TICKS
+        """User and system time of the hop's processes until now, all their threads."""
+        return sum(map(_cpu_seconds, self.pids))
 
     def resident_bytes(self) -> int:
-        """Memory of the hop's process now."""
-        pages = Path(f"/proc/{self.pid}/statm").read_text().split()[1]
-        return int(pages) * os.sysconf("SC_PAGESIZE")
+        """Memory of the hop's processes now."""
+        return sum(map(_resident_bytes, self.pids))
 
 
 @contextmanager
 def gateway(folder: Path) -> Iterator[Hop]:
-    """The demo over the test models, with a state of its own. No Triton runs before its first request."""
+    """`gateway serve` over one model and at most one replica, with a state of its own. No Triton runs before its first request."""
     state = folder / "state"
     key = asyncio.run(_new_key(state))
-    command = [sys.executable, "-m", "gateway.cli", "demo", "--json", "--port=0"]
-    places = [f"--state={state}", f"--repository={ROOT / 'tests' / 'models'}"]
-    with _child([*command, *places], stdout=subprocess.PIPE, text=True) as process:
+    command = [sys.executable, "-m", "gateway.cli", "serve", "--json", "--port=0", "--operator-port=0"]
+    with _child([*command, f"--state={state}"], stdout=subprocess.PIPE) as process:
         line = process.stdout.readline() if process.stdout else ""
         if not line:
             raise Failed("the gateway did not start")
-        yield Hop("gateway", urlsplit(json.loads(line)["http"]).port or 80, process.pid, key)
+        yield Hop("gateway", urlsplit(json.loads(line)["http"]).port or 80, (process.pid,), key)
 
 
 def direct(gateway: Hop) -> Hop:
     """The Triton that this gateway has started, named by the arguments of the nanny that is the gateway's child."""
-    for child in Path(f"/proc/{gateway.pid}/task/{gateway.pid}/children").read_text().split():
+    (pid,) = gateway.pids
+    for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
         for argument in Path(f"/proc/{child}/cmdline").read_text().split("\0"):
             if argument.startswith("--http-port="):
-                return Hop("direct", int(argument.partition("=")[2]), None)
+                return Hop("direct", int(argument.partition("=")[2]), ())
     raise Failed("the gateway has no Triton")
 
 
@@ -133,11 +158,37 @@ def direct(gateway: Hop) -> Hop:
 def nginx(program: str, triton: Hop, folder: Path) -> Iterator[Hop]:
     """A plain proxy with kept-alive connections to Triton, in one process."""
     port = free_port(random.choice)
-    config = folder / "nginx.conf"
-    config.write_text(_NGINX.format(folder=folder, port=port, triton=triton.port))
-    with _child([program, "-p", str(folder), "-e", "stderr", "-c", str(config)]) as process:
+    config = _NGINX.format(folder=folder, port=port, triton=triton.port, authorizer="", check="", ask="")
+    with _nginx(program, config, folder, port) as process:
+        yield Hop("nginx", port, (process.pid,))
+
+
+@contextmanager
+def nginx_auth(program: str, triton: Hop, folder: Path, key: str) -> Iterator[Hop]:
+    """The same, and nginx asks another process about the key of every request."""
+    port, asked = free_port(random.choice), free_port(random.choice)
+    command = [sys.executable, "-m", "tests.bench.authorize", str(asked)]
+    config = _NGINX.format(
+        folder=folder,
+        port=port,
+        triton=triton.port,
+        authorizer=_AUTHORIZER.format(port=asked),
+        check=_CHECK,
+        ask="auth_request /check;",
+    )
+    with _child(command, KEY=key) as authorizer:
+        _wait_until_listening(authorizer, asked)
+        with _nginx(program, config, folder, port) as process:
+            yield Hop(NGINX_AUTH, port, (process.pid, authorizer.pid), key)
+
+
+@contextmanager
+def _nginx(program: str, config: str, folder: Path, port: int) -> "Iterator[subprocess.Popen[str]]":
+    path = folder / f"nginx-{port}.conf"
+    path.write_text(config)
+    with _child([program, "-p", str(folder), "-e", "stderr", "-c", str(path)]) as process:
         _wait_until_listening(process, port)
-        yield Hop("nginx", port, process.pid)
+        yield process
 
 
 @contextmanager
@@ -146,22 +197,28 @@ def passthrough(triton: Hop) -> Iterator[Hop]:
     command = [sys.executable, "-m", "tests.bench.passthrough", str(port), str(triton.port)]
     with _child(command) as process:
         _wait_until_listening(process, port)
-        yield Hop("pass-through", port, process.pid)
+        yield Hop("pass-through", port, (process.pid,))
 
 
 async def _new_key(state: Path) -> str:
     async with opened_directory(load({}, state=state)) as directory:
         await directory.put_plan(PLAN, actor=_ACTOR, now_us=now_us())
+        await directory.put_fleet(FLEET, actor=_ACTOR, now_us=now_us())
+        await directory.put_model(_MODEL, actor=_ACTOR, now_us=now_us())
         await directory.create_tenant("bench", PLAN.name, actor=_ACTOR, now_us=now_us())
         minted = await directory.create_key("bench", actor=_ACTOR, now_us=now_us())
     return minted.secret.reveal()
 
 
 @contextmanager
-def _child(command: list[str], **streams: Any) -> "Iterator[subprocess.Popen[str]]":
+def _child(
+    command: list[str], stdout: int | None = None, **variables: str
+) -> "Iterator[subprocess.Popen[str]]":
     """A process that ends with the block. In a session of its own: Ctrl-C reaches us alone, and we end it in order."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("GATEWAY_")}
-    process = subprocess.Popen(command, cwd=ROOT, env=environment, start_new_session=True, **streams)
+    process = subprocess.Popen(
+        command, cwd=ROOT, env=environment | variables, start_new_session=True, stdout=stdout, text=True
+    )
     try:
         yield process
     finally:
@@ -173,6 +230,16 @@ def _child(command: list[str], **streams: Any) -> "Iterator[subprocess.Popen[str
             process.wait()
         if process.stdout:
             process.stdout.close()
+
+
+def _cpu_seconds(pid: int) -> float:
+    # Behind the name, which may hold anything, the 3rd field comes first; utime and stime are the 14th and 15th (proc(5)).
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / _TICKS
+
+
+def _resident_bytes(pid: int) -> int:
+    return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGESIZE")
 
 
 def _wait_until_listening(process: "subprocess.Popen[str]", port: int) -> None:

@@ -8,10 +8,9 @@ from pathlib import Path
 
 import msgspec
 
-from tests.bench.hops import Failed, Hop
+from tests.bench.hops import MODEL, Failed, Hop
 from tests.bench.report import Sample
 
-MODEL = "echo_fp32"
 _SCRIPT = Path(__file__).with_name("post.lua")
 _PATH = f"/v2/models/{MODEL}/infer"
 _TENSOR_BYTES = 1024 * 1024
@@ -100,7 +99,7 @@ def measure(hop: Hop, load: Load, seconds: int, wrk: str, folder: Path) -> Sampl
     cpu_seconds = hop.cpu_seconds() - before
     if done.returncode:
         raise Failed(f"wrk ended with {done.returncode}: {done.stderr}")
-    return sample(hop.name, load.name, done.stdout, cpu_seconds if hop.pid else None)
+    return sample(hop.name, load.name, done.stdout, cpu_seconds if hop.pids else None)
 
 
 def sample(hop: str, load: str, printed: str, cpu_seconds: float | None) -> Sample:

@@ -19,6 +19,7 @@ from gateway.triton.client import Client
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
+Application = Callable[[Message, Receive, Send], Awaitable[None]]
 
 _HEAD_LENGTH = b"inference-header-content-length"
 
@@ -82,10 +83,10 @@ def _call(model: str) -> InferenceCall:
     )
 
 
-def main(port: int, triton_port: int) -> None:
-    """Serve until SIGTERM; configured as the gateway configures uvicorn."""
+def serve(app: Application, port: int) -> None:
+    """Serve until SIGTERM; uvicorn is configured as the gateway configures it, with its own protocol."""
     uvicorn.run(
-        PassThrough(Client("127.0.0.1", triton_port)),
+        app,
         port=port,
         loop="uvloop",
         http="httptools",
@@ -99,4 +100,4 @@ def main(port: int, triton_port: int) -> None:
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]), int(sys.argv[2]))
+    serve(PassThrough(Client("127.0.0.1", int(sys.argv[2]))), int(sys.argv[1]))

@@ -1,8 +1,8 @@
 """From samples to what is shown: medians over rounds, and the table of the README. Pure."""
 
 import re
-from collections.abc import Callable, Iterable
-from statistics import median
+from collections.abc import Callable, Iterable, Sequence
+from statistics import linear_regression, median
 
 import msgspec
 
@@ -35,14 +35,39 @@ class Line(msgspec.Struct, frozen=True, kw_only=True):
     p99_ms: float
 
 
+class Resident(msgspec.Struct, frozen=True):
+    """How much memory the gateway had after so many requests, counted from the first sample on."""
+
+    requests: int
+    mib: float
+
+
+class Bar(msgspec.Struct, frozen=True, kw_only=True):
+    """What the gateway promises: a figure of at most, or at least, so much. Only an aim is printed and not judged."""
+
+    what: str
+    figure: float
+    most: float | None = None
+    least: float | None = None
+
+    @property
+    def holds(self) -> bool:
+        above = self.most is not None and self.figure > self.most
+        return not (above or (self.least is not None and self.figure < self.least))
+
+    @property
+    def is_aim(self) -> bool:
+        return self.most is None and self.least is None
+
+
 class Report(msgspec.Struct, frozen=True, kw_only=True):
     """Everything that was measured, and where."""
 
     machine: str
     rounds: int
     seconds: int
-    gateway_mib_before: float
-    gateway_mib_after: float
+    memory: tuple[Resident, ...]
+    bars: tuple[Bar, ...]
     lines: tuple[Line, ...]
     noise: dict[str, float]
     samples: tuple[Sample, ...]
@@ -72,6 +97,19 @@ def is_noisy(report: Report) -> bool:
     return any(share > NOISE for share in report.noise.values())
 
 
+def slope_kib(memory: Sequence[Resident]) -> float:
+    """By how many KiB the memory grows each 1,000 requests: least squares."""
+    return (
+        linear_regression([now.requests for now in memory], [now.mib for now in memory]).slope * 1024 * 1000
+    )
+
+
+def ratio(samples: Iterable[Sample], load: str, of: str, to: str, figure: Callable[[Sample], float]) -> float:
+    """The median of each round's own ratio of one hop's figure to another's."""
+    runs = _runs(samples)
+    return median(figure(a) / figure(b) for a, b in zip(runs[load, of], runs[load, to], strict=True))
+
+
 def table(report: Report) -> str:
     """Markdown: the table, and beneath it what one must know to read it."""
     rows, load = [], ""
@@ -89,19 +127,37 @@ def table(report: Report) -> str:
         )
         load = line.load
     rules = ("---", "---", *["--:"] * (len(_COLUMNS) - 2))
-    requests = sum(sample.requests for sample in report.samples if sample.hop == "gateway")
     return "\n".join(
         [
             *(f"| {' | '.join(row)} |" for row in (_COLUMNS, rules, *rows)),
             "",
             f"Medians of {report.rounds} rounds of {report.seconds} s, the hops in turn, over one Triton on {report.machine},",
-            "which Triton, the hop and wrk share. Every hop is one process; the CPU is that process's own, without Triton's.",
-            "The gateway runs as shipped: key, policy, limits (a plan that is never exhausted) and a durable audit record",
-            f"of each call. Its memory: {report.gateway_mib_before:.0f} MiB before, {report.gateway_mib_after:.0f} MiB "
-            f"after {requests:,} requests.",
+            "which Triton, the hop and wrk share. The CPU is the hop's own, without Triton's; each is one process, but the check of",
+            "the key that nginx asks with auth_request is a second one, in Python. The gateway runs as shipped: key, policy, limits (a",
+            "plan that is never exhausted), metrics and a durable audit record of each call.",
+            "",
+            *_judged(report),
             "",
         ]
     )
+
+
+def _judged(report: Report) -> list[str]:
+    rows = ["| what | measured | bar | |", "| --- | --: | --: | --- |"]
+    for bar in report.bars:
+        limit = (
+            ""
+            if bar.is_aim
+            else f"at most {bar.most:g}"
+            if bar.most is not None
+            else f"at least {bar.least:g}"
+        )
+        verdict = "not judged" if bar.is_aim else "holds" if bar.holds else "missed"
+        rows.append(f"| {bar.what} | {bar.figure:.2f} | {limit} | {verdict} |")
+    if report.memory:
+        first, last = report.memory[0], report.memory[-1]
+        rows += ["", f"Memory: {first.mib:.1f} MiB, and {last.mib:.1f} MiB {last.requests:,} requests later."]
+    return rows
 
 
 def has_block(document: str) -> bool:

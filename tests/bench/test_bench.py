@@ -4,9 +4,22 @@ from itertools import product
 
 import pytest
 
+from tests.bench.bars import bars
 from tests.bench.hops import Failed
 from tests.bench.loads import LOADS, sample
-from tests.bench.report import Report, Sample, has_block, is_noisy, lines, noise, table, written
+from tests.bench.report import (
+    Bar,
+    Report,
+    Resident,
+    Sample,
+    has_block,
+    is_noisy,
+    lines,
+    noise,
+    slope_kib,
+    table,
+    written,
+)
 
 GOOD = (
     '{"requests":3000,"duration_us":2000000,"median_us":2500,"p99_us":7680,'
@@ -33,8 +46,12 @@ def report(samples: tuple[Sample, ...]) -> Report:
         machine="2 cores (x)",
         rounds=3,
         seconds=2,
-        gateway_mib_before=50.4,
-        gateway_mib_after=60.6,
+        memory=(Resident(0, 50.4), Resident(1000, 60.6)),
+        bars=(
+            Bar(what="cost", figure=2.004, most=2.0),
+            Bar(what="speed", figure=0.9, least=0.85),
+            Bar(what="wish", figure=7),
+        ),
         lines=lines(samples),
         noise=noise(samples),
         samples=samples,
@@ -114,7 +131,12 @@ def test_the_table_names_a_load_once_and_leaves_triton_without_cpu() -> None:
         "| small | direct | 12,346 | 1.00 | - | 1.00 | 9.00 |",
         "|  | gateway | 4,000 | 0.32 | 0.200 | 1.00 | 9.00 |",
     ]
-    assert "50 MiB before, 61 MiB after 1,000 requests." in rows[-1]
+    assert rows[-1] == "Memory: 50.4 MiB, and 60.6 MiB 1,000 requests later."
+    assert rows[-5:-2] == [
+        "| cost | 2.00 | at most 2 | missed |",
+        "| speed | 0.90 | at least 0.85 | holds |",
+        "| wish | 7.00 |  | not judged |",
+    ]
 
 
 def test_only_what_is_between_the_markers_is_replaced() -> None:
@@ -131,3 +153,42 @@ def test_a_document_without_both_markers_has_no_place_for_the_table(document: st
 
 def test_the_small_load_is_the_size_that_it_is_known_by() -> None:
     assert [len(load.body) for load in LOADS[:2]] == [98, 98]
+
+
+@pytest.mark.parametrize("waver", [0.0, 0.5])
+def test_the_slope_of_memory_is_what_each_request_leaves_behind_however_it_wavers(waver: float) -> None:
+    memory = [Resident(n * 1000, 50 + n * 0.25 + waver * (-1) ** n) for n in range(200)]
+    assert slope_kib(memory) == pytest.approx(256, rel=0.01)
+
+
+def everything(*, cpu_ms: float = 0.2, rate: float = 30, median_ms: float = 1.5) -> list[Sample]:
+    """A round in which the gateway is just good enough."""
+    hops = {"direct": (100, None, 1.0), "nginx": (35, 0.05, 1.1), "nginx + auth_request": (50, 0.1, 1.2)}
+    others = [
+        run(hop, other_rate, load=load.name, cpu_ms=other_cpu_ms, median_ms=other_ms)
+        for load in LOADS
+        for hop, (other_rate, other_cpu_ms, other_ms) in (hops | {"pass-through": (60, 0.1, 1.1)}).items()
+    ]
+    return others + [
+        run("gateway", rate, load=load.name, cpu_ms=cpu_ms, median_ms=median_ms) for load in LOADS
+    ]
+
+
+def test_every_bar_holds_at_its_limit() -> None:
+    found = bars(everything(), [Resident(0, 50), Resident(1000, 50)])
+    assert [bar.figure for bar in found] == pytest.approx([2.0, 0.3, 0.5, 30 / 35, 2.0, 0.0])
+    assert all(bar.holds for bar in found)
+
+
+@pytest.mark.parametrize(
+    ("samples", "grown_mib", "missed"),
+    [
+        (everything(cpu_ms=0.21), 0, {0}),
+        (everything(rate=29), 0, {1, 3}),
+        (everything(median_ms=1.6), 0, {2}),
+        (everything(), 0.01, {5}),
+    ],
+)
+def test_a_bar_is_missed_alone(samples: list[Sample], grown_mib: float, missed: set[int]) -> None:
+    found = bars(samples, [Resident(0, 50), Resident(1000, 50 + grown_mib)])
+    assert {place for place, bar in enumerate(found) if not bar.holds} == missed

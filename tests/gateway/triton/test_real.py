@@ -121,10 +121,10 @@ async def test_a_dead_or_stopped_process_is_found_out_though_its_model_stays_rea
     async with serving(tmp_path, ECHO) as one:
         body = await body_for(one, ECHO)
         os.kill(stub(one), number)
-        assert await canary.answer(one.client, "echo_fp32", body, 10) is Health.FAILING
+        assert await canary.answer(one.client, "echo_fp32", body, 10) is Health.DEAD
         assert await state(one.client, one.replica, "echo_fp32") == "READY"
         await load(one.client, one.replica, "echo_fp32", seconds=10)
-        assert await canary.answer(one.client, "echo_fp32", body, 10) is Health.FAILING
+        assert await canary.answer(one.client, "echo_fp32", body, 10) is Health.DEAD
         with pytest.raises(TimeoutError):  # for ever, as a request has met it
             await unloaded(one, ECHO, seconds=2.5)
         await load(one.client, one.replica, "echo_fp32", seconds=10)
