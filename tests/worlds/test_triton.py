@@ -82,7 +82,7 @@ async def test_a_model_that_is_unloaded_finishes_what_it_has_takes_nothing_more_
         assert (world.taken_bytes, await versions(one.client, "digits")) == (0, ())
 
 
-@pytest.mark.parametrize(("mood", "seen"), [("crashes", Health.FAILING), ("silent", Health.SILENT)])
+@pytest.mark.parametrize(("mood", "seen"), [("crashes", Health.DEAD), ("silent", Health.SILENT)])
 async def test_a_model_that_fails_stays_ready_never_ends_its_unload_and_is_repaired_by_a_load_behind_it(
     worlds: Worlds, mood: Mood, seen: Health
 ) -> None:
