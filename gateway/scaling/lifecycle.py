@@ -191,7 +191,7 @@ class Lifecycle:
         await self.scaler.tidy(place.replica)
         try:
             async with asyncio.timeout(_REPAIR_SECONDS if place.is_broken else _UNLOAD_SECONDS):
-                while not await _is_unloaded(client, place):  # noqa: ASYNC110 - Triton does not tell by itself
+                while server.life is not Life.STOPPING and not await _is_unloaded(client, place):  # noqa: ASYNC110 - Triton does not tell
                     await asyncio.sleep(_POLL_SECONDS)
         except TimeoutError:
             server.repairs += 1

@@ -145,6 +145,17 @@ async def test_one_lost_answer_retires_no_server() -> None:
         assert (neighbour.server.life, len(lost)) == (Life.READY, 1)
 
 
+async def test_a_server_that_ends_while_a_model_unloads_is_not_asked_any_more() -> None:
+    async with TritonWorld() as triton, elastic(triton, models=(model("digits", idle_seconds=0.05),)) as here:
+        triton.gates["unload digits"] = asyncio.Event()
+        await here.served_by()
+        (place,) = here.places("digits")
+        await here.until(lambda: triton.unloads == ["digits"])
+        here.scaler.end("replica-0")
+        await here.until(lambda: not here.registry.servers)
+        await here.until(lambda: not place.server.places)
+
+
 async def test_after_a_rest_a_model_begins_with_one_replica_again() -> None:
     wide = model("digits", max_replicas=2, target_concurrency=2, idle_seconds=0.1)
     fleet = Fleet("local", replicas=Replicas(0, 2), memory_bytes=20, idle_seconds=0.1)
