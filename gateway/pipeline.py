@@ -340,8 +340,10 @@ def _evidence(passage: Passage) -> Evidence:
     """What the call has shown of its place. An error of the client's, or metadata, shows nothing."""
     if passage.fault is not None and passage.fault.code is Code.UPSTREAM_FAILED:
         return "dead"
-    if passage.reply is None or not passage.replied_at or passage.call.verb != "infer":
+    if passage.call.verb != "infer":
         return "none"
+    if passage.reply is None or not passage.replied_at:
+        return "left"
     return _SHOWN.get(judge(passage.reply.status, passage.reply.content_type, passage.failure), "none")
 
 

@@ -6,7 +6,7 @@
     down     what was wanted at any time in the last 30 s is kept, so a pause between two waves costs no start
 
 From zero and down to zero are not decided here: a call that waits wants one replica, and a model that nobody called for its
-`idle_seconds` wants none (`demand`).
+`idle_seconds` wants none (`autoscaler`).
 """
 
 import math

@@ -23,9 +23,8 @@ from tenants.model import Model
 log = logging.getLogger(__name__)
 
 # What a call has shown of its place: that it works; that it failed, which a client's own data can bring about; that its process is dead,
-# or the connection; or nothing (the client left, the request was wrong).
-Evidence = Literal["well", "failed", "dead", "none"]
-
+# or the connection; nothing, as the client left and the model may work on for it; or nothing at all (the request was wrong).
+Evidence = Literal["well", "failed", "dead", "left", "none"]
 
 _NUDGE_SECONDS = 0.02
 
@@ -69,9 +68,9 @@ class Throttler:
             place.well += 1
             place.server.well += 1
             place.failures, place.was_left = 0, False
-        elif evidence == "none":
+        elif evidence == "left":
             place.was_left = True
-        else:
+        elif evidence != "none":
             place.failures += evidence == "dead"
             self.suspect(place)
         if not place.in_flight:

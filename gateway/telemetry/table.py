@@ -138,7 +138,11 @@ LOAD_FAILURES = Metric(
     "loads that Triton refused or did not finish",
 )
 EVICTIONS = Metric(
-    "gateway.model.evictions", "counter", "{unload}", (MODEL,), "unloads to make room for another model"
+    "gateway.model.evictions",
+    "counter",
+    "{unload}",
+    (MODEL,),
+    "unloads of a model still in use: for room, for fewer replicas, or as its document changed",
 )
 IDLE_UNLOADS = Metric(
     "gateway.model.idle_unloads", "counter", "{unload}", (MODEL,), "unloads as nobody called the model"

@@ -156,6 +156,19 @@ async def test_a_server_that_ends_while_a_model_unloads_is_not_asked_any_more() 
         await here.until(lambda: not place.server.places)
 
 
+async def test_a_model_that_may_work_on_for_a_caller_who_left_is_given_time() -> None:
+    async with TritonWorld() as triton, elastic(triton) as here:
+        place = await here.throttler.acquire("digits")
+        triton.moods["digits"] = "silent"
+        here.throttler.release(place, "left")
+        here.throttler.suspect(place)
+        await here.until(lambda: place.silent_since is not None)
+        assert (triton.unloads, place.phase) == ([], Phase.READY)
+        del triton.moods["digits"]
+        assert await here.served_by() == "replica-0"
+    assert triton.loads == ["digits"]
+
+
 async def test_after_a_rest_a_model_begins_with_one_replica_again() -> None:
     wide = model("digits", max_replicas=2, target_concurrency=2, idle_seconds=0.1)
     fleet = Fleet("local", replicas=Replicas(0, 2), memory_bytes=20, idle_seconds=0.1)
