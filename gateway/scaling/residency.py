@@ -152,6 +152,8 @@ class _Board:
         self._servers = list(servers)
         self._alive = len(servers)
         self._drained: set[Place] = set()
+        # With what this plan loads there: what is judged by places is judged as the next plan will.
+        self._places = {server.name: list(server.places.values()) for server in servers}
         # Less than 0 where more is promised than is free by now: nothing else comes there until that is kept.
         self._free = {
             server.name: fleet.memory_bytes - sum(place.memory_bytes for place in server.places.values())
@@ -212,6 +214,7 @@ class _Board:
             server = min(fitting, key=lambda each: (each.life is Life.STARTING, self._free[each.name]))
             if server.life is Life.READY:
                 self.steps.append(Load(server.name, want.model))
+                self._places[server.name].append(Place(model=want.model, memory_bytes=need))
         elif self._can_start and need <= self._fleet.memory_bytes:
             server = self._start()
         else:
@@ -252,7 +255,7 @@ class _Board:
             victims = self._victims(server, want.memory_bytes - self._free[server.name], starving=starving)
             if victims is None:
                 continue
-            waits = _is_changing(server) and not all(map(self._leaves, victims))
+            waits = _is_changing(self._places[server.name]) and not all(map(self._leaves, victims))
             if not waits or starving:
                 choices.append((max(map(self._hurt, victims)), server.name, server, () if waits else victims))
         if not choices:
@@ -265,7 +268,7 @@ class _Board:
     def _victims(self, server: Server, need: int, *, starving: bool) -> list[Place] | None:
         """The places whose memory to wait for, those that hurt least first; None when there is not enough of it."""
         victims: list[Place] = []
-        for place in sorted(server.places.values(), key=self._hurt):
+        for place in sorted(self._places[server.name], key=self._hurt):
             if need <= 0:
                 break
             if self._may_go(place, starving=starving):
@@ -307,9 +310,8 @@ class _Board:
             opened.append(self._start())
 
 
-def _is_changing(server: Server) -> bool:
+def _is_changing(places: Collection[Place]) -> bool:
     """Whether room is being made or taken. One exchange at a time: a model that is popular is called again before it is its turn to go."""
-    places = server.places.values()
     drained = any(place.phase is Phase.DRAINING and not place.in_flight for place in places)
     return drained or any(place.phase in (Phase.LOADING, Phase.UNLOADING) for place in places)
 

@@ -142,6 +142,15 @@ def test_a_place_that_drains_a_long_call_is_not_waited_for_where_another_one_is_
     assert steps(a_fleet(), board, waits(), *keeps("b", "c")) == [Drain("t", "c")]
 
 
+def test_who_starves_waits_for_what_this_very_plan_loads_where_that_hurts_least() -> None:
+    """As the next plan would see it: else it would wait elsewhere then, and the room kept for it there would be free again."""
+    busy = a_place("e", 9, in_flight=1)
+    board = [a_server("s", busy), a_server("t")]
+    wants = [waits("a", 8, since=STARVED - 1), waits("b", 4, since=STARVED), waits("c", 1, since=STARVED)]
+    # b waits for the room of a, which has no call yet, so that the room beside e is left for c.
+    assert steps(a_fleet(most=2), board, *wants, *keeps("e")) == [Load("t", "a"), Load("s", "c")]
+
+
 def test_one_eviction_is_enough_while_it_is_under_way() -> None:
     board = [a_server("s", a_place("b", 8, Phase.UNLOADING, last_use=9)), a_server("t", a_place("c", 8))]
     assert steps(a_fleet(), board, waits(since=STARVED), *keeps("b", "c")) == []
