@@ -1,27 +1,33 @@
 """What a commit is made of while it is under way: intents, batches, and the segments it goes to."""
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import NamedTuple
+
+from msgspec import Struct
 
 from gateway.audit.ports import Segment, SinkFailed
 from gateway.audit.record import Owed, Previous, Record
 from gateway.audit.segment import COMMIT_HEAD_BYTES, RECORD_HEAD_BYTES, Frame
 
 
-class Item(NamedTuple):
+class Item(Struct, frozen=True):
     record: Record
     intent: "Intent | None"  # whose intent or outcome this is
 
 
 class Batch:
-    """The records of one commit, and who waits for it."""
+    """The records of one commit, and who waits for it. `on_wanted` is told when somebody does."""
 
-    __slots__ = ("is_durable", "items", "size_bytes", "waiters")
+    __slots__ = ("intents", "is_durable", "is_wanted", "items", "on_wanted", "size_bytes", "waiters")
 
-    def __init__(self) -> None:
+    def __init__(self, on_wanted: Callable[[], None]) -> None:
         self.items: list[Item] = []
+        self.intents = 0  # so many of the records are
         self.size_bytes = COMMIT_HEAD_BYTES
+        self.on_wanted = on_wanted
+        self.is_wanted = False  # it should be on its way
         self.waiters: list[asyncio.Future[None]] = []
         self.is_durable = False
 
@@ -29,15 +35,27 @@ class Batch:
         self.items.append(Item(record, intent))
         self.size_bytes += RECORD_HEAD_BYTES + len(record.entry) + len(record.body)
 
+    def waiter(self) -> asyncio.Future[None]:
+        """Done when the fate of the batch is known."""
+        waiter = asyncio.get_running_loop().create_future()
+        self.waiters.append(waiter)
+        self.want()
+        return waiter
+
+    def want(self) -> None:
+        self.is_wanted = True
+        self.on_wanted()
+
     def land(self) -> None:
         """It is durable, and its records are let go: each names an intent, which names this batch, and in that circle they
         would all stay in memory until the collector comes by.
         """
         self.is_durable = True
-        self.items = []
-        self.wake()
+        self.drop()
 
-    def wake(self) -> None:
+    def drop(self) -> None:
+        """Its fate is known, and whoever waits is told."""
+        self.items = []
         for waiter in self.waiters:
             if not waiter.done():
                 waiter.set_result(None)
@@ -47,10 +65,9 @@ class Batch:
 class Intent:
     """A call that was announced. Only the ledger changes it."""
 
-    __slots__ = ("batch", "is_lost", "owed", "record")
+    __slots__ = ("batch", "is_lost", "owed")
 
-    def __init__(self, record: str, owed: Owed, batch: Batch) -> None:
-        self.record = record
+    def __init__(self, owed: Owed, batch: Batch) -> None:
         self.owed = owed
         self.batch = batch
         self.is_lost = False  # declared unknown: its reply must not start any more
@@ -58,9 +75,7 @@ class Intent:
     async def durable(self) -> None:
         """Returns once the intent is durable; SinkFailed if it is lost. Cancelling changes nothing."""
         if not self.is_lost and not self.batch.is_durable:
-            waiter = asyncio.get_running_loop().create_future()
-            self.batch.waiters.append(waiter)
-            await waiter
+            await self.batch.waiter()
         if self.is_lost:
             raise SinkFailed("the audit sink failed while the call was open")
 
@@ -81,6 +96,7 @@ class Flight(NamedTuple):
     batch: Batch
     frame: Frame
     written: asyncio.Future[None]
+    ends_at: float  # on the loop's clock: then it has failed
 
 
 @dataclass(slots=True)

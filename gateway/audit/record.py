@@ -10,7 +10,7 @@ reader refuses. Hashes are over bytes as stored: an entry is never decoded and e
 
 import hashlib
 from collections.abc import Mapping
-from typing import Literal, NamedTuple
+from typing import Literal
 
 import msgspec
 from msgspec.structs import replace
@@ -156,7 +156,7 @@ class Denial(msgspec.Struct, frozen=True, kw_only=True):
     policies: tuple[str, ...] = ()
 
 
-class Record(NamedTuple):
+class Record(msgspec.Struct, frozen=True, gc=False):
     entry: bytes
     body: bytes
 

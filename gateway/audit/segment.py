@@ -93,7 +93,8 @@ def first_chain(segment_id: str) -> bytes:
 def frame(sequence: int, records: Sequence[Record], chain: bytes) -> Frame:
     """One commit. `chain` is the value after the segment's last record so far."""
     parts: list[bytes] = []
-    for entry, body in records:
+    for record in records:
+        entry, body = record.entry, record.body
         chain = hashlib.sha256(chain + entry).digest()
         parts += (_RECORD.pack(len(entry), len(body), chain), entry, body)
     payload = b"".join(parts)

@@ -44,6 +44,8 @@ class MemorySegment:
             self.world.misuses.append(f"append to {self.id} after it failed or was closed")
             done.set_exception(SegmentFailed("takes nothing more"))
             return done
+        if self.world.breaks is not None:
+            raise self.world.breaks
         self.left_bytes -= len(frame)
         self.world.appends += 1
         match self.world.faults.popleft() if self.world.faults else None:
@@ -87,6 +89,7 @@ class SegmentWorld:
     has_held: asyncio.Event = field(default_factory=asyncio.Event)
     misuses: list[str] = field(default_factory=list)
     appends: int = 0
+    breaks: Exception | None = None  # what the next append raises, which no segment may
     is_recovering: bool = False
     is_dead: bool = False
     place: str = "memory"
