@@ -14,7 +14,7 @@ import pytest
 
 from gateway.audit.record import ProbeBody, own_record
 from gateway.audit.segment import first_chain, frame, scan
-from gateway.stores.files import FileSegments
+from gateway.stores.files import Blocks, FileSegments
 from tests.contracts.segment import SegmentContract
 
 
@@ -59,6 +59,38 @@ async def test_a_fresh_segment_is_filled_with_zeros_so_that_a_commit_allocates_n
         after = (tmp_path / "a.segment").stat()
         assert before.st_size == after.st_size == 3_000_000
         assert before.st_blocks == after.st_blocks >= 3_000_000 // 512
+
+
+MIB = 1024 * 1024
+
+
+@pytest.mark.parametrize(
+    "sizes", [[4096, 1, 4095], [1, 4095, 4096, 8191, 1], [3 * MIB + 77, 5], [MIB - 3, 3, MIB]]
+)
+async def test_commits_lie_behind_each_other_with_zeros_behind_them_whatever_their_size(
+    tmp_path: Path, sizes: list[int]
+) -> None:
+    """It is written by whole blocks: the last one again with what comes next, also beyond what was prepared."""
+    written = b""
+    async with FileSegments(tmp_path, 2 * MIB) as store:
+        segment = await store.create("a")
+        for number, size in enumerate(sizes, start=1):
+            await segment.append(bytes([number]) * size)
+            written += bytes([number]) * size
+            data = (tmp_path / "a.segment").read_bytes()
+            assert len(data) >= 2 * MIB
+            assert data.rstrip(b"\0") == written
+        await segment.close()
+    assert (tmp_path / "a.segment").read_bytes() == written
+
+
+def test_where_whole_blocks_are_refused_past_the_page_cache_it_is_used() -> None:
+    fd = os.open("/dev/full", os.O_RDWR)
+    try:
+        Blocks(fd)
+        assert not fcntl.fcntl(fd, fcntl.F_GETFL) & os.O_DIRECT
+    finally:
+        os.close(fd)
 
 
 async def test_leaving_the_store_leaves_no_spare_behind(tmp_path: Path) -> None:
