@@ -1,6 +1,6 @@
 """What travels the request path: a call, its payload, and the reply to it. Every protocol turns its bytes into these."""
 
-from collections.abc import AsyncIterator
+from collections.abc import Callable
 from typing import Literal, Protocol
 
 from msgspec import Struct
@@ -11,16 +11,34 @@ from tenants.keys import Secret
 Verb = Literal["infer", "describe"]
 
 
+# Takes the next piece of a body, without waiting; True says that it wants no more.
+Take = Callable[[bytes], bool | None]
+
+
+class Source(Protocol):
+    """A body that is coming in. Its pieces are handed on in the very callback that brings them: a task woken for each of them costs more
+    than all else that is done with a large body.
+    """
+
+    async def pour(self, take: Take) -> None:
+        """Hand over each piece in order, once; returns behind the last one, or when `take` wants no more. What `take` raises is raised."""
+
+    def pause(self) -> None:
+        """Who takes cannot keep up: no more until `resume`. What has been read already may still come."""
+
+    def resume(self) -> None: ...
+
+
 class Outgoing(Struct, frozen=True):
     """A judged body, as Triton will be sent it: a head that we encoded ourselves, then `tensor_bytes` of tensors.
 
-    `first` are the tensor bytes that are here already, `rest` gives the others as they come, None when there are none.
+    `first` are the tensor bytes that are here already, `rest` is the source of the others, None when there are none.
     `binary` says whether the head's length is told in a header of its own: a JSON body has none.
     """
 
     head: bytes = b""
     first: bytes | memoryview = b""
-    rest: AsyncIterator[bytes] | None = None
+    rest: Source | None = None
     tensor_bytes: int = 0
     binary: bool = False
 
@@ -53,8 +71,8 @@ class InferenceCall(Struct, frozen=True):
     traceparent: str = ""  # a valid one of W3C Trace Context, or ""
 
 
-class Reply(Protocol):
-    """What Triton answered. Its chunks are read once, in order; ending early is an UpstreamFailed, never a clean end."""
+class Reply(Source, Protocol):
+    """What Triton answered, and the source of its body; ending early is an UpstreamFailed, never a clean end."""
 
     @property
     def status(self) -> int: ...
@@ -68,8 +86,6 @@ class Reply(Protocol):
     @property
     def head_length(self) -> bytes:
         """Inference-Header-Content-Length as Triton gave it, b"" without."""
-
-    def chunks(self) -> AsyncIterator[bytes]: ...
 
 
 class Quota(Struct, frozen=True, gc=False):
@@ -93,10 +109,12 @@ class Downstream(Protocol):
         """The client has been told a status. A front end may hold a reply back for a while, to judge it."""
 
     async def start(self, reply: Reply, standing: Standing) -> None:
-        """The reply's status and headers are known, and are on their way unless they are held back."""
+        """The reply's status and headers are known, and are on their way unless they are held back. From here on until the end the
+        reply is paused while the client reads more slowly than we send.
+        """
 
-    async def send(self, chunk: bytes) -> None:
-        """The chunk is handed over; waits while the client reads more slowly than we send."""
+    def take(self, piece: bytes) -> None:
+        """The next piece of the reply."""
 
     async def end(self) -> int:
         """The reply is whole; gives the status that the client was told, which for an error need not be Triton's."""

@@ -5,10 +5,10 @@
  3 authenticate  credential -> Principal                                 auth
  4 authorize     may this principal do this with this model?             authz
  5 admit         rate, calls at once, size -> Reservation                admission
- 6 intend        the audit intent starts its way to the disk             audit
+ 6 intend        the audit intent is queued for the disk                 audit
  7 acquire       a slot on a ready replica; a cold model is started      scaling
  8 forward       to Triton; elsewhere only if it cannot have run         triton
- 9 relay         the reply, once the intent is durable, chunk by chunk   frontends
+ 9 relay         the reply, once the intent is durable, as it comes in   frontends
 10 settle        always: release, outcome or denial, figures             admission, audit, telemetry
 
 Settling is a plain function: with no await in it, no cancellation can fall into it, so it needs no shield.
@@ -226,11 +226,14 @@ class Pipeline:
         """No byte of the reply leaves before the intent is durable; one that has begun goes on also if the log is lost then."""
         await intent.durable()
         await downstream.start(reply, passage.standing)
-        async for chunk in reply.chunks():
-            passage.reply_bytes += len(chunk)
+
+        def take(piece: bytes) -> None:
+            passage.reply_bytes += len(piece)
             if reply.status == _FAILED and not passage.failure:
-                passage.failure = chunk
-            await downstream.send(chunk)
+                passage.failure = piece
+            downstream.take(piece)
+
+        await reply.pour(take)
         passage.replied_at = self.clock()
         passage.told_status = await downstream.end()
 
@@ -292,12 +295,14 @@ class Pipeline:
             reason=passage.fault.code.value if passage.fault else None,
             replica=slot.replica.id if slot else None,
             model_version=call.version or (slot.newest if slot else None),
-            interval_us=(passage.forwarded_us, passage.forwarded_us + took_us) if slot else None,
+            interval_us=(passage.forwarded_us, passage.forwarded_us + took_us)
+            if slot and passage.forwarded_us
+            else None,
             weight=1 if served else 0,
             requests=1 if served and call.verb == "infer" else 0,
             bytes=received + passage.reply_bytes if served else 0,
             durations={
-                "wait_us": _microseconds(passage.started_at, passage.forwarded_at if slot else now),
+                "wait_us": _microseconds(passage.started_at, passage.forwarded_at or now),
                 "total_us": _microseconds(passage.started_at, now),
             },
             request_bytes=received,
@@ -373,7 +378,7 @@ def _anonymous_denial(request_id: str, address: str, fault: GatewayError) -> Den
 
 
 def _microseconds(start: float, end: float) -> int:
-    return max(0, round((end - start) * 1e6))
+    return max(0, int((end - start) * 1e6))
 
 
 # Stands in for a model that is not in the directory, so that asking for one goes the same way as asking for a foreign one.

@@ -16,8 +16,8 @@ from starlette.types import ASGIApp
 
 from gateway import __version__
 from gateway.errors import Code, GatewayError
-from gateway.frontends.http_body import Receive
-from gateway.frontends.oip_rest import METHOD, MODEL_PATH, HttpDownstream, OipRest, Scope, Send, error_headers
+from gateway.frontends.http_exchange import EXTENSION, Receive, Send
+from gateway.frontends.oip_rest import METHOD, MODEL_PATH, HttpDownstream, OipRest, Scope, error_headers
 from gateway.wire.oip import error_body
 from gateway.wire.ratelimit import Headers, ratelimit_headers
 
@@ -42,11 +42,12 @@ class HttpDoor:
     new_id: Callable[[], str]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        downstream = HttpDownstream(send, self.new_id())
+        exchange = scope["extensions"][EXTENSION]
+        downstream = HttpDownstream(exchange, self.new_id())
         path = MODEL_PATH.fullmatch(scope["raw_path"])
         try:
             if path is not None and scope["method"] == METHOD[path["verb"]]:
-                await self.oip(scope, receive, downstream, path)
+                await self.oip(scope, exchange, downstream, path)
             else:
                 scope["state"]["request_id"] = downstream.request_id
                 scope["path"] = scope["raw_path"].decode("latin-1")  # matched raw, as Triton does

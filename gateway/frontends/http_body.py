@@ -4,16 +4,26 @@ A JSON head is collected whole, out of one memory budget for the process; binary
 to promise to Triton, so it is collected whole as well, and sent on with a Content-Length of ours.
 """
 
-from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Protocol
 
-from gateway.call import Outgoing
+from gateway.call import Outgoing, Source, Take
 from gateway.errors import Code, GatewayError
+from gateway.frontends.http_exchange import Message
 from gateway.wire.oip import judge_infer
 
-Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+
+class Incoming(Source, Protocol):
+    """The body of a request as the connection has it: piece by piece for whoever asks, or poured, which ends early without an error when
+    the client leaves. An Exchange is one.
+    """
+
+    async def receive(self) -> Message:
+        """As ASGI's."""
+
+    @property
+    def is_gone(self) -> bool:
+        """The client has left."""
 
 
 @dataclass(slots=True)
@@ -26,25 +36,26 @@ class JsonMemory:
     budget_bytes: int
     most_head_bytes: int
     taken_bytes: int = 0
-    _taken_by: Counter[str] = field(default_factory=Counter)
+    _taken_by: dict[str, int] = field(default_factory=dict)
 
     def take(self, tenant_id: str, size: int) -> None:
         """Raises TOO_MANY_AT_ONCE when the tenant's part is spent, OVERLOADED when all is."""
         # The largest head always fits in, however small the budget was set.
-        if self._taken_by[tenant_id] + size > max(self.budget_bytes // 4, self.most_head_bytes):
+        taken_by = self._taken_by.get(tenant_id, 0)
+        if taken_by + size > max(self.budget_bytes // 4, self.most_head_bytes):
             private = "the tenant's part of the memory for JSON heads is spent"
             raise GatewayError(Code.TOO_MANY_AT_ONCE, private=private, retry_after_seconds=1)
         if self.taken_bytes + size > self.budget_bytes:
             private = "the memory for JSON heads is spent"
             raise GatewayError(Code.OVERLOADED, private=private, retry_after_seconds=1)
-        self._taken_by[tenant_id] += size
+        self._taken_by[tenant_id] = taken_by + size
         self.taken_bytes += size
 
     def give_back(self, tenant_id: str, size: int) -> None:
         self.taken_bytes -= size
-        self._taken_by[tenant_id] -= size
-        if not self._taken_by[tenant_id]:
-            del self._taken_by[tenant_id]
+        left = self._taken_by.pop(tenant_id, 0) - size
+        if left > 0:
+            self._taken_by[tenant_id] = left
 
 
 class NoBody:
@@ -58,12 +69,14 @@ class NoBody:
 
 
 class InferBody:
-    """The body of an infer request of `declared` bytes, None when chunked; its JSON has `head_length`, None when all is."""
+    """The body of an infer request of `declared` bytes, None when chunked; its JSON has `head_length`, None when all is. Once that is
+    judged, it is the source of the tensors behind it.
+    """
 
     def __init__(
-        self, receive: Receive, declared: int | None, head_length: int | None, memory: JsonMemory
+        self, incoming: Incoming, declared: int | None, head_length: int | None, memory: JsonMemory
     ) -> None:
-        self._receive = receive
+        self._incoming = incoming
         self._memory = memory
         self._head_length = head_length
         self._tenant_id = ""
@@ -96,7 +109,7 @@ class InferBody:
         return Outgoing(
             head=head,
             first=memoryview(data)[head_length:],
-            rest=self._rest() if self._more else None,
+            rest=self if self._more else None,
             tensor_bytes=tensor_bytes,
             binary=True,
         )
@@ -129,7 +142,7 @@ class InferBody:
         return bytes(collected)
 
     async def _next(self) -> bytes:
-        message = await self._receive()
+        message = await self._incoming.receive()
         if message["type"] == "http.disconnect":
             raise GatewayError(Code.CLIENT_CLOSED)
         self._more = message["more_body"]
@@ -137,6 +150,19 @@ class InferBody:
         self.received_bytes += len(body)
         return body
 
-    async def _rest(self) -> AsyncIterator[bytes]:
-        while self._more:
-            yield await self._next()
+    async def pour(self, take: Take) -> None:
+        """Raises CLIENT_CLOSED when the client leaves before the end."""
+
+        def counted(piece: bytes) -> bool | None:
+            self.received_bytes += len(piece)
+            return take(piece)
+
+        await self._incoming.pour(counted)
+        if self._incoming.is_gone:
+            raise GatewayError(Code.CLIENT_CLOSED)
+
+    def pause(self) -> None:
+        self._incoming.pause()
+
+    def resume(self) -> None:
+        self._incoming.resume()

@@ -1,7 +1,10 @@
-"""One request and its answer on a connection, as ASGI shows them to an application.
+"""One request and its answer on a connection, as ASGI shows them to an application, and with less ado to ours.
 
 As ASGI asks, the head of an answer waits for the first piece of the body, and both leave in one write. What a client sends ahead of an
 application that does not read yet is kept up to a mark; beyond it the connection is not read.
+
+ASGI wakes a task for each piece of a body and has no word for back-pressure but waiting. The exchange itself is therefore in the scope,
+as the extension EXTENSION: it is the source of the request's body, and takes an answer without waiting.
 """
 
 import asyncio
@@ -13,6 +16,8 @@ from typing import Any
 
 from uvicorn.protocols.http.flow_control import FlowControl
 
+from gateway.call import Source, Take
+
 log = logging.getLogger(__name__)
 
 Headers = list[tuple[bytes, bytes]]
@@ -21,6 +26,7 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 Application = Callable[[Message, Receive, Send], Awaitable[None]]
 
+EXTENSION = "gateway.exchange"
 STATUS_LINES = {
     status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode() for status in HTTPStatus
 }
@@ -53,6 +59,7 @@ class Exchange:
         self.has_begun = False  # the application gave a status
         self.is_answered = False
         self._scope = scope
+        self._is_head = scope["method"] == "HEAD"
         self._transport = transport
         self._flow = flow
         self._own_headers = own_headers
@@ -64,12 +71,19 @@ class Exchange:
         self._more_body = True
         self._knows_end = False  # the application was told that no more comes
         self._waiter: asyncio.Future[None] | None = None
+        self._take: Take | None = None  # who takes the body as it comes
+        self._is_held = False  # cannot take it now
+        self._fault: Exception | None = None  # could not take it
+        self._source: Source | None = None  # what the answer comes from
         self._head = b""  # of the answer, until it is written
         self._left_bytes: int | None = None  # of the answer; None: chunked
 
     async def run(self, app: Application) -> None:
+        # It will name us, and in that circle both would stay until the collector comes by.
+        scope, self._scope = self._scope, {}
+        scope["extensions"] = {EXTENSION: self}
         try:
-            await app(self._scope, self._receive, self._send)
+            await app(scope, self.receive, self.send)
         except Exception:
             log.exception("the application failed")
         else:
@@ -77,14 +91,24 @@ class Exchange:
                 log.error("the application gave no answer")
         finally:
             if not (self.has_begun or self._disconnected or self._transport.is_closing()):
-                self._begin(500, [(b"content-length", b"0")])
-                self._write(b"", more_body=False)
+                self.begin(500, [(b"content-length", b"0")])
+                self.write(b"", more_body=False)
             if not self.is_answered:
+                self._source = None
                 self._cut()
 
     # What the connection tells
 
     def add_body(self, piece: bytes) -> None:
+        if self._take is not None:
+            try:
+                wants_no_more = self._take(piece)
+            except Exception as fault:  # noqa: BLE001 - not the client's, as what is raised here would be: `pour` raises it
+                self._fault, wants_no_more = fault, True
+            if wants_no_more:
+                self._take = None
+                self._wake()
+            return
         if self._ahead and len(self._ahead[-1]) < _SMALL_BYTES:
             self._ahead[-1] += piece
         else:
@@ -102,17 +126,23 @@ class Exchange:
         self._disconnected = True
         self._wake()
 
+    def client_reads(self, *, reads: bool) -> None:
+        """Whether the client reads as fast as we send."""
+        if self._source is not None:
+            if reads:
+                self._source.resume()
+            else:
+                self._source.pause()
+
     def _wake(self) -> None:
         waiter, self._waiter = self._waiter, None
         if waiter is not None and not waiter.done():
             waiter.set_result(None)
 
-    # What the application asks
+    # What an ASGI application asks
 
-    async def _receive(self) -> Message:
-        if self.awaits_continue and not self._transport.is_closing():
-            self._transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-            self.awaits_continue = False
+    async def receive(self) -> Message:
+        self._ask_for_body()
         if self._ahead_bytes <= _READ_AHEAD_BYTES:
             self._flow.resume_reading()
         while not (self._ahead or self._disconnected or self.is_answered) and (
@@ -127,17 +157,65 @@ class Exchange:
         self._knows_end = not (self._ahead or self._more_body)
         return {"type": "http.request", "body": body, "more_body": not self._knows_end}
 
-    async def _send(self, message: Message) -> None:
+    async def send(self, message: Message) -> None:
+        await self.writable()
+        if message["type"] == "http.response.start":
+            self.begin(message["status"], message["headers"])
+        else:
+            self.write(message.get("body", b""), more_body=message.get("more_body", False))
+
+    # What ours asks
+
+    async def pour(self, take: Take) -> None:
+        """Hand over the body, in the callbacks that bring it. Ends early when the client leaves: see `is_gone`."""
+        self._ask_for_body()
+        while self._ahead:
+            if take(self._ahead.popleft()):
+                return
+        self._ahead_bytes = 0
+        self._take = take
+        if not self._is_held:
+            self._flow.resume_reading()
+        try:
+            while self._take is not None and self._more_body and not self.is_gone:
+                self._waiter = asyncio.get_running_loop().create_future()
+                await self._waiter
+            if self._fault is not None:
+                raise self._fault
+        finally:
+            self._take = None
+
+    def _ask_for_body(self) -> None:
+        if self.awaits_continue and not self._transport.is_closing():
+            self._transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+            self.awaits_continue = False
+
+    @property
+    def is_gone(self) -> bool:
+        """Nothing more of the body comes: the client has left, or its answer."""
+        return self._disconnected or self.is_answered
+
+    def pause(self) -> None:
+        self._is_held = True
+        self._flow.pause_reading()
+
+    def resume(self) -> None:
+        self._is_held = False
+        self._flow.resume_reading()
+
+    async def writable(self) -> None:
+        """Wait until the client reads what was written to it."""
         if self._flow.write_paused and not self._disconnected:
             await self._flow.drain()
+
+    def follow(self, source: Source) -> None:
+        """The answer comes from there: it is paused while the client reads too slowly."""
+        self._source = source
+
+    def begin(self, status: int, headers: Headers) -> None:
+        """The answer's status and headers. Once; nothing happens when the client has left, here and in `write`."""
         if self._disconnected:
             return
-        if message["type"] == "http.response.start":
-            self._begin(message["status"], message["headers"])
-        else:
-            self._write(message.get("body", b""), more_body=message.get("more_body", False))
-
-    def _begin(self, status: int, headers: Headers) -> None:
         if self.has_begun:
             raise RuntimeError("an answer that had begun")
         lines = [STATUS_LINES.get(status) or b"HTTP/1.1 %d \r\n" % status]
@@ -147,7 +225,7 @@ class Exchange:
                 self._left_bytes = int(value)
         if not self.keep_alive:
             lines.append(b"connection: close\r\n")
-        if self._scope["method"] == "HEAD" or status in _NO_BODY:
+        if self._is_head or status in _NO_BODY:
             self._left_bytes = 0
         elif self._left_bytes is None:
             lines.append(b"transfer-encoding: chunked\r\n")
@@ -158,7 +236,10 @@ class Exchange:
         self.has_begun = True
         self.awaits_continue = False
 
-    def _write(self, body: bytes, *, more_body: bool) -> None:
+    def write(self, body: bytes, *, more_body: bool) -> None:
+        """The next piece of the answer's body, to be sent as soon as the client reads."""
+        if self._disconnected:
+            return
         if not self.has_begun or self.is_answered:
             raise RuntimeError("a body without its head, or behind its end")
         if self._left_bytes is None:
@@ -166,7 +247,7 @@ class Exchange:
                 b"" if more_body else b"0\r\n\r\n"
             )
         else:
-            if self._scope["method"] == "HEAD":
+            if self._is_head:
                 body = b""
             self._left_bytes -= len(body)
             if self._left_bytes < 0 or (self._left_bytes and not more_body):
@@ -178,6 +259,7 @@ class Exchange:
             self._transport.write(head + body)
         if not more_body:
             self.is_answered = True
+            self._source = None
             self._wake()
             if not self.keep_alive:
                 self._transport.close()

@@ -27,8 +27,9 @@ from gateway.frontends.oip_rest import error_headers
 from gateway.loops import request_task
 from gateway.wire.oip import error_body
 
-# What comes in is parsed before the loop reads again, so all connections of the process read into the same bytes.
-_RECEIVED = memoryview(bytearray(256 * 1024))
+# What comes in is parsed before the loop reads again, so all connections of the process read into the same bytes: as many as stay in a
+# core's second cache on the way from one socket to the other.
+_RECEIVED = memoryview(bytearray(128 * 1024))
 _ASGI = {"version": "3.0", "spec_version": "2.3"}
 
 
@@ -49,6 +50,16 @@ class HttpLimits:
 Refused = Callable[[str, str, GatewayError], None]
 
 
+class _Flow(FlowControl):
+    """Remembers that the client was kept from sending, until that is set back."""
+
+    was_paused = False
+
+    def pause_reading(self) -> None:
+        self.was_paused = True
+        super().pause_reading()
+
+
 class GatewayProtocol(asyncio.BufferedProtocol):
     """One connection. uvicorn makes it with what its own protocols get, and asks it to `shutdown`."""
 
@@ -63,7 +74,6 @@ class GatewayProtocol(asyncio.BufferedProtocol):
     _head_bytes = 0  # of the head, or of the trailers
     _framing_bytes = 0  # came in since a head, a piece of a body or a message last ended
     _body_bytes = 0  # since the pace was last judged
-    _was_paused = False  # since then
     _discarded_bytes = 0
     _refusal: GatewayError | None = None  # what a callback stopped the parser for
     _is_deaf = False  # refused: what still comes is dropped
@@ -96,7 +106,7 @@ class GatewayProtocol(asyncio.BufferedProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         self._transport = transport
-        self._flow = FlowControl(transport)
+        self._flow = _Flow(transport)
         self._here, self._client = get_local_addr(transport), get_remote_addr(transport)
         self._server.connections.add(self)  # type: ignore[arg-type]  # its own are named
         surplus = len(self._server.connections) - self.limits.connections
@@ -118,9 +128,13 @@ class GatewayProtocol(asyncio.BufferedProtocol):
 
     def pause_writing(self) -> None:
         self._flow.pause_writing()
+        if self._answering is not None:
+            self._answering.client_reads(reads=False)
 
     def resume_writing(self) -> None:
         self._flow.resume_writing()
+        if self._answering is not None:
+            self._answering.client_reads(reads=True)
 
     def get_buffer(self, sizehint: int) -> memoryview:
         return _RECEIVED
@@ -176,7 +190,7 @@ class GatewayProtocol(asyncio.BufferedProtocol):
         self._disarm()
         self._in_head, self._in_body = False, True
         self._head_bytes = self._framing_bytes = self._body_bytes = self._discarded_bytes = 0
-        self._was_paused = False
+        self._flow.was_paused = False
         is_behind_another = self._is_under_way
         exchange = self._exchange = Exchange(
             scope,
@@ -199,7 +213,6 @@ class GatewayProtocol(asyncio.BufferedProtocol):
         self._body_bytes += len(body)
         if not self._exchange.is_answered:
             self._exchange.add_body(body)
-            self._was_paused |= self._flow.read_paused
             return
         self._discarded_bytes += len(body)
         if self._discarded_bytes > self.limits.discard_bytes:
@@ -213,6 +226,7 @@ class GatewayProtocol(asyncio.BufferedProtocol):
 
     def _scope(self) -> Message:
         url = httptools.parse_url(self._url)
+        path = url.path.decode("ascii")
         version = self._parser.get_http_version()
         return {
             "type": "http",
@@ -225,7 +239,7 @@ class GatewayProtocol(asyncio.BufferedProtocol):
             "headers": self._headers,
             "state": {},
             "method": self._parser.get_method().decode("ascii"),
-            "path": unquote(url.path.decode("ascii")),
+            "path": unquote(path) if "%" in path else path,
             "raw_path": url.path,
             "query_string": url.query or b"",
         }
@@ -328,8 +342,8 @@ class GatewayProtocol(asyncio.BufferedProtocol):
         """The client must send a fair share in each period; one in which we kept it from sending is not counted."""
         self._timer = None
         enough = self._body_bytes >= self.limits.body_bytes_per_second * self.limits.body_seconds
-        paused = self._was_paused or self._flow.read_paused or self._exchange.awaits_continue
-        self._body_bytes, self._was_paused = 0, self._flow.read_paused
+        paused = self._flow.was_paused or self._exchange.awaits_continue
+        self._body_bytes, self._flow.was_paused = 0, self._flow.read_paused
         if enough or paused:
             self._arm(self.limits.body_seconds, self._judge_pace)
         else:

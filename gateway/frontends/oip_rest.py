@@ -4,21 +4,20 @@ Paths are matched raw, as Triton does: a percent-encoded model name is no model 
 """
 
 import re
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import MutableMapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 from gateway.auth.credentials import credential
-from gateway.call import InferenceCall, Payload, Reply, Standing, Verb
+from gateway.call import InferenceCall, Payload, Reply, Source, Standing, Verb
 from gateway.errors import Code, GatewayError
-from gateway.frontends.http_body import InferBody, JsonMemory, NoBody, Receive
+from gateway.frontends.http_body import Incoming, InferBody, JsonMemory, NoBody
 from gateway.pipeline import Cut, Pipeline
 from gateway.telemetry.traceparent import valid_traceparent
 from gateway.wire.oip import MODEL_NAME, MOST_BODY_BYTES, error_body, public_error
 from gateway.wire.ratelimit import Headers, ratelimit_headers, retry_after
 
 Scope = MutableMapping[str, Any]
-Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
 MODEL_PATH = re.compile(
     rf"/v2/models/(?P<model>{MODEL_NAME})(?:/versions/(?P<version>[0-9]{{1,9}}))?(?P<verb>/infer|/ready|)".encode()
@@ -48,11 +47,11 @@ class OipRest:
     request_seconds: float
 
     async def __call__(
-        self, scope: Scope, receive: Receive, downstream: "HttpDownstream", path: re.Match[bytes]
+        self, scope: Scope, incoming: Incoming, downstream: "HttpDownstream", path: re.Match[bytes]
     ) -> None:
         """One request whose path is a MODEL_PATH and whose method is the verb's."""
         try:
-            call = self._decode(scope, receive, downstream.request_id, path)
+            call = self._decode(scope, incoming, downstream.request_id, path)
         except GatewayError as error:
             self.pipeline.refused(downstream.request_id, peer(scope), error)
             await downstream.refuse(error)
@@ -81,7 +80,7 @@ class OipRest:
         return await self.pipeline.examine(call, None, refusal)
 
     def _decode(
-        self, scope: Scope, receive: Receive, request_id: str, path: re.Match[bytes]
+        self, scope: Scope, incoming: Incoming, request_id: str, path: re.Match[bytes]
     ) -> InferenceCall:
         """Step 2: what is asked, of which model, by whom. Raises GatewayError: 4xx codes only."""
         found = _read_headers(scope["headers"])
@@ -91,7 +90,7 @@ class OipRest:
             scope,
             found,
             request_id,
-            _infer_body(found, receive, self.memory) if is_infer else NoBody(),
+            _infer_body(found, incoming, self.memory) if is_infer else NoBody(),
             verb="infer" if is_infer else "describe",
             model=model.decode(),
             version=version.decode(),
@@ -122,12 +121,27 @@ class OipRest:
         )
 
 
+class Answering(Protocol):
+    """The answer to a request as the connection takes it: at once. An Exchange is one."""
+
+    async def writable(self) -> None:
+        """Wait until the client reads what was written to it."""
+
+    def follow(self, source: Source) -> None:
+        """The answer comes from there: it is paused while the client reads too slowly."""
+
+    def begin(self, status: int, headers: Headers) -> None:
+        """The status and headers; they leave with the first piece."""
+
+    def write(self, body: bytes, *, more_body: bool) -> None: ...
+
+
 class HttpDownstream:
     """The client's side of one call. An error of Triton's is held back and cleaned; everything else passes as it comes."""
 
-    def __init__(self, send: Send, request_id: str) -> None:
+    def __init__(self, answering: Answering, request_id: str) -> None:
         self.request_id = request_id
-        self._send = send
+        self._answering = answering
         self._headers: Headers = [(b"x-request-id", request_id.encode())]
         self._head: Headers | None = (
             None  # held back until there is a body: a reply that breaks off before is an error of ours
@@ -140,6 +154,8 @@ class HttpDownstream:
         self.started = False  # the client has been told a status
 
     async def start(self, reply: Reply, standing: Standing) -> None:
+        await self._answering.writable()
+        self._answering.follow(reply)
         self._status = reply.status
         if reply.status >= _BAD:
             self._error, self._standing, self._content_type = bytearray(), standing, reply.content_type
@@ -155,17 +171,17 @@ class HttpDownstream:
         self._left_bytes = reply.length_bytes
         self._head = headers
         if not self._left_bytes:
-            await self.send(b"")
+            self.take(b"")
 
-    async def send(self, chunk: bytes) -> None:
+    def take(self, piece: bytes) -> None:
         if self._error is not None:
-            self._error += chunk[: _ERROR_BYTES - len(self._error)]
+            self._error += piece[: _ERROR_BYTES - len(self._error)]
             return
         if self._head is not None:
             headers, self._head = self._head, None
-            await self._begin(self._status, headers)
-        self._left_bytes -= len(chunk)
-        await self._send({"type": "http.response.body", "body": chunk, "more_body": self._left_bytes > 0})
+            self._begin(self._status, headers)
+        self._left_bytes -= len(piece)
+        self._answering.write(piece, more_body=self._left_bytes > 0)
 
     async def end(self) -> int:
         if self._error is None:
@@ -181,15 +197,17 @@ class HttpDownstream:
         headers = self._headers + ratelimit_headers(standing) + (extra or [])
         headers.append((b"content-type", b"application/json"))
         headers.append((b"content-length", str(len(body)).encode()))
-        await self._begin(status, headers)
-        await self._send({"type": "http.response.body", "body": body, "more_body": False})
+        await self._answering.writable()
+        self._begin(status, headers)
+        self._answering.write(body, more_body=False)
 
     async def relay(self, message: MutableMapping[str, Any]) -> None:
         """An answer of Starlette's, as it comes."""
+        await self._answering.writable()
         if message["type"] == "http.response.start":
-            await self._begin(message["status"], self._headers + message["headers"])
+            self._begin(message["status"], self._headers + message["headers"])
         else:
-            await self._send(message)
+            self._answering.write(message.get("body", b""), more_body=message.get("more_body", False))
 
     async def refuse(self, error: GatewayError) -> None:
         """A refusal, as the one table says it."""
@@ -197,9 +215,9 @@ class HttpDownstream:
             error.rendering.http, error_body(error.sentence), error.standing, error_headers(error)
         )
 
-    async def _begin(self, status: int, headers: Headers) -> None:
-        await self._send({"type": "http.response.start", "status": status, "headers": headers})
-        self.started = True  # only now: a client that does not read may have kept us from telling it anything
+    def _begin(self, status: int, headers: Headers) -> None:
+        self._answering.begin(status, headers)
+        self.started = True
 
 
 def error_headers(error: GatewayError) -> Headers:
@@ -227,7 +245,7 @@ def peer(scope: Scope) -> str:
     return str(client[0]) if client else ""
 
 
-def _infer_body(found: dict[bytes, list[bytes]], receive: Receive, memory: JsonMemory) -> InferBody:
+def _infer_body(found: dict[bytes, list[bytes]], incoming: Incoming, memory: JsonMemory) -> InferBody:
     """The payload that the headers promise. Raises BAD_REQUEST, BODY_TOO_LARGE, ENCODING_NOT_SUPPORTED."""
     for value in found.get(b"content-encoding", ()):
         if value.strip().lower() not in (b"", b"identity"):
@@ -242,7 +260,7 @@ def _infer_body(found: dict[bytes, list[bytes]], receive: Receive, memory: JsonM
     if declared is not None and declared > MOST_BODY_BYTES:
         raise GatewayError(Code.BODY_TOO_LARGE, detail="no body may be larger than 2 GiB")
     return InferBody(
-        receive,
+        incoming,
         declared=declared,
         head_length=int(head_lengths[0]) if head_lengths else None,
         memory=memory,

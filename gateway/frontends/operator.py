@@ -17,8 +17,8 @@ from starlette.types import ASGIApp
 
 from gateway.errors import Code, GatewayError
 from gateway.frontends.http import Readiness, refusal
-from gateway.frontends.http_body import Receive
-from gateway.frontends.oip_rest import HttpDownstream, Scope, Send
+from gateway.frontends.http_exchange import EXTENSION, Receive, Send
+from gateway.frontends.oip_rest import HttpDownstream, Scope
 from gateway.telemetry.prometheus import CONTENT_TYPE
 
 CONNECTIONS: Final = 64
@@ -34,7 +34,7 @@ class OperatorDoor:
     new_id: Callable[[], str]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        downstream = HttpDownstream(send, self.new_id())
+        downstream = HttpDownstream(scope["extensions"][EXTENSION], self.new_id())
         try:
             await self.paths(scope, receive, downstream.relay)
         except asyncio.CancelledError:  # the client left, or the grace of a stop is over

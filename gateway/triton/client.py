@@ -5,11 +5,11 @@ request and reply were whole, and closes it otherwise, which is also how a cance
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import Coroutine
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from gateway.call import InferenceCall, Outgoing
+from gateway.call import InferenceCall, Outgoing, Source
 from gateway.triton.connection import Connection, NotSent, UpstreamFailed, UpstreamReply
 
 _ANSWER_BYTES = 4 * 1024**2
@@ -57,14 +57,13 @@ class Client:
         reply = await self._send(head.encode() + body)
         try:
             kept = bytearray()
-            async for chunk in reply.chunks():
-                kept += chunk[: _ANSWER_BYTES - len(kept)]
+            await reply.pour(lambda piece: kept.extend(piece[: _ANSWER_BYTES - len(kept)]))
             return Answer(reply.status, reply.content_type, bytes(kept))
         finally:
             self.release(reply)
 
     async def _send(
-        self, head: bytes, rest: AsyncIterator[bytes] | None = None, *, first: bytes | memoryview = b""
+        self, head: bytes, rest: Source | None = None, *, first: bytes | memoryview = b""
     ) -> UpstreamReply:
         connection = self._take_idle() or await self._connect()
         self._busy.add(connection)

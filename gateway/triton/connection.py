@@ -1,19 +1,21 @@
 """One kept-alive HTTP/1.1 connection to a Triton server: an asyncio protocol on httptools.
 
-One exchange at a time: `send` writes a request, `reply` waits for the reply's head, whose `chunks` are its body. Both directions have
+One exchange at a time: `send` writes a request, `reply` waits for the reply's head and is the source of its body. Both directions have
 back-pressure. What ends an exchange early (a cancelled caller, a broken peer, an early reply) closes the connection: a connection is
 reused only after a whole request and a whole reply. A reply must say its length, else one that was cut could look whole.
 """
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable
 from typing import cast
 
 import httptools
 
-# What comes in is parsed before the loop reads again, so all connections of the process read into the same bytes.
-_RECEIVED = memoryview(bytearray(256 * 1024))
+from gateway.call import Source, Take
+
+# What comes in is parsed before the loop reads again, so all connections of the process read into the same bytes: as many as stay in a
+# core's second cache on the way from one socket to the other.
+_RECEIVED = memoryview(bytearray(128 * 1024))
 _READ_AHEAD_BYTES = 256 * 1024
 _REPLY_HEAD_BYTES = 64 * 1024
 _JOINED_BYTES = 64 * 1024  # beyond it a second buffer is cheaper than a copy
@@ -29,7 +31,7 @@ class NotSent(Exception):
 
 
 class UpstreamReply:
-    """The reply of one exchange: its head, and its body to be iterated once. UpstreamFailed when that ends before its end."""
+    """The reply of one exchange: its head, and the source of its body. UpstreamFailed when that ends before its end."""
 
     __slots__ = ("connection", "content_type", "head_length", "length_bytes", "status")
 
@@ -40,14 +42,14 @@ class UpstreamReply:
         self.content_type = b""
         self.head_length = b""
 
-    def chunks(self) -> AsyncIterator[bytes]:
-        return self
+    async def pour(self, take: Take) -> None:
+        await self.connection.pour(take)
 
-    def __aiter__(self) -> "UpstreamReply":
-        return self
+    def pause(self) -> None:
+        self.connection.hold(self, held=True)
 
-    def __anext__(self) -> Awaitable[bytes]:
-        return self.connection.next_chunk()
+    def resume(self) -> None:
+        self.connection.hold(self, held=False)
 
 
 class Connection(asyncio.BufferedProtocol):
@@ -65,6 +67,10 @@ class Connection(asyncio.BufferedProtocol):
         self._reset()
 
     def _reset(self) -> None:
+        self._rest: Source | None = None  # what the request still waits for
+        self._take: Take | None = None  # who takes the reply's body
+        self._is_held = False  # cannot take it now
+        self._fault: Exception | None = None  # could not take it
         self._buffered_bytes = 0
         self._head_bytes = 0
         self._reply: UpstreamReply | None = None
@@ -98,9 +104,7 @@ class Connection(asyncio.BufferedProtocol):
 
     # One exchange
 
-    async def send(
-        self, head: bytes, rest: AsyncIterator[bytes] | None, *, first: bytes | memoryview = b""
-    ) -> None:
+    async def send(self, head: bytes, rest: Source | None, *, first: bytes | memoryview = b"") -> None:
         """Write a request. `rest` streams behind `head` and `first`; an early reply ends the writing, and with it the connection."""
         transport = self._transport
         if transport is None or not self.usable:
@@ -111,13 +115,23 @@ class Connection(asyncio.BufferedProtocol):
         else:
             transport.write(head + first)
         if rest is not None:
-            async for chunk in rest:
-                if self._is_over:
-                    return
-                transport.write(chunk)
-                while not (self._writable or self._is_over):
-                    await self._changed()
+            self._rest = rest
+            if not self._writable:
+                rest.pause()
+            try:
+                await rest.pour(self._send_piece)
+            finally:
+                self._rest = None
+                rest.resume()  # of a client that is not read nobody would see that it leaves
+            if self._is_over:
+                return
         self._sent = True
+
+    def _send_piece(self, piece: bytes) -> bool:
+        if self._transport is None or self._is_over:
+            return True
+        self._transport.write(piece)
+        return False
 
     @property
     def _is_over(self) -> bool:
@@ -132,19 +146,30 @@ class Connection(asyncio.BufferedProtocol):
             raise UpstreamFailed(self._broken or "the server closed the connection without an answer")
         return self._reply
 
-    async def next_chunk(self) -> bytes:
-        """The next piece of the body; StopAsyncIteration behind its last one. Raises UpstreamFailed."""
-        while not self._chunks:
-            if self._complete:
-                raise StopAsyncIteration
-            if self._lost or self._broken:
-                raise UpstreamFailed(self._broken or "the server closed the connection within its answer")
-            await self._changed()
-        chunk = self._chunks.popleft()
-        self._buffered_bytes -= len(chunk)
-        if self._buffered_bytes < _READ_AHEAD_BYTES:
-            self._set_reading(wanted=True)
-        return chunk
+    async def pour(self, take: Take) -> None:
+        """Hand over the body of the reply. Raises UpstreamFailed when it breaks off."""
+        while self._chunks:
+            if take(self._chunks.popleft()):
+                return
+        self._buffered_bytes = 0
+        self._take = take
+        self._set_reading(wanted=not self._is_held)
+        try:
+            while self._take is not None and not self._complete:
+                if self._lost or self._broken:
+                    raise UpstreamFailed(self._broken or "the server closed the connection within its answer")
+                await self._changed()
+            if self._fault is not None:
+                raise self._fault
+        finally:
+            self._take = None
+
+    def hold(self, reply: UpstreamReply, *, held: bool) -> None:
+        """Whether who takes the body of the reply cannot keep up. Of a reply that is over it does not matter."""
+        if reply is not self._reply:
+            return
+        self._is_held = held
+        self._set_reading(wanted=not held and self._buffered_bytes <= _READ_AHEAD_BYTES)
 
     def _changed(self) -> asyncio.Future[None]:
         """To be awaited by the one caller that there is; another event of the exchange wakes it."""
@@ -152,6 +177,8 @@ class Connection(asyncio.BufferedProtocol):
         return self._waiter
 
     def _wake(self) -> None:
+        if self._rest is not None:  # the server reads again, or there is nobody any more to hold it back for
+            self._rest.resume()
         waiter, self._waiter = self._waiter, None
         if waiter is not None and not waiter.done():
             waiter.set_result(None)
@@ -204,6 +231,8 @@ class Connection(asyncio.BufferedProtocol):
 
     def pause_writing(self) -> None:
         self._writable = False
+        if self._rest is not None:
+            self._rest.pause()
 
     def resume_writing(self) -> None:
         self._writable = True
@@ -239,11 +268,19 @@ class Connection(asyncio.BufferedProtocol):
         self._wake()
 
     def on_body(self, body: bytes) -> None:
+        if self._take is not None:
+            try:
+                wants_no_more = self._take(body)
+            except Exception as fault:  # noqa: BLE001 - not the server's, as what is raised here would be: `pour` raises it
+                self._fault, wants_no_more = fault, True
+            if wants_no_more:
+                self._take = None
+                self._wake()
+            return
         self._chunks.append(body)
         self._buffered_bytes += len(body)
         if self._buffered_bytes > _READ_AHEAD_BYTES:
             self._set_reading(wanted=False)
-        self._wake()
 
     def on_message_complete(self) -> None:
         self._complete = True

@@ -1,8 +1,9 @@
 """The RateLimit and RateLimit-Policy fields, as draft-ietf-httpapi-ratelimit-headers gives them (structured field lists, RFC 9651)."""
 
 import math
+from functools import lru_cache
 
-from gateway.call import Standing
+from gateway.call import Quota, Standing
 
 Headers = list[tuple[bytes, bytes]]
 
@@ -11,15 +12,23 @@ def ratelimit_headers(standing: Standing) -> Headers:
     """Where the caller stands. A rate has a window `w` and the seconds `t` until it is whole; a count of calls at once has neither."""
     if not standing:
         return []
-    policies, limits = [], []
-    for quota in standing:
-        if quota.window_seconds is None:
-            policies.append(f'"{quota.name}";q={quota.quota};qu="concurrent-requests"')
-            limits.append(f'"{quota.name}";r={quota.remaining}')
-        else:
-            policies.append(f'"{quota.name}";q={quota.quota};w={quota.window_seconds}')
-            limits.append(f'"{quota.name}";r={quota.remaining};t={quota.reset_seconds}')
-    return [(b"ratelimit-policy", ", ".join(policies).encode()), (b"ratelimit", ", ".join(limits).encode())]
+    policies = ", ".join([_policy(quota.name, quota.quota, quota.window_seconds) for quota in standing])
+    limits = ", ".join(map(_limit, standing))
+    return [(b"ratelimit-policy", policies.encode()), (b"ratelimit", limits.encode())]
+
+
+@lru_cache
+def _policy(name: str, quota: int, window_seconds: int | None) -> str:
+    """The same for every call of a plan."""
+    if window_seconds is None:
+        return f'"{name}";q={quota};qu="concurrent-requests"'
+    return f'"{name}";q={quota};w={window_seconds}'
+
+
+def _limit(quota: Quota) -> str:
+    if quota.window_seconds is None:
+        return f'"{quota.name}";r={quota.remaining}'
+    return f'"{quota.name}";r={quota.remaining};t={quota.reset_seconds}'
 
 
 def retry_after(seconds: float) -> bytes:

@@ -5,14 +5,15 @@
 What it costs is what any proxy in Python costs here; what the gateway costs beyond it is the gateway's work.
 """
 
+import asyncio
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, MutableMapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import uvicorn
 
-from gateway.call import InferenceCall, Outgoing
+from gateway.call import InferenceCall, Outgoing, Take
 from gateway.frontends.http_body import NoBody
 from gateway.triton.client import Client
 
@@ -41,7 +42,7 @@ class PassThrough:
         body = Outgoing(
             head=data[:head_length],
             first=data[head_length:],
-            rest=_rest(receive) if more else None,
+            rest=_Rest(receive) if more else None,
             tensor_bytes=length - head_length,
             binary=_HEAD_LENGTH in headers,
         )
@@ -53,20 +54,35 @@ class PassThrough:
                 *([(_HEAD_LENGTH, reply.head_length)] if reply.head_length else []),
             ]
             await send({"type": "http.response.start", "status": reply.status, "headers": answer})
-            left = reply.length_bytes
-            async for chunk in reply.chunks():
-                left -= len(chunk)
-                await send({"type": "http.response.body", "body": chunk, "more_body": left > 0})
+            pieces: list[bytes] = []
+            await reply.pour(pieces.append)
+            await send({"type": "http.response.body", "body": b"".join(pieces)})
         finally:
             self.client.release(reply)
 
 
-async def _rest(receive: Receive) -> AsyncIterator[bytes]:
-    more = True
-    while more:
-        message = await receive()
-        more = message["more_body"]
-        yield message["body"]
+@dataclass(slots=True)
+class _Rest:
+    """What ASGI still brings of a body, as the source that the pool asks for."""
+
+    receive: Receive
+    goes: asyncio.Event = field(default_factory=asyncio.Event)
+
+    async def pour(self, take: Take) -> None:
+        self.goes.set()
+        more = True
+        while more:
+            message = await self.receive()
+            more = message["more_body"]
+            if take(message["body"]):
+                return
+            await self.goes.wait()
+
+    def pause(self) -> None:
+        self.goes.clear()
+
+    def resume(self) -> None:
+        self.goes.set()
 
 
 def _call(model: str) -> InferenceCall:

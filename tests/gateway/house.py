@@ -40,7 +40,7 @@ NOW_US = 1_700_000_000_000_000
 
 @dataclass(slots=True)
 class Client:
-    """The client's side of one call: what it has seen, in order. A slow one waits before each chunk."""
+    """The client's side of one call: what it has seen, in order. A slow one has yet to read what it was told before."""
 
     events: list[str] = field(default_factory=list)
     body: bytes = b""
@@ -52,12 +52,12 @@ class Client:
     async def start(self, reply: Reply, standing: Standing) -> None:
         self.status, self.standing = reply.status, standing
         self.events.append("start")
-        self.started = True
-
-    async def send(self, chunk: bytes) -> None:
         if self.reads is not None:
             await self.reads.wait()
-        self.body += chunk
+        self.started = True
+
+    def take(self, piece: bytes) -> None:
+        self.body += piece
         self.events.append("chunk")
 
     async def end(self) -> int:

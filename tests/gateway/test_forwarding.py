@@ -4,11 +4,14 @@ from collections.abc import AsyncIterator
 from contextlib import suppress
 
 import pytest
+from msgspec import json
 from msgspec.structs import replace
 
+from gateway.audit.record import OutcomeBody
 from gateway.call import Outgoing
 from gateway.errors import Code, GatewayError
 from tests.gateway.house import Body, Client, House, house
+from tests.worlds.bodies import Pieces
 from tests.worlds.triton import NOTHING_FOUND, TritonWorld
 
 
@@ -19,7 +22,7 @@ class Streaming(Body):
         async def rest() -> AsyncIterator[bytes]:
             yield b"1234"
 
-        return Outgoing(head=b"{}", rest=rest(), tensor_bytes=4, binary=True)
+        return Outgoing(head=b"{}", rest=Pieces(rest()), tensor_bytes=4, binary=True)
 
 
 async def unloaded_behind_our_back(here: House, triton: TritonWorld) -> None:
@@ -51,6 +54,12 @@ async def test_a_version_that_the_model_has_not_is_not_found_and_nothing_is_sent
         with pytest.raises(GatewayError) as caught:
             await here.pipeline.serve(replace(here.call(), version="9"), Client())
         assert (caught.value.code, triton.asked) == (Code.MODEL_NOT_FOUND, [])
+        await here.settled()
+        (outcome,) = here.records("outcome")
+        assert outcome.entry.interval_us is None  # it was on no replica
+        assert all(
+            0 <= took < 60_000_000 for took in json.decode(outcome.body, type=OutcomeBody).durations.values()
+        )
         client = Client()
         await here.pipeline.serve(replace(here.call(), version="1"), client)
         assert client.status == 200

@@ -13,7 +13,9 @@ import pytest
 from gateway.audit.record import OutcomeBody
 from gateway.frontends.http import HttpDoor, Readiness, other_paths
 from gateway.frontends.http_body import JsonMemory
+from gateway.frontends.http_exchange import EXTENSION
 from gateway.frontends.oip_rest import OipRest
+from tests.gateway.frontends.worlds import Asked
 from tests.gateway.house import House, house
 from tests.worlds.triton import ANSWER, Mood, TritonWorld
 
@@ -90,15 +92,10 @@ class Door:
             "client": ("192.0.2.1", 4711),
             "state": {},
         }
-        said: list[Any] = []
-
-        async def receive() -> dict[str, Any]:
-            return {"type": "http.request", "body": body or b"", "more_body": False}
-
-        async def send(message: Any) -> None:
-            said.append(message)
-
-        await self.door(scope, receive, send)
+        exchange = Asked(body=body or b"")
+        scope["extensions"] = {EXTENSION: exchange}
+        await self.door(scope, exchange.receive, exchange.send)
+        said = exchange.messages
         assert [message["type"] for message in said[:1]] == ["http.response.start"]
         return Answer(
             said[0]["status"], said[0]["headers"], b"".join(message["body"] for message in said[1:])

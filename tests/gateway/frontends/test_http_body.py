@@ -6,9 +6,10 @@ from typing import Any
 
 import pytest
 
-from gateway.call import Outgoing
+from gateway.call import Outgoing, Take
 from gateway.errors import Code, GatewayError
 from gateway.frontends.http_body import InferBody, JsonMemory
+from tests.worlds.bodies import whole
 
 HEAD = b'{"inputs":[]}'
 
@@ -24,13 +25,25 @@ class Sender:
 
     def __init__(self, *pieces: bytes, leaves: bool = False) -> None:
         self.pieces, self.leaves, self.asked = list(pieces), leaves, 0
+        self.is_gone = self.is_paused = False
 
-    async def __call__(self) -> MutableMapping[str, Any]:
+    async def receive(self) -> MutableMapping[str, Any]:
         self.asked += 1
         if not self.pieces:
             return {"type": "http.disconnect"}
         body = self.pieces.pop(0)
         return {"type": "http.request", "body": body, "more_body": bool(self.pieces) or self.leaves}
+
+    async def pour(self, take: Take) -> None:
+        while self.pieces and not take(self.pieces.pop(0)):
+            pass
+        self.is_gone = self.leaves
+
+    def pause(self) -> None:
+        self.is_paused = True
+
+    def resume(self) -> None:
+        self.is_paused = False
 
 
 def memory(budget: int = 10_000, most: int = 1_000) -> JsonMemory:
@@ -44,9 +57,7 @@ async def refused(body: InferBody, limit_bytes: int = 10**9, tenant: str = "t") 
 
 
 async def rest_of(outgoing: Outgoing) -> bytes:
-    return bytes(outgoing.first) + (
-        b"".join([chunk async for chunk in outgoing.rest]) if outgoing.rest else b""
-    )
+    return bytes(outgoing.first) + (await whole(outgoing.rest) if outgoing.rest else b"")
 
 
 @pytest.mark.parametrize("size", [1, 7, 1000])

@@ -1,6 +1,8 @@
 """What an application is shown of a request, and what becomes of its answer, without a socket."""
 
 import asyncio
+import gc
+import weakref
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import cast
@@ -8,7 +10,8 @@ from typing import cast
 import pytest
 from uvicorn.protocols.http.flow_control import FlowControl
 
-from gateway.frontends.http_exchange import Application, Exchange, Headers, Message, Receive, Send
+from gateway.call import Take
+from gateway.frontends.http_exchange import EXTENSION, Application, Exchange, Headers, Message, Receive, Send
 
 Acts = Callable[[Receive, Send], object]
 
@@ -227,3 +230,113 @@ async def test_a_client_that_leaves_wakes_whoever_waits_for_it() -> None:
     await line.run(app)
     assert found == [{"type": "http.disconnect"}]
     assert not line.transport.written
+
+
+# What our own applications ask
+
+
+def poured(into: list[bytes], take: Take | None = None) -> Application:
+    async def app(scope: Message, receive: Receive, send: Send) -> None:
+        await scope["extensions"][EXTENSION].pour(take or into.append)
+        into.append(b"end")
+        await send(start(LENGTH))
+        await send(body(b"done"))
+
+    return app
+
+
+async def test_a_body_is_poured_in_order_with_what_came_before_and_each_piece_as_it_comes() -> None:
+    line = Line()
+    pieces: list[bytes] = []
+    line.exchange.add_body(bytes(4096))
+    line.exchange.add_body(b"2")
+    running = asyncio.ensure_future(line.run(poured(pieces)))
+    await asyncio.sleep(0)
+    assert pieces == [bytes(4096), b"2"]
+    line.exchange.add_body(b"3")
+    assert pieces[2:] == [b"3"]  # no task was woken for it
+    line.exchange.end_body()
+    await running
+    assert pieces[2:] == [b"3", b"end"]
+
+
+async def test_who_wants_no_more_of_a_body_gets_no_more() -> None:
+    line, wanted = Line(), 2
+    pieces: list[bytes] = []
+
+    def take(piece: bytes) -> bool:
+        pieces.append(piece)
+        return len(pieces) == wanted
+
+    running = asyncio.ensure_future(line.run(poured(pieces, take)))
+    await asyncio.sleep(0)
+    for piece in (b"1", b"2", b"3"):
+        line.exchange.add_body(piece)
+    await running
+    assert pieces == [b"1", b"2", b"end"]
+
+
+@pytest.mark.parametrize("comes", ["nothing", "a piece"])
+async def test_a_client_that_leaves_within_its_body_ends_the_pouring(comes: str) -> None:
+    line = Line()
+    pieces: list[bytes] = []
+    running = asyncio.ensure_future(line.run(poured(pieces)))
+    await asyncio.sleep(0)
+    if comes == "a piece":
+        line.exchange.add_body(b"1")
+    line.exchange.disconnect()
+    await running
+    assert pieces == ([b"1"] if comes == "a piece" else []) + [b"end"]
+    assert line.exchange.is_gone
+
+
+async def test_a_fault_of_who_takes_a_body_is_told_as_it_is_and_not_as_the_clients() -> None:
+    line = Line()
+    found: list[Exception] = []
+
+    def take(piece: bytes) -> None:
+        raise LookupError("ours")
+
+    async def app(scope: Message, receive: Receive, send: Send) -> None:
+        with pytest.raises(LookupError) as caught:
+            await scope["extensions"][EXTENSION].pour(take)
+        found.append(caught.value)
+        await send(start(LENGTH))
+        await send(body(b"done"))
+
+    running = asyncio.ensure_future(line.run(app))
+    await asyncio.sleep(0)
+    line.exchange.add_body(b"1")
+    await running
+    assert len(found) == 1
+
+
+async def test_a_body_that_cannot_be_taken_is_not_read_also_when_that_is_known_before() -> None:
+    line = Line()
+    pieces: list[bytes] = []
+    line.exchange.pause()
+    assert not line.transport.is_reading
+    running = asyncio.ensure_future(line.run(poured(pieces)))
+    await asyncio.sleep(0)
+    assert not line.transport.is_reading
+    line.exchange.resume()
+    assert line.transport.is_reading
+    line.exchange.add_body(b"1")
+    line.exchange.end_body()
+    await running
+    assert pieces == [b"1", b"end"]
+
+
+async def test_an_exchange_goes_with_its_last_user() -> None:
+    """It is in the scope, which it has: in that circle every request would stay until the collector comes by."""
+    line = Line()
+    exchange = line.exchange
+    del line.exchange
+    gone = weakref.ref(exchange)
+    gc.disable()
+    try:
+        await exchange.run(answering(start(LENGTH), body(b"done")))
+        del exchange
+        assert gone() is None
+    finally:
+        gc.enable()

@@ -6,7 +6,9 @@ from dataclasses import replace
 
 import pytest
 
+from gateway.call import Take
 from gateway.errors import Code
+from gateway.frontends.http_exchange import EXTENSION
 from tests.gateway.frontends.worlds import (
     GET,
     LIMITS,
@@ -163,6 +165,49 @@ async def test_a_slow_body_under_an_answer_cuts_it_and_writes_nothing_into_it() 
         assert seen.endswith(b"\r\n\r\nfirst")
         assert seen.count(b"HTTP/1.1") == 1
         await app.ended.wait()
+
+
+class Spring:
+    """The source of an answer: an endless one, that can be held back."""
+
+    def __init__(self) -> None:
+        self.given = 0
+        self.goes, self.paused = asyncio.Event(), asyncio.Event()
+        self.goes.set()
+
+    async def pour(self, take: Take) -> None:
+        raise AssertionError("the application itself writes")
+
+    def pause(self) -> None:
+        self.goes.clear()
+        self.paused.set()
+
+    def resume(self) -> None:
+        self.goes.set()
+
+
+async def test_an_answer_comes_from_its_source_no_faster_than_the_client_reads() -> None:
+    """What is given before the client reads is what the sockets hold, and then all of it comes."""
+    size, pieces = 64 * 1024, 1024
+    spring = Spring()
+
+    async def app(scope: Message, receive: Receive, send: Send) -> None:
+        exchange = scope["extensions"][EXTENSION]
+        exchange.follow(spring)
+        exchange.begin(200, [(b"content-length", b"%d" % (size * pieces))])
+        for left in reversed(range(pieces)):
+            await spring.goes.wait()
+            exchange.write(bytes(size), more_body=left > 0)
+            spring.given += size
+
+    async with door(app) as world:
+        wire = await world.connect()
+        await wire.send(GET)
+        await spring.paused.wait()
+        assert spring.given < size * pieces / 2
+        answer = await wire.answer()
+        assert answer.body == bytes(size * pieces)
+        assert (await wire.ask(GET)).status == 200  # nothing holds the connection back
 
 
 async def test_a_client_that_we_keep_from_sending_is_not_slow() -> None:

@@ -4,9 +4,8 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import count
-from typing import Any
 
 import pytest
 from starlette.applications import Starlette
@@ -15,12 +14,12 @@ from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
-from gateway.call import Quota
+from gateway.call import Quota, Take
 from gateway.errors import Code, GatewayError
 from gateway.frontends.http import HttpDoor, Readiness, other_paths
 from gateway.frontends.http_body import JsonMemory
 from gateway.frontends.oip_rest import HttpDownstream, OipRest
-from tests.gateway.frontends.worlds import Answer, Door, door
+from tests.gateway.frontends.worlds import Answer, Door, Heard, door
 from tests.gateway.house import House, house
 from tests.worlds.triton import ANSWER, TritonWorld
 
@@ -43,45 +42,22 @@ class Said:
     def length_bytes(self) -> int:
         return sum(map(len, self.body))
 
-    async def chunks(self) -> AsyncIterator[bytes]:
-        for chunk in self.body:
-            yield chunk
+    async def pour(self, take: Take) -> None:
+        for piece in self.body:
+            take(piece)
 
+    def pause(self) -> None:
+        raise AssertionError("this client reads all that comes")
 
-@dataclass(slots=True)
-class Heard:
-    """What the client heard, as ASGI messages."""
-
-    messages: list[Any] = field(default_factory=list)
-
-    async def __call__(self, message: Any) -> None:
-        self.messages.append(message)
-
-    @property
-    def status(self) -> int:
-        return int(self.messages[0]["status"])
-
-    @property
-    def headers(self) -> dict[bytes, bytes]:
-        headers = dict(self.messages[0]["headers"])
-        assert len(headers) == len(self.messages[0]["headers"]), "a header twice"
-        return headers
-
-    @property
-    def body(self) -> bytes:
-        return b"".join(message["body"] for message in self.messages[1:])
-
-    @property
-    def is_whole(self) -> bool:
-        return [message["more_body"] for message in self.messages[1:]][-1:] == [False]
+    def resume(self) -> None:
+        raise AssertionError("it was not paused")
 
 
 async def relayed(said: Said) -> Heard:
     heard = Heard()
     downstream = HttpDownstream(heard, "r1")
     await downstream.start(said, (Quota("concurrency", 5, 4),))
-    async for chunk in said.chunks():
-        await downstream.send(chunk)
+    await said.pour(downstream.take)
     await downstream.end()
     assert heard.headers[b"content-length"] == str(len(heard.body)).encode()
     assert heard.headers[b"x-request-id"] == b"r1"
@@ -105,9 +81,9 @@ async def test_a_reply_is_not_whole_before_its_last_byte() -> None:
     heard = Heard()
     downstream = HttpDownstream(heard, "r1")
     await downstream.start(Said(body=(b"he", b"llo")), ())
-    await downstream.send(b"hell")
+    downstream.take(b"hell")
     assert not heard.is_whole
-    await downstream.send(b"o")
+    downstream.take(b"o")
     assert heard.is_whole
 
 
@@ -145,7 +121,7 @@ async def test_an_error_of_any_length_is_neither_kept_nor_told_whole() -> None:
     downstream = HttpDownstream(Heard(), "r1")
     await downstream.start(said, ())
     for chunk in said.body:
-        await downstream.send(chunk)
+        downstream.take(chunk)
         assert downstream._error is not None
         assert len(downstream._error) <= 65536
 

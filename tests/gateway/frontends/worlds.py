@@ -11,7 +11,9 @@ from typing import Any
 
 import uvicorn
 
+from gateway.call import Source
 from gateway.errors import GatewayError
+from gateway.frontends.http_exchange import Headers
 from gateway.frontends.http_protocol import GatewayProtocol, HttpLimits, http_protocol
 
 Message = MutableMapping[str, Any]
@@ -242,3 +244,53 @@ class Holding:
 async def refusing(scope: Message, receive: Receive, send: Send) -> None:
     """Answers at once, without reading."""
     await answer(send, 413, b"too large")
+
+
+@dataclass(slots=True)
+class Heard:
+    """A connection that takes all: what the client heard, as ASGI messages."""
+
+    messages: list[Any] = field(default_factory=list)
+
+    async def writable(self) -> None:
+        pass
+
+    def follow(self, source: Source) -> None:
+        pass
+
+    def begin(self, status: int, headers: Headers) -> None:
+        self.messages.append({"type": "http.response.start", "status": status, "headers": headers})
+
+    def write(self, body: bytes, *, more_body: bool) -> None:
+        self.messages.append({"type": "http.response.body", "body": body, "more_body": more_body})
+
+    @property
+    def status(self) -> int:
+        return int(self.messages[0]["status"])
+
+    @property
+    def headers(self) -> dict[bytes, bytes]:
+        headers = dict(self.messages[0]["headers"])
+        assert len(headers) == len(self.messages[0]["headers"]), "a header twice"
+        return headers
+
+    @property
+    def body(self) -> bytes:
+        return b"".join(message["body"] for message in self.messages[1:])
+
+    @property
+    def is_whole(self) -> bool:
+        return [message["more_body"] for message in self.messages[1:]][-1:] == [False]
+
+
+@dataclass(slots=True)
+class Asked(Heard):
+    """An exchange without a connection: the whole body of a request is here, and the answer is kept."""
+
+    body: bytes = b""
+
+    async def receive(self) -> Message:
+        return {"type": "http.request", "body": self.body, "more_body": False}
+
+    async def send(self, message: Message) -> None:
+        self.messages.append(message)

@@ -21,6 +21,7 @@ from tests.gateway.triton.worlds import (
     served,
     until,
 )
+from tests.worlds.bodies import Pieces, whole
 
 HELLO = Answer(200, b"application/json", b"hello")
 
@@ -90,9 +91,9 @@ async def test_a_call_arrives_whole_and_its_reply_comes_back() -> None:
 
     async with served(script) as server:
         client = Client("127.0.0.1", server.port)
-        body = Outgoing(head=b"{}", first=b"ab", rest=rest(), tensor_bytes=5, binary=True)
+        body = Outgoing(head=b"{}", first=b"ab", rest=Pieces(rest()), tensor_bytes=5, binary=True)
         reply = await client.send(call(), body)
-        assert b"".join([chunk async for chunk in reply.chunks()]) == b"hello"
+        assert await whole(reply) == b"hello"
         client.release(reply)
         client.close()
         await server.quiet()
@@ -161,7 +162,7 @@ async def test_a_connection_in_use_is_not_idle() -> None:
             await beside.ask("GET", "/")
             await other.quiet()  # twice the idle time has passed
         gate.set()
-        assert b"".join([chunk async for chunk in reply.chunks()]) == b"hello"
+        assert await whole(reply) == b"hello"
         client.release(reply)
         await server.quiet()
 
@@ -260,9 +261,11 @@ async def test_an_early_reply_arrives_while_the_request_still_streams() -> None:
 
     async with served(parts(b"HTTP/1.1 413 Too Large\r\nContent-Length: 5\r\n\r\n", b"hello")) as server:
         client = Client("127.0.0.1", server.port)
-        reply = await client.send(call(), Outgoing(head=b"{}", rest=vast(), tensor_bytes=2**30, binary=True))
+        reply = await client.send(
+            call(), Outgoing(head=b"{}", rest=Pieces(vast()), tensor_bytes=2**30, binary=True)
+        )
         assert reply.status == 413
-        assert b"".join([chunk async for chunk in reply.chunks()]) == b"hello"
+        assert await whole(reply) == b"hello"
         client.release(reply)
         await server.quiet()
         assert not client._idle
@@ -276,8 +279,7 @@ async def test_a_cancelled_call_closes_its_connection(sent: bytes) -> None:
         reply = await client.send(call(), Outgoing(head=b"{}"))
         try:
             has_begun.set()
-            async for _ in reply.chunks():
-                pass
+            await whole(reply)
         finally:
             client.release(reply)
 
@@ -313,7 +315,7 @@ async def test_a_body_that_breaks_off_closes_the_connection() -> None:
     async with served(answers()) as server:
         client = Client("127.0.0.1", server.port)
         with pytest.raises(EOFError):
-            await client.send(call(), Outgoing(head=b"{}", rest=rest(), tensor_bytes=9, binary=True))
+            await client.send(call(), Outgoing(head=b"{}", rest=Pieces(rest()), tensor_bytes=9, binary=True))
         await server.quiet()
         assert not client._idle
 
@@ -325,7 +327,7 @@ async def test_a_closed_pool_keeps_nothing() -> None:
         reply = await client.send(call(), Outgoing(head=b"{}"))
         client.close()
         gate.set()
-        assert b"".join([chunk async for chunk in reply.chunks()]) == b"hello"
+        assert await whole(reply) == b"hello"
         client.release(reply)
         await server.quiet()
 
@@ -354,7 +356,9 @@ async def test_a_slow_server_is_sent_no_more_than_it_takes() -> None:
     async with served(script) as server:
         client = Client("127.0.0.1", server.port)
         sending = asyncio.ensure_future(
-            client.send(call(), Outgoing(head=b"{}", rest=rest(), tensor_bytes=size * pieces, binary=True))
+            client.send(
+                call(), Outgoing(head=b"{}", rest=Pieces(rest()), tensor_bytes=size * pieces, binary=True)
+            )
         )
         await until(lambda: given > size)
         before = -1
@@ -385,11 +389,8 @@ async def test_a_slow_caller_is_read_ahead_for_no_more_than_the_bound() -> None:
         reply = await client.send(call(), Outgoing(head=b"{}"))
         connection = reply.connection
         await until(lambda: not connection._reading)
-        got = 0
-        async for chunk in reply.chunks():
-            got += len(chunk)
-            assert connection._buffered_bytes <= 768 * 1024
-        assert got == size
+        assert connection._buffered_bytes <= 768 * 1024
+        assert len(await whole(reply)) == size
         client.release(reply)
         assert client._idle == [connection]
         client.close()

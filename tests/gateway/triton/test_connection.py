@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from gateway.triton.connection import Connection, NotSent, UpstreamFailed
 from tests.gateway.triton.worlds import HEAD, REPLY, MemoryTransport, connected, until
+from tests.worlds.bodies import Pieces, whole
 
 REQUEST = b"GET / HTTP/1.1\r\n\r\n"
 READ_AHEAD = 256 * 1024
@@ -16,7 +17,7 @@ READ_AHEAD = 256 * 1024
 
 async def body_of(connection: Connection) -> bytes:
     async with asyncio.timeout(5):
-        return b"".join([chunk async for chunk in (await connection.reply()).chunks()])
+        return await whole(await connection.reply())
 
 
 async def asked() -> tuple[Connection, MemoryTransport]:
@@ -182,7 +183,7 @@ async def chunks(*pieces: bytes) -> AsyncIterator[bytes]:
 
 async def test_the_rest_of_a_body_follows_in_order() -> None:
     connection, transport = connected()
-    await connection.send(b"head", chunks(b"1", b"2", b"3"))
+    await connection.send(b"head", Pieces(chunks(b"1", b"2", b"3")))
     assert transport.written == b"head123"
 
 
@@ -202,7 +203,7 @@ async def test_what_fails_after_the_first_byte_is_never_not_sent() -> None:
         transport.abort()
         yield b"2"
 
-    await connection.send(b"head", rest())
+    await connection.send(b"head", Pieces(rest()))
     with pytest.raises(UpstreamFailed):
         await connection.reply()
 
@@ -216,7 +217,7 @@ async def test_an_early_reply_ends_the_sending_and_arrives_whole() -> None:
         yield b"2"
         raise AssertionError("nobody reads any more of the request")
 
-    await connection.send(b"head", rest())
+    await connection.send(b"head", Pieces(rest()))
     assert (await connection.reply()).status == 200
     connection.data_received(b"llo")
     assert await body_of(connection) == b"hello"
@@ -233,7 +234,7 @@ async def test_a_request_that_breaks_off_behind_a_whole_reply_does_not_free_the_
         raise EOFError("the client left")
 
     with pytest.raises(EOFError):
-        await connection.send(b"head", rest())
+        await connection.send(b"head", Pieces(rest()))
     assert not connection.finished
 
 
@@ -247,51 +248,106 @@ async def test_more_of_a_request_is_asked_for_only_when_the_server_takes_it() ->
             yield b"x"
 
     connection.pause_writing()
-    sending = asyncio.ensure_future(connection.send(b"head", rest()))
-    await until(lambda: transport.written == b"headx")
+    sending = asyncio.ensure_future(connection.send(b"head", Pieces(rest())))
+    await until(lambda: asked_for == [0])
     for _ in range(5):
         await asyncio.sleep(0)
-    assert asked_for == [0]
+    assert (asked_for, transport.written) == ([0], b"head")
     connection.resume_writing()
     await sending
     assert asked_for == [0, 1, 2, 3]
+
+
+async def test_a_source_whose_last_piece_was_too_much_is_let_go_behind_it() -> None:
+    """Of a client that is not read nobody would see that it leaves."""
+    connection, _ = connected()
+
+    async def rest() -> AsyncIterator[bytes]:
+        yield b"1"
+        connection.pause_writing()
+
+    source = Pieces(rest())
+    await connection.send(b"head", source)
+    assert source.goes.is_set()
 
 
 @pytest.mark.parametrize("end", ["reply", "close"])
 async def test_a_server_that_takes_nothing_more_can_still_end_the_sending(end: str) -> None:
     connection, transport = connected()
     connection.pause_writing()
-    sending = asyncio.ensure_future(connection.send(b"head", chunks(b"1", b"2")))
-    await until(lambda: transport.written == b"head1")
+    sending = asyncio.ensure_future(connection.send(b"head", Pieces(chunks(b"1", b"2"))))
+    await until(lambda: transport.written == b"head")
     if end == "reply":
         connection.data_received(REPLY)
     else:
         transport.abort()
     async with asyncio.timeout(5):
         await sending
-    assert transport.written == b"head1"
+    assert transport.written == b"head"
     assert not connection.finished
 
 
 # Reading no faster than the caller
 
 
-async def test_a_reply_is_read_ahead_only_so_far() -> None:
+async def test_a_reply_is_read_ahead_only_so_far_and_then_as_it_is_taken() -> None:
     connection, transport = await asked()
     piece, pieces = b"x" * 65536, 64
     connection.data_received(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % (len(piece) * pieces))
-    reply = (await connection.reply()).chunks()
-    left, held, got = pieces, 0, 0
-    while got < pieces * len(piece):
-        while not transport.is_paused and left:
+    reply, left, got = await connection.reply(), pieces, 0
+
+    def come() -> int:
+        """As much as the connection reads; how many pieces that is."""
+        nonlocal left
+        before = left
+        while left and not transport.is_paused:
             connection.data_received(piece)
-            left, held = left - 1, held + len(piece)
-            assert held <= READ_AHEAD + len(piece)
-        chunk = await anext(reply)
-        held, got = held - len(chunk), got + len(chunk)
-    with pytest.raises(StopAsyncIteration):
-        await anext(reply)
+            left -= 1
+        return before - left
+
+    def take(taken: bytes) -> None:
+        nonlocal got
+        got += len(taken)
+        reply.pause()
+
+    ahead = come()
+    assert READ_AHEAD < ahead * len(piece) <= READ_AHEAD + len(piece)
+    pouring = asyncio.ensure_future(reply.pour(take))
+    await until(lambda: got == ahead * len(piece))
+    while left:
+        assert transport.is_paused
+        reply.resume()
+        assert come() == 1
+    await pouring
+    assert got == pieces * len(piece)
     assert connection.finished
+
+
+@pytest.mark.parametrize("came", ["before", "within"])
+async def test_a_fault_of_who_takes_a_reply_is_told_as_it_is_and_ends_the_connection(came: str) -> None:
+    connection, _ = await asked()
+
+    def take(piece: bytes) -> None:
+        raise LookupError("ours")
+
+    connection.data_received(REPLY if came == "before" else HEAD)
+    pouring = asyncio.ensure_future((await connection.reply()).pour(take))
+    await asyncio.sleep(0)
+    connection.data_received(b"" if came == "before" else b"he")
+    with pytest.raises(LookupError):
+        await pouring
+    assert connection.finished == (came == "before")  # the whole reply was here
+
+
+async def test_who_holds_a_reply_that_is_over_holds_nobody_elses() -> None:
+    connection, transport = await asked()
+    connection.data_received(REPLY)
+    over = await connection.reply()
+    await over.pour(lambda _: over.pause())
+    connection.recycle()
+    await connection.send(REQUEST, None)
+    over.pause()
+    assert not transport.is_paused
 
 
 async def test_a_connection_that_was_paused_reads_again_after_its_release() -> None:
