@@ -2,7 +2,8 @@
 
     python -m tests.bench.passthrough PORT TRITON_PORT
 
-What it costs is what any proxy in Python costs here; what the gateway costs beyond it is the gateway's work.
+What it costs is what any proxy in Python costs here; what the gateway costs beyond it is the gateway's work. It collects a reply before
+it sends it: ASGI would wake a task for each piece.
 """
 
 import asyncio
