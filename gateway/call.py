@@ -16,9 +16,7 @@ Take = Callable[[bytes], bool | None]
 
 
 class Source(Protocol):
-    """A body that is coming in. Its pieces are handed on in the very callback that brings them: a task woken for each of them costs more
-    than all else that is done with a large body.
-    """
+    """A body that is coming in. Its pieces are handed on in the very callback that brings them, without a task to be woken for each."""
 
     async def pour(self, take: Take) -> None:
         """Hand over each piece in order, once; returns behind the last one, or when `take` wants no more. What `take` raises is raised."""
@@ -27,6 +25,27 @@ class Source(Protocol):
         """Who takes cannot keep up: no more until `resume`. What has been read already may still come."""
 
     def resume(self) -> None: ...
+
+
+class Tap:
+    """Who takes a body while it is poured. A fault of theirs is kept for who poured: the parser in whose callback they take would
+    blame it on its peer.
+    """
+
+    __slots__ = ("_take", "fault", "is_open")
+
+    def __init__(self, take: Take) -> None:
+        self._take = take
+        self.fault: Exception | None = None
+        self.is_open = True
+
+    def give(self, piece: bytes) -> bool:
+        """The next piece; whether more is wanted."""
+        try:
+            self.is_open = not self._take(piece)
+        except Exception as fault:  # noqa: BLE001 - whatever it is, `pour` raises it
+            self.fault, self.is_open = fault, False
+        return self.is_open
 
 
 class Outgoing(Struct, frozen=True):

@@ -32,9 +32,7 @@ class Knobs:
     create_seconds: float = 60.0  # the same for the first segment, which is filled while nobody waits
     retry_seconds: float = 1.0  # between two tries to open the door again
     ride_seconds: float = 0.01  # how long a record waits for others to ride with
-    fair_part: int = (
-        4  # a commit with one intent for so many open calls is worth its cost, also if nobody waits yet
-    )
+    fair_part: int = 4  # a commit with an intent for every fourth open call is worth its cost
     count_seconds: float = 1.0  # how often counts of denials are looked at
     waiting_bytes: int = 16 * 1024 * 1024  # beyond it nothing new is taken in
 
@@ -249,7 +247,7 @@ class Committer:
         return self._current
 
     def _launch(self, current: Current) -> Flight:
-        batch, self._gathering = self._gathering, Batch(self._look_soon)
+        batch = self._gathering
         self._failure = None
         if self._ride:
             self._ride.cancel()
@@ -258,6 +256,7 @@ class Committer:
         framed = frame(current.commits, [*opening, *(item.record for item in batch.items)], current.chain)
         ends_at = self._loop.time() + self._knobs.stall_seconds
         flight = self._flight = Flight(current, batch, framed, current.segment.append(framed.data), ends_at)
+        self._gathering = Batch(self._look_soon)
         flight.written.add_done_callback(lambda _: self._guarded(self._told, flight))
         if self._watch is None:
             self._watch = self._loop.call_at(ends_at, self._guarded, self._watch_over)

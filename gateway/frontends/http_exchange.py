@@ -16,7 +16,7 @@ from typing import Any
 
 from uvicorn.protocols.http.flow_control import FlowControl
 
-from gateway.call import Source, Take
+from gateway.call import Source, Take, Tap
 
 log = logging.getLogger(__name__)
 
@@ -71,9 +71,8 @@ class Exchange:
         self._more_body = True
         self._knows_end = False  # the application was told that no more comes
         self._waiter: asyncio.Future[None] | None = None
-        self._take: Take | None = None  # who takes the body as it comes
+        self._tap: Tap | None = None  # who takes the body as it comes
         self._is_held = False  # cannot take it now
-        self._fault: Exception | None = None  # could not take it
         self._source: Source | None = None  # what the answer comes from
         self._head = b""  # of the answer, until it is written
         self._left_bytes: int | None = None  # of the answer; None: chunked
@@ -100,13 +99,9 @@ class Exchange:
     # What the connection tells
 
     def add_body(self, piece: bytes) -> None:
-        if self._take is not None:
-            try:
-                wants_no_more = self._take(piece)
-            except Exception as fault:  # noqa: BLE001 - not the client's, as what is raised here would be: `pour` raises it
-                self._fault, wants_no_more = fault, True
-            if wants_no_more:
-                self._take = None
+        if self._tap is not None:
+            if not self._tap.give(piece):
+                self._tap = None
                 self._wake()
             return
         if self._ahead and len(self._ahead[-1]) < _SMALL_BYTES:
@@ -173,17 +168,17 @@ class Exchange:
             if take(self._ahead.popleft()):
                 return
         self._ahead_bytes = 0
-        self._take = take
+        tap = self._tap = Tap(take)
         if not self._is_held:
             self._flow.resume_reading()
         try:
-            while self._take is not None and self._more_body and not self.is_gone:
+            while tap.is_open and self._more_body and not self.is_gone:
                 self._waiter = asyncio.get_running_loop().create_future()
                 await self._waiter
-            if self._fault is not None:
-                raise self._fault
+            if tap.fault is not None:
+                raise tap.fault
         finally:
-            self._take = None
+            self._tap = None
 
     def _ask_for_body(self) -> None:
         if self.awaits_continue and not self._transport.is_closing():

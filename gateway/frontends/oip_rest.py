@@ -135,6 +135,9 @@ class Answering(Protocol):
 
     def write(self, body: bytes, *, more_body: bool) -> None: ...
 
+    async def send(self, message: MutableMapping[str, Any]) -> None:
+        """As ASGI's."""
+
 
 class HttpDownstream:
     """The client's side of one call. An error of Triton's is held back and cleaned; everything else passes as it comes."""
@@ -203,11 +206,10 @@ class HttpDownstream:
 
     async def relay(self, message: MutableMapping[str, Any]) -> None:
         """An answer of Starlette's, as it comes."""
-        await self._answering.writable()
         if message["type"] == "http.response.start":
-            self._begin(message["status"], self._headers + message["headers"])
-        else:
-            self._answering.write(message.get("body", b""), more_body=message.get("more_body", False))
+            message["headers"] = self._headers + message["headers"]
+        await self._answering.send(message)
+        self.started = True
 
     async def refuse(self, error: GatewayError) -> None:
         """A refusal, as the one table says it."""

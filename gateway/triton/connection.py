@@ -11,7 +11,7 @@ from typing import cast
 
 import httptools
 
-from gateway.call import Source, Take
+from gateway.call import Source, Take, Tap
 
 # What comes in is parsed before the loop reads again, so all connections of the process read into the same bytes: as many as stay in a
 # core's second cache on the way from one socket to the other.
@@ -68,9 +68,8 @@ class Connection(asyncio.BufferedProtocol):
 
     def _reset(self) -> None:
         self._rest: Source | None = None  # what the request still waits for
-        self._take: Take | None = None  # who takes the reply's body
+        self._tap: Tap | None = None  # who takes the reply's body
         self._is_held = False  # cannot take it now
-        self._fault: Exception | None = None  # could not take it
         self._buffered_bytes = 0
         self._head_bytes = 0
         self._reply: UpstreamReply | None = None
@@ -152,17 +151,17 @@ class Connection(asyncio.BufferedProtocol):
             if take(self._chunks.popleft()):
                 return
         self._buffered_bytes = 0
-        self._take = take
+        tap = self._tap = Tap(take)
         self._set_reading(wanted=not self._is_held)
         try:
-            while self._take is not None and not self._complete:
+            while tap.is_open and not self._complete:
                 if self._lost or self._broken:
                     raise UpstreamFailed(self._broken or "the server closed the connection within its answer")
                 await self._changed()
-            if self._fault is not None:
-                raise self._fault
+            if tap.fault is not None:
+                raise tap.fault
         finally:
-            self._take = None
+            self._tap = None
 
     def hold(self, reply: UpstreamReply, *, held: bool) -> None:
         """Whether who takes the body of the reply cannot keep up. Of a reply that is over it does not matter."""
@@ -268,13 +267,9 @@ class Connection(asyncio.BufferedProtocol):
         self._wake()
 
     def on_body(self, body: bytes) -> None:
-        if self._take is not None:
-            try:
-                wants_no_more = self._take(body)
-            except Exception as fault:  # noqa: BLE001 - not the server's, as what is raised here would be: `pour` raises it
-                self._fault, wants_no_more = fault, True
-            if wants_no_more:
-                self._take = None
+        if self._tap is not None:
+            if not self._tap.give(body):
+                self._tap = None
                 self._wake()
             return
         self._chunks.append(body)

@@ -33,6 +33,8 @@ class MemorySegment:
     last: Future[None] | None = None
 
     def append(self, frame: bytes) -> Future[None]:
+        if self.world.breaks is not None:
+            raise self.world.breaks
         assert self.last is None or self.last.done(), "a second append before the first was answered"
         last = self.last
         has_failed = last is not None and (last.cancelled() or last.exception() is not None)
@@ -44,8 +46,6 @@ class MemorySegment:
             self.world.misuses.append(f"append to {self.id} after it failed or was closed")
             done.set_exception(SegmentFailed("takes nothing more"))
             return done
-        if self.world.breaks is not None:
-            raise self.world.breaks
         self.left_bytes -= len(frame)
         self.world.appends += 1
         match self.world.faults.popleft() if self.world.faults else None:

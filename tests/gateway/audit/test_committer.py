@@ -57,6 +57,7 @@ async def test_a_fault_that_nobody_foresaw_closes_the_door_and_ends_the_committe
         assert not ledger.is_open
         with pytest.raises(SinkFailed):
             intend(ledger, "r2")
+    assert [entry.request for entry in entries(world, "intent")] == ["r1"]  # what waited was not lost with it
 
 
 async def ended_by(ledger: Ledger, fault: type[Exception]) -> None:

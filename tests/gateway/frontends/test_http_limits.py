@@ -12,6 +12,7 @@ from gateway.frontends.http_exchange import EXTENSION
 from tests.gateway.frontends.worlds import (
     GET,
     LIMITS,
+    PATIENCE_SECONDS,
     Door,
     Echo,
     Holding,
@@ -203,7 +204,8 @@ async def test_an_answer_comes_from_its_source_no_faster_than_the_client_reads()
     async with door(app) as world:
         wire = await world.connect()
         await wire.send(GET)
-        await spring.paused.wait()
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            await spring.paused.wait()
         assert spring.given < size * pieces / 2
         answer = await wire.answer()
         assert answer.body == bytes(size * pieces)

@@ -264,6 +264,9 @@ class Heard:
     def write(self, body: bytes, *, more_body: bool) -> None:
         self.messages.append({"type": "http.response.body", "body": body, "more_body": more_body})
 
+    async def send(self, message: Message) -> None:
+        self.messages.append(message)
+
     @property
     def status(self) -> int:
         return int(self.messages[0]["status"])
@@ -291,6 +294,3 @@ class Asked(Heard):
 
     async def receive(self) -> Message:
         return {"type": "http.request", "body": self.body, "more_body": False}
-
-    async def send(self, message: Message) -> None:
-        self.messages.append(message)
