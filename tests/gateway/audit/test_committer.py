@@ -52,7 +52,8 @@ async def test_a_fault_that_nobody_foresaw_closes_the_door_and_ends_the_committe
             await until(lambda: ledger.is_open)
             world.breaks = MemoryError()
             intend(ledger, "r1")
-            await committer
+            async with asyncio.timeout(5):
+                await committer
         world.breaks = None
         assert not ledger.is_open
         with pytest.raises(SinkFailed):
