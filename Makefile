@@ -61,5 +61,5 @@ $(VENV)/.run: pyproject.toml constraints.txt | $(BIN)/python
 
 $(VENV)/.all: pyproject.toml constraints.txt | $(BIN)/python
 	@echo "installing everything into $(VENV) (about two minutes, once)"
-	@$(PIP) --editable '.[triton,train,test,lint]'
+	@$(PIP) --editable '.[triton,tokens,train,test,lint]'
 	@touch $@ $(VENV)/.run
