@@ -199,6 +199,7 @@ async def opened(settings: Settings, progress: Callable[[str], None]) -> AsyncIt
             now_us=now_us,
             meter=meter,
             tracer=tracer,
+            stream_idle_seconds=settings.http.stream_idle_seconds,
         )
         # The committer ends last: what is owed to the log does not wait while a Triton stops.
         await stack.enter_async_context(running(committer=ledger.run()))

@@ -11,6 +11,10 @@ from tenants.keys import Secret
 Verb = Literal["infer", "describe"]
 
 
+# What is asked of the model's server, by the name that its paths have for it; metadata is the model's own path.
+Endpoint = Literal["metadata", "infer", "generate", "generate_stream"]
+
+
 # Takes the next piece of a body, without waiting; True says that it wants no more.
 Take = Callable[[bytes], bool | None]
 
@@ -79,7 +83,6 @@ class Payload(Protocol):
 
 class InferenceCall(Struct, frozen=True):
     request_id: str
-    verb: Verb
     model: str
     version: str  # "" is the newest
     credential: Secret | None
@@ -88,6 +91,12 @@ class InferenceCall(Struct, frozen=True):
     payload: Payload
     deadline: float  # seconds on the monotonic clock
     traceparent: str = ""  # a valid one of W3C Trace Context, or ""
+    endpoint: Endpoint = "infer"
+    encoding: str = ""  # what the reply's body may be compressed with
+
+    @property
+    def verb(self) -> Verb:
+        return "describe" if self.endpoint == "metadata" else "infer"
 
 
 class Reply(Source, Protocol):
@@ -97,10 +106,15 @@ class Reply(Source, Protocol):
     def status(self) -> int: ...
 
     @property
-    def length_bytes(self) -> int: ...
+    def length_bytes(self) -> int:
+        """-1 when Triton did not say: the reply comes bit by bit, and says when it is whole."""
 
     @property
     def content_type(self) -> bytes: ...
+
+    @property
+    def content_encoding(self) -> bytes:
+        """What the body is compressed with, b"" when it is not."""
 
     @property
     def head_length(self) -> bytes:

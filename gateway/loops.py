@@ -96,13 +96,18 @@ class Deadline:
         self._task = task
         self._has_passed = False
 
-    def __enter__(self) -> None:
+    def __enter__(self) -> "Deadline":
         self._under_way.add(self)
+        return self
 
     def __exit__(self, kind: type[BaseException] | None, fault: BaseException | None, _: object) -> None:
         self._under_way.discard(self)
         if self._has_passed and self._task.uncancel() == 0 and kind is asyncio.CancelledError:
             raise TimeoutError from fault
+
+    def put_off(self, seconds: float) -> None:
+        """So long from now, instead."""
+        self.at = self._task.get_loop().time() + seconds
 
     def end(self) -> None:
         if not self._has_passed:

@@ -18,24 +18,33 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from msgspec.structs import replace
+from msgspec import Struct
 
-from gateway.admission.limiter import Limiter, Reservation
-from gateway.audit.ledger import Denial, Intent, IntentBody, Ledger, Outcome, SinkFailed
-from gateway.audit.record import Status
+from gateway.admission.limiter import Limiter
+from gateway.audit.ledger import Intent, IntentBody, Ledger, SinkFailed
 from gateway.auth.api_key import ApiKeys
 from gateway.auth.known import Known
 from gateway.auth.principal import Principal
-from gateway.authz.cedar import Action, Authorizer, Decision, ModelView
-from gateway.call import Downstream, InferenceCall, Outgoing, Standing
+from gateway.authz.cedar import Action, Authorizer, ModelView
+from gateway.call import Downstream, InferenceCall, Outgoing, Standing, Take
 from gateway.errors import Code, GatewayError
 from gateway.loops import Deadlines
+from gateway.passage import (
+    Passage,
+    anonymous_denial,
+    denial,
+    ending,
+    evidence,
+    http_status,
+    microseconds,
+    outcome,
+)
 from gateway.scaling.health import is_unloaded
 from gateway.scaling.registry import Resident
-from gateway.scaling.throttler import Evidence, Throttler
+from gateway.scaling.throttler import Throttler
 from gateway.telemetry.meter import Meter
-from gateway.telemetry.traceparent import Trace, Tracer
-from gateway.triton.canary import Health, judge
+from gateway.telemetry.shares import Shares
+from gateway.telemetry.traceparent import Tracer
 from gateway.triton.client import NotSent, UpstreamFailed, UpstreamReply
 
 log = logging.getLogger(__name__)
@@ -44,43 +53,23 @@ _TRIES = 3
 _OK = 200
 _NOT_LOADED = 404  # Triton's word for a model that it has not, and any model's for whatever it likes
 _CLIENT_CLOSED = 499
-_FAILED = 500
-_SHOWN: dict[Health, Evidence] = {Health.WELL: "well", Health.FAILING: "failed", Health.DEAD: "dead"}
+_REFUSED = 400
 _OURS = 500  # from here on it is our fault, and an operator wants to know why
 
 
 class Cut(Exception):
     """The reply broke off after it had begun. The front end must end it so that it cannot look whole."""
 
+    def __init__(self, error: GatewayError) -> None:
+        super().__init__(str(error))
+        self.error = error
 
-@dataclass(slots=True)
-class Passage:
-    """What one call has gathered on its way: each step fills in its own, settle reads them all."""
 
-    call: InferenceCall
-    started_at: float
-    downstream: Downstream | None = None
-    principal: Principal | None = None
-    decision: Decision | None = None
-    model: ModelView | None = None
-    reservation: Reservation | None = None
-    standing: Standing = ()
-    intent: Intent | None = None
-    slot: Resident | None = None
-    forwarded_at: float = 0.0
-    forwarded_us: int = 0
-    reply: UpstreamReply | None = None
-    replied_at: float = 0.0
-    reply_bytes: int = 0
-    failure: bytes = b""  # how Triton's error begins
-    told_status: int = 0
-    fault: GatewayError | None = None
-    trace: Trace | None = None
+class Examined(Struct, frozen=True):
+    """Who passed steps 3 to 5, and how they stand."""
 
-    @property
-    def has_begun(self) -> bool:
-        """Whether the client has been told a status; nothing else can be told then."""
-        return self.downstream is not None and self.downstream.started
+    tenant_id: str
+    standing: Standing
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +86,8 @@ class Pipeline:
     now_us: Callable[[], int]
     deadlines: Deadlines = field(default_factory=Deadlines)
     meter: Meter = field(default_factory=Meter)
+    shares: Shares = field(default_factory=Shares)
+    stream_idle_seconds: float = 60.0
     tracer: Tracer | None = None  # without one nothing is traced
 
     async def serve(self, call: InferenceCall, downstream: Downstream) -> None:
@@ -117,14 +108,14 @@ class Pipeline:
 
     async def examine(
         self, call: InferenceCall, action: Action | None, refusal: GatewayError | None = None
-    ) -> Standing:
+    ) -> Examined:
         """Steps 3 to 5 for what we answer ourselves (server metadata, readiness); a denial is recorded, an answer is not.
 
         `refusal` is raised at a caller who passes: what was asked for is not here, and it is this caller's denial.
         """
         passage = Passage(call, self.clock())
         try:
-            await self._admit(passage, action)
+            principal, _ = await self._admit(passage, action)
             if refusal is not None:
                 raise refusal
             if action is not None:
@@ -133,11 +124,11 @@ class Pipeline:
             raise self._judge_fault(passage, fault) from fault
         finally:
             self._settle(passage)
-        return passage.standing
+        return Examined(principal.tenant_id, passage.standing)
 
     def refused(self, request_id: str, address: str, error: GatewayError) -> None:
         """Record a refusal that was decided before there was a call."""
-        self.ledger.deny(_anonymous_denial(request_id, address, error), now_us=self.now_us())
+        self.ledger.deny(anonymous_denial(request_id, address, error), now_us=self.now_us())
         self.meter.failed(error.code.value)
 
     async def _admit(self, passage: Passage, action: Action | None) -> tuple[Principal, ModelView]:
@@ -167,7 +158,7 @@ class Pipeline:
     def _trace(self, passage: Passage) -> None:
         """Only what is admitted is traced: a span costs more than a refusal may."""
         if self.tracer is not None:
-            started_us = self.now_us() - _microseconds(passage.started_at, self.clock())
+            started_us = self.now_us() - microseconds(passage.started_at, self.clock())
             passage.trace = self.tracer.begin(passage.call, started_us)
 
     def _intend(self, passage: Passage, principal: Principal, model: ModelView) -> Intent:
@@ -229,13 +220,30 @@ class Pipeline:
 
         def take(piece: bytes) -> None:
             passage.reply_bytes += len(piece)
-            if reply.status == _FAILED and not passage.failure:
+            if reply.status >= _REFUSED and not passage.failure:
                 passage.failure = piece
             downstream.take(piece)
 
-        await reply.pour(take)
+        if reply.length_bytes >= 0:
+            await reply.pour(take)
+        else:
+            await self._stream(reply, take)
         passage.replied_at = self.clock()
         passage.told_status = await downstream.end()
+
+    async def _stream(self, reply: UpstreamReply, take: Take) -> None:
+        """A reply that comes bit by bit must keep coming: of a process that died meanwhile Triton says nothing."""
+        try:
+            with self.deadlines.within(self.stream_idle_seconds) as idle:
+
+                def keep(piece: bytes) -> None:
+                    idle.put_off(self.stream_idle_seconds)
+                    take(piece)
+
+                await reply.pour(keep)
+        except TimeoutError as fault:
+            detail = "the stream stood still for too long"
+            raise GatewayError(Code.DEADLINE_EXCEEDED, detail=detail) from fault
 
     def _judge_fault(self, passage: Passage, fault: Exception) -> Exception:
         """Turn what went wrong into what the front end may say, and note it for settle and for the operator."""
@@ -245,20 +253,20 @@ class Pipeline:
             log.warning(
                 "%s %s %s", passage.call.request_id, error.code.value, error.private or error.sentence
             )
-        return Cut(str(error)) if passage.has_begun else error
+        return Cut(error) if passage.has_begun else error
 
     def _settle(self, passage: Passage) -> None:
         """Give back what the call held and say how it ended. Never raises."""
         if passage.slot is not None:
             if passage.reply is not None:
                 passage.slot.client.release(passage.reply)
-            self.throttler.release(passage.slot, _evidence(passage))
+            self.throttler.release(passage.slot, evidence(passage))
         if passage.reservation is not None:
             passage.reservation.release()
         if passage.intent is not None:
-            self.ledger.settle(passage.intent, self._outcome(passage), now_us=self.now_us())
+            self.ledger.settle(passage.intent, outcome(passage, self.clock()), now_us=self.now_us())
         elif passage.fault is not None:
-            self.ledger.deny(_denial(passage, passage.fault), now_us=self.now_us())
+            self.ledger.deny(denial(passage, passage.fault), now_us=self.now_us())
         self._count(passage)
 
     def _count(self, passage: Passage) -> None:
@@ -266,7 +274,7 @@ class Pipeline:
         now, fault, principal = self.clock(), passage.fault, passage.principal
         model = passage.model.name if passage.model else ""
         is_ours = passage.downstream is None and fault is None  # answered by ourselves
-        status = _OK if is_ours else _http_status(passage)
+        status = _OK if is_ours else http_status(passage)
         self.meter.settled(
             passage.call.verb,
             model,
@@ -278,35 +286,24 @@ class Pipeline:
         )
         if fault is not None:
             self.meter.failed(fault.code.value)
+        self._share(passage, now)
         if passage.trace is not None:
             tenant = principal.tenant_id if principal else ""
             passage.trace.ended(model, tenant, status, fault.code.value if fault else "")
 
-    def _outcome(self, passage: Passage) -> Outcome:
-        """Priced is a call that went to a server: also when the client left, as it may have run; never when we failed it."""
-        call, slot, now = passage.call, passage.slot, self.clock()
-        status = _ending(passage)
-        received = call.payload.received_bytes
-        served = slot is not None and status != "failed"
-        took_us = _microseconds(passage.forwarded_at, passage.replied_at or now)
-        return Outcome(
-            status=status,
-            http_status=_http_status(passage),
-            reason=passage.fault.code.value if passage.fault else None,
-            replica=slot.replica.id if slot else None,
-            model_version=call.version or (slot.newest if slot else None),
-            interval_us=(passage.forwarded_us, passage.forwarded_us + took_us)
-            if slot and passage.forwarded_us
-            else None,
-            weight=1 if served else 0,
-            requests=1 if served and call.verb == "infer" else 0,
-            bytes=received + passage.reply_bytes if served else 0,
-            durations={
-                "wait_us": _microseconds(passage.started_at, passage.forwarded_at or now),
-                "total_us": _microseconds(passage.started_at, now),
-            },
-            request_bytes=received,
-            reply_bytes=passage.reply_bytes,
+    def _share(self, passage: Passage, now: float) -> None:
+        """Add the call to its tenant's own figures of the model, if it went to a server."""
+        principal, slot = passage.principal, passage.slot
+        if principal is None or slot is None or passage.call.verb != "infer":
+            return
+        self.shares.settled(
+            principal.tenant_id,
+            slot.model,
+            passage.call.version or slot.newest,
+            succeeded=ending(passage) == "done",
+            now_us=self.now_us(),
+            waited_us=microseconds(passage.started_at, passage.forwarded_at),
+            total_us=microseconds(passage.started_at, now),
         )
 
 
@@ -324,61 +321,12 @@ def _as_gateway_error(fault: Exception) -> GatewayError:
     return GatewayError(Code.INTERNAL, private=repr(fault))
 
 
-def _ending(passage: Passage) -> Status:
-    """The outcome's status: `done` is the only one in which the client got a whole reply of the model's."""
-    if passage.fault is not None:
-        return "partial" if passage.has_begun else "failed"
-    if not passage.replied_at:
-        return "cancelled"
-    return "done" if passage.told_status == _OK else "refused"
-
-
 def _outbound(passage: Passage, slot: Resident) -> InferenceCall:
     """The call as it goes to the replica: of a traced one, this try is the parent of what Triton does."""
     if passage.trace is None:
         return passage.call
     replica = slot.replica
     return passage.trace.forwarding(passage.call, replica.id, replica.host, replica.port)
-
-
-def _evidence(passage: Passage) -> Evidence:
-    """What the call has shown of its place. An error of the client's, or metadata, shows nothing."""
-    if passage.fault is not None and passage.fault.code is Code.UPSTREAM_FAILED:
-        return "dead"
-    if passage.call.verb != "infer":
-        return "none"
-    if passage.reply is None or not passage.replied_at:
-        return "left"
-    return _SHOWN.get(judge(passage.reply.status, passage.reply.content_type, passage.failure), "none")
-
-
-def _http_status(passage: Passage) -> int:
-    """What the client was told."""
-    if passage.has_begun and passage.reply is not None:
-        return passage.told_status or passage.reply.status
-    return passage.fault.rendering.http if passage.fault else _CLIENT_CLOSED
-
-
-def _denial(passage: Passage, fault: GatewayError) -> Denial:
-    principal, model = passage.principal, passage.model
-    denial = _anonymous_denial(passage.call.request_id, passage.call.address, fault)
-    if principal is None:
-        return denial
-    return replace(
-        denial,
-        tenant=principal.tenant_id,
-        key=principal.key_id,
-        model=model.id if model else None,
-        policies=passage.decision.policies if passage.decision else (),
-    )
-
-
-def _anonymous_denial(request_id: str, address: str, fault: GatewayError) -> Denial:
-    return Denial(request=request_id, reason=fault.code.value, status=fault.rendering.http, address=address)
-
-
-def _microseconds(start: float, end: float) -> int:
-    return max(0, int((end - start) * 1e6))
 
 
 # Stands in for a model that is not in the directory, so that asking for one goes the same way as asking for a foreign one.

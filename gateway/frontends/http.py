@@ -16,8 +16,9 @@ from starlette.types import ASGIApp
 
 from gateway import __version__
 from gateway.errors import Code, GatewayError
+from gateway.frontends.http_downstream import HttpDownstream, error_headers
 from gateway.frontends.http_exchange import EXTENSION, Receive, Send
-from gateway.frontends.oip_rest import METHOD, MODEL_PATH, HttpDownstream, OipRest, Scope, error_headers
+from gateway.frontends.oip_rest import METHOD, MODEL_PATH, OipRest, Scope
 from gateway.wire.oip import error_body
 from gateway.wire.ratelimit import Headers, ratelimit_headers
 
@@ -46,7 +47,7 @@ class HttpDoor:
         downstream = HttpDownstream(exchange, self.new_id())
         path = MODEL_PATH.fullmatch(scope["raw_path"])
         try:
-            if path is not None and scope["method"] == METHOD[path["verb"]]:
+            if path is not None and scope["method"] == METHOD[path["asked"]]:
                 await self.oip(scope, exchange, downstream, path)
             else:
                 scope["state"]["request_id"] = downstream.request_id
@@ -55,8 +56,11 @@ class HttpDoor:
         except asyncio.CancelledError:
             # The client left, and hears nothing of this, or the grace of a stop is over. The call is settled by now, and uvicorn
             # would report a crash.
-            if not downstream.started:
-                await downstream.refuse(GatewayError(Code.STOPPING, retry_after_seconds=1))
+            stopping = GatewayError(Code.STOPPING, retry_after_seconds=1)
+            if downstream.started:
+                downstream.cut(stopping)
+            else:
+                await downstream.refuse(stopping)
 
 
 def other_paths(oip: OipRest, readiness: Callable[[], Readiness]) -> Starlette:
@@ -91,7 +95,7 @@ def other_paths(oip: OipRest, readiness: Callable[[], Readiness]) -> Starlette:
     def allowed_method(raw_path: bytes) -> str | None:
         path = MODEL_PATH.fullmatch(raw_path)
         if path is not None:
-            return METHOD[path["verb"]]
+            return METHOD[path["asked"]]
         return "GET, HEAD" if raw_path.decode("latin-1") in ours else None
 
     async def refuse(request: Request, error: Exception) -> Response:

@@ -1,7 +1,7 @@
 """A request's body as a Payload: nothing is read before the call is admitted, nothing goes to disk.
 
-A JSON head is collected whole, out of one memory budget for the process; binary tensors behind it stream. A chunked body has no length
-to promise to Triton, so it is collected whole as well, and sent on with a Content-Length of ours.
+A JSON head is collected whole, out of one memory budget for the process; binary tensors behind it stream. A chunked or compressed body has
+no length to promise to Triton, so it is collected whole as well, and sent on as it is inside, with a Content-Length of ours.
 """
 
 from dataclasses import dataclass, field
@@ -10,6 +10,8 @@ from typing import Protocol
 from gateway.call import Outgoing, Source, Take
 from gateway.errors import Code, GatewayError
 from gateway.frontends.http_exchange import Message
+from gateway.wire.encodings import Inflater
+from gateway.wire.generate import judge_generate
 from gateway.wire.oip import judge_infer
 
 
@@ -68,51 +70,18 @@ class NoBody:
         return Outgoing()
 
 
-class InferBody:
-    """The body of an infer request of `declared` bytes, None when chunked; its JSON has `head_length`, None when all is. Once that is
-    judged, it is the source of the tensors behind it.
-    """
+class Collected:
+    """A body of `declared` bytes, None when chunked, that is compressed with `coding` or not (b""), and its part of the memory."""
 
-    def __init__(
-        self, incoming: Incoming, declared: int | None, head_length: int | None, memory: JsonMemory
-    ) -> None:
+    def __init__(self, incoming: Incoming, declared: int | None, coding: bytes, memory: JsonMemory) -> None:
         self._incoming = incoming
         self._memory = memory
-        self._head_length = head_length
+        self._inflater = Inflater(coding) if coding else None
         self._tenant_id = ""
         self._taken_bytes = 0
         self._more = True
         self.declared_bytes = declared
         self.received_bytes = 0
-
-    async def judge(self, limit_bytes: int, tenant_id: str) -> Outgoing:
-        """Read the JSON head and judge it; the rest streams.
-
-        Raises BAD_REQUEST, JSON_TOO_LARGE, BODY_TOO_LARGE, TOO_MANY_AT_ONCE, OVERLOADED.
-        """
-        self._tenant_id = tenant_id
-        declared, head_length = self.declared_bytes, self._head_length
-        if declared is None or head_length is None:
-            data = await self._collect(None, limit_bytes)
-            declared = len(data)
-        elif head_length <= declared:
-            data = await self._collect(head_length, limit_bytes)
-        if head_length is None:
-            return Outgoing(head=judge_infer(data, 0))
-        if head_length > declared:
-            raise GatewayError(
-                Code.BAD_REQUEST, detail="Inference-Header-Content-Length is more than the body has"
-            )
-        tensor_bytes = declared - head_length
-        # A head of length 0 is Triton's raw binary request: one tensor, no JSON.
-        head = judge_infer(data[:head_length], tensor_bytes) if head_length else b""
-        return Outgoing(
-            head=head,
-            first=memoryview(data)[head_length:],
-            rest=self if self._more else None,
-            tensor_bytes=tensor_bytes,
-            binary=True,
-        )
 
     def close(self) -> None:
         """Give the memory back."""
@@ -121,12 +90,13 @@ class InferBody:
 
     async def _collect(self, wanted: int | None, limit_bytes: int) -> bytes:
         """At least `wanted` bytes, or all there are, and what came along with them."""
+        most_bytes = self._memory.most_head_bytes
         promised = (self.declared_bytes or 0) if wanted is None else wanted
-        if promised > self._memory.most_head_bytes:
+        if promised > most_bytes:
             raise GatewayError(Code.JSON_TOO_LARGE)
         collected: bytes | bytearray = b""
         while self._more and (wanted is None or len(collected) < wanted):
-            data = await self._next()
+            data = await self._next(limit_bytes - len(collected))
             if self.received_bytes > limit_bytes:
                 raise GatewayError(Code.BODY_TOO_LARGE)
             self._memory.take(self._tenant_id, len(data))
@@ -137,18 +107,78 @@ class InferBody:
                 if isinstance(collected, bytes):
                     collected = bytearray(collected)
                 collected += data
-            if wanted is None and len(collected) > self._memory.most_head_bytes:
+            if wanted is None and len(collected) > most_bytes:
                 raise GatewayError(Code.JSON_TOO_LARGE)
         return bytes(collected)
 
-    async def _next(self) -> bytes:
+    async def _next(self, room_bytes: int) -> bytes:
         message = await self._incoming.receive()
         if message["type"] == "http.disconnect":
             raise GatewayError(Code.CLIENT_CLOSED)
         self._more = message["more_body"]
         body: bytes = message["body"]
         self.received_bytes += len(body)
-        return body
+        if self._inflater is None:
+            return body
+        data = self._inflater.inflate(body, min(room_bytes, self._memory.most_head_bytes))
+        if not self._more:
+            self._inflater.end()
+        return data
+
+
+class GenerateBody(Collected):
+    """The body of a generate request: JSON alone."""
+
+    async def judge(self, limit_bytes: int, tenant_id: str) -> Outgoing:
+        """Raises BAD_REQUEST, JSON_TOO_LARGE, BODY_TOO_LARGE, TOO_MANY_AT_ONCE, OVERLOADED."""
+        self._tenant_id = tenant_id
+        return Outgoing(head=judge_generate(await self._collect(None, limit_bytes)))
+
+
+class InferBody(Collected):
+    """The body of an infer request; its JSON has `head_length`, None when all is. Once that is judged, it is the source of the tensors
+    behind it.
+    """
+
+    def __init__(
+        self,
+        incoming: Incoming,
+        declared: int | None,
+        head_length: int | None,
+        memory: JsonMemory,
+        coding: bytes = b"",
+    ) -> None:
+        super().__init__(incoming, declared, coding, memory)
+        self._head_length = head_length
+
+    async def judge(self, limit_bytes: int, tenant_id: str) -> Outgoing:
+        """Read the JSON head and judge it; the rest streams.
+
+        Raises BAD_REQUEST, JSON_TOO_LARGE, BODY_TOO_LARGE, TOO_MANY_AT_ONCE, OVERLOADED.
+        """
+        self._tenant_id = tenant_id
+        size, head_length = self.declared_bytes, self._head_length
+        if size is None or head_length is None or self._inflater is not None:
+            data = await self._collect(None, limit_bytes)
+            size = len(data)
+        elif head_length <= size:
+            data = await self._collect(head_length, limit_bytes)
+        if head_length is None:
+            return Outgoing(head=judge_infer(data, 0))
+        if head_length > size:
+            raise GatewayError(
+                Code.BAD_REQUEST, detail="Inference-Header-Content-Length is more than the body has"
+            )
+        tensor_bytes = size - head_length
+        # A head of length 0 is Triton's raw binary request: one tensor, no JSON.
+        head = judge_infer(data[:head_length], tensor_bytes) if head_length else b""
+        return Outgoing(
+            head=head,
+            first=memoryview(data)[head_length:],
+            rest=self if self._more else None,
+            tensor_bytes=tensor_bytes,
+            binary=True,
+        )
 
     async def pour(self, take: Take) -> None:
         """Raises CLIENT_CLOSED when the client leaves before the end."""

@@ -22,8 +22,8 @@ from uvicorn.protocols.utils import get_local_addr, get_remote_addr
 from uvicorn.server import ServerState
 
 from gateway.errors import Code, GatewayError
+from gateway.frontends.http_downstream import error_headers
 from gateway.frontends.http_exchange import STATUS_LINES, Application, Exchange, Headers, Message
-from gateway.frontends.oip_rest import error_headers
 from gateway.loops import request_task
 from gateway.wire.oip import error_body
 

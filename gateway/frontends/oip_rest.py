@@ -6,23 +6,40 @@ Paths are matched raw, as Triton does: a percent-encoded model name is no model 
 import re
 from collections.abc import MutableMapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from types import MappingProxyType
+from typing import Any
 
 from gateway.auth.credentials import credential
-from gateway.call import InferenceCall, Payload, Reply, Source, Standing, Verb
+from gateway.call import Endpoint, InferenceCall, Payload, Standing
 from gateway.errors import Code, GatewayError
-from gateway.frontends.http_body import Incoming, InferBody, JsonMemory, NoBody
+from gateway.frontends.http_body import Collected, GenerateBody, Incoming, InferBody, JsonMemory, NoBody
+from gateway.frontends.http_downstream import HttpDownstream
 from gateway.pipeline import Cut, Pipeline
 from gateway.telemetry.traceparent import valid_traceparent
-from gateway.wire.oip import MODEL_NAME, MOST_BODY_BYTES, error_body, public_error
-from gateway.wire.ratelimit import Headers, ratelimit_headers, retry_after
+from gateway.wire.encodings import accepted, coding_of
+from gateway.wire.oip import MODEL_NAME, MOST_BODY_BYTES
 
 Scope = MutableMapping[str, Any]
 
-MODEL_PATH = re.compile(
-    rf"/v2/models/(?P<model>{MODEL_NAME})(?:/versions/(?P<version>[0-9]{{1,9}}))?(?P<verb>/infer|/ready|)".encode()
+# What can be asked of a model, and with which method.
+METHOD: MappingProxyType[bytes, str] = MappingProxyType(
+    {
+        b"": "GET",
+        b"/ready": "GET",
+        b"/stats": "GET",
+        b"/infer": "POST",
+        b"/generate": "POST",
+        b"/generate_stream": "POST",
+    }
 )
-METHOD = {b"/infer": "POST", b"/ready": "GET", b"": "GET"}  # of each verb
+MODEL_PATH = re.compile(
+    rf"/v2/models/(?P<model>{MODEL_NAME})(?:/versions/(?P<version>[0-9]{{1,9}}))?(?P<asked>".encode()
+    + b"|".join(METHOD)
+    + b")"
+)
+_ENDPOINTS: MappingProxyType[bytes, Endpoint] = MappingProxyType(
+    {b"/infer": "infer", b"/generate": "generate", b"/generate_stream": "generate_stream"}
+)
 _HEAD_LENGTH = re.compile(rb"[0-9]{1,9}")
 _WANTED = frozenset(
     {
@@ -30,12 +47,11 @@ _WANTED = frozenset(
         b"x-api-key",
         b"content-length",
         b"content-encoding",
+        b"accept-encoding",
         b"inference-header-content-length",
         b"traceparent",
     }
 )
-_ERROR_BYTES = 64 * 1024
-_BAD = 400
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,18 +73,26 @@ class OipRest:
             await downstream.refuse(error)
             return
         try:
-            if path["verb"] == b"/ready":
-                await downstream.answer(200, b"", await self.pipeline.examine(call, "describe"))
-            else:
-                await self.pipeline.serve(call, downstream)
+            await self._answer(call, path["asked"], downstream)
         except GatewayError as error:
             await downstream.refuse(error)
-        except Cut:
+        except Cut as cut:
             # Returning without the rest makes the server close the connection: the client sees that its reply is not whole.
-            return
+            downstream.cut(cut.error)
         finally:
-            if isinstance(call.payload, InferBody):
+            if isinstance(call.payload, Collected):
                 call.payload.close()
+
+    async def _answer(self, call: InferenceCall, asked: bytes, downstream: "HttpDownstream") -> None:
+        if asked == b"/ready":
+            examined = await self.pipeline.examine(call, "describe")
+            await downstream.answer(200, b"", examined.standing)
+        elif asked == b"/stats":
+            examined = await self.pipeline.examine(call, "describe")
+            statistics = self.pipeline.shares.statistics(examined.tenant_id, call.model, call.version)
+            await downstream.answer(200, statistics, examined.standing)
+        else:
+            await self.pipeline.serve(call, downstream)
 
     async def examine(self, scope: Scope, request_id: str, refusal: GatewayError | None = None) -> Standing:
         """Authenticate and admit a request that no model is asked for. Raises GatewayError, `refusal` at the latest."""
@@ -77,23 +101,25 @@ class OipRest:
         except GatewayError as error:
             self.pipeline.refused(request_id, peer(scope), error)
             raise
-        return await self.pipeline.examine(call, None, refusal)
+        return (await self.pipeline.examine(call, None, refusal)).standing
 
     def _decode(
         self, scope: Scope, incoming: Incoming, request_id: str, path: re.Match[bytes]
     ) -> InferenceCall:
         """Step 2: what is asked, of which model, by whom. Raises GatewayError: 4xx codes only."""
         found = _read_headers(scope["headers"])
-        model, version, verb = path.groups(b"")
-        is_infer = verb == b"/infer"
+        model, version, asked = path.groups(b"")
+        endpoint = _ENDPOINTS.get(asked, "metadata")
+        if endpoint not in ("infer", "metadata") and scope["http_version"] == "1.0":
+            raise GatewayError(Code.BAD_REQUEST, detail="a reply that comes bit by bit needs HTTP/1.1")
         return self._call(
             scope,
             found,
             request_id,
-            _infer_body(found, incoming, self.memory) if is_infer else NoBody(),
-            verb="infer" if is_infer else "describe",
+            _payload(endpoint, found, incoming, self.memory),
             model=model.decode(),
             version=version.decode(),
+            endpoint=endpoint,
         )
 
     def _call(
@@ -103,13 +129,12 @@ class OipRest:
         request_id: str,
         payload: Payload,
         *,
-        verb: Verb = "describe",
         model: str = "",
         version: str = "",
+        endpoint: Endpoint = "metadata",
     ) -> InferenceCall:
         return InferenceCall(
             request_id=request_id,
-            verb=verb,
             model=model,
             version=version,
             credential=credential(found.get(b"authorization", ()), found.get(b"x-api-key", ())),
@@ -118,118 +143,12 @@ class OipRest:
             payload=payload,
             deadline=self.pipeline.clock() + self.request_seconds,
             traceparent=valid_traceparent(found[b"traceparent"]) if b"traceparent" in found else "",
+            endpoint=endpoint,
+            # Triton compresses what infer replies, and nothing else.
+            encoding=accepted(found[b"accept-encoding"])
+            if endpoint == "infer" and b"accept-encoding" in found
+            else "",
         )
-
-
-class Answering(Protocol):
-    """The answer to a request as the connection takes it: at once. An Exchange is one."""
-
-    async def writable(self) -> None:
-        """Wait until the client reads what was written to it."""
-
-    def follow(self, source: Source) -> None:
-        """The answer comes from there: it is paused while the client reads too slowly."""
-
-    def begin(self, status: int, headers: Headers) -> None:
-        """The status and headers; they leave with the first piece."""
-
-    def write(self, body: bytes, *, more_body: bool) -> None: ...
-
-    async def send(self, message: MutableMapping[str, Any]) -> None:
-        """As ASGI's."""
-
-
-class HttpDownstream:
-    """The client's side of one call. An error of Triton's is held back and cleaned; everything else passes as it comes."""
-
-    def __init__(self, answering: Answering, request_id: str) -> None:
-        self.request_id = request_id
-        self._answering = answering
-        self._headers: Headers = [(b"x-request-id", request_id.encode())]
-        self._head: Headers | None = (
-            None  # held back until there is a body: a reply that breaks off before is an error of ours
-        )
-        self._left_bytes = 0
-        self._status = 0
-        self._content_type = b""
-        self._standing: Standing = ()
-        self._error: bytearray | None = None
-        self.started = False  # the client has been told a status
-
-    async def start(self, reply: Reply, standing: Standing) -> None:
-        await self._answering.writable()
-        self._answering.follow(reply)
-        self._status = reply.status
-        if reply.status >= _BAD:
-            self._error, self._standing, self._content_type = bytearray(), standing, reply.content_type
-            return
-        headers = [
-            *self._headers,
-            *ratelimit_headers(standing),
-            (b"content-type", reply.content_type),
-            (b"content-length", b"%d" % reply.length_bytes),
-        ]
-        if reply.head_length:
-            headers.append((b"inference-header-content-length", reply.head_length))
-        self._left_bytes = reply.length_bytes
-        self._head = headers
-        if not self._left_bytes:
-            self.take(b"")
-
-    def take(self, piece: bytes) -> None:
-        if self._error is not None:
-            self._error += piece[: _ERROR_BYTES - len(self._error)]
-            return
-        if self._head is not None:
-            headers, self._head = self._head, None
-            self._begin(self._status, headers)
-        self._left_bytes -= len(piece)
-        self._answering.write(piece, more_body=self._left_bytes > 0)
-
-    async def end(self) -> int:
-        if self._error is None:
-            return self._status
-        status, sentence = public_error(self._status, self._content_type, bytes(self._error))
-        await self.answer(status, error_body(sentence), self._standing)
-        return status
-
-    async def answer(
-        self, status: int, body: bytes, standing: Standing = (), extra: Headers | None = None
-    ) -> None:
-        """A whole answer of our own."""
-        headers = self._headers + ratelimit_headers(standing) + (extra or [])
-        headers.append((b"content-type", b"application/json"))
-        headers.append((b"content-length", str(len(body)).encode()))
-        await self._answering.writable()
-        self._begin(status, headers)
-        self._answering.write(body, more_body=False)
-
-    async def relay(self, message: MutableMapping[str, Any]) -> None:
-        """An answer of Starlette's, as it comes."""
-        if message["type"] == "http.response.start":
-            message["headers"] = self._headers + message["headers"]
-        await self._answering.send(message)
-        self.started = True
-
-    async def refuse(self, error: GatewayError) -> None:
-        """A refusal, as the one table says it."""
-        await self.answer(
-            error.rendering.http, error_body(error.sentence), error.standing, error_headers(error)
-        )
-
-    def _begin(self, status: int, headers: Headers) -> None:
-        self._answering.begin(status, headers)
-        self.started = True
-
-
-def error_headers(error: GatewayError) -> Headers:
-    """What goes with a refusal beside its body."""
-    headers: Headers = []
-    if error.retry_after_seconds is not None:
-        headers.append((b"retry-after", retry_after(error.retry_after_seconds)))
-    if error.code is Code.UNAUTHENTICATED:
-        headers.append((b"www-authenticate", b"Bearer"))
-    return headers
 
 
 def _read_headers(headers: list[tuple[bytes, bytes]]) -> dict[bytes, list[bytes]]:
@@ -247,23 +166,22 @@ def peer(scope: Scope) -> str:
     return str(client[0]) if client else ""
 
 
-def _infer_body(found: dict[bytes, list[bytes]], incoming: Incoming, memory: JsonMemory) -> InferBody:
+def _payload(
+    endpoint: Endpoint, found: dict[bytes, list[bytes]], incoming: Incoming, memory: JsonMemory
+) -> NoBody | GenerateBody | InferBody:
     """The payload that the headers promise. Raises BAD_REQUEST, BODY_TOO_LARGE, ENCODING_NOT_SUPPORTED."""
-    for value in found.get(b"content-encoding", ()):
-        if value.strip().lower() not in (b"", b"identity"):
-            raise GatewayError(Code.ENCODING_NOT_SUPPORTED)
+    if endpoint == "metadata":
+        return NoBody()
+    coding = coding_of(found[b"content-encoding"]) if b"content-encoding" in found else b""
+    lengths = found.get(b"content-length")  # one and a number, or the parser would have refused it
+    declared = int(lengths[0]) if lengths else None
+    if declared is not None and declared > MOST_BODY_BYTES:
+        raise GatewayError(Code.BODY_TOO_LARGE, detail="no body may be larger than 2 GiB")
+    if endpoint != "infer":
+        return GenerateBody(incoming, declared, coding, memory)
     head_lengths = found.get(b"inference-header-content-length")
     if head_lengths and (len(head_lengths) > 1 or not _HEAD_LENGTH.fullmatch(head_lengths[0])):
         raise GatewayError(
             Code.BAD_REQUEST, detail="Inference-Header-Content-Length must be one number of bytes"
         )
-    lengths = found.get(b"content-length")  # one and a number, or the parser would have refused it
-    declared = int(lengths[0]) if lengths else None
-    if declared is not None and declared > MOST_BODY_BYTES:
-        raise GatewayError(Code.BODY_TOO_LARGE, detail="no body may be larger than 2 GiB")
-    return InferBody(
-        incoming,
-        declared=declared,
-        head_length=int(head_lengths[0]) if head_lengths else None,
-        memory=memory,
-    )
+    return InferBody(incoming, declared, int(head_lengths[0]) if head_lengths else None, memory, coding)

@@ -17,8 +17,9 @@ from starlette.types import ASGIApp
 
 from gateway.errors import Code, GatewayError
 from gateway.frontends.http import Readiness, refusal
+from gateway.frontends.http_downstream import HttpDownstream
 from gateway.frontends.http_exchange import EXTENSION, Receive, Send
-from gateway.frontends.oip_rest import HttpDownstream, Scope
+from gateway.frontends.oip_rest import Scope
 from gateway.telemetry.prometheus import CONTENT_TYPE
 
 CONNECTIONS: Final = 64

@@ -5,6 +5,7 @@ The ready endpoint does not do: a model whose process crashed stays READY in Tri
 
 import asyncio
 import math
+import re
 from enum import Enum, auto
 
 import msgspec
@@ -27,7 +28,9 @@ _SIZES = {
 _OK = 200
 _FAILED = 500
 _BUSY = 503
+_BAD = 400
 _DEAD = b'{"error":"Stub process '
+_GONE = re.compile(rb"""(?:data: )?\{"error":"Stub process '[\w.-]{1,200}' is not healthy\."\}""")
 
 
 class Health(Enum):
@@ -114,6 +117,8 @@ def judge(status: int, content_type: bytes, body: bytes = b"") -> Health:
         return Health.WELL
     if status == _BUSY:
         return Health.SILENT
+    if status == _BAD and _GONE.match(body):  # what generate says of it
+        return Health.DEAD
     if status != _FAILED or not content_type.startswith(b"text/plain"):
         return Health.UNUSABLE
     return Health.DEAD if body.startswith(_DEAD) else Health.FAILING

@@ -131,20 +131,22 @@ class Client:
 
 
 def request_head(call: InferenceCall, body: Outgoing) -> bytes:
-    """The head that Triton gets: ours alone, of the client's headers only a valid traceparent is in it."""
+    """The head that Triton gets: ours alone, of the client's headers only what was judged is in it."""
     path = f"/v2/models/{call.model}"
     if call.version:
         path += f"/versions/{call.version}"
     extra = f"traceparent: {call.traceparent}\r\n" if call.traceparent else ""
-    if call.verb == "describe":
+    if call.endpoint == "metadata":
         return f"GET {path} HTTP/1.1\r\nHost: triton\r\n{extra}\r\n".encode()
+    if call.encoding:
+        extra += f"Accept-Encoding: {call.encoding}\r\n"
     kind = "application/json"
     if body.binary:
         kind = "application/octet-stream"
         extra += f"Inference-Header-Content-Length: {len(body.head)}\r\n"
     length = len(body.head) + body.tensor_bytes
     return (
-        f"POST {path}/infer HTTP/1.1\r\nHost: triton\r\nContent-Type: {kind}\r\n{extra}Content-Length: {length}\r\n\r\n"
+        f"POST {path}/{call.endpoint} HTTP/1.1\r\nHost: triton\r\nContent-Type: {kind}\r\n{extra}Content-Length: {length}\r\n\r\n"
     ).encode()
 
 

@@ -2,7 +2,7 @@
 
 One exchange at a time: `send` writes a request, `reply` waits for the reply's head and is the source of its body. Both directions have
 back-pressure. What ends an exchange early (a cancelled caller, a broken peer, an early reply) closes the connection: a connection is
-reused only after a whole request and a whole reply. A reply must say its length, else one that was cut could look whole.
+reused only after a whole request and a whole reply. A reply must say its length or be chunked, else one that was cut could look whole.
 """
 
 import asyncio
@@ -33,13 +33,23 @@ class NotSent(Exception):
 class UpstreamReply:
     """The reply of one exchange: its head, and the source of its body. UpstreamFailed when that ends before its end."""
 
-    __slots__ = ("connection", "content_type", "head_length", "length_bytes", "status")
+    __slots__ = (
+        "connection",
+        "content_encoding",
+        "content_type",
+        "head_length",
+        "is_chunked",
+        "length_bytes",
+        "status",
+    )
 
     def __init__(self, connection: "Connection") -> None:
         self.connection = connection
         self.status = 0
-        self.length_bytes = -1  # not told yet
+        self.length_bytes = -1  # not told, or chunked
+        self.is_chunked = False
         self.content_type = b""
+        self.content_encoding = b""
         self.head_length = b""
 
     async def pour(self, take: Take) -> None:
@@ -254,13 +264,17 @@ class Connection(asyncio.BufferedProtocol):
             reply.content_type = value
         elif lowered == b"inference-header-content-length":
             reply.head_length = value
+        elif lowered == b"content-encoding":
+            reply.content_encoding = value
+        elif lowered == b"transfer-encoding":
+            reply.is_chunked = value.lower() == b"chunked"
 
     def on_headers_complete(self) -> None:
         reply = self._reply
         status = self._parser.get_status_code()
         if reply is None or status < _FIRST_FINAL:
             raise ValueError("an interim reply that nobody asked for")
-        if reply.length_bytes < 0:
+        if reply.length_bytes < 0 and not reply.is_chunked:
             raise ValueError("a reply that does not say its length")
         reply.status = status
         self._has_head = True

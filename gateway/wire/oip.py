@@ -8,9 +8,10 @@ Specification: KServe "Open Inference Protocol" v2 with Triton's extensions for 
 
 import math
 import re
+from collections.abc import MutableMapping
 from enum import Enum, auto
 from types import MappingProxyType
-from typing import Annotated
+from typing import Annotated, Any
 
 import msgspec
 from msgspec import Meta
@@ -20,7 +21,7 @@ from gateway.errors import Code, GatewayError
 MODEL_NAME = r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,127}"
 # Triton counts the bytes of a body in 32 bits with a sign, and every element of a tensor takes at least one of them.
 MOST_BODY_BYTES = 2**31 - 1
-_MOST_NESTED = 100
+MOST_NESTED = 100
 
 Side = Annotated[int, Meta(ge=0, le=MOST_BODY_BYTES)]
 Number = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
@@ -51,7 +52,7 @@ _PREFIXES = tuple(name for name in RESERVED if name.endswith("_"))
 
 class Input(msgspec.Struct, omit_defaults=True):
     name: str
-    shape: Annotated[list[Side], Meta(max_length=_MOST_NESTED)]
+    shape: Annotated[list[Side], Meta(max_length=MOST_NESTED)]
     datatype: str
     parameters: Parameters = {}
     data: msgspec.Raw = msgspec.Raw(b"")
@@ -80,41 +81,45 @@ def judge_infer(head: bytes, tensor_bytes: int) -> bytes:
             head.decode()  # msgspec looks into `data` for its form only
         request = _decoder.decode(head)
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as fault:
-        raise _bad(f"the inference request is not valid JSON of the protocol: {fault}") from fault
+        raise bad_request(f"the inference request is not valid JSON of the protocol: {fault}") from fault
     if request.parameters:
-        _judge(request.parameters, "parameters")
+        judge_parameters(request.parameters, "parameters")
     promised = 0
     for place, tensor in enumerate(request.inputs):
         path = f"inputs[{place}]"
         if tensor.parameters:
-            _judge(tensor.parameters, f"{path}.parameters")
+            judge_parameters(tensor.parameters, f"{path}.parameters")
             promised += _binary_bytes(tensor.parameters, f"{path}.parameters")
         if math.prod(tensor.shape) > MOST_BODY_BYTES:
-            raise _bad(f"{path}.shape has more elements than a body can hold")
-        if not _is_shallow(bytes(tensor.data)):
-            raise _bad(f"{path}.data is nested more than {_MOST_NESTED} deep")
+            raise bad_request(f"{path}.shape has more elements than a body can hold")
+        if not is_shallow(bytes(tensor.data)):
+            raise bad_request(f"{path}.data is nested more than {MOST_NESTED} deep")
     if request.outputs:
         _judge_outputs(request.outputs)
     if promised != tensor_bytes:
-        raise _bad(f"the inputs promise {promised} bytes of binary tensors and the body has {tensor_bytes}")
+        raise bad_request(
+            f"the inputs promise {promised} bytes of binary tensors and the body has {tensor_bytes}"
+        )
     return _encoder.encode(request)
 
 
 def _judge_outputs(outputs: list[Output]) -> None:
     for place, output in enumerate(outputs):
         if output.parameters:
-            _judge(output.parameters, f"outputs[{place}].parameters")
-    if len({output.name for output in outputs}) < len(outputs):
-        raise _bad("an output is asked for twice")
+            judge_parameters(output.parameters, f"outputs[{place}].parameters")
+    if len({output.name.partition("\0")[0] for output in outputs}) < len(outputs):  # where a name may end
+        raise bad_request("an output is asked for twice")
 
 
-def _judge(parameters: Parameters, path: str) -> None:
-    """Refuse or strip what is reserved, in place."""
+def judge_parameters(parameters: MutableMapping[str, Any], path: str) -> None:
+    """Refuse or strip what is reserved, in place. Raises BAD_REQUEST."""
     for name in list(parameters):
+        if "\0" in name:  # for Triton a name may end there
+            raise bad_request(f"{path} has a name with a NUL in it")
         reserved = next((prefix for prefix in _PREFIXES if name.startswith(prefix)), name)
         judgement = RESERVED.get(reserved)
         if judgement is Judgement.REFUSED:
-            raise _bad(f"{path}.{reserved} is not offered here")
+            raise bad_request(f"{path}.{reserved} is not offered here")
         if judgement is Judgement.STRIPPED:
             del parameters[name]
 
@@ -122,7 +127,7 @@ def _judge(parameters: Parameters, path: str) -> None:
 def _binary_bytes(parameters: Parameters, path: str) -> int:
     size = parameters.get("binary_data_size", 0)
     if not isinstance(size, int) or isinstance(size, bool) or size < 0:
-        raise _bad(f"{path}.binary_data_size must be a number of bytes")
+        raise bad_request(f"{path}.binary_data_size must be a number of bytes")
     return size
 
 
@@ -139,18 +144,18 @@ def _nested(depth: int) -> re.Pattern[bytes]:
     return re.compile(pattern)
 
 
-_SHALLOW = _nested(_MOST_NESTED)
+_SHALLOW = _nested(MOST_NESTED)
 
 
-def _is_shallow(data: bytes) -> bool:
+def is_shallow(data: bytes) -> bool:
     """Whether well-formed JSON keeps to the depth that Triton's recursive reader is trusted with."""
-    if data.count(b"[") + data.count(b"{") <= _MOST_NESTED:
+    if data.count(b"[") + data.count(b"{") <= MOST_NESTED:
         return True
     unescaped = data.replace(rb"\\", b"").replace(rb"\"", b"")
     return _SHALLOW.fullmatch(unescaped.translate(_MARKS, _OTHERS)) is not None
 
 
-def _bad(detail: str) -> GatewayError:
+def bad_request(detail: str) -> GatewayError:
     return GatewayError(Code.BAD_REQUEST, detail=detail)
 
 

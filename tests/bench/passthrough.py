@@ -89,7 +89,7 @@ class _Rest:
 def _call(model: str) -> InferenceCall:
     return InferenceCall(
         request_id="",
-        verb="infer",
+        endpoint="infer",
         model=model,
         version="",
         credential=None,

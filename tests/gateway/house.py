@@ -17,7 +17,7 @@ from gateway.audit.segment import StoredRecord, scan
 from gateway.auth.api_key import ApiKeys
 from gateway.auth.known import Known
 from gateway.authz.cedar import Authorizer
-from gateway.call import InferenceCall, Outgoing, Reply, Standing, Verb
+from gateway.call import Endpoint, InferenceCall, Outgoing, Reply, Standing
 from gateway.loops import running
 from gateway.pipeline import Pipeline
 from gateway.scaling.autoscaler import Autoscaler
@@ -91,7 +91,12 @@ class House:
     _requests: "count[int]" = field(default_factory=lambda: count(1))
 
     def call(
-        self, model: str = "digits", *, key: Secret | None = None, verb: Verb = "infer", **given: object
+        self,
+        model: str = "digits",
+        *,
+        key: Secret | None = None,
+        endpoint: Endpoint = "infer",
+        **given: object,
     ) -> InferenceCall:
         payload = given.get("payload") or Body()
         seconds = given.get("seconds", 60.0)
@@ -99,7 +104,6 @@ class House:
         assert isinstance(seconds, float)
         return InferenceCall(
             request_id=f"request-{next(self._requests)}",
-            verb=verb,
             model=model,
             version="",
             credential=key or self.key,
@@ -107,6 +111,7 @@ class House:
             protocol="test",
             payload=payload,
             deadline=self.pipeline.clock() + seconds,
+            endpoint=endpoint,
         )
 
     async def settled(self) -> None:

@@ -64,3 +64,39 @@ async def test_a_cancellation_from_outside_is_no_timeout_even_when_both_come() -
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
+
+
+async def test_a_deadline_that_is_put_off_is_kept_later() -> None:
+    deadlines = Deadlines(tick_seconds=0.01)
+    loop = asyncio.get_running_loop()
+    due = loop.time() + 0.05
+
+    async def waits() -> None:
+        with deadlines.within(60) as deadline:
+            deadline.put_off(0.05)
+            await asyncio.Event().wait()
+
+    with pytest.raises(TimeoutError):
+        await waits()
+    assert loop.time() >= due
+
+
+async def test_of_two_deadlines_that_pass_together_the_outer_one_ends_its_block() -> None:
+    deadlines = Deadlines(tick_seconds=0.01)
+    passed: list[str] = []
+
+    async def waits() -> None:
+        with deadlines.within(0):
+            await asyncio.Event().wait()
+
+    async def outer() -> None:
+        with deadlines.within(0):
+            try:
+                await waits()
+            except TimeoutError:
+                passed.append("inner")
+
+    with pytest.raises(TimeoutError):
+        await outer()
+    assert passed == []
+    await asyncio.sleep(0)  # the task itself was not cancelled

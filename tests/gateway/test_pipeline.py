@@ -1,6 +1,7 @@
 """What the request path promises, whatever happens on it."""
 
 import asyncio
+import dataclasses
 
 import msgspec
 import pytest
@@ -18,7 +19,7 @@ from tenants.ports import Put
 from tenants.rows import tenant_at
 from tests.gateway.house import NOW_US, Body, Client, House, house
 from tests.worlds.segments import Fault
-from tests.worlds.triton import ANSWER, Mood, TritonWorld
+from tests.worlds.triton import ANSWER, EVENT, Mood, TritonWorld
 
 
 async def refusal(here: House, call: InferenceCall) -> GatewayError:
@@ -320,3 +321,58 @@ async def test_a_revoked_key_stops_working_with_the_next_reread() -> None:
         await here.directory.revoke_key("acme", key.id, actor="test", now_us=NOW_US)
         await here.pipeline.known.reread()
         assert (await refusal(here, here.call())).rendering.http == 401
+
+
+# Streams
+
+
+async def test_a_stream_is_relayed_event_by_event_and_settled_at_its_end() -> None:
+    async with TritonWorld() as triton, house(triton) as here:
+        client = Client()
+        await here.pipeline.serve(here.call(endpoint="generate_stream"), client)
+        await here.settled()
+    assert (client.body, client.events[-1]) == (EVENT * 2, "end")
+    assert here.outcomes() == ["done"]
+
+
+async def test_a_stream_that_triton_cuts_is_cut_and_audited_as_partial() -> None:
+    async with TritonWorld(mood="closes within") as triton, house(triton) as here:
+        client = Client()
+        with pytest.raises(Cut) as cut:
+            await here.pipeline.serve(here.call(endpoint="generate_stream"), client)
+        await here.settled()
+    assert cut.value.error.code is Code.UPSTREAM_FAILED
+    assert (client.body, "end" in client.events) == (EVENT, False)
+    assert here.outcomes() == ["partial"]
+
+
+async def test_a_stream_that_stands_still_is_cut_and_its_place_is_free() -> None:
+    async with TritonWorld(mood="stops within") as triton, house(triton) as here:
+        pipeline = dataclasses.replace(here.pipeline, stream_idle_seconds=0.05)
+        client = Client()
+        with pytest.raises(Cut) as cut:
+            await pipeline.serve(here.call(endpoint="generate_stream"), client)
+        async with asyncio.timeout(5):
+            await triton.departed.wait()
+        await here.settled()
+    assert (cut.value.error.code, cut.value.error.sentence) == (
+        Code.DEADLINE_EXCEEDED,
+        "the stream stood still for too long",
+    )
+    assert here.outcomes() == ["partial"]
+    assert pipeline.throttler.registry.demand("digits").in_flight == 0
+
+
+async def test_a_tenants_statistics_count_what_went_to_a_server_and_how_it_ended() -> None:
+    async with TritonWorld() as triton, house(triton) as here:
+        for _ in range(2):
+            await here.pipeline.serve(here.call(), Client())
+        await here.pipeline.serve(here.call(endpoint="metadata"), Client())
+        triton.mood = "raises"
+        await here.pipeline.serve(here.call(), Client())
+        with pytest.raises(GatewayError):
+            await here.pipeline.serve(here.call("unheard-of"), Client())
+        tenant = (await here.pipeline.examine(here.call(endpoint="metadata"), "describe")).tenant_id
+        (row,) = msgspec.json.decode(here.pipeline.shares.statistics(tenant, "digits", ""))["model_stats"]
+    assert (row["version"], row["inference_count"]) == ("3", 2)
+    assert row["inference_stats"]["fail"]["count"] == 1

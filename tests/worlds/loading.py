@@ -14,6 +14,7 @@ Mood = Literal[
     "holds",
     "closes before",
     "closes within",
+    "stops within",
     "cannot read",
     "closes within an error",
     "finds nothing",

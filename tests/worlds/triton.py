@@ -28,6 +28,10 @@ NOTHING_FOUND = b'{"error":"no such user"}'  # a model may choose its status
 RAISED = b'{"error":"Failed to process the request(s) for model \'digits_0\', message: ValueError: 7"}'
 RESTRICTED = b'{"error":"This API is restricted, expecting header \'x-gateway-control\'"}'
 ANSWER = b'{"model_name":"digits","model_version":"3","outputs":[]}'
+EVENT = b'data: {"model_name":"digits","model_version":"3","text_output":"a"}\n\n'
+STREAM_HEAD = (
+    b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream; charset=utf-8\r\nTransfer-Encoding: chunked\r\n\r\n"
+)
 CONFIG = {
     "name": "digits",
     "backend": "python",
@@ -159,15 +163,7 @@ class TritonWorld(Loading):
             case ("GET", "v2", "models", model) | ("GET", "v2", "models", model, "versions", _):
                 self.serves(model)
                 exchange.write(_json({"versions": ["1", "3"]}))
-            case ("POST", "v2", "models", model, "infer") | (
-                "POST",
-                "v2",
-                "models",
-                model,
-                "versions",
-                _,
-                "infer",
-            ):
+            case ("POST", "v2", "models", model, *_, "infer" | "generate_stream"):
                 self.serves(model, kind="text/plain")
                 self.begin(model)
                 try:
@@ -227,11 +223,24 @@ class TritonWorld(Loading):
         if mood == "closes within an error":
             exchange.write(reply(500, UNREADABLE)[:-10])
             raise ConnectionError
+        await (self._stream if exchange.words[-1] == "generate_stream" else self._reply)(mood, exchange)
+
+    async def _reply(self, mood: Mood, exchange: Exchange) -> None:
         whole = reply(200, ANSWER)
         exchange.write(whole[:-10] if mood == "closes within" else whole)
         await exchange.writer.drain()
         if mood == "closes within":
             raise ConnectionError
+
+    async def _stream(self, mood: Mood, exchange: Exchange) -> None:
+        """Two events, or one and what is amiss."""
+        exchange.write(STREAM_HEAD + chunk(EVENT))
+        if mood == "closes within":
+            raise ConnectionError
+        if mood == "stops within":
+            await self._hold(self.released, exchange.reader)
+        exchange.write(chunk(EVENT) + chunk(b""))
+        await exchange.writer.drain()
 
     async def _hold(self, released: asyncio.Event, reader: asyncio.StreamReader) -> None:
         """Until released, or until the caller leaves."""
@@ -248,6 +257,11 @@ class TritonWorld(Loading):
         if has_left:
             self.departed.set()
             raise ConnectionError
+
+
+def chunk(data: bytes) -> bytes:
+    """Of a chunked body; its end without any."""
+    return b"%x\r\n%b\r\n" % (len(data), data)
 
 
 def _json(value: object) -> bytes:

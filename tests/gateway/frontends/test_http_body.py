@@ -1,5 +1,6 @@
 """A body is read only as far as it may be, and its memory is given back whatever becomes of it."""
 
+import gzip
 import json
 from collections.abc import MutableMapping
 from typing import Any
@@ -8,7 +9,7 @@ import pytest
 
 from gateway.call import Outgoing, Take
 from gateway.errors import Code, GatewayError
-from gateway.frontends.http_body import InferBody, JsonMemory
+from gateway.frontends.http_body import GenerateBody, InferBody, JsonMemory
 from tests.worlds.bodies import whole
 
 HEAD = b'{"inputs":[]}'
@@ -167,3 +168,55 @@ async def test_a_client_that_leaves_within_its_body_ends_the_call() -> None:
     with pytest.raises(GatewayError) as caught:
         await rest_of(outgoing)
     assert caught.value.code is Code.CLIENT_CLOSED
+
+
+# Compressed bodies
+
+
+@pytest.mark.parametrize("size", [1, 7, 1000])
+async def test_a_compressed_body_is_sent_on_as_it_is_inside(size: int) -> None:
+    head = tensors(300)
+    packed = gzip.compress(head + bytes(300))
+    pieces = [packed[at : at + size] for at in range(0, len(packed), size)]
+    body = InferBody(Sender(*pieces), len(packed), len(head), memory(), b"gzip")
+    outgoing = await body.judge(10**9, "t")
+    assert (bytes(outgoing.first), outgoing.rest) == (bytes(300), None)
+    assert (outgoing.tensor_bytes, body.received_bytes) == (300, len(packed))
+    assert json.loads(outgoing.head) == json.loads(head)
+
+
+async def test_what_a_compressed_body_holds_counts_against_every_limit() -> None:
+    packed = gzip.compress(b" " * 900 + HEAD)
+
+    def body(of: JsonMemory) -> InferBody:
+        return InferBody(Sender(packed), len(packed), None, of, b"gzip")
+
+    assert await refused(body(memory(most=899))) is Code.BODY_TOO_LARGE
+    assert await refused(body(memory()), limit_bytes=900) is Code.BODY_TOO_LARGE
+    full = memory()
+    for tenant in ("a", "b", "c", "d"):
+        full.take(tenant, 2_400)
+    assert await refused(body(full)) is Code.OVERLOADED
+    taken = memory()
+    fits = body(taken)
+    await fits.judge(10**9, "t")
+    assert taken.taken_bytes == 900 + len(HEAD)
+    fits.close()
+    assert taken.taken_bytes == 0
+
+
+async def test_a_compressed_body_that_ends_early_or_holds_too_little_is_refused() -> None:
+    packed = gzip.compress(HEAD)
+    cut = InferBody(Sender(packed[:-1]), len(packed) - 1, None, memory(), b"gzip")
+    assert await refused(cut) is Code.BAD_REQUEST
+    short = InferBody(Sender(packed), len(packed), len(HEAD) + 1, memory(), b"gzip")
+    assert await refused(short) is Code.BAD_REQUEST
+
+
+async def test_a_generate_body_is_collected_whole_and_judged() -> None:
+    body = GenerateBody(Sender(b'{"text_in', b'put":"a","timeout":1}'), 30, b"", memory())
+    assert (await body.judge(10**9, "t")).head == b'{"text_input":"a"}'
+    large = GenerateBody(Sender(b" " * 1_001), 1_001, b"", memory())
+    with pytest.raises(GatewayError) as caught:
+        await large.judge(10**9, "t")
+    assert caught.value.code is Code.JSON_TOO_LARGE

@@ -18,10 +18,11 @@ from gateway.call import Quota, Take
 from gateway.errors import Code, GatewayError
 from gateway.frontends.http import HttpDoor, Readiness, other_paths
 from gateway.frontends.http_body import JsonMemory
-from gateway.frontends.oip_rest import HttpDownstream, OipRest
+from gateway.frontends.http_downstream import HttpDownstream
+from gateway.frontends.oip_rest import OipRest
 from tests.gateway.frontends.worlds import Answer, Door, Heard, door
 from tests.gateway.house import House, house
-from tests.worlds.triton import ANSWER, TritonWorld
+from tests.worlds.triton import ANSWER, EVENT, TritonWorld, chunk
 
 BODY = b'{"inputs":[]}'
 
@@ -37,10 +38,12 @@ class Said:
     content_type: bytes = b"application/json"
     head_length: bytes = b""
     body: tuple[bytes, ...] = (b"hello",)
+    content_encoding: bytes = b""
+    is_chunked: bool = False
 
     @property
     def length_bytes(self) -> int:
-        return sum(map(len, self.body))
+        return -1 if self.is_chunked else sum(map(len, self.body))
 
     async def pour(self, take: Take) -> None:
         for piece in self.body:
@@ -120,8 +123,8 @@ async def test_an_error_of_any_length_is_neither_kept_nor_told_whole() -> None:
     assert len((await relayed(said)).body) < 1100
     downstream = HttpDownstream(Heard(), "r1")
     await downstream.start(said, ())
-    for chunk in said.body:
-        downstream.take(chunk)
+    for piece in said.body:
+        downstream.take(piece)
         assert downstream._error is not None
         assert len(downstream._error) <= 65536
 
@@ -220,9 +223,58 @@ async def test_a_chunked_body_arrives_with_a_length() -> None:
         assert triton.asked == [BODY]
 
 
+async def test_a_stream_that_triton_cuts_ends_in_an_error_event_and_without_its_end() -> None:
+    async with opened(TritonWorld(mood="closes within")) as (here, world):
+        wire = await world.connect()
+        await wire.send(request(here, "POST", "/v2/models/digits/generate_stream", b"{}"))
+        _, _, body = (await wire.rest()).partition(b"\r\n\r\n")
+    sentence = b"the model server failed while it had this request"
+    assert body == chunk(EVENT) + chunk(b'data: {"error":"%b"}\n\n' % sentence)
+
+
+async def test_a_stream_that_a_stop_ends_says_so() -> None:
+    async with opened(triton := TritonWorld(mood="stops within")) as (here, world):
+        wire = await world.connect()
+        await wire.send(request(here, "POST", "/v2/models/digits/generate_stream", b"{}"))
+        async with asyncio.timeout(5):
+            await wire.reader.readuntil(EVENT)
+        stop(world)
+        rest = await wire.rest()
+        async with asyncio.timeout(5):
+            await triton.departed.wait()
+    assert b"the gateway is stopping; try again" in rest
+    assert not rest.endswith(chunk(b""))
+
+
+async def test_who_leaves_a_stream_ends_it_in_triton() -> None:
+    async with opened(triton := TritonWorld(mood="stops within")) as (here, world):
+        wire = await world.connect()
+        await wire.send(request(here, "POST", "/v2/models/digits/generate_stream", b"{}"))
+        async with asyncio.timeout(5):
+            await wire.reader.readuntil(EVENT)
+            wire.writer.close()
+            await triton.departed.wait()
+        await here.settled()
+        assert here.outcomes() == ["cancelled"]
+
+
+async def test_a_stream_needs_a_protocol_that_can_tell_its_end() -> None:
+    async with opened(TritonWorld()) as (here, world):
+        asked = request(here, "POST", "/v2/models/digits/generate_stream", b"{}")
+        refusal = await world.ask(asked.replace(b"HTTP/1.1", b"HTTP/1.0"))
+    assert (refusal.status, refusal.error) == (400, "a reply that comes bit by bit needs HTTP/1.1")
+
+
 @pytest.mark.parametrize(
     ("method", "target", "status", "allow"),
     [
+        ("GET", "/v2/models/digits/generate", 405, "POST"),
+        ("GET", "/v2/models/digits/generate_stream", 405, "POST"),
+        ("POST", "/v2/models/digits/stats", 405, "GET"),
+        ("GET", "/v2/models/digits/stats", 200, None),
+        ("GET", "/v2/models/digits/versions/1/stats", 200, None),
+        ("GET", "/v2/models/digits/config", 404, None),
+        ("GET", "/v2/models/digits/generatestream", 404, None),
         ("PUT", "/v2/models/digits/infer", 405, "POST"),
         ("POST", "/v2/models/digits/ready", 405, "GET"),
         ("DELETE", "/v2", 405, "GET, HEAD"),

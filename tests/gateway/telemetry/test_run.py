@@ -69,7 +69,7 @@ async def test_a_run_fills_every_figure_but_those_of_what_did_not_happen() -> No
 async def test_each_call_is_counted_once_however_it_ends() -> None:
     async with watched(TritonWorld()) as (it, meter):
         await it.pipeline.serve(it.call(), Client())
-        await it.pipeline.examine(it.call(verb="describe"), "describe")
+        await it.pipeline.examine(it.call(endpoint="metadata"), "describe")
         for name, status in (("nowhere", "404"), ("private", "404")):
             with pytest.raises(GatewayError):
                 await it.pipeline.serve(it.call(name), Client())

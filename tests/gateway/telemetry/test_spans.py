@@ -45,7 +45,7 @@ def tracing(kept: SpanProcessor, sampling: Sampling | None = None) -> Tracing:
 def call(traceparent: str) -> InferenceCall:
     return InferenceCall(
         request_id="request-1",
-        verb="infer",
+        endpoint="infer",
         model="digits",
         version="",
         credential=None,

@@ -7,8 +7,7 @@ from contextlib import ExitStack
 
 import pytest
 
-from gateway.call import InferenceCall, Outgoing
-from gateway.frontends.http_body import NoBody
+from gateway.call import Outgoing
 from gateway.triton.client import Answer, Client, NotSent, UpstreamFailed, request_head
 from tests.gateway.triton.worlds import (
     HEAD,
@@ -16,6 +15,7 @@ from tests.gateway.triton.worlds import (
     Reader,
     Writer,
     answers,
+    call,
     parts,
     read_request,
     served,
@@ -24,58 +24,6 @@ from tests.gateway.triton.worlds import (
 from tests.worlds.bodies import Pieces, whole
 
 HELLO = Answer(200, b"application/json", b"hello")
-
-
-def call(**given: str) -> InferenceCall:
-    return InferenceCall(
-        request_id="r1",
-        verb="describe" if given.get("verb") == "describe" else "infer",
-        model="digits",
-        version=given.get("version", ""),
-        credential=None,
-        address="192.0.2.1",
-        protocol="test",
-        payload=NoBody(),
-        deadline=0.0,
-    )
-
-
-# What goes over the wire
-
-
-@pytest.mark.parametrize(
-    ("request_", "body", "sent"),
-    [
-        (call(verb="describe"), Outgoing(), b"GET /v2/models/digits HTTP/1.1\r\nHost: triton\r\n\r\n"),
-        (
-            call(verb="describe", version="3"),
-            Outgoing(),
-            b"GET /v2/models/digits/versions/3 HTTP/1.1\r\nHost: triton\r\n\r\n",
-        ),
-        (
-            call(),
-            Outgoing(head=b"{}"),
-            b"POST /v2/models/digits/infer HTTP/1.1\r\nHost: triton\r\nContent-Type: application/json\r\n"
-            b"Content-Length: 2\r\n\r\n",
-        ),
-        (
-            call(version="3"),
-            Outgoing(head=b"{}", first=b"ab", tensor_bytes=7, binary=True),
-            b"POST /v2/models/digits/versions/3/infer HTTP/1.1\r\nHost: triton\r\nContent-Type: application/octet-stream\r\n"
-            b"Inference-Header-Content-Length: 2\r\nContent-Length: 9\r\n\r\n",
-        ),
-        (
-            call(),
-            Outgoing(tensor_bytes=4, binary=True),
-            b"POST /v2/models/digits/infer HTTP/1.1\r\nHost: triton\r\nContent-Type: application/octet-stream\r\n"
-            b"Inference-Header-Content-Length: 0\r\nContent-Length: 4\r\n\r\n",
-        ),
-    ],
-)
-def test_the_head_that_triton_gets_is_ours_alone(
-    request_: InferenceCall, body: Outgoing, sent: bytes
-) -> None:
-    assert request_head(request_, body) == sent
 
 
 async def test_a_call_arrives_whole_and_its_reply_comes_back() -> None:

@@ -12,6 +12,7 @@ from tests.gateway.triton.worlds import HEAD, REPLY, MemoryTransport, connected,
 from tests.worlds.bodies import Pieces, whole
 
 REQUEST = b"GET / HTTP/1.1\r\n\r\n"
+CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nhe\r\n3\r\nllo\r\n0\r\n\r\n"
 READ_AHEAD = 256 * 1024
 
 
@@ -52,20 +53,33 @@ async def test_it_does_not_matter_where_a_reply_is_split() -> None:
         assert connection.finished
 
 
-async def test_a_reply_that_comes_byte_by_byte_is_read_whole() -> None:
+both = pytest.mark.parametrize("said", [REPLY, CHUNKED], ids=["with its length", "chunked"])
+
+
+@both
+async def test_a_reply_that_comes_byte_by_byte_is_read_whole(said: bytes) -> None:
     connection, _ = await asked()
     reading = asyncio.ensure_future(body_of(connection))
-    for place in range(len(REPLY)):
-        connection.data_received(REPLY[place : place + 1])
+    for place in range(len(said)):
+        assert not connection.finished
+        connection.data_received(said[place : place + 1])
         await asyncio.sleep(0)
     assert await reading == b"hello"
+    assert connection.finished
 
 
-async def test_wherever_a_reply_is_cut_it_fails() -> None:
-    for place in range(len(REPLY)):
+async def test_a_chunked_reply_does_not_say_its_length() -> None:
+    connection, _ = await asked()
+    connection.data_received(CHUNKED)
+    assert (await connection.reply()).length_bytes == -1
+
+
+@both
+async def test_wherever_a_reply_is_cut_it_fails(said: bytes) -> None:
+    for place in range(len(said)):
         connection, _ = await asked()
         if place:
-            connection.data_received(REPLY[:place])
+            connection.data_received(said[:place])
         connection.connection_lost(None)
         with pytest.raises(UpstreamFailed):
             await body_of(connection)
@@ -95,7 +109,7 @@ async def test_a_cut_is_seen_by_who_waits_for_more() -> None:
         b"HTTP/1.1 200 OK\r\n\r\nhello",
         b"HTTP/1.1 200 OK\r\nContent-Length: -5\r\n\r\nhello",
         b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\nhello",
-        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip, chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n",
         b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n",
         b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: h2c\r\nConnection: upgrade\r\n\r\n",
         b"HTTP/1.1 100 Continue\r\n\r\n" + REPLY,

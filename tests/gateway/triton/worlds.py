@@ -5,6 +5,8 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
+from gateway.call import Endpoint, InferenceCall
+from gateway.frontends.http_body import NoBody
 from gateway.triton.connection import Connection
 
 Reader = asyncio.StreamReader
@@ -140,3 +142,18 @@ def parts(*steps: bytes | asyncio.Event | None) -> Script:
                 await step.wait()
 
     return script
+
+
+def call(endpoint: Endpoint = "infer", version: str = "", encoding: str = "") -> InferenceCall:
+    return InferenceCall(
+        request_id="r1",
+        model="digits",
+        version=version,
+        credential=None,
+        address="192.0.2.1",
+        protocol="test",
+        payload=NoBody(),
+        deadline=0.0,
+        endpoint=endpoint,
+        encoding=encoding,
+    )

@@ -38,7 +38,10 @@ def with_data(data: bytes) -> bytes:
 
 texts = st.text(st.characters(codec="utf-8"), max_size=8)
 own_names = texts.filter(
-    lambda name: not name.startswith(("shared_", "seq", "triton", "prio", "time", "head", "binary"))
+    lambda name: (
+        "\0" not in name
+        and not name.startswith(("shared_", "seq", "triton", "prio", "time", "head", "binary"))
+    )
 )
 floats = st.floats(allow_nan=False, allow_infinity=False)
 values: st.SearchStrategy[Any] = texts | st.integers(-(2**63), 2**63 - 1) | floats | st.booleans()
@@ -151,6 +154,13 @@ def test_names_that_only_look_reserved_are_the_clients_own(name: str) -> None:
     assert json.loads(judge_infer(head(parameters={name: "x"}), 0))["parameters"] == {name: "x"}
 
 
+@pytest.mark.parametrize("level", LEVELS)
+def test_a_name_that_ends_for_triton_before_it_ends_is_refused(level: str) -> None:
+    with pytest.raises(GatewayError) as refused:
+        judge_infer(json.dumps(at(level, {"priority\0x": 1})).encode(), 0)
+    assert refused.value.code is Code.BAD_REQUEST
+
+
 # Sizes
 
 
@@ -200,6 +210,7 @@ def test_a_tensor_without_elements_is_no_fault() -> None:
 
 def test_an_output_that_is_asked_for_twice_is_refused() -> None:
     refused(head(outputs=[{"name": "scores"}, {"name": "scores"}]))
+    refused(head(outputs=[{"name": "scores"}, {"name": "scores\0x"}]))
 
 
 # What is not the protocol's JSON

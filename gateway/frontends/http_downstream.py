@@ -1,0 +1,175 @@
+"""The client's side of one call over HTTP: what becomes of a reply, and how a refusal is said."""
+
+from collections.abc import MutableMapping
+from typing import Any, Protocol
+
+from gateway.call import Reply, Source, Standing
+from gateway.errors import Code, GatewayError
+from gateway.wire.generate import EVENT_STREAM, Events, error_event, public_event
+from gateway.wire.oip import error_body, public_error
+from gateway.wire.ratelimit import Headers, ratelimit_headers, retry_after
+
+_JSON = b"application/json"
+_ERROR_BYTES = 64 * 1024
+_ERROR = b'{"error":'
+_BAD = 400
+
+
+class Answering(Protocol):
+    """The answer to a request as the connection takes it: at once. An Exchange is one."""
+
+    async def writable(self) -> None:
+        """Wait until the client reads what was written to it."""
+
+    def follow(self, source: Source) -> None:
+        """The answer comes from there: it is paused while the client reads too slowly."""
+
+    def begin(self, status: int, headers: Headers) -> None:
+        """The status and headers; they leave with the first piece."""
+
+    def write(self, body: bytes, *, more_body: bool) -> None: ...
+
+    async def send(self, message: MutableMapping[str, Any]) -> None:
+        """As ASGI's."""
+
+
+class HttpDownstream:
+    """An error of Triton's is held back and cleaned, and so is one among the events of a stream; everything else passes as it comes."""
+
+    def __init__(self, answering: Answering, request_id: str) -> None:
+        self.request_id = request_id
+        self._answering = answering
+        self._headers: Headers = [(b"x-request-id", request_id.encode())]
+        self._head: Headers | None = (
+            None  # held back until there is a body: a reply that breaks off before is an error of ours
+        )
+        self._left_bytes = 0  # -1: the reply says itself when it is whole
+        self._status = 0
+        self._content_type = b""
+        self._events: Events | None = None
+        self._held = b""  # too little to see whether it is an error
+        self._standing: Standing = ()
+        self._error: bytearray | None = None
+        self.started = False  # the client has been told a status
+
+    async def start(self, reply: Reply, standing: Standing) -> None:
+        await self._answering.writable()
+        self._answering.follow(reply)
+        self._status, self._standing, self._content_type = reply.status, standing, reply.content_type
+        if reply.status >= _BAD:
+            self._error = bytearray()
+            return
+        headers = [*self._headers, *ratelimit_headers(standing), (b"content-type", reply.content_type)]
+        if reply.length_bytes >= 0:
+            headers.append((b"content-length", b"%d" % reply.length_bytes))
+        if reply.content_encoding:
+            headers.append((b"content-encoding", reply.content_encoding))
+        if reply.head_length:
+            headers.append((b"inference-header-content-length", reply.head_length))
+        if reply.content_type.startswith(EVENT_STREAM):
+            headers.append((b"cache-control", b"no-cache"))
+            self._events = Events()
+        self._left_bytes = reply.length_bytes
+        self._head = headers
+        if not self._left_bytes:
+            self.take(b"")
+
+    def take(self, piece: bytes) -> None:
+        if self._left_bytes < 0 and self._error is None:
+            piece = self._judge(piece)
+            if not piece:
+                return
+        if self._error is not None:
+            self._error += piece[: _ERROR_BYTES - len(self._error)]
+            return
+        if self._head is not None:
+            self._begin_reply(self._head)
+        if self._left_bytes < 0:
+            self._answering.write(piece, more_body=True)
+            return
+        self._left_bytes -= len(piece)
+        self._answering.write(piece, more_body=self._left_bytes > 0)
+
+    def _judge(self, piece: bytes) -> bytes:
+        """Of a reply that comes bit by bit. What may be sent of it now."""
+        if self._events is not None:
+            return self._events.feed(piece)
+        if self._head is None:
+            return piece
+        piece, self._held = self._held + piece, b""
+        if len(piece) < len(_ERROR):
+            self._held, piece = piece, b""
+        elif piece.startswith(_ERROR):
+            # generate has sent its status before it sees that the model replies more or less than once.
+            self._error = bytearray()
+        return piece
+
+    async def end(self) -> int:
+        if self._error is not None:
+            await self._end_error(bytes(self._error))
+        elif self._left_bytes < 0:
+            if self._head is not None:  # a stream without an event
+                self._begin_reply(self._head)
+            self._answering.write(self._held, more_body=False)
+        return self._status
+
+    async def _end_error(self, error: bytes) -> None:
+        if self._content_type.startswith(EVENT_STREAM):
+            self._status, event = public_event(self._status, error.partition(b"\n\n")[0])
+            await self.answer(self._status, event, self._standing, content_type=self._content_type)
+            return
+        self._status, sentence = public_error(self._status, self._content_type, error)
+        await self.answer(self._status, error_body(sentence), self._standing)
+
+    def cut(self, error: GatewayError) -> None:
+        """The reply broke off: the connection will be closed without its end, and a stream says why before that."""
+        if self._events is not None and self._events.is_between and self.started:
+            self._answering.write(error_event(error.sentence), more_body=True)
+
+    async def answer(
+        self,
+        status: int,
+        body: bytes,
+        standing: Standing = (),
+        extra: Headers | None = None,
+        *,
+        content_type: bytes = _JSON,
+    ) -> None:
+        """A whole answer of our own."""
+        headers = self._headers + ratelimit_headers(standing) + (extra or [])
+        headers.append((b"content-type", content_type))
+        headers.append((b"content-length", str(len(body)).encode()))
+        await self._answering.writable()
+        self._begin(status, headers)
+        self._answering.write(body, more_body=False)
+
+    async def relay(self, message: MutableMapping[str, Any]) -> None:
+        """An answer of Starlette's, as it comes."""
+        if message["type"] == "http.response.start":
+            message["headers"] = self._headers + message["headers"]
+        await self._answering.send(message)
+        self.started = True
+
+    async def refuse(self, error: GatewayError) -> None:
+        """A refusal, as the one table says it."""
+        await self.answer(
+            error.rendering.http, error_body(error.sentence), error.standing, error_headers(error)
+        )
+
+    def _begin_reply(self, headers: Headers) -> None:
+        self._head = None
+        self._begin(self._status, headers)
+
+    def _begin(self, status: int, headers: Headers) -> None:
+        self._answering.begin(status, headers)
+        self.started = True
+
+
+def error_headers(error: GatewayError) -> Headers:
+    """What goes with a refusal beside its body."""
+    headers: Headers = []
+    if error.retry_after_seconds is not None:
+        headers.append((b"retry-after", retry_after(error.retry_after_seconds)))
+    if error.code is Code.UNAUTHENTICATED:
+        headers.append((b"www-authenticate", b"Bearer"))
+    return headers

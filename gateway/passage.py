@@ -1,0 +1,129 @@
+"""What one call gathers on its way through the pipeline, and what that amounts to when it is settled."""
+
+from dataclasses import dataclass
+
+from msgspec.structs import replace
+
+from gateway.admission.limiter import Reservation
+from gateway.audit.ledger import Denial, Intent, Outcome
+from gateway.audit.record import Status
+from gateway.auth.principal import Principal
+from gateway.authz.cedar import Decision, ModelView
+from gateway.call import Downstream, InferenceCall, Standing
+from gateway.errors import Code, GatewayError
+from gateway.scaling.registry import Resident
+from gateway.scaling.throttler import Evidence
+from gateway.telemetry.traceparent import Trace
+from gateway.triton.canary import Health, judge
+from gateway.triton.client import UpstreamReply
+
+_OK = 200
+_CLIENT_CLOSED = 499
+_SHOWN: dict[Health, Evidence] = {Health.WELL: "well", Health.FAILING: "failed", Health.DEAD: "dead"}
+
+
+@dataclass(slots=True)
+class Passage:
+    """What one call has gathered on its way: each step fills in its own, settle reads them all."""
+
+    call: InferenceCall
+    started_at: float
+    downstream: Downstream | None = None
+    principal: Principal | None = None
+    decision: Decision | None = None
+    model: ModelView | None = None
+    reservation: Reservation | None = None
+    standing: Standing = ()
+    intent: Intent | None = None
+    slot: Resident | None = None
+    forwarded_at: float = 0.0
+    forwarded_us: int = 0
+    reply: UpstreamReply | None = None
+    replied_at: float = 0.0
+    reply_bytes: int = 0
+    failure: bytes = b""  # how Triton's error begins
+    told_status: int = 0
+    fault: GatewayError | None = None
+    trace: Trace | None = None
+
+    @property
+    def has_begun(self) -> bool:
+        """Whether the client has been told a status; nothing else can be told then."""
+        return self.downstream is not None and self.downstream.started
+
+
+def outcome(passage: Passage, now: float) -> Outcome:
+    """Priced is a call that went to a server: also when the client left, as it may have run; never when we failed it."""
+    call, slot = passage.call, passage.slot
+    status = ending(passage)
+    received = call.payload.received_bytes
+    served = slot is not None and status != "failed"
+    took_us = microseconds(passage.forwarded_at, passage.replied_at or now)
+    return Outcome(
+        status=status,
+        http_status=http_status(passage),
+        reason=passage.fault.code.value if passage.fault else None,
+        replica=slot.replica.id if slot else None,
+        model_version=call.version or (slot.newest if slot else None),
+        interval_us=(passage.forwarded_us, passage.forwarded_us + took_us)
+        if slot and passage.forwarded_us
+        else None,
+        weight=1 if served else 0,
+        requests=1 if served and call.verb == "infer" else 0,
+        bytes=received + passage.reply_bytes if served else 0,
+        durations={
+            "wait_us": microseconds(passage.started_at, passage.forwarded_at or now),
+            "total_us": microseconds(passage.started_at, now),
+        },
+        request_bytes=received,
+        reply_bytes=passage.reply_bytes,
+    )
+
+
+def ending(passage: Passage) -> Status:
+    """The outcome's status: `done` is the only one in which the client got a whole reply of the model's."""
+    if passage.fault is not None:
+        return "partial" if passage.has_begun else "failed"
+    if not passage.replied_at:
+        return "cancelled"
+    return "done" if passage.told_status == _OK else "refused"
+
+
+def evidence(passage: Passage) -> Evidence:
+    """What the call has shown of its place. An error of the client's, or metadata, shows nothing."""
+    if passage.fault is not None and passage.fault.code is Code.UPSTREAM_FAILED:
+        return "dead"
+    if passage.call.verb != "infer":
+        return "none"
+    if passage.reply is None or not passage.replied_at:
+        return "left"
+    return _SHOWN.get(judge(passage.reply.status, passage.reply.content_type, passage.failure), "none")
+
+
+def http_status(passage: Passage) -> int:
+    """What the client was told."""
+    if passage.has_begun and passage.reply is not None:
+        return passage.told_status or passage.reply.status
+    return passage.fault.rendering.http if passage.fault else _CLIENT_CLOSED
+
+
+def denial(passage: Passage, fault: GatewayError) -> Denial:
+    principal, model = passage.principal, passage.model
+    anonymous = anonymous_denial(passage.call.request_id, passage.call.address, fault)
+    if principal is None:
+        return anonymous
+    return replace(
+        anonymous,
+        tenant=principal.tenant_id,
+        key=principal.key_id,
+        model=model.id if model else None,
+        policies=passage.decision.policies if passage.decision else (),
+    )
+
+
+def anonymous_denial(request_id: str, address: str, fault: GatewayError) -> Denial:
+    return Denial(request=request_id, reason=fault.code.value, status=fault.rendering.http, address=address)
+
+
+def microseconds(start: float, end: float) -> int:
+    return max(0, int((end - start) * 1e6))

@@ -1,0 +1,54 @@
+"""What Triton is asked: nothing of the client's head reaches it unjudged."""
+
+import pytest
+
+from gateway.call import InferenceCall, Outgoing
+from gateway.triton.client import request_head
+from tests.gateway.triton.worlds import call
+
+
+@pytest.mark.parametrize(
+    ("request_", "body", "sent"),
+    [
+        (call("metadata"), Outgoing(), b"GET /v2/models/digits HTTP/1.1\r\nHost: triton\r\n\r\n"),
+        (
+            call("metadata", version="3"),
+            Outgoing(),
+            b"GET /v2/models/digits/versions/3 HTTP/1.1\r\nHost: triton\r\n\r\n",
+        ),
+        (
+            call("generate_stream", version="2"),
+            Outgoing(head=b"{}"),
+            b"POST /v2/models/digits/versions/2/generate_stream HTTP/1.1\r\nHost: triton\r\n"
+            b"Content-Type: application/json\r\nContent-Length: 2\r\n\r\n",
+        ),
+        (
+            call(encoding="gzip"),
+            Outgoing(head=b"{}"),
+            b"POST /v2/models/digits/infer HTTP/1.1\r\nHost: triton\r\nContent-Type: application/json\r\n"
+            b"Accept-Encoding: gzip\r\nContent-Length: 2\r\n\r\n",
+        ),
+        (
+            call(),
+            Outgoing(head=b"{}"),
+            b"POST /v2/models/digits/infer HTTP/1.1\r\nHost: triton\r\nContent-Type: application/json\r\n"
+            b"Content-Length: 2\r\n\r\n",
+        ),
+        (
+            call(version="3"),
+            Outgoing(head=b"{}", first=b"ab", tensor_bytes=7, binary=True),
+            b"POST /v2/models/digits/versions/3/infer HTTP/1.1\r\nHost: triton\r\nContent-Type: application/octet-stream\r\n"
+            b"Inference-Header-Content-Length: 2\r\nContent-Length: 9\r\n\r\n",
+        ),
+        (
+            call(),
+            Outgoing(tensor_bytes=4, binary=True),
+            b"POST /v2/models/digits/infer HTTP/1.1\r\nHost: triton\r\nContent-Type: application/octet-stream\r\n"
+            b"Inference-Header-Content-Length: 0\r\nContent-Length: 4\r\n\r\n",
+        ),
+    ],
+)
+def test_the_head_that_triton_gets_is_ours_alone(
+    request_: InferenceCall, body: Outgoing, sent: bytes
+) -> None:
+    assert request_head(request_, body) == sent
