@@ -31,6 +31,7 @@ from gateway.pipeline import Pipeline
 from gateway.scaling.autoscaler import Autoscaler
 from gateway.scaling.registry import Registry
 from gateway.scaling.scalers.process import ProcessScaler, Wheel, find_wheel, free_port
+from gateway.scaling.sequences import Sequences
 from gateway.scaling.throttler import Throttler
 from gateway.settings import Settings
 from gateway.stores.files import FileSegments, SegmentBytes
@@ -46,6 +47,7 @@ from tenants.errors import TableUnavailable
 log = logging.getLogger(__name__)
 
 _FORGET_SECONDS = 60.0
+_SWEEP_SECONDS = 0.25
 
 
 def now_us() -> int:
@@ -188,6 +190,7 @@ async def opened(settings: Settings, progress: Callable[[str], None]) -> AsyncIt
             progress=progress,
         )
         limiter = Limiter(clock)
+        sequences = Sequences(throttler, clock, secrets.randbelow)
         pipeline = Pipeline(
             auth=ApiKeys(known, now_us),
             known=known,
@@ -195,6 +198,7 @@ async def opened(settings: Settings, progress: Callable[[str], None]) -> AsyncIt
             limiter=limiter,
             ledger=ledger,
             throttler=throttler,
+            sequences=sequences,
             clock=clock,
             now_us=now_us,
             meter=meter,
@@ -210,6 +214,7 @@ async def opened(settings: Settings, progress: Callable[[str], None]) -> AsyncIt
                 ),
                 autoscaler=autoscaler.run(),
                 forget=every(_FORGET_SECONDS, limiter.forget_idle),
+                sweep=every(_SWEEP_SECONDS, sequences.sweep),
             )
         )
         yield doors(settings, pipeline, registry)

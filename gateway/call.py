@@ -52,6 +52,17 @@ class Tap:
         return self.is_open
 
 
+class Sequence(Struct, frozen=True):
+    """A call's place in a sequence of calls that the model keeps a state for. `id` is the client's; `head` gives the head of the call
+    with another one in its stead: what two tenants call by one name must not be one to Triton.
+    """
+
+    id: int | str
+    starts: bool
+    ends: bool
+    head: Callable[[int | str], bytes]
+
+
 class Outgoing(Struct, frozen=True):
     """A judged body, as Triton will be sent it: a head that we encoded ourselves, then `tensor_bytes` of tensors.
 
@@ -64,6 +75,7 @@ class Outgoing(Struct, frozen=True):
     rest: Source | None = None
     tensor_bytes: int = 0
     binary: bool = False
+    sequence: Sequence | None = None  # then `head` is not to be sent, but the one it gives
 
 
 class Payload(Protocol):

@@ -21,6 +21,7 @@ class Code(StrEnum):
     NO_SUCH_PATH = "no_such_path"
     METHOD_NOT_ALLOWED = "method_not_allowed"
     BODY_TOO_SLOW = "body_too_slow"
+    SEQUENCE_LOST = "sequence_lost"
     BODY_TOO_LARGE = "body_too_large"
     JSON_TOO_LARGE = "json_too_large"
     ENCODING_NOT_SUPPORTED = "encoding_not_supported"
@@ -66,6 +67,9 @@ TABLE: MappingProxyType[Code, Rendering] = MappingProxyType(
         Code.NO_SUCH_PATH: Rendering(404, "UNIMPLEMENTED", _INVALID, "there is nothing at this path"),
         Code.METHOD_NOT_ALLOWED: Rendering(405, "UNIMPLEMENTED", _INVALID, "this path takes another method"),
         Code.BODY_TOO_SLOW: Rendering(408, "DEADLINE_EXCEEDED", _INVALID, "the request came in too slowly"),
+        Code.SEQUENCE_LOST: Rendering(
+            409, "ABORTED", _INVALID, "the sequence was lost with its model's process; start it anew"
+        ),
         Code.BODY_TOO_LARGE: Rendering(
             413, "RESOURCE_EXHAUSTED", _INVALID, "the body is larger than the plan allows"
         ),

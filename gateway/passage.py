@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+import msgspec
 from msgspec.structs import replace
 
 from gateway.admission.limiter import Reservation
@@ -9,9 +10,10 @@ from gateway.audit.ledger import Denial, Intent, Outcome
 from gateway.audit.record import Status
 from gateway.auth.principal import Principal
 from gateway.authz.cedar import Decision, ModelView
-from gateway.call import Downstream, InferenceCall, Standing
+from gateway.call import Downstream, InferenceCall, Sequence, Standing
 from gateway.errors import Code, GatewayError
 from gateway.scaling.registry import Resident
+from gateway.scaling.sequences import Open
 from gateway.scaling.throttler import Evidence
 from gateway.telemetry.traceparent import Trace
 from gateway.triton.canary import Health, judge
@@ -36,6 +38,8 @@ class Passage:
     standing: Standing = ()
     intent: Intent | None = None
     slot: Resident | None = None
+    sequence: Sequence | None = None
+    open_sequence: Open | None = None
     forwarded_at: float = 0.0
     forwarded_us: int = 0
     reply: UpstreamReply | None = None
@@ -87,6 +91,15 @@ def ending(passage: Passage) -> Status:
     if not passage.replied_at:
         return "cancelled"
     return "done" if passage.told_status == _OK else "refused"
+
+
+def with_own_id(passage: Passage, error: bytes) -> bytes:
+    """What Triton says of a sequence, with the id that the client knows it by."""
+    found = passage.open_sequence
+    if found is None:
+        return error
+    own = msgspec.json.encode(found.key.id).strip(b'"')
+    return error.replace(str(found.ours).encode(), own)
 
 
 def evidence(passage: Passage) -> Evidence:

@@ -19,6 +19,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from gateway.admission.limiter import Limiter
 from gateway.audit.ledger import Intent, IntentBody, Ledger, SinkFailed
@@ -38,9 +39,11 @@ from gateway.passage import (
     http_status,
     microseconds,
     outcome,
+    with_own_id,
 )
 from gateway.scaling.health import is_unloaded
 from gateway.scaling.registry import Resident
+from gateway.scaling.sequences import Key, Sequences
 from gateway.scaling.throttler import Throttler
 from gateway.telemetry.meter import Meter
 from gateway.telemetry.shares import Shares
@@ -82,6 +85,7 @@ class Pipeline:
     limiter: Limiter
     ledger: Ledger
     throttler: Throttler
+    sequences: Sequences
     clock: Callable[[], float]
     now_us: Callable[[], int]
     deadlines: Deadlines = field(default_factory=Deadlines)
@@ -99,6 +103,7 @@ class Pipeline:
             with self.deadlines.within(call.deadline - self.clock()):
                 outgoing = await call.payload.judge(principal.plan.limits.body_bytes, principal.tenant_id)
                 intent = self._intend(passage, principal, model)  # 6
+                passage.sequence = outgoing.sequence
                 reply = await self._forward(passage, model, outgoing)  # 7 8
                 await self._relay(passage, intent, reply, downstream)  # 9
         except Exception as fault:
@@ -185,12 +190,14 @@ class Pipeline:
     async def _forward(self, passage: Passage, model: ModelView, outgoing: Outgoing) -> UpstreamReply:
         """Send the call to a ready replica; to another one only when it cannot have run."""
         for _ in range(_TRIES):
-            slot = passage.slot = await self.throttler.acquire(model.name)  # 7
+            slot = passage.slot = await self._acquire(passage, model)  # 7
             if passage.call.version and passage.call.version not in slot.versions:
                 raise GatewayError(Code.MODEL_NOT_FOUND)
             passage.forwarded_at, passage.forwarded_us = self.clock(), self.now_us()
             try:
-                reply = passage.reply = await slot.client.send(_outbound(passage, slot), outgoing)  # 8
+                reply = passage.reply = await slot.client.send(
+                    _outbound(passage, slot), _tagged(passage, outgoing)
+                )  # 8
             except NotSent as fault:
                 self._leave(passage, slot, fault)
                 continue
@@ -203,8 +210,18 @@ class Pipeline:
             Code.MODEL_UNAVAILABLE, private="no replica could take the call", retry_after_seconds=1
         )
 
+    async def _acquire(self, passage: Passage, model: ModelView) -> Resident:
+        """A place on a ready replica; for a call of a sequence the one that has its state."""
+        sequence, principal = passage.sequence, passage.principal
+        if sequence is None or principal is None:
+            return await self.throttler.acquire(model.name)
+        key = Key(principal.tenant_id, model.name, passage.call.version, sequence.id)
+        slot, passage.open_sequence = await self.sequences.acquire(key, sequence)
+        return slot
+
     def _leave(self, passage: Passage, slot: Resident, why: object) -> None:
         """The call has not run there and goes elsewhere."""
+        self._leave_sequence(passage, has_ended=False)
         if passage.reply is not None:
             slot.client.release(passage.reply)
         passage.slot = passage.reply = None
@@ -220,8 +237,9 @@ class Pipeline:
 
         def take(piece: bytes) -> None:
             passage.reply_bytes += len(piece)
-            if reply.status >= _REFUSED and not passage.failure:
-                passage.failure = piece
+            if reply.status >= _REFUSED:
+                passage.failure = passage.failure or piece
+                piece = with_own_id(passage, piece)
             downstream.take(piece)
 
         if reply.length_bytes >= 0:
@@ -257,6 +275,10 @@ class Pipeline:
 
     def _settle(self, passage: Passage) -> None:
         """Give back what the call held and say how it ended. Never raises."""
+        self._leave_sequence(
+            passage,
+            has_ended=passage.sequence is not None and passage.sequence.ends and ending(passage) == "done",
+        )
         if passage.slot is not None:
             if passage.reply is not None:
                 passage.slot.client.release(passage.reply)
@@ -268,6 +290,11 @@ class Pipeline:
         elif passage.fault is not None:
             self.ledger.deny(denial(passage, passage.fault), now_us=self.now_us())
         self._count(passage)
+
+    def _leave_sequence(self, passage: Passage, *, has_ended: bool) -> None:
+        if passage.open_sequence is not None:
+            self.sequences.left(passage.open_sequence, has_ended=has_ended)
+            passage.open_sequence = None
 
     def _count(self, passage: Passage) -> None:
         """Add the call to the figures; end its trace, if it has one."""
@@ -319,6 +346,14 @@ def _as_gateway_error(fault: Exception) -> GatewayError:
             return GatewayError(Code.DEADLINE_EXCEEDED)
     log.error("a fault of our own", exc_info=fault)
     return GatewayError(Code.INTERNAL, private=repr(fault))
+
+
+def _tagged(passage: Passage, outgoing: Outgoing) -> Outgoing:
+    """What is sent of a call in a sequence: with the id that Triton knows it by. A model without sequences is told of none."""
+    sequence, found = outgoing.sequence, passage.open_sequence
+    if sequence is None or found is None:
+        return outgoing
+    return replace(outgoing, head=sequence.head(found.ours))
 
 
 def _outbound(passage: Passage, slot: Resident) -> InferenceCall:

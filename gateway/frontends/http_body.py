@@ -12,7 +12,7 @@ from gateway.errors import Code, GatewayError
 from gateway.frontends.http_exchange import Message
 from gateway.wire.encodings import Inflater
 from gateway.wire.generate import judge_generate
-from gateway.wire.oip import judge_infer
+from gateway.wire.oip import Judged, judge_infer
 
 
 class Incoming(Source, Protocol):
@@ -164,16 +164,18 @@ class InferBody(Collected):
         elif head_length <= size:
             data = await self._collect(head_length, limit_bytes)
         if head_length is None:
-            return Outgoing(head=judge_infer(data, 0))
+            judged = judge_infer(data, 0)
+            return Outgoing(head=judged.head, sequence=judged.sequence)
         if head_length > size:
             raise GatewayError(
                 Code.BAD_REQUEST, detail="Inference-Header-Content-Length is more than the body has"
             )
         tensor_bytes = size - head_length
         # A head of length 0 is Triton's raw binary request: one tensor, no JSON.
-        head = judge_infer(data[:head_length], tensor_bytes) if head_length else b""
+        judged = judge_infer(data[:head_length], tensor_bytes) if head_length else Judged(b"")
         return Outgoing(
-            head=head,
+            head=judged.head,
+            sequence=judged.sequence,
             first=memoryview(data)[head_length:],
             rest=self if self._more else None,
             tensor_bytes=tensor_bytes,

@@ -156,6 +156,7 @@ class Lifecycle:
         started = self.clock()
         async with asyncio.timeout(_CONTROL_SECONDS):
             config = await control.config(place.client, place.replica, place.model)
+        place.correlation = config.correlation
         request = canary.request(place.row, config)
         if request is None:
             return

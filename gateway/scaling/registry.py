@@ -15,6 +15,7 @@ from gateway.scaling.decider import Decider
 from gateway.scaling.residency import Life, Place, Server
 from gateway.scaling.scaler import Replica
 from gateway.triton.client import Client
+from gateway.triton.control import Correlation
 from tenants.model import Model
 
 ColdPhase = Literal["queue", "boot", "load", "first_inference"]
@@ -62,6 +63,7 @@ class Resident(Place):
     demand: "Demand"
     versions: tuple[str, ...] = ()
     canary: Outgoing | None = None
+    correlation: Correlation | None = None  # how it knows its sequences, should it keep any
     well: int = 0  # replies that show that it works
     failures: int = 0  # calls in a row that met a dead process or a cut connection
     is_broken: bool = False

@@ -16,7 +16,7 @@ from typing import Literal
 from gateway.errors import Code, GatewayError
 from gateway.scaling.balancer import least_loaded
 from gateway.scaling.registry import Demand, Observer, Registry, Resident, Waiter
-from gateway.scaling.residency import Phase
+from gateway.scaling.residency import Life, Phase
 from gateway.triton.repository import versions
 from tenants.model import Model
 
@@ -52,6 +52,19 @@ class Throttler:
             return await self._wait(model)
         rotation = demand.rotation
         return self._take(demand, rotation[0] if len(rotation) == 1 else least_loaded(rotation))
+
+    def has(self, place: Resident) -> bool:
+        """Whether the place still serves calls that belong to it and no other, if only while it drains."""
+        server = place.server
+        is_there = place.phase in (Phase.READY, Phase.DRAINING) and server.life is not Life.STOPPING
+        return is_there and server.places.get(place.model) is place
+
+    def rejoin(self, place: Resident) -> bool:
+        """One more call for this place and no other, to be released. Whether it is still there."""
+        if not self.has(place):
+            return False
+        self._take(place.demand, place)
+        return True
 
     def _take(self, demand: Demand, place: Resident) -> Resident:
         self._uses += 1

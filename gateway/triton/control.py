@@ -5,7 +5,7 @@ once, always; the model is UNLOADING until its requests are done and its memory 
 """
 
 import asyncio
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Literal, TypeVar
 
 import msgspec
 
@@ -17,6 +17,15 @@ State = Literal["READY", "LOADING", "UNLOADING", "UNAVAILABLE", ""]
 
 _OK = 200
 _NOT_FOUND = 404
+_IDLE_SECONDS = 1.0  # Triton's default
+# The largest id that a model may be told, by the type of its control. A signed one has no negative ids.
+_LARGEST: dict[str, int | None] = {
+    "TYPE_STRING": None,
+    "TYPE_INT32": 2**31 - 1,
+    "TYPE_UINT32": 2**31 - 1,
+    "TYPE_INT64": 2**63 - 1,
+    "TYPE_UINT64": 2**63 - 1,
+}
 _ANSWER_SECONDS = 5.0
 # Of several versions the first of these counts.
 _STATES: tuple[State, ...] = ("READY", "LOADING", "UNLOADING", "UNAVAILABLE")
@@ -45,13 +54,36 @@ class _Transactions(msgspec.Struct, frozen=True):
     decoupled: bool = False
 
 
+class _Control(msgspec.Struct, frozen=True):
+    kind: str = ""
+    data_type: str = ""
+
+
+class _ControlInput(msgspec.Struct, frozen=True):
+    control: tuple[_Control, ...] = ()
+
+
+class _Sequences(msgspec.Struct, frozen=True):
+    max_sequence_idle_microseconds: int = 0
+    control_input: tuple[_ControlInput, ...] = ()
+
+
+class Correlation(msgspec.Struct, frozen=True):
+    """How a model knows its sequences: by texts, or by numbers up to `largest`. Triton forgets one that no call came of for
+    `idle_seconds`.
+    """
+
+    idle_seconds: float
+    largest: int | None = None  # None: texts
+
+
 class ModelConfig(msgspec.Struct, frozen=True):
     """What of a model's configuration says how it can be called. `max_batch_size` 0: Triton adds no batch dimension."""
 
     name: str
     max_batch_size: int = 0
     inputs: tuple[Input, ...] = msgspec.field(name="input", default=())
-    sequence_batching: dict[str, Any] | None = None
+    sequence_batching: _Sequences | None = None
     model_transaction_policy: _Transactions = _Transactions()
 
     @property
@@ -61,6 +93,21 @@ class ModelConfig(msgspec.Struct, frozen=True):
     @property
     def has_sequences(self) -> bool:
         return self.sequence_batching is not None
+
+    @property
+    def correlation(self) -> Correlation | None:
+        """None for a model without sequences. One that is not told the ids is given numbers."""
+        batching = self.sequence_batching
+        if batching is None:
+            return None
+        kinds = [
+            control.data_type
+            for entry in batching.control_input
+            for control in entry.control
+            if control.kind == "CONTROL_SEQUENCE_CORRID"
+        ]
+        idle_seconds = batching.max_sequence_idle_microseconds / 1e6 or _IDLE_SECONDS
+        return Correlation(idle_seconds, _LARGEST[kinds[0]] if kinds else _LARGEST["TYPE_UINT64"])
 
 
 class _Indexed(msgspec.Struct):

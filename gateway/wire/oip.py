@@ -8,14 +8,16 @@ Specification: KServe "Open Inference Protocol" v2 with Triton's extensions for 
 
 import math
 import re
-from collections.abc import MutableMapping
+from collections.abc import Callable, Mapping, MutableMapping
 from enum import Enum, auto
+from functools import partial
 from types import MappingProxyType
 from typing import Annotated, Any
 
 import msgspec
 from msgspec import Meta
 
+from gateway.call import Sequence
 from gateway.errors import Code, GatewayError
 
 MODEL_NAME = r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,127}"
@@ -25,11 +27,14 @@ MOST_NESTED = 100
 
 Side = Annotated[int, Meta(ge=0, le=MOST_BODY_BYTES)]
 Number = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
-Parameters = dict[str, str | Number | float | bool]
+Parameters = dict[str, str | int | float | bool]
 
 
 class Judgement(Enum):
     REFUSED = auto()  # answered with 400
+    SEQUENCE = (
+        auto()
+    )  # of an infer request, taken out and put in again with an id of ours; anywhere else refused
     STRIPPED = auto()  # taken out: it would let a tenant jump the queue or steer the shared server
 
 
@@ -37,16 +42,17 @@ class Judgement(Enum):
 RESERVED: MappingProxyType[str, Judgement] = MappingProxyType(
     {
         "shared_memory_": Judgement.REFUSED,
-        # A text id sent to a model that counts in UINT64 corrupts the server, so none pass until ids are checked and remapped.
-        "sequence_id": Judgement.REFUSED,
-        "sequence_start": Judgement.REFUSED,
-        "sequence_end": Judgement.REFUSED,
+        "sequence_id": Judgement.SEQUENCE,
+        "sequence_start": Judgement.SEQUENCE,
+        "sequence_end": Judgement.SEQUENCE,
         "priority": Judgement.STRIPPED,
         "timeout": Judgement.STRIPPED,
         "headers": Judgement.STRIPPED,
         "triton_": Judgement.STRIPPED,
     }
 )
+_SEQUENCE = tuple(name for name, judgement in RESERVED.items() if judgement is Judgement.SEQUENCE)
+_MOST_ID_CHARACTERS = 128
 _PREFIXES = tuple(name for name in RESERVED if name.endswith("_"))
 
 
@@ -74,15 +80,24 @@ _decoder = msgspec.json.Decoder(InferRequest)
 _encoder = msgspec.json.Encoder()
 
 
-def judge_infer(head: bytes, tensor_bytes: int) -> bytes:
-    """The head that Triton gets for the client's `head`, with `tensor_bytes` of binary tensors behind it. Raises BAD_REQUEST."""
+class Judged(msgspec.Struct, frozen=True):
+    """The head that Triton gets; of a call in a sequence it has no id yet."""
+
+    head: bytes
+    sequence: Sequence | None = None
+
+
+def judge_infer(head: bytes, tensor_bytes: int) -> Judged:
+    """The client's `head`, with `tensor_bytes` of binary tensors behind it. Raises BAD_REQUEST."""
     try:
         if not head.isascii():
             head.decode()  # msgspec looks into `data` for its form only
         request = _decoder.decode(head)
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as fault:
         raise bad_request(f"the inference request is not valid JSON of the protocol: {fault}") from fault
+    sequence = None
     if request.parameters:
+        sequence = take_sequence(request.parameters, partial(_tagged, request))
         judge_parameters(request.parameters, "parameters")
     promised = 0
     for place, tensor in enumerate(request.inputs):
@@ -100,7 +115,39 @@ def judge_infer(head: bytes, tensor_bytes: int) -> bytes:
         raise bad_request(
             f"the inputs promise {promised} bytes of binary tensors and the body has {tensor_bytes}"
         )
-    return _encoder.encode(request)
+    return Judged(_encoder.encode(request), sequence)
+
+
+def _tagged(request: InferRequest, tags: Mapping[str, int | str | bool]) -> bytes:
+    return _encoder.encode(msgspec.structs.replace(request, parameters={**request.parameters, **tags}))
+
+
+def take_sequence(
+    parameters: MutableMapping[str, Any], tagged: Callable[[Mapping[str, int | str | bool]], bytes]
+) -> Sequence | None:
+    """Take what says that a request belongs to a sequence out of its parameters; an id of 0 or "" is none. Raises BAD_REQUEST.
+
+    `tagged` gives the request's head with these parameters added.
+    """
+    found = {name: parameters.pop(name) for name in _SEQUENCE if name in parameters}
+    if not found:
+        return None
+    named, starts, ends = (
+        found.get(name, absent) for name, absent in zip(_SEQUENCE, (0, False, False), strict=True)
+    )
+    if not (isinstance(starts, bool) and isinstance(ends, bool)):
+        raise bad_request("sequence_start and sequence_end must be true or false")
+    is_number = isinstance(named, int) and not isinstance(named, bool) and 0 <= named < 2**64
+    is_text = isinstance(named, str) and len(named) <= _MOST_ID_CHARACTERS and "\0" not in named
+    if not (is_number or is_text):
+        raise bad_request(
+            "sequence_id must be an unsigned number of 64 bits or a text of at most 128 characters"
+        )
+    if not named:
+        return None
+    return Sequence(
+        named, starts, ends, lambda ours: tagged(dict(zip(_SEQUENCE, (ours, starts, ends), strict=True)))
+    )
 
 
 def _judge_outputs(outputs: list[Output]) -> None:
@@ -116,9 +163,12 @@ def judge_parameters(parameters: MutableMapping[str, Any], path: str) -> None:
     for name in list(parameters):
         if "\0" in name:  # for Triton a name may end there
             raise bad_request(f"{path} has a name with a NUL in it")
+        value = parameters[name]
+        if isinstance(value, int) and not -(2**63) <= value < 2**63:
+            raise bad_request(f"{path}.{name[:100]} has more than 64 bits")
         reserved = next((prefix for prefix in _PREFIXES if name.startswith(prefix)), name)
         judgement = RESERVED.get(reserved)
-        if judgement is Judgement.REFUSED:
+        if judgement in (Judgement.REFUSED, Judgement.SEQUENCE):
             raise bad_request(f"{path}.{reserved} is not offered here")
         if judgement is Judgement.STRIPPED:
             del parameters[name]

@@ -1,6 +1,7 @@
 """The rooms of the request path, real ones, over worlds in memory: what the pipeline's tests walk through."""
 
 import asyncio
+import random
 import secrets
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
@@ -22,6 +23,7 @@ from gateway.loops import running
 from gateway.pipeline import Pipeline
 from gateway.scaling.autoscaler import Autoscaler
 from gateway.scaling.registry import ColdPhase, Event, Observer, Registry
+from gateway.scaling.sequences import Sequences
 from gateway.scaling.throttler import Throttler
 from gateway.telemetry.meter import Meter
 from tenants.directory import Directory
@@ -220,6 +222,7 @@ async def house(
             limiter=Limiter(loop.time),
             ledger=ledger,
             throttler=throttler,
+            sequences=Sequences(throttler, loop.time, random.Random(7).randrange),
             clock=loop.time,
             now_us=lambda: NOW_US,
             meter=meter,

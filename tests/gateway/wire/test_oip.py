@@ -17,10 +17,15 @@ REFUSED = [name for name, judgement in RESERVED.items() if judgement is Judgemen
 STRIPPED = [name for name, judgement in RESERVED.items() if judgement is Judgement.STRIPPED]
 
 
+def judged(head: bytes, tensor_bytes: int) -> bytes:
+    """What is sent for it."""
+    return judge_infer(head, tensor_bytes).head
+
+
 def refused(head: bytes, tensor_bytes: int = 0) -> str:
     """The public sentence of the refusal; fails when the head passes or anything but BAD_REQUEST is raised."""
     with pytest.raises(GatewayError) as caught:
-        judge_infer(head, tensor_bytes)
+        judged(head, tensor_bytes)
     assert caught.value.code is Code.BAD_REQUEST
     assert len(caught.value.sentence) < 1000
     return caught.value.sentence
@@ -69,12 +74,12 @@ def read(head: bytes) -> InferRequest:
 
 @given(requests, st.fixed_dictionaries({"indent": st.none() | st.just(1), "ensure_ascii": st.booleans()}))
 def test_what_is_sent_says_what_the_client_said(request: dict[str, Any], style: dict[str, Any]) -> None:
-    sent = judge_infer(json.dumps(request, **style).encode(), 0)
+    sent = judged(json.dumps(request, **style).encode(), 0)
     for tensor in (*request["inputs"], *request.get("outputs", ())):
         if not tensor.get("parameters", True):
             del tensor["parameters"]
     assert json.loads(sent) == {name: value for name, value in request.items() if value or name == "inputs"}
-    assert judge_infer(sent, 0) == sent
+    assert judged(sent, 0) == sent
 
 
 @given(
@@ -85,7 +90,7 @@ def test_what_is_sent_says_what_the_client_said(request: dict[str, Any], style: 
 )
 def test_any_bytes_are_judged_or_refused(noise: bytes) -> None:
     with suppress(GatewayError):
-        judge_infer(noise, 0)
+        judged(noise, 0)
 
 
 @given(st.data())
@@ -94,7 +99,7 @@ def test_a_head_with_one_byte_changed_is_refused_or_sent_as_it_was_read(data: st
     place = data.draw(st.integers(0, len(good) - 1))
     bent = good[:place] + bytes([data.draw(st.integers(0, 255))]) + good[place + 1 :]
     try:
-        sent = judge_infer(bent, 0)
+        sent = judged(bent, 0)
     except GatewayError:
         return
     assert msgspec.to_builtins(read(sent)) == msgspec.to_builtins(read(bent))
@@ -104,7 +109,7 @@ def test_of_two_equal_keys_the_last_is_read_and_the_only_one_sent() -> None:
     twice = (
         b'{"id":"a","inputs":[{"name":"x","name":"y","shape":[2],"shape":[1],"datatype":"FP32"}],"id":"b"}'
     )
-    assert judge_infer(twice, 0) == b'{"inputs":[{"name":"y","shape":[1],"datatype":"FP32"}],"id":"b"}'
+    assert judged(twice, 0) == b'{"inputs":[{"name":"y","shape":[1],"datatype":"FP32"}],"id":"b"}'
 
 
 def test_a_reserved_name_behind_a_harmless_twin_is_still_judged() -> None:
@@ -115,7 +120,7 @@ def test_a_reserved_name_behind_a_harmless_twin_is_still_judged() -> None:
 
 
 def test_keys_that_the_protocol_does_not_know_are_not_sent() -> None:
-    sent = judge_infer(head(model_name="other", nested={"shared_memory_region": "x"}), 0)
+    sent = judged(head(model_name="other", nested={"shared_memory_region": "x"}), 0)
     assert json.loads(sent) == {"inputs": [TENSOR]}
 
 
@@ -143,7 +148,7 @@ def test_what_could_reach_the_shared_server_is_refused(level: str, name: str) ->
 @pytest.mark.parametrize("level", LEVELS)
 @pytest.mark.parametrize("name", [*STRIPPED, "triton_enable_empty_final_response"])
 def test_what_would_jump_the_queue_is_taken_out(level: str, name: str) -> None:
-    sent = judge_infer(json.dumps(at(level, {"mine": 1, name: 1})).encode(), 0)
+    sent = judged(json.dumps(at(level, {"mine": 1, name: 1})).encode(), 0)
     assert json.loads(sent) == at(level, {"mine": 1})
 
 
@@ -151,13 +156,13 @@ def test_what_would_jump_the_queue_is_taken_out(level: str, name: str) -> None:
     "name", ["sequence_length", "priority_class", "Timeout", "my_shared_memory_", "header", ""]
 )
 def test_names_that_only_look_reserved_are_the_clients_own(name: str) -> None:
-    assert json.loads(judge_infer(head(parameters={name: "x"}), 0))["parameters"] == {name: "x"}
+    assert json.loads(judged(head(parameters={name: "x"}), 0))["parameters"] == {name: "x"}
 
 
 @pytest.mark.parametrize("level", LEVELS)
 def test_a_name_that_ends_for_triton_before_it_ends_is_refused(level: str) -> None:
     with pytest.raises(GatewayError) as refused:
-        judge_infer(json.dumps(at(level, {"priority\0x": 1})).encode(), 0)
+        judged(json.dumps(at(level, {"priority\0x": 1})).encode(), 0)
     assert refused.value.code is Code.BAD_REQUEST
 
 
@@ -172,7 +177,7 @@ def binary(*sizes: object) -> bytes:
 
 @given(st.lists(st.integers(0, 1000), max_size=4), st.integers(0, 4000))
 def test_binary_sizes_must_add_up(sizes: list[int], tensor_bytes: int) -> None:
-    judge_infer(binary(*sizes), sum(sizes))
+    judged(binary(*sizes), sum(sizes))
     if tensor_bytes != sum(sizes):
         refused(binary(*sizes), tensor_bytes)
 
@@ -205,7 +210,7 @@ def test_a_shape_that_no_body_can_have_is_refused(shape: str) -> None:
 
 
 def test_a_tensor_without_elements_is_no_fault() -> None:
-    assert judge_infer(json.dumps({"inputs": [{**TENSOR, "shape": [0, 28]}]}).encode(), 0)
+    assert judged(json.dumps({"inputs": [{**TENSOR, "shape": [0, 28]}]}).encode(), 0)
 
 
 def test_an_output_that_is_asked_for_twice_is_refused() -> None:
@@ -276,14 +281,14 @@ def test_data_may_be_nested_a_hundred_deep_and_no_deeper(
     def nested(depth: int) -> bytes:
         return with_data(opening * depth + inside + closing * depth)
 
-    assert judge_infer(nested(100), 0)
+    assert judged(nested(100), 0)
     for depth in (101, 500, 100_000):
         refused(nested(depth))
 
 
 def test_many_brackets_side_by_side_are_not_deep() -> None:
     rows = b"[" + b'[1],["]["],' * 10_000 + b"[2]]"
-    assert rows in judge_infer(with_data(rows), 0)
+    assert rows in judged(with_data(rows), 0)
 
 
 # Errors that come back from Triton
