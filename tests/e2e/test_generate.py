@@ -63,6 +63,13 @@ def test_what_the_model_generates_passes_as_triton_says_it(
     assert ours.headers["content-type"] == theirs.headers["content-type"]
 
 
+def test_infer_says_that_it_cannot_ask_a_model_that_replies_as_often_as_it_likes(house: Demo) -> None:
+    text = {"name": "text_input", "datatype": "BYTES", "shape": [1], "data": ["a"]}
+    answer = house.infer("letters", {"inputs": [text]})
+    assert answer.status == 501
+    assert answer.json["error"] == "HTTP end point doesn't support models with decoupled transaction policy"
+
+
 def test_tensors_are_generated_as_numbers(house: Demo) -> None:
     answer = house.call("/v2/models/echo_fp32/generate", {"in": [1, 2.5, -3]})
     assert (answer.status, answer.json["out"]) == (200, [1.0, 2.5, -3.0])
