@@ -230,7 +230,7 @@ def doors(settings: Settings, pipeline: Pipeline, registry: Registry) -> Gateway
     """What clients and the operator call, over the rooms; from here on the figures of all of them can be read."""
     known, ledger, meter = pipeline.known, pipeline.ledger, pipeline.meter
     memory = JsonMemory(settings.http.json_memory_bytes, settings.http.json_head_bytes)
-    oip = OipRest(pipeline, memory, settings.http.request_seconds)
+    oip = OipRest(pipeline, memory, settings.http.request_seconds, bool(settings.http.model_config))
     Rooms(pipeline.limiter, memory, known, pipeline.authorizer, ledger, registry).watched_by(meter)
     watch_process(meter, clock)
 

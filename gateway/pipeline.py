@@ -49,6 +49,7 @@ from gateway.telemetry.meter import Meter
 from gateway.telemetry.shares import Shares
 from gateway.telemetry.traceparent import Tracer
 from gateway.triton.client import NotSent, UpstreamFailed, UpstreamReply
+from gateway.triton.control import ModelConfig
 
 log = logging.getLogger(__name__)
 
@@ -130,6 +131,19 @@ class Pipeline:
         finally:
             self._settle(passage)
         return Examined(principal.tenant_id, passage.standing)
+
+    async def configure(self, call: InferenceCall) -> tuple[ModelConfig, Standing]:
+        """The model's configuration, as far as it is its tenants' business; it is loaded for that. Raises GatewayError."""
+        examined = await self.examine(call, "describe")
+        try:
+            with self.deadlines.within(call.deadline - self.clock()):
+                slot = await self.throttler.acquire(call.model)
+        except TimeoutError as fault:
+            raise GatewayError(Code.DEADLINE_EXCEEDED) from fault
+        self.throttler.release(slot, "none")
+        if slot.config is None:
+            raise GatewayError(Code.MODEL_UNAVAILABLE, private="its configuration was not read")
+        return slot.config, examined.standing
 
     def refused(self, request_id: str, address: str, error: GatewayError) -> None:
         """Record a refusal that was decided before there was a call."""

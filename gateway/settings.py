@@ -37,6 +37,9 @@ class Http:
     )
     request_seconds: float = _knob(300.0, "deadline of a call, from its head to its last byte", least=0.1)
     stream_idle_seconds: float = _knob(60.0, "how long a stream may stand still before it is cut", least=0.1)
+    model_config: int = _knob(
+        0, "1 shows tenants how their models are configured, paths and parameters left out", most=1
+    )
     keep_alive_seconds: float = _knob(75.0, "how long an idle connection is kept", least=1)
     drain_seconds: float = _knob(1.0, "how long an idle connection may ask once more after SIGTERM", least=0)
     grace_seconds: float = _knob(30.0, "how long requests under way may take after SIGTERM", least=0)

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
+import msgspec
+
 from gateway.auth.credentials import credential
 from gateway.call import Endpoint, InferenceCall, Payload, Standing
 from gateway.errors import Code, GatewayError
@@ -27,6 +29,7 @@ METHOD: MappingProxyType[bytes, str] = MappingProxyType(
         b"": "GET",
         b"/ready": "GET",
         b"/stats": "GET",
+        b"/config": "GET",
         b"/infer": "POST",
         b"/generate": "POST",
         b"/generate_stream": "POST",
@@ -56,11 +59,14 @@ _WANTED = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class OipRest:
-    """The calls that go to a model. `request_seconds` is the deadline of a call."""
+    """The calls that go to a model. `request_seconds` is the deadline of a call; `shows_config`: tenants may read how their models are
+    configured.
+    """
 
     pipeline: Pipeline
     memory: JsonMemory
     request_seconds: float
+    shows_config: bool = False
 
     async def __call__(
         self, scope: Scope, incoming: Incoming, downstream: "HttpDownstream", path: re.Match[bytes]
@@ -91,6 +97,11 @@ class OipRest:
             examined = await self.pipeline.examine(call, "describe")
             statistics = self.pipeline.shares.statistics(examined.tenant_id, call.model, call.version)
             await downstream.answer(200, statistics, examined.standing)
+        elif asked == b"/config":
+            if not self.shows_config:
+                await self.pipeline.examine(call, None, GatewayError(Code.NO_SUCH_PATH))
+            config, standing = await self.pipeline.configure(call)
+            await downstream.answer(200, msgspec.json.encode(config), standing)
         else:
             await self.pipeline.serve(call, downstream)
 

@@ -156,7 +156,7 @@ class Lifecycle:
         started = self.clock()
         async with asyncio.timeout(_CONTROL_SECONDS):
             config = await control.config(place.client, place.replica, place.model)
-        place.correlation = config.correlation
+        place.config = config
         request = canary.request(place.row, config)
         if request is None:
             return

@@ -15,7 +15,7 @@ from gateway.scaling.decider import Decider
 from gateway.scaling.residency import Life, Place, Server
 from gateway.scaling.scaler import Replica
 from gateway.triton.client import Client
-from gateway.triton.control import Correlation
+from gateway.triton.control import Correlation, ModelConfig
 from tenants.model import Model
 
 ColdPhase = Literal["queue", "boot", "load", "first_inference"]
@@ -63,7 +63,7 @@ class Resident(Place):
     demand: "Demand"
     versions: tuple[str, ...] = ()
     canary: Outgoing | None = None
-    correlation: Correlation | None = None  # how it knows its sequences, should it keep any
+    config: ModelConfig | None = None  # as Triton loaded it
     well: int = 0  # replies that show that it works
     failures: int = 0  # calls in a row that met a dead process or a cut connection
     is_broken: bool = False
@@ -85,6 +85,11 @@ class Resident(Place):
     def is_failing(self) -> bool:
         """Whether calls alone have shown that it does not work: how a model without a canary is found out."""
         return self.failures >= _PASSIVE_FAILURES
+
+    @property
+    def correlation(self) -> Correlation | None:
+        """How it knows its sequences, should it keep any."""
+        return self.config.correlation if self.config else None
 
     @property
     def newest(self) -> str:

@@ -50,6 +50,12 @@ class Input(msgspec.Struct, frozen=True):
         return "BYTES" if self.data_type == "TYPE_STRING" else self.data_type.removeprefix("TYPE_")
 
 
+class Output(msgspec.Struct, frozen=True):
+    name: str
+    data_type: str
+    dims: tuple[int, ...] = ()
+
+
 class _Transactions(msgspec.Struct, frozen=True):
     decoupled: bool = False
 
@@ -78,11 +84,16 @@ class Correlation(msgspec.Struct, frozen=True):
 
 
 class ModelConfig(msgspec.Struct, frozen=True):
-    """What of a model's configuration says how it can be called. `max_batch_size` 0: Triton adds no batch dimension."""
+    """What of a model's configuration says how it can be called, and no more: tenants may be shown it. Paths, parameters and how it is
+    deployed are left out. `max_batch_size` 0: Triton adds no batch dimension.
+    """
 
     name: str
+    platform: str = ""
+    backend: str = ""
     max_batch_size: int = 0
     inputs: tuple[Input, ...] = msgspec.field(name="input", default=())
+    outputs: tuple[Output, ...] = msgspec.field(name="output", default=())
     sequence_batching: _Sequences | None = None
     model_transaction_policy: _Transactions = _Transactions()
 

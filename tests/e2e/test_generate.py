@@ -192,3 +192,24 @@ def test_the_official_client_reads_its_own_tenants_statistics_and_no_others(hous
             assert (row["name"], row["version"], row["inference_count"]) == ("echo_bytes", "1", times)
             assert row["inference_stats"]["success"]["count"] == times
             assert row["last_inference"] > 0
+
+
+# Configuration
+
+
+def test_a_models_configuration_is_shown_where_the_operator_allows_it_and_no_more_of_it(state: Path) -> None:
+    with serving(state, MODELS, GATEWAY_HTTP_MODEL_CONFIG="1") as demo:
+        with triton.InferenceServerClient(demo.address) as client:
+            shown = client.get_model_config("running", headers={"Authorization": f"Bearer {demo.key}"})
+        assert (shown["name"], shown["backend"], shown["max_batch_size"]) == ("running", "python", 8)
+        assert [entry["data_type"] for entry in shown["output"]] == ["TYPE_INT32", "TYPE_UINT64"]
+        assert shown["sequence_batching"]["max_sequence_idle_microseconds"] == 3_000_000
+        assert {"parameters", "instance_group", "default_model_filename"}.isdisjoint(shown)
+        assert str(state) not in repr(shown)
+        assert demo.call("/v2/models/nothing/config").status == 404
+
+
+def test_a_models_configuration_is_nobodys_business_by_default(house: Demo) -> None:
+    answer = house.call("/v2/models/echo_fp32/config")
+    assert (answer.status, answer.json["error"]) == (404, "there is nothing at this path")
+    assert house.call("/v2/models/echo_fp32/config", headers={}).status == 401
