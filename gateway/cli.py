@@ -50,7 +50,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
 def _settings(given: argparse.Namespace) -> Settings:
     """By the command line, else the environment, else the configuration."""
     file = None
-    names = ("state", "port", "operator_port", "repository")
+    names = ("state", "port", "grpc_port", "operator_port", "repository")
     try:
         if path := getattr(given, "config", None):
             found = config.read(files.source(path))

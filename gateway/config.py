@@ -1,6 +1,6 @@
 """`gateway.yaml`, what a process needs to start: bytes become settings, or every fault is named with its line. Pure.
 
-    listen: {http: "127.0.0.1:8080"}
+    listen: {http: "127.0.0.1:8080", grpc: "127.0.0.1:8081"}
     operator_listen: "127.0.0.1:8090"
     state: ./state            # paths are relative to the file
     documents: ./documents
@@ -29,6 +29,8 @@ _INSTEAD: Final = {
     "port": "is said with listen.http",
     "operator_host": "is said with operator_listen",
     "operator_port": "is said with operator_listen",
+    "grpc_host": "is said with listen.grpc",
+    "grpc_port": "is said with listen.grpc",
     "repository": "is for gateway demo; here each Model document names its own",
 }
 
@@ -115,16 +117,12 @@ class _Reading:
         return default
 
     def _listen(self, settings: Settings, node: Node) -> Settings:
+        prefixes = {"http": "", "grpc": "grpc_"}
         for name, (line, value) in self._entries(node, "listen").items():
-            if name == "http":
-                settings = self._door(settings, value, "listen.http", "")
-            elif name == "grpc":
-                self._address(value, "listen.grpc")
-                self.notes.append(
-                    Fault(self.source.name, line, "listen.grpc", "the gRPC door is not built yet")
-                )
+            if name in prefixes:
+                settings = self._door(settings, value, f"listen.{name}", prefixes[name])
             else:
-                self._unknown(f"listen.{name}", line, ["http", "grpc"])
+                self._unknown(f"listen.{name}", line, list(prefixes))
         return settings
 
     def _state(self, settings: Settings, node: Node) -> Settings:

@@ -27,7 +27,7 @@ from gateway.auth.api_key import ApiKeys
 from gateway.auth.known import Known
 from gateway.auth.principal import Principal
 from gateway.authz.cedar import Action, Authorizer, Decision, ModelView
-from gateway.call import Downstream, InferenceCall, Outgoing, Standing
+from gateway.call import Downstream, InferenceCall, Outgoing, Reply, Standing, Upstream
 from gateway.errors import Code, GatewayError
 from gateway.loops import Deadlines
 from gateway.scaling.health import is_unloaded
@@ -36,7 +36,7 @@ from gateway.scaling.throttler import Evidence, Throttler
 from gateway.telemetry.meter import Meter
 from gateway.telemetry.traceparent import Trace, Tracer
 from gateway.triton.canary import Health, judge
-from gateway.triton.client import NotSent, UpstreamFailed, UpstreamReply
+from gateway.triton.client import NotSent, UpstreamFailed
 
 log = logging.getLogger(__name__)
 
@@ -50,7 +50,11 @@ _OURS = 500  # from here on it is our fault, and an operator wants to know why
 
 
 class Cut(Exception):
-    """The reply broke off after it had begun. The front end must end it so that it cannot look whole."""
+    """The reply broke off after it had begun, by this error. The front end must end it so that it cannot look whole."""
+
+    def __init__(self, error: GatewayError) -> None:
+        super().__init__(str(error))
+        self.error = error
 
 
 @dataclass(slots=True)
@@ -67,9 +71,10 @@ class Passage:
     standing: Standing = ()
     intent: Intent | None = None
     slot: Resident | None = None
+    upstream: Upstream | None = None
     forwarded_at: float = 0.0
     forwarded_us: int = 0
-    reply: UpstreamReply | None = None
+    reply: Reply | None = None
     replied_at: float = 0.0
     reply_bytes: int = 0
     failure: bytes = b""  # how Triton's error begins
@@ -81,6 +86,10 @@ class Passage:
     def has_begun(self) -> bool:
         """Whether the client has been told a status; nothing else can be told then."""
         return self.downstream is not None and self.downstream.started
+
+    def release_reply(self) -> None:
+        if self.upstream is not None and self.reply is not None:
+            self.upstream.release(self.reply)
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,6 +143,16 @@ class Pipeline:
         finally:
             self._settle(passage)
         return passage.standing
+
+    async def recognise(self, call: InferenceCall) -> Principal:
+        """Step 3 alone, for who must know the caller before there is a model to ask for; a denial is recorded. Raises GatewayError."""
+        try:
+            return await self.auth.authenticate(call.credential)
+        except Exception as fault:
+            passage = Passage(call, self.clock())
+            error = self._judge_fault(passage, fault)
+            self._settle(passage)
+            raise error from fault
 
     def refused(self, request_id: str, address: str, error: GatewayError) -> None:
         """Record a refusal that was decided before there was a call."""
@@ -191,7 +210,7 @@ class Pipeline:
         )
         return intent
 
-    async def _forward(self, passage: Passage, model: ModelView, outgoing: Outgoing) -> UpstreamReply:
+    async def _forward(self, passage: Passage, model: ModelView, outgoing: Outgoing) -> Reply:
         """Send the call to a ready replica; to another one only when it cannot have run."""
         for _ in range(_TRIES):
             slot = passage.slot = await self.throttler.acquire(model.name)  # 7
@@ -199,7 +218,9 @@ class Pipeline:
                 raise GatewayError(Code.MODEL_NOT_FOUND)
             passage.forwarded_at, passage.forwarded_us = self.clock(), self.now_us()
             try:
-                reply = passage.reply = await slot.client.send(_outbound(passage, slot), outgoing)  # 8
+                upstream = passage.upstream = slot.upstream(passage.call.protocol)
+                reply: Reply = await upstream.send(_outbound(passage, slot), outgoing)  # 8
+                passage.reply = reply
             except NotSent as fault:
                 self._leave(passage, slot, fault)
                 continue
@@ -214,15 +235,12 @@ class Pipeline:
 
     def _leave(self, passage: Passage, slot: Resident, why: object) -> None:
         """The call has not run there and goes elsewhere."""
-        if passage.reply is not None:
-            slot.client.release(passage.reply)
+        passage.release_reply()
         passage.slot = passage.reply = None
         self.throttler.lost(slot, why)
         self.throttler.release(slot, "none")
 
-    async def _relay(
-        self, passage: Passage, intent: Intent, reply: UpstreamReply, downstream: Downstream
-    ) -> None:
+    async def _relay(self, passage: Passage, intent: Intent, reply: Reply, downstream: Downstream) -> None:
         """No byte of the reply leaves before the intent is durable; one that has begun goes on also if the log is lost then."""
         await intent.durable()
         await downstream.start(reply, passage.standing)
@@ -245,13 +263,12 @@ class Pipeline:
             log.warning(
                 "%s %s %s", passage.call.request_id, error.code.value, error.private or error.sentence
             )
-        return Cut(str(error)) if passage.has_begun else error
+        return Cut(error) if passage.has_begun else error
 
     def _settle(self, passage: Passage) -> None:
         """Give back what the call held and say how it ended. Never raises."""
         if passage.slot is not None:
-            if passage.reply is not None:
-                passage.slot.client.release(passage.reply)
+            passage.release_reply()
             self.throttler.release(passage.slot, _evidence(passage))
         if passage.reservation is not None:
             passage.reservation.release()

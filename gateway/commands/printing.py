@@ -43,7 +43,7 @@ def show_minted(minted: Minted, given: argparse.Namespace) -> int:
 
 def doors(found: Addresses) -> dict[str, str | None]:
     """Where each door is, for programs; one that is not built yet is null."""
-    return {"http": found.http, "grpc": None, "operator": found.operator, "portal": None}
+    return {"http": found.http, "grpc": found.grpc, "operator": found.operator, "portal": None}
 
 
 def faults(found: Iterable[Fault]) -> list[dict[str, str | int]]:

@@ -5,6 +5,7 @@ The ready endpoint does not do: a model whose process crashed stays READY in Tri
 
 import asyncio
 import math
+import re
 from enum import Enum, auto
 
 import msgspec
@@ -27,7 +28,8 @@ _SIZES = {
 _OK = 200
 _FAILED = 500
 _BUSY = 503
-_DEAD = b'{"error":"Stub process '
+# As a body of HTTP's, as a status of gRPC's, and as the error in a message of a gRPC stream.
+_DEAD = re.compile(rb'(?:\{"error":"|\n.{1,2})?Stub process ', re.DOTALL)
 
 
 class Health(Enum):
@@ -116,4 +118,4 @@ def judge(status: int, content_type: bytes, body: bytes = b"") -> Health:
         return Health.SILENT
     if status != _FAILED or not content_type.startswith(b"text/plain"):
         return Health.UNUSABLE
-    return Health.DEAD if body.startswith(_DEAD) else Health.FAILING
+    return Health.DEAD if _DEAD.match(body) else Health.FAILING

@@ -8,9 +8,10 @@ Specification: KServe "Open Inference Protocol" v2 with Triton's extensions for 
 
 import math
 import re
+from collections.abc import MutableMapping
 from enum import Enum, auto
 from types import MappingProxyType
-from typing import Annotated
+from typing import Annotated, Any
 
 import msgspec
 from msgspec import Meta
@@ -82,12 +83,12 @@ def judge_infer(head: bytes, tensor_bytes: int) -> bytes:
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as fault:
         raise _bad(f"the inference request is not valid JSON of the protocol: {fault}") from fault
     if request.parameters:
-        _judge(request.parameters, "parameters")
+        judge_parameters(request.parameters, "parameters")
     promised = 0
     for place, tensor in enumerate(request.inputs):
         path = f"inputs[{place}]"
         if tensor.parameters:
-            _judge(tensor.parameters, f"{path}.parameters")
+            judge_parameters(tensor.parameters, f"{path}.parameters")
             promised += _binary_bytes(tensor.parameters, f"{path}.parameters")
         if math.prod(tensor.shape) > MOST_BODY_BYTES:
             raise _bad(f"{path}.shape has more elements than a body can hold")
@@ -103,12 +104,12 @@ def judge_infer(head: bytes, tensor_bytes: int) -> bytes:
 def _judge_outputs(outputs: list[Output]) -> None:
     for place, output in enumerate(outputs):
         if output.parameters:
-            _judge(output.parameters, f"outputs[{place}].parameters")
+            judge_parameters(output.parameters, f"outputs[{place}].parameters")
     if len({output.name for output in outputs}) < len(outputs):
         raise _bad("an output is asked for twice")
 
 
-def _judge(parameters: Parameters, path: str) -> None:
+def judge_parameters(parameters: MutableMapping[str, Any], path: str) -> None:
     """Refuse or strip what is reserved, in place."""
     for name in list(parameters):
         reserved = next((prefix for prefix in _PREFIXES if name.startswith(prefix)), name)
@@ -189,8 +190,12 @@ def public_error(status: int, content_type: bytes, body: bytes) -> tuple[int, st
         text = _error_decoder.decode(body).error
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         text = "the model server answered with an error that is not in the protocol"
-    text = text.partition(_TRACEBACK)[0]
-    return status, _INTERNALS.sub("(internal)", text)[:_ERROR_CHARACTERS]
+    return status, public_text(text)
+
+
+def public_text(text: str) -> str:
+    """A sentence of Triton's as clients may see it, whatever protocol it came in."""
+    return _INTERNALS.sub("(internal)", text.partition(_TRACEBACK)[0])[:_ERROR_CHARACTERS]
 
 
 def error_body(sentence: str) -> bytes:
