@@ -1,6 +1,7 @@
 """One RPC of the gRPC door: who calls and until when, and how it is answered; refusals as the one table has them."""
 
 import re
+from functools import lru_cache
 from typing import Final, NoReturn, TypeAlias
 from urllib.parse import unquote
 
@@ -19,6 +20,7 @@ Context: TypeAlias = "grpc.aio.ServicerContext[bytes, bytes]"
 Metadata = list[tuple[str, str]]
 
 CODES: Final = {code.name: code for code in grpc.StatusCode}
+_WANTED: Final = frozenset({"authorization", "x-api-key", "traceparent", "triton_grpc_error"})
 _PEER: Final = re.compile(r"ipv[46]:\[?([^\]]+?)\]?:[0-9]+")
 
 
@@ -84,7 +86,8 @@ def caller(context: Context, request_id: str, now: float, most_seconds: float) -
     """Step 2, as far as it goes without a message. Raises TWO_CREDENTIALS, UNAUTHENTICATED."""
     found: dict[str, list[bytes]] = {}
     for name, value in context.invocation_metadata() or ():
-        found.setdefault(name, []).append(value if isinstance(value, bytes) else value.encode())
+        if name in _WANTED:
+            found.setdefault(name, []).append(value if isinstance(value, bytes) else value.encode())
     left = context.time_remaining()
     return Caller(
         request_id=request_id,
@@ -98,7 +101,12 @@ def caller(context: Context, request_id: str, now: float, most_seconds: float) -
 
 def peer(context: Context) -> str:
     """The address of the connection's other end; no metadata can change it."""
-    found = _PEER.fullmatch(unquote(context.peer()))
+    return _address(context.peer())
+
+
+@lru_cache
+def _address(text: str) -> str:
+    found = _PEER.fullmatch(unquote(text))
     return found[1] if found else ""
 
 

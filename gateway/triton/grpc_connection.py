@@ -10,6 +10,7 @@ grpc's own asyncio client costs 0.35 ms of CPU a call, as a thread of its own po
 import asyncio
 import struct
 from collections import deque
+from collections.abc import Mapping
 from typing import cast
 
 from gateway.call import Take
@@ -42,7 +43,7 @@ class GrpcReply:
         self.code = Status.OK
         self.status = 200  # as HTTP says it
         self.message = b""
-        self.trailers: dict[str, str] = {}
+        self.trailers: Mapping[str, str] = {}
         self.is_ordered = True  # on a stream, it comes behind the replies to earlier requests
 
     @property
@@ -332,7 +333,7 @@ class GrpcConnection(asyncio.Protocol):
         if is_last:
             self._end(self._reply, found)
 
-    def _end(self, reply: GrpcReply, trailers: dict[str, str]) -> None:
+    def _end(self, reply: GrpcReply, trailers: Mapping[str, str]) -> None:
         if self._gathered_bytes:
             raise Malformed("a message that breaks off")
         code = trailers.get("grpc-status", "")
@@ -350,6 +351,12 @@ class GrpcConnection(asyncio.Protocol):
         if not is_ours:
             return
         data = http2.unpadded(Kind.DATA, flags, payload)
+        if (
+            not self._gathered_bytes
+            and _PREFIX.pack(0, max(0, len(data) - _PREFIX.size)) == data[: _PREFIX.size]
+        ):
+            self._on_message(bytes(data[_PREFIX.size :]))  # a whole one, as most are
+            data = data[:0]
         while data:
             data = self._gather(data)
         if flags & END_STREAM:

@@ -29,8 +29,10 @@ class Status(IntEnum):
     @classmethod
     def of(cls, number: int) -> "Status":
         """One that nobody knows is UNKNOWN, as gRPC has it."""
-        return cls(number) if 0 <= number <= cls.UNAUTHENTICATED else cls.UNKNOWN
+        return _ALL[number] if 0 <= number < len(_ALL) else cls.UNKNOWN
 
+
+_ALL = tuple(Status)
 
 # As google/rpc/code.proto maps them; UNIMPLEMENTED and UNAVAILABLE are what Triton's HTTP says, too.
 _HTTP: MappingProxyType[Status, int] = MappingProxyType(
@@ -62,4 +64,4 @@ def http_status(status: Status) -> int:
 
 def unquoted(message: str) -> bytes:
     """The text of a grpc-message, which is percent-encoded UTF-8."""
-    return unquote_to_bytes(message.encode("latin-1"))
+    return unquote_to_bytes(message.encode("latin-1")) if message else b""

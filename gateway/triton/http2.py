@@ -6,8 +6,10 @@ codes only binary metadata so, which nobody here reads.
 """
 
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from enum import IntEnum
+from functools import lru_cache
+from types import MappingProxyType
 from typing import Final
 
 PREFACE: Final = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
@@ -130,7 +132,8 @@ def unpadded(kind: Kind, flags: int, payload: memoryview) -> memoryview:
     return payload[: len(payload) - padding]
 
 
-def headers(block: bytes) -> dict[str, str]:
+@lru_cache(maxsize=64)  # replies that went well all have the same two
+def headers(block: bytes) -> Mapping[str, str]:
     """The headers of a block, but those coded by Huffman and those of the static table that mean nothing here. Raises Malformed."""
     found: dict[str, str] = {}
     at = 0
@@ -160,7 +163,7 @@ def headers(block: bytes) -> dict[str, str]:
                 found[name] = value
     except IndexError as fault:
         raise Malformed("a header block that breaks off") from fault
-    return found
+    return MappingProxyType(found)
 
 
 def _read_integer(block: bytes, at: int, prefix: int) -> tuple[int, int]:
