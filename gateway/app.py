@@ -34,7 +34,7 @@ from gateway.scaling.autoscaler import Autoscaler
 from gateway.scaling.registry import Registry
 from gateway.scaling.scalers.process import ProcessScaler, Wheel, find_wheel, free_port
 from gateway.scaling.throttler import Throttler
-from gateway.settings import Settings
+from gateway.settings import CLOSED, Settings
 from gateway.stores.files import FileSegments, SegmentBytes
 from gateway.stores.sqlite import SqliteTable
 from gateway.telemetry.collector import collector
@@ -146,7 +146,7 @@ class Addresses:
 
     http: str
     operator: str
-    grpc: str
+    grpc: str | None
 
 
 def process_scaler(wheel: Wheel, state: Path) -> ProcessScaler:
@@ -274,16 +274,11 @@ async def serve(gateway: Gateway, started: Callable[[Addresses], None]) -> None:
         private = stack.enter_context(
             bound_socket(settings.operator_host, settings.operator_port or free_port(secrets.choice))
         )
-        grpc = await stack.enter_async_context(
-            listening(
-                gateway.grpc,
-                settings.grpc_host,
-                settings.grpc_port or free_port(secrets.choice),
-                settings.grpc,
-                head_bytes=settings.http.head_bytes,
-                grace_seconds=settings.http.grace_seconds,
-            )
-        )
+        beside = []
+        if settings.grpc_port != CLOSED:
+            port = settings.grpc_port or free_port(secrets.choice)
+            grpc = listening(gateway.grpc, settings.grpc_host, port, settings.grpc, settings.http)
+            beside.append(await stack.enter_async_context(grpc))
         listeners = [
             Listener(gateway.door, public, gateway.door.oip.pipeline.refused),
             # Nobody is denied anything there, so nothing is recorded.
@@ -293,6 +288,8 @@ async def serve(gateway: Gateway, started: Callable[[Addresses], None]) -> None:
             listeners,
             settings.http,
             new_id,
-            started=lambda found: started(Addresses(found[0], found[1], grpc.address)),
-            beside=[grpc],
+            started=lambda found: started(
+                Addresses(found[0], found[1], next((it.address for it in beside), None))
+            ),
+            beside=beside,
         )

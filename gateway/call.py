@@ -124,7 +124,7 @@ class Quota(Struct, frozen=True, gc=False):
 class Upstream(Protocol):
     """Who takes calls to one model on one replica, in the protocol that they came in."""
 
-    async def send(self, call: InferenceCall, body: Outgoing) -> Any:
+    async def send(self, call: InferenceCall, body: Outgoing) -> Reply:
         """Send a judged call; give its Reply, which must be released. Raises NotSent if it cannot have run, else UpstreamFailed."""
 
     def release(self, reply: Any) -> None:

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
-from gateway.settings import Settings, bounds, within
+from gateway.settings import CLOSED, Settings, bounds, within
 from tenants import nodes
 from tenants.documents import Source
 from tenants.errors import Fault, Faulty
@@ -35,15 +35,7 @@ _INSTEAD: Final = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Config:
-    """`notes` are what the file asks for and nobody does yet."""
-
-    settings: Settings
-    notes: tuple[Fault, ...] = ()
-
-
-def read(source: Source) -> Config:
+def read(source: Source) -> Settings:
     """The settings of a file. Raises Faulty."""
     reading = _Reading(source)
     documents = nodes.read(source.content, source.name, reading.faults)
@@ -52,14 +44,13 @@ def read(source: Source) -> Config:
     settings = reading.root(documents[0]) if documents else Settings()
     if reading.faults:
         raise Faulty(reading.faults)
-    return Config(settings, tuple(reading.notes))
+    return settings
 
 
 @dataclass(slots=True)
 class _Reading:
     source: Source
     faults: list[Fault] = field(default_factory=list)
-    notes: list[Fault] = field(default_factory=list)
 
     def root(self, node: Node) -> Settings:
         special: dict[str, Callable[[Settings, Node], Settings]] = {
@@ -117,7 +108,9 @@ class _Reading:
         return default
 
     def _listen(self, settings: Settings, node: Node) -> Settings:
+        """Whoever names the doors names all of them."""
         prefixes = {"http": "", "grpc": "grpc_"}
+        settings = replace(settings, grpc_port=CLOSED)
         for name, (line, value) in self._entries(node, "listen").items():
             if name in prefixes:
                 settings = self._door(settings, value, f"listen.{name}", prefixes[name])

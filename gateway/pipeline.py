@@ -146,10 +146,10 @@ class Pipeline:
 
     async def recognise(self, call: InferenceCall) -> Principal:
         """Step 3 alone, for who must know the caller before there is a model to ask for; a denial is recorded. Raises GatewayError."""
+        passage = Passage(call, self.clock())
         try:
             return await self.auth.authenticate(call.credential)
         except Exception as fault:
-            passage = Passage(call, self.clock())
             error = self._judge_fault(passage, fault)
             self._settle(passage)
             raise error from fault
@@ -218,9 +218,8 @@ class Pipeline:
                 raise GatewayError(Code.MODEL_NOT_FOUND)
             passage.forwarded_at, passage.forwarded_us = self.clock(), self.now_us()
             try:
-                upstream = passage.upstream = slot.upstream(passage.call.protocol)
-                reply: Reply = await upstream.send(_outbound(passage, slot), outgoing)  # 8
-                passage.reply = reply
+                passage.upstream = slot.upstream(passage.call.protocol)
+                passage.reply = reply = await passage.upstream.send(_outbound(passage, slot), outgoing)  # 8
             except NotSent as fault:
                 self._leave(passage, slot, fault)
                 continue

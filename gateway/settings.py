@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Final, TypeVar
 
 _PREFIX: Final = "GATEWAY_"
+CLOSED: Final = -1  # the port of a door that a configuration does not name among those that listen
 _ROOT: Final = Path(__file__).resolve().parent.parent
 
 

@@ -11,7 +11,7 @@ from msgspec.structs import replace
 
 from gateway.app import Addresses, now_us, opened, opened_directory, serve
 from gateway.commands.arguments import Commands, Parser, actor, add_doors
-from gateway.commands.printing import doors, progress, short
+from gateway.commands.printing import doors, over_grpc, progress, short
 from gateway.scaling.scaler import StartFailed
 from gateway.settings import Settings
 from gateway.triton.repository import models
@@ -116,7 +116,7 @@ def _welcome(
     if "digits" in names and example.exists():
         call = f"{found.http}/v2/models/digits/infer -H 'Authorization: Bearer {key}' -d @{short(example)}"
     print(
-        f"The gateway is at {found.http}, over gRPC at {found.grpc}, for operators at {found.operator}; "
+        f"The gateway is at {found.http}{over_grpc(found)}, for operators at {found.operator}; "
         f"its models are {', '.join(names)}.\n"
         f"Tenant {_TENANT}, plan {PLAN}, key (shown once, good for seven days):\n\n  {key}\n\n"
         f"No Triton runs yet. The first request starts one and waits for it:\n\n  curl -s {call}\n\n"

@@ -46,6 +46,11 @@ def doors(found: Addresses) -> dict[str, str | None]:
     return {"http": found.http, "grpc": found.grpc, "operator": found.operator, "portal": None}
 
 
+def over_grpc(found: Addresses) -> str:
+    """The same for people, of the door that may be closed."""
+    return f", over gRPC at {found.grpc}" if found.grpc else ""
+
+
 def faults(found: Iterable[Fault]) -> list[dict[str, str | int]]:
     return [{"file": it.file, "line": it.line, "path": it.path, "reason": it.reason} for it in found]
 

@@ -1,7 +1,6 @@
 """The listening side of the gRPC door: grpc.aio with our methods and limits. It starts and ends with the HTTP doors."""
 
 import asyncio
-import os
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -11,7 +10,7 @@ import grpc
 from gateway.frontends.grpc_health import Health
 from gateway.frontends.http import Readiness
 from gateway.frontends.oip_grpc import Handler, OipGrpc
-from gateway.settings import Grpc
+from gateway.settings import Grpc, Http
 
 
 @dataclass(slots=True)
@@ -74,13 +73,11 @@ class GrpcServer:
 
 @asynccontextmanager
 async def listening(
-    door: GrpcDoor, host: str, port: int, knobs: Grpc, *, head_bytes: int, grace_seconds: float
+    door: GrpcDoor, host: str, port: int, knobs: Grpc, http: Http
 ) -> AsyncIterator[GrpcServer]:
     """A server at this address, while the block runs. Raises OSError that names the address."""
-    # We start processes, and never fork to go on in the copy: grpc need not stop its threads for that, nor say that it could not.
-    os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
     server = grpc.aio.server(
-        handlers=[door], options=options(knobs, head_bytes), maximum_concurrent_rpcs=knobs.most_calls
+        handlers=[door], options=options(knobs, http.head_bytes), maximum_concurrent_rpcs=knobs.most_calls
     )
     where = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
     try:
@@ -89,7 +86,7 @@ async def listening(
         raise OSError(f"cannot listen on {where} for gRPC; choose another port") from fault
     await server.start()
     try:
-        yield GrpcServer(door, server, where, grace_seconds)
+        yield GrpcServer(door, server, where, http.grace_seconds)
     finally:
         await server.stop(0)
 

@@ -8,7 +8,6 @@ grpc's own asyncio client costs 0.35 ms of CPU a call, as a thread of its own po
 """
 
 import asyncio
-import struct
 from collections import deque
 from collections.abc import Mapping
 from typing import cast
@@ -16,12 +15,12 @@ from typing import cast
 from gateway.call import Take
 from gateway.triton import http2
 from gateway.triton.connection import NotSent, UpstreamFailed
+from gateway.triton.grpc_messages import Messages, prefix
 from gateway.triton.grpc_status import Status, http_status, unquoted
 from gateway.triton.http2 import ACK, END_HEADERS, END_STREAM, Kind, Malformed
 
 _READ_AHEAD_BYTES = 256 * 1024
 _HEADER_BYTES = 64 * 1024
-_PREFIX = struct.Struct(">BI")
 _MOST_STREAM = 2**30
 _REFUSED_STREAM = 7
 _RENEWED_BYTES = 2**30
@@ -93,9 +92,7 @@ class GrpcConnection(asyncio.Protocol):
         self._reply: GrpcReply | None = None
         self._block = b""
         self._block_flags = 0
-        self._pieces: list[memoryview] = []  # of a message that is not whole
-        self._gathered_bytes = 0
-        self._wanted_bytes = -1  # with its prefix; -1: not known
+        self._incoming = Messages()
         self._messages: deque[bytes] = deque()
         self.buffered_bytes = 0
         self._is_held = False
@@ -133,16 +130,16 @@ class GrpcConnection(asyncio.Protocol):
             raise NotSent("the connection was closed before the request")
         self._reply = GrpcReply(self)
         length = len(head) + len(tensors)
-        opening = http2.frame(Kind.HEADERS, END_HEADERS, self._stream, block)
-        prefix = _PREFIX.pack(0, length)
-        whole = length + len(prefix)
+        headers = http2.frame(Kind.HEADERS, END_HEADERS, self._stream, block)
+        start = prefix(length)
+        whole = length + len(start)
         if whole <= min(http2.MOST_FRAME_BYTES, self._window, self._stream_window):
             self._spend(whole)
             data = http2.frame_head(Kind.DATA, END_STREAM, self._stream, whole)
-            transport.write(b"".join((opening, data, prefix, head, tensors)))
+            transport.write(b"".join((headers, data, start, head, tensors)))
         else:
-            transport.write(opening)
-            for piece in (prefix + head, tensors):
+            transport.write(headers)
+            for piece in (start + head, tensors):
                 await self._send_all(transport, memoryview(piece))
             if self._is_over:
                 return
@@ -334,7 +331,7 @@ class GrpcConnection(asyncio.Protocol):
             self._end(self._reply, found)
 
     def _end(self, reply: GrpcReply, trailers: Mapping[str, str]) -> None:
-        if self._gathered_bytes:
+        if self._incoming.is_partial:
             raise Malformed("a message that breaks off")
         code = trailers.get("grpc-status", "")
         if not code.isascii() or not code.isdigit():
@@ -351,43 +348,12 @@ class GrpcConnection(asyncio.Protocol):
         if not is_ours:
             return
         data = http2.unpadded(Kind.DATA, flags, payload)
-        if (
-            not self._gathered_bytes
-            and _PREFIX.pack(0, max(0, len(data) - _PREFIX.size)) == data[: _PREFIX.size]
-        ):
-            self._on_message(bytes(data[_PREFIX.size :]))  # a whole one, as most are
-            data = data[:0]
-        while data:
-            data = self._gather(data)
+        for message in self._incoming.feed(data):
+            self._on_message(message)
         if flags & END_STREAM:
             raise Malformed("an end without a status")
 
-    def _gather(self, data: memoryview) -> memoryview:
-        """Add to the message that is coming in; gives what is behind its end."""
-        if self._wanted_bytes < 0:
-            missing = _PREFIX.size - self._gathered_bytes
-            self._keep(data[:missing])
-            if self._gathered_bytes == _PREFIX.size:
-                is_compressed, length = _PREFIX.unpack(b"".join(self._pieces))
-                if is_compressed:
-                    raise Malformed("a compressed message that nobody asked for")
-                self._pieces, self._wanted_bytes = [], _PREFIX.size + length
-            data = data[missing:]
-        if self._wanted_bytes >= 0:
-            missing = self._wanted_bytes - self._gathered_bytes
-            self._keep(data[:missing])
-            data = data[missing:]
-            if self._gathered_bytes == self._wanted_bytes:
-                self._on_message(b"".join(self._pieces))
-        return data
-
-    def _keep(self, piece: memoryview) -> None:
-        if piece:
-            self._pieces.append(piece)
-            self._gathered_bytes += len(piece)
-
     def _on_message(self, message: bytes) -> None:
-        self._pieces, self._gathered_bytes, self._wanted_bytes = [], 0, -1
         self._messages.append(message)
         self.buffered_bytes += len(message)
         if self.buffered_bytes > _READ_AHEAD_BYTES and len(self._messages) > 1:
