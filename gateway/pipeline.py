@@ -146,13 +146,11 @@ class Pipeline:
 
     async def recognise(self, call: InferenceCall) -> Principal:
         """Step 3 alone, for who must know the caller before there is a model to ask for; a denial is recorded. Raises GatewayError."""
-        passage = Passage(call, self.clock())
         try:
             return await self.auth.authenticate(call.credential)
         except Exception as fault:
-            error = self._judge_fault(passage, fault)
-            self._settle(passage)
-            raise error from fault
+            self._settle(refused := Passage(call, self.clock(), fault=_as_gateway_error(fault)))
+            raise refused.fault or fault from fault
 
     def refused(self, request_id: str, address: str, error: GatewayError) -> None:
         """Record a refusal that was decided before there was a call."""
