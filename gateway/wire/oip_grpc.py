@@ -108,7 +108,9 @@ def judge_infer(asked: Asked, *, is_stream: bool) -> bytes:
             _judge(output.parameters, f"outputs[{place}].parameters")
     if len({output.name for output in request.outputs}) < len(request.outputs):
         raise _bad("an output is asked for twice")
-    head: bytes = request.SerializeToString()
+    head: bytes = request.SerializeToString(
+        deterministic=True
+    )  # maps in order: one request, one way to write it
     return head
 
 
