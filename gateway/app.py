@@ -21,9 +21,11 @@ from gateway.audit.verify import Report, verify
 from gateway.auth.api_key import ApiKeys
 from gateway.auth.known import Known
 from gateway.authz.cedar import Authorizer
+from gateway.frontends.grpc_server import GrpcDoor, listening
 from gateway.frontends.http import HttpDoor, Readiness, other_paths
 from gateway.frontends.http_body import JsonMemory
 from gateway.frontends.http_server import Listener, bound_socket, serve_http
+from gateway.frontends.oip_grpc import OipGrpc
 from gateway.frontends.oip_rest import OipRest
 from gateway.frontends.operator import CONNECTIONS, OperatorDoor, operator_paths
 from gateway.loops import every, running
@@ -33,7 +35,7 @@ from gateway.scaling.registry import Registry
 from gateway.scaling.scalers.process import ProcessScaler, Wheel, find_wheel, free_port
 from gateway.scaling.sequences import Sequences
 from gateway.scaling.throttler import Throttler
-from gateway.settings import Settings
+from gateway.settings import CLOSED, Settings
 from gateway.stores.files import FileSegments, SegmentBytes
 from gateway.stores.sqlite import SqliteTable
 from gateway.telemetry.collector import collector
@@ -137,6 +139,7 @@ class Gateway:
     settings: Settings
     door: HttpDoor
     operator: OperatorDoor
+    grpc: GrpcDoor
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,6 +148,7 @@ class Addresses:
 
     http: str
     operator: str
+    grpc: str | None
 
 
 def process_scaler(wheel: Wheel, state: Path) -> ProcessScaler:
@@ -239,7 +243,12 @@ def doors(settings: Settings, pipeline: Pipeline, registry: Registry) -> Gateway
 
     door = HttpDoor(oip, other_paths(oip, present), new_id)
     operator = OperatorDoor(operator_paths(lambda: text(meter.read()), present), new_id)
-    return Gateway(settings, door, operator)
+    grpc = GrpcDoor(
+        OipGrpc(pipeline, new_id, present, settings.http.request_seconds, settings.grpc.stream_calls),
+        present,
+        new_id,
+    )
+    return Gateway(settings, door, operator, grpc)
 
 
 def readiness(ledger: Ledger, known: Known, settings: Settings) -> Readiness:
@@ -266,13 +275,27 @@ async def serve(gateway: Gateway, started: Callable[[Addresses], None]) -> None:
     """Serve until SIGTERM or SIGINT, then finish what is under way. `started` gets the addresses. Raises OSError."""
     settings = gateway.settings
     _spare_the_collector()
-    with (
-        bound_socket(settings.host, settings.port or free_port(secrets.choice)) as public,
-        bound_socket(settings.operator_host, settings.operator_port or free_port(secrets.choice)) as private,
-    ):
+    async with AsyncExitStack() as stack:
+        public = stack.enter_context(bound_socket(settings.host, settings.port or free_port(secrets.choice)))
+        private = stack.enter_context(
+            bound_socket(settings.operator_host, settings.operator_port or free_port(secrets.choice))
+        )
+        beside = []
+        if settings.grpc_port != CLOSED:
+            port = settings.grpc_port or free_port(secrets.choice)
+            grpc = listening(gateway.grpc, settings.grpc_host, port, settings.grpc, settings.http)
+            beside.append(await stack.enter_async_context(grpc))
         listeners = [
             Listener(gateway.door, public, gateway.door.oip.pipeline.refused),
             # Nobody is denied anything there, so nothing is recorded.
             Listener(gateway.operator, private, lambda *_: None, CONNECTIONS),
         ]
-        await serve_http(listeners, settings.http, new_id, started=lambda found: started(Addresses(*found)))
+        await serve_http(
+            listeners,
+            settings.http,
+            new_id,
+            started=lambda found: started(
+                Addresses(found[0], found[1], next((it.address for it in beside), None))
+            ),
+            beside=beside,
+        )

@@ -1,7 +1,7 @@
 """What travels the request path: a call, its payload, and the reply to it. Every protocol turns its bytes into these."""
 
 from collections.abc import Callable
-from typing import Literal, Protocol
+from typing import Any, Final, Literal, Protocol
 
 from msgspec import Struct
 
@@ -9,6 +9,10 @@ from tenants.keys import Secret
 
 # What a call asks of a model. Each is a Cedar action of the same name.
 Verb = Literal["infer", "describe"]
+
+# Names of protocols, as the audit log has them: one message each way, and a message of a stream, with any number of replies.
+GRPC: Final = "oip-grpc"
+GRPC_STREAM: Final = "oip-grpc-stream"
 
 
 # What is asked of the model's server, by the name that its paths have for it; metadata is the model's own path.
@@ -141,6 +145,16 @@ class Quota(Struct, frozen=True, gc=False):
     remaining: int
     window_seconds: int | None = None  # None: not a rate, but how many at once
     reset_seconds: int | None = None
+
+
+class Upstream(Protocol):
+    """Who takes calls to one model on one replica, in the protocol that they came in."""
+
+    async def send(self, call: InferenceCall, body: Outgoing) -> Reply:
+        """Send a judged call; give its Reply, which must be released. Raises NotSent if it cannot have run, else UpstreamFailed."""
+
+    def release(self, reply: Any) -> None:
+        """The caller is done with this reply of its own, read to its end or not."""
 
 
 Standing = tuple[Quota, ...]

@@ -50,11 +50,16 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
 def _settings(given: argparse.Namespace) -> Settings:
     """By the command line, else the environment, else the configuration."""
     file = None
-    names = ("state", "port", "operator_port", "repository")
+    names = ("state", "port", "grpc_port", "operator_port", "repository")
+    if (
+        getattr(given, "port", None) == 0
+        and given.grpc_port is None
+        and "GATEWAY_GRPC_PORT" not in os.environ
+    ):
+        given.grpc_port = 0  # who wants a free port wants no fixed one beside it
     try:
         if path := getattr(given, "config", None):
-            found = config.read(files.source(path))
-            file, given.notes = found.settings, found.notes
+            file = config.read(files.source(path))
         return load(os.environ, file, **{name: getattr(given, name, None) for name in names})
     except Faulty as fault:
         _faulty(fault, f"{given.config} is no configuration that makes sense", USAGE)

@@ -1,6 +1,6 @@
 """`gateway.yaml`, what a process needs to start: bytes become settings, or every fault is named with its line. Pure.
 
-    listen: {http: "127.0.0.1:8080"}
+    listen: {http: "127.0.0.1:8080", grpc: "127.0.0.1:8081"}
     operator_listen: "127.0.0.1:8090"
     state: ./state            # paths are relative to the file
     documents: ./documents
@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
-from gateway.settings import Settings, bounds, within
+from gateway.settings import CLOSED, Settings, bounds, within
 from tenants import nodes
 from tenants.documents import Source
 from tenants.errors import Fault, Faulty
@@ -29,19 +29,13 @@ _INSTEAD: Final = {
     "port": "is said with listen.http",
     "operator_host": "is said with operator_listen",
     "operator_port": "is said with operator_listen",
+    "grpc_host": "is said with listen.grpc",
+    "grpc_port": "is said with listen.grpc",
     "repository": "is for gateway demo; here each Model document names its own",
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Config:
-    """`notes` are what the file asks for and nobody does yet."""
-
-    settings: Settings
-    notes: tuple[Fault, ...] = ()
-
-
-def read(source: Source) -> Config:
+def read(source: Source) -> Settings:
     """The settings of a file. Raises Faulty."""
     reading = _Reading(source)
     documents = nodes.read(source.content, source.name, reading.faults)
@@ -50,14 +44,13 @@ def read(source: Source) -> Config:
     settings = reading.root(documents[0]) if documents else Settings()
     if reading.faults:
         raise Faulty(reading.faults)
-    return Config(settings, tuple(reading.notes))
+    return settings
 
 
 @dataclass(slots=True)
 class _Reading:
     source: Source
     faults: list[Fault] = field(default_factory=list)
-    notes: list[Fault] = field(default_factory=list)
 
     def root(self, node: Node) -> Settings:
         special: dict[str, Callable[[Settings, Node], Settings]] = {
@@ -115,16 +108,14 @@ class _Reading:
         return default
 
     def _listen(self, settings: Settings, node: Node) -> Settings:
+        """Whoever names the doors names all of them."""
+        prefixes = {"http": "", "grpc": "grpc_"}
+        settings = replace(settings, grpc_port=CLOSED)
         for name, (line, value) in self._entries(node, "listen").items():
-            if name == "http":
-                settings = self._door(settings, value, "listen.http", "")
-            elif name == "grpc":
-                self._address(value, "listen.grpc")
-                self.notes.append(
-                    Fault(self.source.name, line, "listen.grpc", "the gRPC door is not built yet")
-                )
+            if name in prefixes:
+                settings = self._door(settings, value, f"listen.{name}", prefixes[name])
             else:
-                self._unknown(f"listen.{name}", line, ["http", "grpc"])
+                self._unknown(f"listen.{name}", line, list(prefixes))
         return settings
 
     def _state(self, settings: Settings, node: Node) -> Settings:

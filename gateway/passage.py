@@ -10,14 +10,13 @@ from gateway.audit.ledger import Denial, Intent, Outcome
 from gateway.audit.record import Status
 from gateway.auth.principal import Principal
 from gateway.authz.cedar import Decision, ModelView
-from gateway.call import Downstream, InferenceCall, Sequence, Standing
+from gateway.call import Downstream, InferenceCall, Reply, Sequence, Standing, Upstream
 from gateway.errors import Code, GatewayError
 from gateway.scaling.registry import Resident
 from gateway.scaling.sequences import Open
 from gateway.scaling.throttler import Evidence
 from gateway.telemetry.traceparent import Trace
 from gateway.triton.canary import Health, judge
-from gateway.triton.client import UpstreamReply
 
 _OK = 200
 _CLIENT_CLOSED = 499
@@ -40,9 +39,10 @@ class Passage:
     slot: Resident | None = None
     sequence: Sequence | None = None
     open_sequence: Open | None = None
+    upstream: Upstream | None = None
     forwarded_at: float = 0.0
     forwarded_us: int = 0
-    reply: UpstreamReply | None = None
+    reply: Reply | None = None
     replied_at: float = 0.0
     reply_bytes: int = 0
     failure: bytes = b""  # how Triton's error begins
@@ -54,6 +54,10 @@ class Passage:
     def has_begun(self) -> bool:
         """Whether the client has been told a status; nothing else can be told then."""
         return self.downstream is not None and self.downstream.started
+
+    def release_reply(self) -> None:
+        if self.upstream is not None and self.reply is not None:
+            self.upstream.release(self.reply)
 
 
 def outcome(passage: Passage, now: float) -> Outcome:

@@ -27,7 +27,7 @@ from gateway.auth.api_key import ApiKeys
 from gateway.auth.known import Known
 from gateway.auth.principal import Principal
 from gateway.authz.cedar import Action, Authorizer, ModelView
-from gateway.call import Downstream, InferenceCall, Outgoing, Standing, Take
+from gateway.call import Downstream, InferenceCall, Outgoing, Reply, Standing, Take
 from gateway.errors import Code, GatewayError
 from gateway.loops import Deadlines
 from gateway.passage import (
@@ -48,7 +48,7 @@ from gateway.scaling.throttler import Throttler
 from gateway.telemetry.meter import Meter
 from gateway.telemetry.shares import Shares
 from gateway.telemetry.traceparent import Tracer
-from gateway.triton.client import NotSent, UpstreamFailed, UpstreamReply
+from gateway.triton.client import NotSent, UpstreamFailed
 from gateway.triton.control import ModelConfig
 
 log = logging.getLogger(__name__)
@@ -62,7 +62,7 @@ _OURS = 500  # from here on it is our fault, and an operator wants to know why
 
 
 class Cut(Exception):
-    """The reply broke off after it had begun. The front end must end it so that it cannot look whole."""
+    """The reply broke off after it had begun, by this error. The front end must end it so that it cannot look whole."""
 
     def __init__(self, error: GatewayError) -> None:
         super().__init__(str(error))
@@ -145,6 +145,14 @@ class Pipeline:
             raise GatewayError(Code.MODEL_UNAVAILABLE, private="its configuration was not read")
         return slot.config, examined.standing
 
+    async def recognise(self, call: InferenceCall) -> Principal:
+        """Step 3 alone, for who must know the caller before there is a model to ask for; a denial is recorded. Raises GatewayError."""
+        try:
+            return await self.auth.authenticate(call.credential)
+        except Exception as fault:
+            self._settle(refused := Passage(call, self.clock(), fault=_as_gateway_error(fault)))
+            raise refused.fault or fault from fault
+
     def refused(self, request_id: str, address: str, error: GatewayError) -> None:
         """Record a refusal that was decided before there was a call."""
         self.ledger.deny(anonymous_denial(request_id, address, error), now_us=self.now_us())
@@ -201,7 +209,7 @@ class Pipeline:
         )
         return intent
 
-    async def _forward(self, passage: Passage, model: ModelView, outgoing: Outgoing) -> UpstreamReply:
+    async def _forward(self, passage: Passage, model: ModelView, outgoing: Outgoing) -> Reply:
         """Send the call to a ready replica; to another one only when it cannot have run."""
         for _ in range(_TRIES):
             slot = passage.slot = await self._acquire(passage, model)  # 7
@@ -209,7 +217,8 @@ class Pipeline:
                 raise GatewayError(Code.MODEL_NOT_FOUND)
             passage.forwarded_at, passage.forwarded_us = self.clock(), self.now_us()
             try:
-                reply = passage.reply = await slot.client.send(
+                passage.upstream = slot.upstream(passage.call.protocol)
+                passage.reply = reply = await passage.upstream.send(
                     _outbound(passage, slot), _tagged(passage, outgoing)
                 )  # 8
             except NotSent as fault:
@@ -236,15 +245,12 @@ class Pipeline:
     def _leave(self, passage: Passage, slot: Resident, why: object) -> None:
         """The call has not run there and goes elsewhere."""
         self._leave_sequence(passage, has_ended=False)
-        if passage.reply is not None:
-            slot.client.release(passage.reply)
+        passage.release_reply()
         passage.slot = passage.reply = None
         self.throttler.lost(slot, why)
         self.throttler.release(slot, "none")
 
-    async def _relay(
-        self, passage: Passage, intent: Intent, reply: UpstreamReply, downstream: Downstream
-    ) -> None:
+    async def _relay(self, passage: Passage, intent: Intent, reply: Reply, downstream: Downstream) -> None:
         """No byte of the reply leaves before the intent is durable; one that has begun goes on also if the log is lost then."""
         await intent.durable()
         await downstream.start(reply, passage.standing)
@@ -263,7 +269,7 @@ class Pipeline:
         passage.replied_at = self.clock()
         passage.told_status = await downstream.end()
 
-    async def _stream(self, reply: UpstreamReply, take: Take) -> None:
+    async def _stream(self, reply: Reply, take: Take) -> None:
         """A reply that comes bit by bit must keep coming: of a process that died meanwhile Triton says nothing."""
         try:
             with self.deadlines.within(self.stream_idle_seconds) as idle:
@@ -294,8 +300,7 @@ class Pipeline:
             has_ended=passage.sequence is not None and passage.sequence.ends and ending(passage) == "done",
         )
         if passage.slot is not None:
-            if passage.reply is not None:
-                passage.slot.client.release(passage.reply)
+            passage.release_reply()
             self.throttler.release(passage.slot, evidence(passage))
         if passage.reservation is not None:
             passage.reservation.release()

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Final, TypeVar
 
 _PREFIX: Final = "GATEWAY_"
+CLOSED: Final = -1  # the port of a door that a configuration does not name among those that listen
 _ROOT: Final = Path(__file__).resolve().parent.parent
 
 
@@ -46,6 +47,19 @@ class Http:
 
 
 @dataclass(frozen=True, slots=True)
+class Grpc:
+    message_bytes: int = _knob(
+        256 * 1024 * 1024,
+        "largest message, inflated, whatever a plan allows; larger: RESOURCE_EXHAUSTED",
+        least=1024,
+    )
+    stream_calls: int = _knob(16, "messages of one stream that are served at once", least=1)
+    connection_calls: int = _knob(1_000, "calls and streams at once on one connection; more wait", least=1)
+    connections: int = _knob(10_000, "connections at once; more are closed", least=1)
+    most_calls: int = _knob(10_000, "calls and streams at once; more: RESOURCE_EXHAUSTED", least=1)
+
+
+@dataclass(frozen=True, slots=True)
 class Directory:
     reread_seconds: float = _knob(
         2.0, "how often known keys, tenants, plans and models are read again", least=0.1
@@ -71,6 +85,8 @@ class Triton:
 class Settings:
     host: str = _knob("127.0.0.1", "address of the public listener")
     port: int = _knob(8080, "port of the public listener; 0 picks a free one below 32768", most=65_535)
+    grpc_host: str = _knob("127.0.0.1", "address of the gRPC listener")
+    grpc_port: int = _knob(8081, "port of the gRPC listener; 0 picks a free one below 32768", most=65_535)
     operator_host: str = _knob("127.0.0.1", "address of the operator listener")
     operator_port: int = _knob(
         8090, "port of the operator listener; 0 picks a free one below 32768", most=65_535
@@ -82,6 +98,7 @@ class Settings:
         None, "folder or file of the documents that `serve` applies when it starts"
     )
     http: Http = field(default_factory=Http)
+    grpc: Grpc = field(default_factory=Grpc)
     directory: Directory = field(default_factory=Directory)
     audit: Audit = field(default_factory=Audit)
     triton: Triton = field(default_factory=Triton)

@@ -50,6 +50,9 @@ def add_doors(parser: Parser) -> None:
     defaults = Settings()
     parser.add_argument("--port", type=port, help=f"HTTP port (default: {defaults.port}; 0 picks a free one)")
     parser.add_argument(
+        "--grpc-port", type=port, help=f"gRPC port (default: {defaults.grpc_port}; 0 picks a free one)"
+    )
+    parser.add_argument(
         "--operator-port",
         type=port,
         help=f"port for operators (default: {defaults.operator_port}; 0 picks a free one)",

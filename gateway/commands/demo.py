@@ -10,8 +10,8 @@ from typing import Final
 from msgspec.structs import replace
 
 from gateway.app import Addresses, now_us, opened, opened_directory, serve
-from gateway.commands.arguments import Commands, Parser, actor, add_doors, port
-from gateway.commands.printing import doors, progress, short
+from gateway.commands.arguments import Commands, Parser, actor, add_doors
+from gateway.commands.printing import doors, over_grpc, progress, short
 from gateway.scaling.scaler import StartFailed
 from gateway.settings import Settings
 from gateway.triton.repository import models
@@ -38,7 +38,6 @@ def add(commands: Commands, common: Parser) -> None:
     demo = commands.add_parser("demo", parents=[common], help="serve a model repository on this machine")
     demo.set_defaults(run=_demo)
     add_doors(demo)
-    demo.add_argument("--grpc-port", type=port, help="accepted for scripts; the gRPC door is not built yet")
     demo.add_argument("--repository", type=Path, metavar="DIR", help="your own Triton model repository")
 
 
@@ -117,7 +116,8 @@ def _welcome(
     if "digits" in names and example.exists():
         call = f"{found.http}/v2/models/digits/infer -H 'Authorization: Bearer {key}' -d @{short(example)}"
     print(
-        f"The gateway is at {found.http}, for operators at {found.operator}; its models are {', '.join(names)}.\n"
+        f"The gateway is at {found.http}{over_grpc(found)}, for operators at {found.operator}; "
+        f"its models are {', '.join(names)}.\n"
         f"Tenant {_TENANT}, plan {PLAN}, key (shown once, good for seven days):\n\n  {key}\n\n"
         f"No Triton runs yet. The first request starts one and waits for it:\n\n  curl -s {call}\n\n"
         "Ctrl-C ends the gateway and every Triton that it started.",

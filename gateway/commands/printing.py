@@ -43,7 +43,12 @@ def show_minted(minted: Minted, given: argparse.Namespace) -> int:
 
 def doors(found: Addresses) -> dict[str, str | None]:
     """Where each door is, for programs; one that is not built yet is null."""
-    return {"http": found.http, "grpc": None, "operator": found.operator, "portal": None}
+    return {"http": found.http, "grpc": found.grpc, "operator": found.operator, "portal": None}
+
+
+def over_grpc(found: Addresses) -> str:
+    """The same for people, of the door that may be closed."""
+    return f", over gRPC at {found.grpc}" if found.grpc else ""
 
 
 def faults(found: Iterable[Fault]) -> list[dict[str, str | int]]:

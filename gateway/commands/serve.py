@@ -7,7 +7,7 @@ from gateway.app import Addresses, opened, serve
 from gateway.commands.apply import applied, tell
 from gateway.commands.arguments import Commands, Parser, add_doors
 from gateway.commands.files import documents
-from gateway.commands.printing import doors, program, progress
+from gateway.commands.printing import doors, over_grpc, program, progress
 from gateway.settings import Settings
 
 
@@ -21,8 +21,6 @@ def add(commands: Commands, common: Parser) -> None:
 
 
 async def _serve(settings: Settings, given: argparse.Namespace) -> int:
-    for note in getattr(given, "notes", ()):
-        progress(f"note: {note}")
     if settings.documents is not None:
         tell(await applied(settings, documents(settings.documents)))
     async with opened(settings, progress=progress) as gateway:
@@ -37,7 +35,7 @@ def _announce(found: Addresses, settings: Settings, given: argparse.Namespace) -
     gateway = program()
     where = f"--config {given.config}" if given.config else f"--state {settings.state}"
     print(
-        f"The gateway is at {found.http}, for operators at {found.operator}.\n"
+        f"The gateway is at {found.http}{over_grpc(found)}, for operators at {found.operator}.\n"
         f"A tenant and a key for it:\n\n  {gateway} tenants create NAME {where}\n  {gateway} keys create --tenant NAME {where}\n\n"
         "Ctrl-C ends the gateway and every Triton that it started.",
         flush=True,

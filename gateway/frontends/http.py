@@ -23,7 +23,7 @@ from gateway.wire.oip import error_body
 from gateway.wire.ratelimit import Headers, ratelimit_headers
 
 # What clients look at before they use it; only what is offered here.
-_EXTENSIONS = ["classification", "binary_tensor_data", "parameters"]
+EXTENSIONS = ["classification", "binary_tensor_data", "parameters"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +78,7 @@ def other_paths(oip: OipRest, readiness: Callable[[], Readiness]) -> Starlette:
 
     async def server(request: Request) -> Response:
         standing = await oip.examine(request.scope, request.state.request_id)
-        body = {"name": "triton", "version": __version__, "extensions": _EXTENSIONS}
+        body = {"name": "triton", "version": __version__, "extensions": EXTENSIONS}
         return JSONResponse(body, headers=_text(ratelimit_headers(standing)))
 
     async def nowhere(request: Request) -> Response:

@@ -7,7 +7,7 @@ import socket
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import uvicorn
 
@@ -35,14 +35,28 @@ class Listener:
         return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
+class Serving(Protocol):
+    """A server that starts and ends with the others."""
+
+    async def serve(self) -> None:
+        """Return when it has stopped, and what was under way is finished, or cut after the grace."""
+
+    def stop(self) -> None:
+        """Finish what is under way; the second time, do not."""
+
+    def end(self) -> None:
+        """Finish what is under way, as another server has ended."""
+
+
 async def serve_http(
     listeners: Sequence[Listener],
     settings: Http,
     new_id: Callable[[], str],
     *,
     started: Callable[[list[str]], None],
+    beside: Sequence[Serving] = (),
 ) -> None:
-    """Serve until SIGTERM or SIGINT, then finish what is under way; a second signal ends it at once.
+    """Serve until SIGTERM or SIGINT, then finish what is under way; a second signal ends it at once. So it goes with `beside`.
 
     Raises this process's limit of open files as far as it may, and takes no more connections than that allows. `started` gets the
     addresses once all of them listen.
@@ -57,7 +71,7 @@ async def serve_http(
         if not waiting:
             started(addresses)
 
-    servers = []
+    servers: list[Serving] = [*beside]
     for listener in listeners:
         limits = HttpLimits(
             head_bytes=settings.head_bytes,
@@ -67,9 +81,9 @@ async def serve_http(
             connections=listener.connections or most,
         )
         protocol = http_protocol(limits, new_id, listener.refused)
-        servers.append(_Server(_config(listener.app, settings, protocol), one_started))
+        servers.append(_Server(_config(listener.app, settings, protocol), one_started, listener.socket))
     with _signals(servers):
-        await _all_ended(servers, listeners)
+        await _all_ended(servers)
 
 
 def bound_socket(host: str, port: int) -> socket.socket:
@@ -125,9 +139,10 @@ def _config(app: Any, settings: Http, protocol: type[asyncio.Protocol]) -> uvico
 class _Server(uvicorn.Server):
     """uvicorn raises a caught signal again when it stops serving, which would end the process before the rooms are closed."""
 
-    def __init__(self, config: uvicorn.Config, started: Callable[[], None]) -> None:
+    def __init__(self, config: uvicorn.Config, started: Callable[[], None], listener: socket.socket) -> None:
         super().__init__(config)
         self._announce = started
+        self._listener = listener
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -137,14 +152,19 @@ class _Server(uvicorn.Server):
         await super().startup(sockets)
         self._announce()
 
+    async def serve(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().serve(sockets or [self._listener])
+
     def stop(self) -> None:
-        """Finish what is under way; the second time, do not."""
         self.force_exit = self.should_exit
+        self.should_exit = True
+
+    def end(self) -> None:
         self.should_exit = True
 
 
 @contextmanager
-def _signals(servers: Sequence[_Server]) -> Iterator[None]:
+def _signals(servers: Sequence[Serving]) -> Iterator[None]:
     """Signals stop all of them, while the block runs."""
 
     def stop() -> None:
@@ -161,17 +181,17 @@ def _signals(servers: Sequence[_Server]) -> Iterator[None]:
             loop.remove_signal_handler(number)
 
 
-async def _all_ended(servers: Sequence[_Server], listeners: Sequence[Listener]) -> None:
+async def _all_ended(servers: Sequence[Serving]) -> None:
     """Serve until all have ended. When one ends, whyever, none goes on without it. Raises what went wrong first."""
 
-    async def until_ended(server: _Server, listener: Listener) -> None:
+    async def until_ended(server: Serving) -> None:
         try:
-            await server.serve(sockets=[listener.socket])
+            await server.serve()
         finally:
             for other in servers:
-                other.should_exit = True
+                other.end()
 
-    ended = await asyncio.gather(*map(until_ended, servers, listeners), return_exceptions=True)
+    ended = await asyncio.gather(*map(until_ended, servers), return_exceptions=True)
     for fault in ended:
         if fault is not None:
             raise fault

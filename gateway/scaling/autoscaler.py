@@ -15,6 +15,7 @@ from gateway.scaling.residency import Drain, Keep, Life, Load, Phase, Start, Ste
 from gateway.scaling.scaler import Scaler
 from gateway.scaling.throttler import Throttler
 from gateway.triton.client import Client
+from gateway.triton.grpc_client import GrpcClient
 from tenants.fleet import Fleet
 from tenants.model import Model
 
@@ -184,6 +185,7 @@ class Autoscaler:
             server=server,
             replica=replica,
             client=Client(replica.host, replica.port),
+            grpc=GrpcClient(replica.host, replica.grpc_port, clock=self.clock),
             demand=demand,
         )
         server.places[model] = place

@@ -112,7 +112,7 @@ class Lifecycle:
         server.life = Life.STOPPING
         for place in residents_on(server):
             self.throttler.withdraw(place)
-            place.client.abort()
+            place.abort()
         if server.replica is not None:
             await self.scaler.stop(server.replica, 0.0)
         if server.control is not None:
@@ -157,6 +157,7 @@ class Lifecycle:
         async with asyncio.timeout(_CONTROL_SECONDS):
             config = await control.config(place.client, place.replica, place.model)
         place.config = config
+        place.grpc.is_decoupled = config.is_decoupled
         request = canary.request(place.row, config)
         if request is None:
             return
@@ -185,7 +186,7 @@ class Lifecycle:
         memory, a stopped one does, so a server does this a few times only.
         """
         place.phase = Phase.UNLOADING
-        place.client.close()
+        place.close()
         server, client = place.server, place.server.control
         if client is None:
             return
@@ -250,7 +251,7 @@ class Lifecycle:
         self.observer.happened("canary_failed", place.model)
         self.throttler.withdraw(place)
         self._failed(place, f"does not work any more ({found.name.lower()})")
-        place.client.abort()  # what it still holds would fail one by one, or never
+        place.abort()  # what it still holds would fail one by one, or never
         place.phase, place.is_broken = Phase.UNLOADING, True
         self.spawn(f"unload {place.model} from {place.server.name}", self.unload(place))
 

@@ -9,13 +9,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Literal, Protocol, cast
 
-from gateway.call import Outgoing
+from gateway.call import GRPC, GRPC_STREAM, Outgoing, Upstream
 from gateway.scaling.breaker import Breaker
 from gateway.scaling.decider import Decider
 from gateway.scaling.residency import Life, Place, Server
 from gateway.scaling.scaler import Replica
 from gateway.triton.client import Client
 from gateway.triton.control import Correlation, ModelConfig
+from gateway.triton.grpc_client import GrpcClient
 from tenants.model import Model
 
 ColdPhase = Literal["queue", "boot", "load", "first_inference"]
@@ -60,6 +61,7 @@ class Resident(Place):
     server: ManagedServer
     replica: Replica
     client: Client
+    grpc: GrpcClient
     demand: "Demand"
     versions: tuple[str, ...] = ()
     canary: Outgoing | None = None
@@ -73,6 +75,20 @@ class Resident(Place):
     used_at_check: int = 0
     judged_at: float = -math.inf
     silent_since: float | None = None
+
+    def upstream(self, protocol: str) -> Upstream:
+        """Who takes calls that came in this protocol."""
+        return self.grpc if protocol in (GRPC, GRPC_STREAM) else self.client
+
+    def close(self) -> None:
+        """Keep no connection; what is under way goes on."""
+        self.client.close()
+        self.grpc.close()
+
+    def abort(self) -> None:
+        """Who waits for a reply gets none."""
+        self.client.abort()
+        self.grpc.abort()
 
     def may_be_busy(self, now: float) -> bool:
         """Whether its silence can mean that it works on long calls: it has some, or had, and is not silent for so long that who waits

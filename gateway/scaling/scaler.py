@@ -8,7 +8,7 @@ from tenants.model import Model
 
 @dataclass(frozen=True, slots=True)
 class Replica:
-    """One running tritonserver and where it answers; `id` is unique for ever.
+    """One running tritonserver and where it answers, over HTTP and over gRPC; `id` is unique for ever.
 
     `control` are the headers that its restricted APIs (model control, configuration) ask for.
     """
@@ -17,6 +17,7 @@ class Replica:
     host: str
     port: int
     control: tuple[tuple[str, str], ...] = field(default=(), repr=False)
+    grpc_port: int = 0
 
 
 class StartFailed(Exception):

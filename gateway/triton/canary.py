@@ -29,7 +29,8 @@ _OK = 200
 _FAILED = 500
 _BUSY = 503
 _BAD = 400
-_DEAD = b'{"error":"Stub process '
+# As a body of HTTP's, as a status of gRPC's, and as the error in a message of a gRPC stream.
+_DEAD = re.compile(rb'(?:\{"error":"|\n.{1,2})?Stub process ', re.DOTALL)
 _GONE = re.compile(rb"""(?:data: )?\{"error":"Stub process '[\w.-]{1,200}' is not healthy\."\}""")
 
 
@@ -121,4 +122,4 @@ def judge(status: int, content_type: bytes, body: bytes = b"") -> Health:
         return Health.DEAD
     if status != _FAILED or not content_type.startswith(b"text/plain"):
         return Health.UNUSABLE
-    return Health.DEAD if body.startswith(_DEAD) else Health.FAILING
+    return Health.DEAD if _DEAD.match(body) else Health.FAILING

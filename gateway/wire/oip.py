@@ -244,8 +244,12 @@ def public_error(status: int, content_type: bytes, body: bytes) -> tuple[int, st
         text = _error_decoder.decode(body).error
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         text = "the model server answered with an error that is not in the protocol"
-    text = text.partition(_TRACEBACK)[0]
-    return status, _INTERNALS.sub("(internal)", text)[:_ERROR_CHARACTERS]
+    return status, public_text(text)
+
+
+def public_text(text: str) -> str:
+    """A sentence of Triton's as clients may see it, whatever protocol it came in."""
+    return _INTERNALS.sub("(internal)", text.partition(_TRACEBACK)[0])[:_ERROR_CHARACTERS]
 
 
 def error_body(sentence: str) -> bytes:

@@ -136,7 +136,16 @@ def gateway(folder: Path) -> Iterator[Hop]:
     """`gateway serve` over one model and at most one replica, with a state of its own. No Triton runs before its first request."""
     state = folder / "state"
     key = asyncio.run(_new_key(state))
-    command = [sys.executable, "-m", "gateway.cli", "serve", "--json", "--port=0", "--operator-port=0"]
+    command = [
+        sys.executable,
+        "-m",
+        "gateway.cli",
+        "serve",
+        "--json",
+        "--port=0",
+        "--grpc-port=0",
+        "--operator-port=0",
+    ]
     with _child([*command, f"--state={state}"], stdout=subprocess.PIPE) as process:
         line = process.stdout.readline() if process.stdout else ""
         if not line:

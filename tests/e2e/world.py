@@ -119,7 +119,18 @@ def read_answer(connection: http.client.HTTPConnection) -> Answer:
 @contextmanager
 def running(state: Path, *arguments: str, **environ: str) -> Iterator["subprocess.Popen[bytes]"]:
     """A `gateway demo` that may not serve yet. However the block ends, nothing that was started is left, or the test fails."""
-    command = ("demo", "--state", str(state), "--port", "0", "--operator-port", "0", *arguments)
+    command = (
+        "demo",
+        "--state",
+        str(state),
+        "--port",
+        "0",
+        "--grpc-port",
+        "0",
+        "--operator-port",
+        "0",
+        *arguments,
+    )
     with started(state, *command, **environ) as process:
         try:
             yield process

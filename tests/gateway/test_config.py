@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.config import Config, read
+from gateway.config import read
 from gateway.settings import Settings, load
 from tenants.documents import Source
 from tenants.errors import Faulty
@@ -26,7 +26,7 @@ triton: {start_seconds: 1.5}
 """
 
 
-def config(text: str) -> Config:
+def config(text: str) -> Settings:
     return read(Source("gateway.yaml", "/srv", text.encode()))
 
 
@@ -37,8 +37,9 @@ def faults(text: str) -> list[str]:
 
 
 def test_a_file_is_read_as_the_design_writes_it_with_its_paths_relative_to_it() -> None:
-    found = config(DESIGN).settings
+    found = config(DESIGN)
     assert (found.host, found.port) == ("127.0.0.1", 8000)
+    assert (found.grpc_host, found.grpc_port) == ("127.0.0.1", 8001)
     assert (found.operator_host, found.operator_port) == ("0.0.0.0", 9000)  # noqa: S104
     assert (found.state, found.policies) == (Path("/srv/state"), Path("/etc/policies"))
     assert found.documents == Path("/srv/../documents")
@@ -46,14 +47,8 @@ def test_a_file_is_read_as_the_design_writes_it_with_its_paths_relative_to_it() 
     assert found.http.head_seconds == Settings().http.head_seconds
 
 
-def test_a_door_that_is_not_built_yet_is_accepted_and_said() -> None:
-    assert list(map(str, config(DESIGN).notes)) == [
-        "gateway.yaml:1: listen.grpc: the gRPC door is not built yet"
-    ]
-
-
 def test_the_command_line_goes_before_the_environment_that_before_the_file_that_before_the_default() -> None:
-    file = config(DESIGN).settings
+    file = config(DESIGN)
     environ = {"GATEWAY_PORT": "8002", "GATEWAY_HTTP_HEAD_BYTES": "4096"}
     assert load({}, file).port == 8000
     assert load(environ, file).port == 8002
@@ -64,7 +59,7 @@ def test_the_command_line_goes_before_the_environment_that_before_the_file_that_
 
 
 def test_an_empty_file_says_nothing() -> None:
-    assert config("") == config("# nothing\n") == Config(Settings())
+    assert config("") == config("# nothing\n") == Settings()
 
 
 @pytest.mark.parametrize(
@@ -140,4 +135,4 @@ def test_every_knob_of_a_room_can_be_said_in_the_file_and_is_what_the_environmen
     number = data.draw(st.integers(int(bounds["least"]) + 1, int(bounds["most"])))
     room, _, knob = path.partition(".")
     by_environment = load({f"GATEWAY_{room}_{knob}".upper(): str(number)})
-    assert config(f"{room}: {{{knob}: {kind(number)}}}").settings == by_environment
+    assert config(f"{room}: {{{knob}: {kind(number)}}}") == by_environment

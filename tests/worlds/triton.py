@@ -77,6 +77,7 @@ class TritonWorld(Loading):
     boots: asyncio.Event | None = None  # not set yet: the process runs, and does not listen
     secret: str = ""
     port: int = 0
+    grpc_port: int = 0  # of a GrpcWorld, for those who call that way
     server_id: str = ""
     asked: list[bytes] = field(default_factory=list)
     canaries: list[bytes] = field(default_factory=list)
@@ -315,7 +316,7 @@ class ScalerWorld:
         server_id = f"replica-{number}"
         await world.boot(self.impostor or server_id, control[0][1])
         world.provided.clear()
-        replica = Replica(server_id, "127.0.0.1", world.port, control)
+        replica = Replica(server_id, "127.0.0.1", world.port, control, world.grpc_port)
         self.started.append(replica.id)
         self._running[replica.id] = world
         self._ended[replica.id] = asyncio.get_running_loop().create_future()

@@ -22,18 +22,21 @@ from tenants.model import Model
 _NANNY = Path(__file__).with_name("nanny.py")
 _PORTS = range(20_000, 32_768)  # below the range that the kernel gives to clients
 _CONTROL_HEADER = "x-gateway-control"
-# All of Triton's but inference, metadata and statistics.
+# All of Triton's but inference, metadata and statistics; over gRPC, where nobody asks for those, statistics too.
 _RESTRICTED = "health,shared-memory,model-config,model-repository,trace,logging"
+_RESTRICTED_GRPC = f"{_RESTRICTED},statistics"
 _EXIT_SECONDS = 86_400  # Triton's own patience after SIGTERM: the grace of `stop` ends first
 _KILL_SECONDS = 5.0
 _LOG_TAIL_BYTES = 2_000
 _PLAIN_PATH = re.compile(r"[\w./+@-]+")  # the Python backend hands paths to a shell as they are
 
 
-def free_port(choose: Callable[[range], int]) -> int:
-    """A loopback port that nobody listens on, tried in the order that `choose` gives. Raises StartFailed."""
+def free_port(choose: Callable[[range], int], *, but: int = 0) -> int:
+    """A loopback port that nobody listens on, tried in the order that `choose` gives, and not `but`. Raises StartFailed."""
     for _ in range(100):
         port = choose(_PORTS)
+        if port == but:
+            continue
         with socket.socket() as probe, contextlib.suppress(OSError):
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe.bind(("127.0.0.1", port))
@@ -76,10 +79,12 @@ class ProcessScaler:
         check_folder(self.folder)
 
     async def _start(self) -> Replica:
+        port = free_port(self.choose_port)
         replica = Replica(
             id=self.new_id(),
             host="127.0.0.1",
-            port=free_port(self.choose_port),
+            port=port,
+            grpc_port=free_port(self.choose_port, but=port),
             control=((_CONTROL_HEADER, self.new_secret()),),
         )
         lock = self._prepare(replica)
@@ -177,7 +182,9 @@ class ProcessScaler:
             f"--http-address={replica.host}",
             f"--http-port={replica.port}",
             f"--http-restricted-api={_RESTRICTED}:{header}={secret}",
-            "--allow-grpc=false",
+            f"--grpc-address={replica.host}",
+            f"--grpc-port={replica.grpc_port}",
+            f"--grpc-restricted-protocol={_RESTRICTED_GRPC}:{header}={secret}",
             "--allow-metrics=false",
         ]
 

@@ -1,5 +1,6 @@
 """The HTTP door over the real request path: which path leads where, what is refused, and what every answer carries."""
 
+import gzip
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -34,7 +35,6 @@ NEVER = [
     "/v2/models/digits/trace/setting",
     "/v2/logging",
     "/v2/models/stats",
-    "/v2/models/digits/stats",
     "/v2/models/digits/config",
     "/metrics",
     "/invocations",
@@ -135,8 +135,9 @@ async def test_a_closed_door_of_tritons_is_401_without_a_credential_and_404_with
             (await door.ask(path, key=None)).status == (await door.ask(path, b"{}", key=None)).status == 401
         )
         assert (await door.ask(path)).status == 404
-        # `stats` could be a model's name, and a model's description takes no POST.
-        assert (await door.ask(path, b"{}")).status == (405 if path == "/v2/models/stats" else 404)
+        # `stats` could be a model's name, and what describes a model takes no POST.
+        takes_get = path in ("/v2/models/stats", "/v2/models/digits/config")
+        assert (await door.ask(path, b"{}")).status == (405 if takes_get else 404)
 
 
 @pytest.mark.parametrize("name", ["%64igits", "..", ".digits", "digits%2finfer", "dig its", "x" * 129, ""])
@@ -169,10 +170,19 @@ async def test_a_head_length_that_is_no_plain_number_is_400(value: str) -> None:
     assert answer.status == 400
 
 
-async def test_an_encoded_body_is_415_and_identity_is_none() -> None:
+@pytest.mark.parametrize(
+    ("coding", "body", "status"),
+    [
+        ("br", BODY, 415),
+        ("gzip, gzip", BODY, 415),
+        ("identity", BODY, 200),
+        ("gzip", gzip.compress(BODY), 200),
+        ("gzip", BODY, 400),
+    ],
+)
+async def test_a_body_is_read_as_its_coding_says_or_refused(coding: str, body: bytes, status: int) -> None:
     async with opened() as door:
-        assert (await door.ask(INFER, BODY, headers={"content-encoding": "gzip"})).status == 415
-        assert (await door.ask(INFER, BODY, headers={"content-encoding": "identity"})).status == 200
+        assert (await door.ask(INFER, body, headers={"content-encoding": coding})).status == status
 
 
 async def test_nothing_that_a_client_says_of_itself_is_believed() -> None:

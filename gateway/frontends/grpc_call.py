@@ -1,0 +1,124 @@
+"""One RPC of the gRPC door: who calls and until when, and how it is answered; refusals as the one table has them."""
+
+import re
+from functools import lru_cache
+from typing import Final, NoReturn, TypeAlias
+from urllib.parse import unquote
+
+import grpc
+from msgspec import Struct
+
+from gateway.auth.credentials import credential
+from gateway.call import GRPC, GRPC_STREAM, Endpoint, InferenceCall, Outgoing, Payload, Standing
+from gateway.errors import GatewayError
+from gateway.telemetry.traceparent import valid_traceparent
+from gateway.wire import oip_grpc as wire
+from gateway.wire.ratelimit import ratelimit_headers, retry_after
+from tenants.keys import Secret
+
+Context: TypeAlias = "grpc.aio.ServicerContext[bytes, bytes]"
+Metadata = list[tuple[str, str]]
+
+CODES: Final = {code.name: code for code in grpc.StatusCode}
+_WANTED: Final = frozenset({"authorization", "x-api-key", "traceparent", "triton_grpc_error"})
+_PEER: Final = re.compile(r"ipv[46]:\[?([^\]]+?)\]?:[0-9]+")
+
+
+class Caller(Struct, frozen=True):
+    """What an RPC says before its first message."""
+
+    request_id: str
+    credential: Secret | None
+    address: str
+    deadline: float  # seconds on the monotonic clock
+    traceparent: str
+    wants_status: bool  # of an error on a stream, instead of a message that tells it
+
+    def call(
+        self,
+        payload: Payload,
+        *,
+        endpoint: Endpoint = "metadata",
+        model: str = "",
+        version: str = "",
+        protocol: str = GRPC,
+    ) -> InferenceCall:
+        return InferenceCall(
+            request_id=self.request_id,
+            model=model,
+            version=version,
+            credential=self.credential,
+            address=self.address,
+            protocol=protocol,
+            payload=payload,
+            deadline=self.deadline,
+            traceparent=self.traceparent,
+            endpoint=endpoint,
+        )
+
+
+class InferMessage:
+    """The payload of an infer request that is here already, as a whole."""
+
+    def __init__(self, asked: wire.Asked, size: int, *, is_stream: bool) -> None:
+        self._asked = asked
+        self._is_stream = is_stream
+        self.declared_bytes = self.received_bytes = size
+
+    async def judge(self, limit_bytes: int, tenant_id: str) -> Outgoing:
+        head = wire.judge_infer(self._asked, is_stream=self._is_stream)
+        tensors = self._asked.tensors
+        return Outgoing(head=head, first=tensors, tensor_bytes=len(tensors))
+
+
+def infer_call(asked: wire.Asked, size: int, who: Caller, protocol: str) -> InferenceCall:
+    """The call that a message of so many bytes asks for. Raises BAD_REQUEST."""
+    return who.call(
+        InferMessage(asked, size, is_stream=protocol == GRPC_STREAM),
+        endpoint="infer",
+        model=asked.model,
+        version=wire.version_of(asked.request.model_version),
+        protocol=protocol,
+    )
+
+
+def caller(context: Context, request_id: str, now: float, most_seconds: float) -> Caller:
+    """Step 2, as far as it goes without a message. Raises TWO_CREDENTIALS, UNAUTHENTICATED."""
+    found: dict[str, list[bytes]] = {}
+    for name, value in context.invocation_metadata() or ():
+        if name in _WANTED:
+            found.setdefault(name, []).append(value if isinstance(value, bytes) else value.encode())
+    left = context.time_remaining()
+    return Caller(
+        request_id=request_id,
+        credential=credential(found.get("authorization", ()), found.get("x-api-key", ())),
+        address=peer(context),
+        deadline=now + (most_seconds if left is None else min(left, most_seconds)),
+        traceparent=valid_traceparent(found["traceparent"]) if "traceparent" in found else "",
+        wants_status=found.get("triton_grpc_error") == [b"true"],
+    )
+
+
+def peer(context: Context) -> str:
+    """The address of the connection's other end; no metadata can change it."""
+    return _address(context.peer())
+
+
+@lru_cache
+def _address(text: str) -> str:
+    found = _PEER.fullmatch(unquote(text))
+    return found[1] if found else ""
+
+
+def told(request_id: str, standing: Standing = ()) -> Metadata:
+    """What goes with every answer, behind it."""
+    pairs = [(name.decode(), value.decode()) for name, value in ratelimit_headers(standing)]
+    return [("x-request-id", request_id), *pairs]
+
+
+async def refuse(context: Context, request_id: str, error: GatewayError) -> NoReturn:
+    """End the RPC with a refusal."""
+    metadata = told(request_id, error.standing)
+    if error.retry_after_seconds is not None:
+        metadata.append(("retry-after", retry_after(error.retry_after_seconds).decode()))
+    await context.abort(CODES[error.rendering.grpc], error.sentence, tuple(metadata))

@@ -1,0 +1,77 @@
+"""grpc.health.v1: whether calls are served, told to whoever asks. Nobody needs a credential for it."""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+import grpc
+
+from gateway.errors import GatewayError
+from gateway.frontends.grpc_call import Context, refuse, told
+from gateway.frontends.http import Readiness
+from gateway.triton.grpc_client import SERVICE
+from gateway.wire.oip_grpc import parse
+from gateway.wire.oip_messages import message_class
+
+HEALTH: Final = "grpc.health.v1.Health"
+_SERVED: Final = ("", SERVICE)
+_SERVING, _NOT_SERVING, _SERVICE_UNKNOWN = 1, 2, 3
+_LOOK_SECONDS: Final = 1.0
+_Request: Final = message_class("HealthCheckRequest")
+_Response: Final = message_class("HealthCheckResponse")
+
+
+@dataclass(slots=True)
+class Health:
+    """`stopping` is set when no new calls are taken."""
+
+    readiness: Callable[[], Readiness]
+    stopping: asyncio.Event
+    new_id: Callable[[], str]
+
+    def methods(self) -> "dict[str, grpc.RpcMethodHandler[bytes, bytes]]":
+        return {
+            f"/{HEALTH}/Check": grpc.stream_unary_rpc_method_handler(self._check),
+            f"/{HEALTH}/Watch": grpc.stream_stream_rpc_method_handler(self._watch),
+        }
+
+    async def _check(self, _: object, context: Context) -> bytes:
+        request_id = self.new_id()
+        if await self._service(context, request_id) not in _SERVED:
+            metadata = tuple(told(request_id))
+            await context.abort(grpc.StatusCode.NOT_FOUND, "there is no such service", metadata)
+        context.set_trailing_metadata(tuple(told(request_id)))
+        return _response(self._status())
+
+    async def _watch(self, _: object, context: Context) -> None:
+        """The status now, and whenever it is another, until the client leaves or we stop."""
+        is_served = await self._service(context, self.new_id()) in _SERVED
+        last = 0
+        while True:
+            status = self._status() if is_served else _SERVICE_UNKNOWN
+            if status != last:
+                last = status
+                await context.write(_response(status))
+            if self.stopping.is_set():
+                return
+            try:
+                async with asyncio.timeout(_LOOK_SECONDS):
+                    await self.stopping.wait()
+            except TimeoutError:
+                continue
+
+    def _status(self) -> int:
+        return _SERVING if self.readiness().ready and not self.stopping.is_set() else _NOT_SERVING
+
+    async def _service(self, context: Context, request_id: str) -> str:
+        message = await context.read()
+        try:
+            service: str = parse(_Request, message if isinstance(message, bytes) else b"").service
+        except GatewayError as error:
+            await refuse(context, request_id, error)
+        return service
+
+
+def _response(status: int) -> bytes:
+    return bytes(_Response(status=status).SerializeToString())

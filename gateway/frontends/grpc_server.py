@@ -1,0 +1,111 @@
+"""The listening side of the gRPC door: grpc.aio with our methods and limits. It starts and ends with the HTTP doors."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+
+import grpc
+
+from gateway.frontends.grpc_health import Health
+from gateway.frontends.http import Readiness
+from gateway.frontends.oip_grpc import Handler, OipGrpc
+from gateway.settings import Grpc, Http
+
+
+@dataclass(slots=True)
+class GrpcDoor(grpc.GenericRpcHandler):
+    """The methods of the door, by full name."""
+
+    oip: OipGrpc
+    readiness: Callable[[], Readiness]
+    new_id: Callable[[], str]
+    stopping: asyncio.Event = field(default_factory=asyncio.Event)
+    _methods: dict[str, Handler] = field(init=False)
+    _nowhere: Handler = field(init=False)
+
+    def __post_init__(self) -> None:
+        health = Health(self.readiness, self.stopping, self.new_id)
+        self._methods = self.oip.methods() | health.methods()
+        self._nowhere = self.oip.nowhere()
+
+    def service(self, handler_call_details: grpc.HandlerCallDetails) -> Handler:
+        return self._methods.get(handler_call_details.method, self._nowhere)
+
+    def drain(self) -> None:
+        """What is under way is finished, and nothing more is taken."""
+        self.stopping.set()
+        self.oip.drain()
+
+
+@dataclass(slots=True)
+class GrpcServer:
+    """A server that listens. `stop` is for signals: the second one does not wait."""
+
+    door: GrpcDoor
+    server: grpc.aio.Server
+    address: str
+    grace_seconds: float
+    _forced: asyncio.Event = field(default_factory=asyncio.Event)
+
+    async def serve(self) -> None:
+        """Return when it has stopped, and what was under way is finished, or cut after the grace."""
+        await self.door.stopping.wait()
+        await asyncio.gather(self._finish(), self._cut())
+
+    async def _finish(self) -> None:
+        await self.server.stop(self.grace_seconds)
+        self._forced.set()
+
+    async def _cut(self) -> None:
+        await self._forced.wait()
+        await self.server.stop(0)
+
+    def stop(self) -> None:
+        if self.door.stopping.is_set():
+            self._forced.set()
+        self.end()
+
+    def end(self) -> None:
+        """Finish what is under way, as another server has ended."""
+        self.door.drain()
+
+
+@asynccontextmanager
+async def listening(
+    door: GrpcDoor, host: str, port: int, knobs: Grpc, http: Http
+) -> AsyncIterator[GrpcServer]:
+    """A server at this address, while the block runs. Raises OSError that names the address."""
+    server = grpc.aio.server(
+        handlers=[door], options=options(knobs, http.head_bytes), maximum_concurrent_rpcs=knobs.most_calls
+    )
+    where = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    try:
+        server.add_insecure_port(where)
+    except RuntimeError as fault:
+        raise OSError(f"cannot listen on {where} for gRPC; choose another port") from fault
+    await server.start()
+    try:
+        yield GrpcServer(door, server, where, http.grace_seconds)
+    finally:
+        await server.stop(0)
+
+
+def options(knobs: Grpc, head_bytes: int) -> list[tuple[str, int]]:
+    """What grpc's core is to keep to. It counts a message's bytes when they are inflated."""
+    return [
+        ("grpc.so_reuseport", 0),
+        ("grpc.max_receive_message_length", knobs.message_bytes),
+        ("grpc.max_send_message_length", -1),
+        ("grpc.max_metadata_size", head_bytes),
+        ("grpc.absolute_max_metadata_size", head_bytes),
+        ("grpc.max_concurrent_streams", knobs.connection_calls),
+        ("grpc.max_allowed_incoming_connections", knobs.connections),
+        # Pings: a client may send one every ten seconds, also when it has no call; more often, and it is sent away.
+        ("grpc.keepalive_permit_without_calls", 1),
+        ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
+        ("grpc.http2.max_ping_strikes", 3),
+        # A peer that is gone is found out.
+        ("grpc.keepalive_time_ms", 60_000),
+        ("grpc.keepalive_timeout_ms", 20_000),
+    ]

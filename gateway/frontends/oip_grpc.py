@@ -1,0 +1,228 @@
+"""Open Inference Protocol v2 over gRPC: what its methods do, over serialized messages.
+
+Every method is taken as one whose requests are a stream: of such a one a message is read when we ask for it, and not before its caller is
+known. One that is not here looks, to who is not known, like one that is.
+"""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import Any, Final, NoReturn, TypeAlias
+
+import grpc
+
+from gateway import __version__
+from gateway.call import GRPC, InferenceCall, Outgoing, Reply, Standing
+from gateway.errors import Code, GatewayError
+from gateway.frontends.grpc_call import CODES, Caller, Context, caller, infer_call, peer, refuse, told
+from gateway.frontends.grpc_stream import Stream
+from gateway.frontends.http import EXTENSIONS, Readiness
+from gateway.frontends.http_body import NoBody
+from gateway.pipeline import Pipeline
+from gateway.triton.grpc_client import SERVICE, GrpcReply
+from gateway.triton.grpc_status import Status
+from gateway.wire import oip_grpc as wire
+from gateway.wire.oip import public_text
+from gateway.wire.oip_messages import message_class
+
+Handler: TypeAlias = "grpc.RpcMethodHandler[bytes, bytes]"
+Act = Callable[[Context, Caller], Awaitable[bytes]]
+
+_LIVE: Final = message_class("ServerLiveResponse")(live=True).SerializeToString()
+_MODEL_READY: Final = message_class("ModelReadyResponse")(ready=True).SerializeToString()
+_METADATA: Final = message_class("ServerMetadataResponse")(
+    name="triton", version=__version__, extensions=EXTENSIONS
+).SerializeToString()
+_ReadyReply: Final = message_class("ServerReadyResponse")
+_ModelRequest: Final = message_class("ModelMetadataRequest")  # ModelReadyRequest has the same fields
+_LATER: Final = "this is not offered over gRPC yet"
+
+
+@dataclass(slots=True)
+class OipGrpc:
+    """The methods. `request_seconds` is the deadline of a call, `at_once` how many messages of a stream are served at once."""
+
+    pipeline: Pipeline
+    new_id: Callable[[], str]
+    readiness: Callable[[], Readiness]
+    request_seconds: float
+    at_once: int
+    streams: set[Stream] = field(default_factory=set)
+
+    def methods(self) -> dict[str, Handler]:
+        """By full name."""
+        found = {
+            "ServerLive": grpc.stream_unary_rpc_method_handler(self._live),
+            "ServerReady": grpc.stream_unary_rpc_method_handler(self._ready),
+            "ServerMetadata": self._method(self._metadata),
+            "ModelReady": self._method(self._model_ready),
+            "ModelMetadata": self._method(self._model_metadata),
+            "ModelInfer": self._method(self._infer),
+            "ModelStreamInfer": grpc.stream_stream_rpc_method_handler(self._stream),
+            "ModelConfig": self._method(self._later),
+            "ModelStatistics": self._method(self._later),
+        }
+        return {f"/{SERVICE}/{name}": handler for name, handler in found.items()}
+
+    def nowhere(self) -> Handler:
+        """Of every other name."""
+
+        async def act(context: Context, who: Caller) -> bytes:
+            await self._deny(who, GatewayError(Code.NO_SUCH_PATH))
+
+        return self._method(act)
+
+    def drain(self) -> None:
+        """Streams end behind what they have been asked."""
+        for stream in self.streams:
+            stream.drain()
+
+    def _method(self, act: Act) -> Handler:
+        """One that a known caller calls, with one message each way."""
+
+        async def answer(_: object, context: Context) -> bytes:
+            request_id = self.new_id()
+            try:
+                return await act(context, await self._recognised(context, request_id))
+            except GatewayError as error:
+                await refuse(context, request_id, error)
+
+        return grpc.stream_unary_rpc_method_handler(answer)
+
+    async def _recognised(self, context: Context, request_id: str) -> Caller:
+        """Steps 2 and 3. Raises GatewayError."""
+        try:
+            who = caller(context, request_id, self.pipeline.clock(), self.request_seconds)
+        except GatewayError as error:
+            self.pipeline.refused(request_id, peer(context), error)
+            raise
+        await self.pipeline.recognise(who.call(NoBody()))
+        return who
+
+    # Calls to models
+
+    async def _infer(self, context: Context, who: Caller) -> bytes:
+        message = await self._read(context, who)
+        try:
+            call = infer_call(wire.read_infer(message), len(message), who, GRPC)
+        except GatewayError as error:
+            await self._deny(who, error)
+        return await self._served(context, call)
+
+    async def _model_metadata(self, context: Context, who: Caller) -> bytes:
+        return await self._served(context, await self._about_model(context, who))
+
+    async def _model_ready(self, context: Context, who: Caller) -> bytes:
+        call = await self._about_model(context, who)
+        examined = await self.pipeline.examine(call, "describe")
+        return _answered(context, who, _MODEL_READY, examined.standing)
+
+    async def _stream(self, _: object, context: Context) -> None:
+        request_id = self.new_id()
+        try:
+            who = await self._recognised(context, request_id)
+            stream = Stream(
+                context, self.pipeline, who, at_once=self.at_once, request_seconds=self.request_seconds
+            )
+            self.streams.add(stream)
+            try:
+                await stream.run()
+            finally:
+                self.streams.discard(stream)
+        except GatewayError as error:
+            await refuse(context, request_id, error)
+        context.set_trailing_metadata(tuple(told(request_id)))
+
+    async def _served(self, context: Context, call: InferenceCall) -> bytes:
+        """Triton's answer, an error of its own included."""
+        downstream = UnaryDownstream()
+        await self.pipeline.serve(call, downstream)
+        reply = downstream.reply
+        metadata = told(call.request_id, downstream.standing)
+        if reply.code is not Status.OK:
+            sentence = public_text(reply.message.decode(errors="replace"))
+            await context.abort(CODES[reply.code.name], sentence, (*metadata, *reply.metadata))
+        context.set_trailing_metadata((*metadata, *reply.metadata))
+        return downstream.body
+
+    # What we answer ourselves
+
+    async def _live(self, _: object, context: Context) -> bytes:
+        context.set_trailing_metadata(tuple(told(self.new_id())))
+        return bytes(_LIVE)
+
+    async def _ready(self, _: object, context: Context) -> bytes:
+        context.set_trailing_metadata(tuple(told(self.new_id())))
+        return bytes(_ReadyReply(ready=self.readiness().ready).SerializeToString())
+
+    async def _metadata(self, context: Context, who: Caller) -> bytes:
+        examined = await self.pipeline.examine(who.call(NoBody()), None)
+        return _answered(context, who, _METADATA, examined.standing)
+
+    async def _later(self, _: Context, who: Caller) -> bytes:
+        await self._deny(who, GatewayError(Code.NO_SUCH_PATH, detail=_LATER))
+
+    # Requests
+
+    async def _read(self, context: Context, who: Caller) -> bytes:
+        """The one message of a request. Raises GatewayError."""
+        message: Any = None
+        try:
+            with self.pipeline.deadlines.within(who.deadline - self.pipeline.clock()):
+                message = await context.read()
+        except TimeoutError:
+            await self._deny(who, GatewayError(Code.DEADLINE_EXCEEDED))
+        if not isinstance(message, bytes):
+            await self._deny(who, GatewayError(Code.BAD_REQUEST, detail="a request without a message"))
+        return message
+
+    async def _about_model(self, context: Context, who: Caller) -> InferenceCall:
+        message = await self._read(context, who)
+        try:
+            asked = wire.parse(_ModelRequest, message)
+            model, version = wire.model_name(asked.name), wire.version_of(asked.version)
+        except GatewayError as error:
+            await self._deny(who, error)
+        return who.call(Question(asked.SerializeToString()), model=model, version=version)
+
+    async def _deny(self, who: Caller, refusal: GatewayError) -> NoReturn:
+        """Raises GatewayError: a refusal of what a known caller asked, which is admitted like anything else."""
+        await self.pipeline.examine(who.call(NoBody()), None, refusal)
+        raise refusal
+
+
+class Question(NoBody):
+    """The payload of a question about a model: what we have read of it, written anew."""
+
+    def __init__(self, message: bytes) -> None:
+        self._message = message
+
+    async def judge(self, limit_bytes: int, tenant_id: str) -> Outgoing:
+        return Outgoing(head=self._message)
+
+
+class UnaryDownstream:
+    """The client's side of a call with one message each way: it is told when all is known."""
+
+    reply: GrpcReply
+
+    def __init__(self) -> None:
+        self.standing: Standing = ()
+        self.body = b""
+        self.started = False
+
+    async def start(self, reply: Reply, standing: Standing) -> None:
+        if not isinstance(reply, GrpcReply):
+            raise TypeError("a reply of another protocol")
+        self.reply, self.standing = reply, standing
+
+    def take(self, piece: bytes) -> None:
+        self.body = piece
+
+    async def end(self) -> int:
+        self.started = True
+        return self.reply.status
+
+
+def _answered(context: Context, who: Caller, message: bytes, standing: Standing) -> bytes:
+    context.set_trailing_metadata(tuple(told(who.request_id, standing)))
+    return message
