@@ -18,7 +18,7 @@ import tritonclient.grpc as triton
 import tritonclient.grpc.aio as triton_aio
 from tritonclient.utils import InferenceServerException
 
-from tests.e2e.world import Demo, tritons
+from tests.e2e.world import Demo, tritons, until
 
 pytestmark = pytest.mark.triton
 
@@ -253,3 +253,12 @@ def test_a_client_that_leaves_a_stream_stops_the_model(client: Client, house: De
         client.plain.stop_stream(cancel_requests=True)
     assert client.outcome("echo_fp32", [named("in", "FP32")])[0]
     assert len(tritons(house.state)) >= 1
+
+
+def test_a_model_whose_process_died_under_grpc_calls_alone_is_served_again(client: Client) -> None:
+    def answer(value: float) -> tuple[object, ...]:
+        return client.outcome("times", [named("in", "FP32", np.full(4, value, np.float32))])
+
+    assert len(answer(1.0)) == 1
+    assert answer(-9.0)[0] in ("StatusCode.INTERNAL", "StatusCode.UNAVAILABLE")
+    until(lambda: len(answer(1.0)) == 1, 20.0, "it was not loaded again")
