@@ -1,7 +1,7 @@
 """THE request path. Every protocol's calls go through `Pipeline.serve`, in these steps (1 and 2 are the front end's):
 
- 1 accept        the socket: head size, head time, body rate             frontends/http_protocol
- 2 decode        model, version, credential, deadline -> InferenceCall   frontends/oip_rest
+ 1 accept        the socket: head size, head time, body rate             frontends/http_protocol, grpc_server
+ 2 decode        model, version, credential, deadline -> InferenceCall   frontends/oip_rest, oip_grpc
  3 authenticate  credential -> Principal                                 auth
  4 authorize     may this principal do this with this model?             authz
  5 admit         rate, calls at once, size -> Reservation                admission

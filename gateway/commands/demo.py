@@ -116,8 +116,8 @@ def _welcome(
     if "digits" in names and example.exists():
         call = f"{found.http}/v2/models/digits/infer -H 'Authorization: Bearer {key}' -d @{short(example)}"
     print(
-        f"The gateway is at {found.http}{over_grpc(found)}, for operators at {found.operator}; "
-        f"its models are {', '.join(names)}.\n"
+        f"The gateway is at {found.http}, for operators at {found.operator}; its models are {', '.join(names)}.\n"
+        f"{over_grpc(found)}"
         f"Tenant {_TENANT}, plan {PLAN}, key (shown once, good for seven days):\n\n  {key}\n\n"
         f"No Triton runs yet. The first request starts one and waits for it:\n\n  curl -s {call}\n\n"
         "Ctrl-C ends the gateway and every Triton that it started.",

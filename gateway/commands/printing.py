@@ -47,8 +47,8 @@ def doors(found: Addresses) -> dict[str, str | None]:
 
 
 def over_grpc(found: Addresses) -> str:
-    """The same for people, of the door that may be closed."""
-    return f", over gRPC at {found.grpc}" if found.grpc else ""
+    """The line for people about the door that may be closed."""
+    return f"gRPC clients find it at {found.grpc}.\n" if found.grpc else ""
 
 
 def faults(found: Iterable[Fault]) -> list[dict[str, str | int]]:

@@ -35,7 +35,7 @@ def _announce(found: Addresses, settings: Settings, given: argparse.Namespace) -
     gateway = program()
     where = f"--config {given.config}" if given.config else f"--state {settings.state}"
     print(
-        f"The gateway is at {found.http}{over_grpc(found)}, for operators at {found.operator}.\n"
+        f"The gateway is at {found.http}, for operators at {found.operator}.\n{over_grpc(found)}"
         f"A tenant and a key for it:\n\n  {gateway} tenants create NAME {where}\n  {gateway} keys create --tenant NAME {where}\n\n"
         "Ctrl-C ends the gateway and every Triton that it started.",
         flush=True,

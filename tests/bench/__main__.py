@@ -21,6 +21,14 @@ import msgspec
 
 from tests.bench import hops
 from tests.bench.bars import bars
+from tests.bench.grpc_load import (
+    GRPC_LOADS,
+    grpc_ask,
+    grpc_bars,
+    grpc_hop,
+    grpc_measure,
+    grpc_passthrough,
+)
 from tests.bench.hops import Failed, Hop
 from tests.bench.loads import LOADS, ask, measure
 from tests.bench.report import (
@@ -37,9 +45,10 @@ from tests.bench.report import (
 )
 
 _MISSING, _NOISY = 2, 3
-_PACKAGES = {"wrk": "wrk", "nginx": "nginx-light"}  # Debian's
+_PACKAGES = {"wrk": "wrk", "nginx": "nginx-light", "h2load": "nghttp2-client"}  # Debian's
 _START_SECONDS = 60
 _HOPS = 5
+_GRPC_HOPS = 3
 _MEMORY_SECONDS = 3
 _SLOWEST_REQUESTS_PER_SECOND = 300
 _MIB = 1024 * 1024
@@ -57,14 +66,14 @@ def main() -> int:
     # SIGTERM and lateness end the block as Ctrl-C does, and the block ends every process.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     signal.signal(signal.SIGALRM, _late)
-    runs = given.rounds * len(LOADS) * _HOPS
+    runs = given.rounds * (len(LOADS) * _HOPS + len(GRPC_LOADS) * _GRPC_HOPS)
     signal.alarm(
         _START_SECONDS
         + 2 * runs * (given.seconds + 1)
         + math.ceil(given.memory / _SLOWEST_REQUESTS_PER_SECOND)
     )
     try:
-        report = _measured(given, str(programs["wrk"]), str(programs["nginx"]))
+        report = _measured(given, {name: str(path) for name, path in programs.items()})
     except Failed as fault:
         print(f"bench: {fault}", file=sys.stderr)
         return 1
@@ -86,8 +95,9 @@ def main() -> int:
     return 0 if all(bar.holds for bar in report.bars) else 1
 
 
-def _measured(given: argparse.Namespace, wrk: str, nginx: str) -> Report:
+def _measured(given: argparse.Namespace, programs: dict[str, str]) -> Report:
     """All rounds. The order within a round is what makes hops comparable: each is measured seconds after direct Triton."""
+    wrk, nginx, h2load = (programs[name] for name in _PACKAGES)
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="bench-")))
         gateway = stack.enter_context(hops.gateway(folder))
@@ -100,21 +110,28 @@ def _measured(given: argparse.Namespace, wrk: str, nginx: str) -> Report:
             stack.enter_context(hops.passthrough(direct)),
             gateway,
         )
+        grpc_ways = (grpc_hop(direct), stack.enter_context(grpc_passthrough(direct)), grpc_hop(gateway))
         stack.callback(signal.alarm, 0)  # the last in is the first out: what is to end may take its time
         _check_answers(ways)
+        answer = _grpc_answer(grpc_ways)
         for hop in ways:
             measure(hop, LOADS[0], 1, wrk, folder)  # warm
         samples: list[Sample] = []
         for number in range(1, given.rounds + 1):
             print(f"bench: round {number} of {given.rounds}", file=sys.stderr, flush=True)
             samples += [measure(hop, load, given.seconds, wrk, folder) for load in LOADS for hop in ways]
+            samples += [
+                grpc_measure(hop, load, given.seconds, h2load=h2load, folder=folder, answer=answer)
+                for load in GRPC_LOADS
+                for hop in grpc_ways
+            ]
         memory = _memory(gateway, given.memory, wrk, folder)
         return Report(
             machine=_machine(),
             rounds=given.rounds,
             seconds=given.seconds,
             memory=memory,
-            bars=bars(samples, memory),
+            bars=bars(samples, memory) + grpc_bars(samples),
             lines=lines(samples),
             noise=noise(samples),
             samples=tuple(samples),
@@ -139,6 +156,15 @@ def _check_answers(ways: tuple[Hop, ...]) -> None:
         for name, answer in answers.items():
             if answer != answers["direct"]:
                 raise Failed(f"{name} answers otherwise than Triton: {answer[:200]!r}")
+
+
+def _grpc_answer(ways: tuple[Hop, ...]) -> int:
+    """The size of the one answer that all of them give."""
+    answers = {hop.name: grpc_ask(hop) for hop in ways}
+    for name, answer in answers.items():
+        if answer != answers["direct"]:
+            raise Failed(f"{name} answers otherwise than Triton over gRPC: {answer[:200]!r}")
+    return len(answers["direct"])
 
 
 def _machine() -> str:

@@ -121,6 +121,7 @@ class Hop:
     port: int
     pids: tuple[int, ...]
     key: str = ""
+    grpc_port: int = 0
 
     def cpu_seconds(self) -> float:
         """User and system time of the hop's processes until now, all their threads."""
@@ -146,20 +147,23 @@ def gateway(folder: Path) -> Iterator[Hop]:
         "--grpc-port=0",
         "--operator-port=0",
     ]
-    with _child([*command, f"--state={state}"], stdout=subprocess.PIPE) as process:
+    with child([*command, f"--state={state}"], stdout=subprocess.PIPE) as process:
         line = process.stdout.readline() if process.stdout else ""
         if not line:
             raise Failed("the gateway did not start")
-        yield Hop("gateway", urlsplit(json.loads(line)["http"]).port or 80, (process.pid,), key)
+        said = json.loads(line)
+        grpc_port = int(said["grpc"].rpartition(":")[2])
+        yield Hop("gateway", urlsplit(said["http"]).port or 80, (process.pid,), key, grpc_port)
 
 
 def direct(gateway: Hop) -> Hop:
     """The Triton that this gateway has started, named by the arguments of the nanny that is the gateway's child."""
     (pid,) = gateway.pids
-    for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
-        for argument in Path(f"/proc/{child}/cmdline").read_text().split("\0"):
-            if argument.startswith("--http-port="):
-                return Hop("direct", int(argument.partition("=")[2]), ())
+    for started in Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
+        arguments = Path(f"/proc/{started}/cmdline").read_text().split("\0")
+        ports = dict(argument.split("=", 1) for argument in arguments if "-port=" in argument)
+        if "--http-port" in ports:
+            return Hop("direct", int(ports["--http-port"]), (), grpc_port=int(ports["--grpc-port"]))
     raise Failed("the gateway has no Triton")
 
 
@@ -185,8 +189,8 @@ def nginx_auth(program: str, triton: Hop, folder: Path, key: str) -> Iterator[Ho
         check=_CHECK,
         ask="auth_request /check;",
     )
-    with _child(command, KEY=key) as authorizer:
-        _wait_until_listening(authorizer, asked)
+    with child(command, KEY=key) as authorizer:
+        wait_until_listening(authorizer, asked)
         with _nginx(program, config, folder, port) as process:
             yield Hop(NGINX_AUTH, port, (process.pid, authorizer.pid), key)
 
@@ -195,8 +199,8 @@ def nginx_auth(program: str, triton: Hop, folder: Path, key: str) -> Iterator[Ho
 def _nginx(program: str, config: str, folder: Path, port: int) -> "Iterator[subprocess.Popen[str]]":
     path = folder / f"nginx-{port}.conf"
     path.write_text(config)
-    with _child([program, "-p", str(folder), "-e", "stderr", "-c", str(path)]) as process:
-        _wait_until_listening(process, port)
+    with child([program, "-p", str(folder), "-e", "stderr", "-c", str(path)]) as process:
+        wait_until_listening(process, port)
         yield process
 
 
@@ -204,8 +208,8 @@ def _nginx(program: str, config: str, folder: Path, port: int) -> "Iterator[subp
 def passthrough(triton: Hop) -> Iterator[Hop]:
     port = free_port(random.choice)
     command = [sys.executable, "-m", "tests.bench.passthrough", str(port), str(triton.port)]
-    with _child(command) as process:
-        _wait_until_listening(process, port)
+    with child(command) as process:
+        wait_until_listening(process, port)
         yield Hop("pass-through", port, (process.pid,))
 
 
@@ -220,7 +224,7 @@ async def _new_key(state: Path) -> str:
 
 
 @contextmanager
-def _child(
+def child(
     command: list[str], stdout: int | None = None, **variables: str
 ) -> "Iterator[subprocess.Popen[str]]":
     """A process that ends with the block. In a session of its own: Ctrl-C reaches us alone, and we end it in order."""
@@ -251,7 +255,7 @@ def _resident_bytes(pid: int) -> int:
     return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGESIZE")
 
 
-def _wait_until_listening(process: "subprocess.Popen[str]", port: int) -> None:
+def wait_until_listening(process: "subprocess.Popen[str]", port: int) -> None:
     for _ in range(_START_TRIES):
         if process.poll() is not None:
             raise Failed(f"{process.args!r} ended with {process.returncode}")

@@ -5,6 +5,7 @@ from itertools import product
 import pytest
 
 from tests.bench.bars import bars
+from tests.bench.grpc_load import grpc_sample
 from tests.bench.hops import Failed
 from tests.bench.loads import LOADS, sample
 from tests.bench.report import (
@@ -192,3 +193,30 @@ def test_every_bar_holds_at_its_limit() -> None:
 def test_a_bar_is_missed_alone(samples: list[Sample], grown_mib: float, missed: set[int]) -> None:
     found = bars(samples, [Resident(0, 50), Resident(1000, 50 + grown_mib)])
     assert {place for place, bar in enumerate(found) if not bar.holds} == missed
+
+
+H2LOAD = """finished in 2.00s, 1500.50 req/s, 400.00KB/s
+requests: 3000 total, 3032 started, 3000 done, 3000 succeeded, 0 failed, 0 errored, 0 timeout
+status codes: 3000 2xx, 0 3xx, 0 4xx, 0 5xx
+traffic: 900KB (921600) total, 300KB (307200) headers (space savings 50.00%), 60KB (60000) data
+"""
+H2LOG = "\n".join(f"1700000000000000\t200\t{2000 + number}" for number in range(1001))
+
+
+def test_a_run_of_h2load_is_read_in_the_units_that_the_table_has() -> None:
+    found = grpc_sample("gateway", "gRPC", H2LOAD, H2LOG, answer=15, cpu_seconds=1.5)
+    assert (found.requests, found.requests_per_second, found.cpu_ms) == (3000, 1500.5, 0.5)
+    assert (found.median_ms, found.p99_ms) == pytest.approx((2.5, 2.99), abs=0.01)
+
+
+@pytest.mark.parametrize(
+    "printed",
+    [
+        "",
+        H2LOAD.replace("3000 succeeded, 0 failed", "2999 succeeded, 1 failed"),
+        H2LOAD.replace("(60000) data", "(59999) data"),  # an answer without its message: a refusal
+    ],
+)
+def test_a_run_of_h2load_in_which_one_answer_had_no_message_fails(printed: str) -> None:
+    with pytest.raises(Failed):
+        grpc_sample("gateway", "gRPC", printed, H2LOG, answer=15, cpu_seconds=None)

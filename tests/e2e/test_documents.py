@@ -357,7 +357,7 @@ def test_ones_own_models_are_served_by_the_documents_and_commands_of_the_readme_
         text.split(f"<!-- test: {mark} -->\n```yaml\n")[1].split("```", maxsplit=1)[0]
         for mark in ("gateway.yaml", "documents.yaml")
     )
-    place.config.write_text(configuration.replace(":8080", ":0").replace(":8090", ":0"))
+    place.config.write_text(re.sub(":80[89][0-9]", ":0", configuration))
     place.write("models.yaml", documents)
     (place.documents / "fleets.yaml").unlink()
     folder = place.config.parent

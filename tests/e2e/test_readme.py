@@ -13,11 +13,12 @@ from tests.e2e.world import Demo
 pytestmark = pytest.mark.triton
 
 
-def test_the_snippet_classifies_the_picture_of_a_seven(house: Demo) -> None:
+@pytest.mark.parametrize("name", ["snippet", "grpc snippet"])
+def test_the_snippet_classifies_the_picture_of_a_seven(house: Demo, name: str) -> None:
     (snippet,) = re.findall(
-        r"<!-- test: snippet -->\n```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL
+        rf"<!-- test: {name} -->\n```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL
     )
-    environ = {**os.environ, "GATEWAY": house.address, "KEY": house.key}
+    environ = {**os.environ, "GATEWAY": house.address, "GRPC": house.grpc, "KEY": house.key}
     done = subprocess.run(
         [sys.executable, "-c", snippet],
         env=environ,

@@ -77,6 +77,7 @@ class Demo:
     host: str
     port: int
     key: str
+    grpc: str = ""
 
     @property
     def address(self) -> str:
@@ -180,7 +181,7 @@ def announced(process: "subprocess.Popen[bytes]", state: Path) -> Demo:
         pytest.fail(f"the demo ended: {state.with_suffix('.stderr').read_text()}")
     said = json.loads(line)
     host, _, port = said["http"].removeprefix("http://").partition(":")
-    return Demo(process, state, host, int(port), said.get("api_key") or "")
+    return Demo(process, state, host, int(port), said.get("api_key") or "", said["grpc"] or "")
 
 
 def first_line(process: "subprocess.Popen[bytes]") -> bytes:
