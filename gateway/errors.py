@@ -113,7 +113,9 @@ TABLE: MappingProxyType[Code, Rendering] = MappingProxyType(
 
 
 class GatewayError(Exception):
-    """A refusal. `detail` (replaces the table's sentence), `retry_after_seconds` and `standing` are public, `private` is not."""
+    """A refusal. `detail` (replaces the table's sentence), `retry_after_seconds`, `standing` and `param` (the key of a request that is
+    at fault, where its protocol names one) are public, `private` is not.
+    """
 
     def __init__(
         self,
@@ -123,6 +125,7 @@ class GatewayError(Exception):
         private: str = "",
         retry_after_seconds: float | None = None,
         standing: Standing = (),
+        param: str = "",
     ) -> None:
         super().__init__(f"{code}: {private or detail}")
         self.code = code
@@ -131,3 +134,4 @@ class GatewayError(Exception):
         self.private = private
         self.retry_after_seconds = retry_after_seconds
         self.standing = standing
+        self.param = param
