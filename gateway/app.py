@@ -25,6 +25,8 @@ from gateway.frontends.http import HttpDoor, Readiness, other_paths
 from gateway.frontends.http_body import JsonMemory
 from gateway.frontends.http_server import Listener, bound_socket, serve_http
 from gateway.frontends.oip_rest import OipRest
+from gateway.frontends.openai import OpenAiRest
+from gateway.frontends.openai_models import Offers
 from gateway.frontends.operator import CONNECTIONS, OperatorDoor, operator_paths
 from gateway.loops import every, running
 from gateway.pipeline import Pipeline
@@ -231,13 +233,14 @@ def doors(settings: Settings, pipeline: Pipeline, registry: Registry) -> Gateway
     known, ledger, meter = pipeline.known, pipeline.ledger, pipeline.meter
     memory = JsonMemory(settings.http.json_memory_bytes, settings.http.json_head_bytes)
     oip = OipRest(pipeline, memory, settings.http.request_seconds, bool(settings.http.model_config))
+    openai = OpenAiRest(pipeline, memory, settings.http.request_seconds, Offers(known.models))
     Rooms(pipeline.limiter, memory, known, pipeline.authorizer, ledger, registry).watched_by(meter)
     watch_process(meter, clock)
 
     def present() -> Readiness:
         return readiness(ledger, known, settings)
 
-    door = HttpDoor(oip, other_paths(oip, present), new_id)
+    door = HttpDoor(oip, other_paths(oip, present), new_id, openai)
     operator = OperatorDoor(operator_paths(lambda: text(meter.read()), present), new_id)
     return Gateway(settings, door, operator)
 

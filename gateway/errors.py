@@ -30,6 +30,7 @@ class Code(StrEnum):
     HEAD_TOO_LARGE = "head_too_large"
     CLIENT_CLOSED = "client_closed"
     INTERNAL = "internal"
+    MODEL_FAILED = "model_failed"
     UPSTREAM_FAILED = "upstream_failed"
     MODEL_UNAVAILABLE = "model_unavailable"
     OVERLOADED = "overloaded"
@@ -93,6 +94,7 @@ TABLE: MappingProxyType[Code, Rendering] = MappingProxyType(
         ),
         Code.CLIENT_CLOSED: Rendering(499, "CANCELLED", "api_error", "the client left"),
         Code.INTERNAL: Rendering(500, "INTERNAL", "api_error", "the gateway made a mistake; it is logged"),
+        Code.MODEL_FAILED: Rendering(500, "INTERNAL", "api_error", "the model failed while it answered"),
         Code.UPSTREAM_FAILED: Rendering(
             502, "UNAVAILABLE", "api_error", "the model server failed while it had this request"
         ),

@@ -75,6 +75,7 @@ def outcome(passage: Passage, now: float) -> Outcome:
         weight=1 if served else 0,
         requests=1 if served and call.verb == "infer" else 0,
         bytes=received + passage.reply_bytes if served else 0,
+        tokens=passage.downstream.tokens if served and passage.downstream else 0,
         durations={
             "wait_us": microseconds(passage.started_at, passage.forwarded_at or now),
             "total_us": microseconds(passage.started_at, now),
@@ -106,6 +107,8 @@ def evidence(passage: Passage) -> Evidence:
     """What the call has shown of its place. An error of the client's, or metadata, shows nothing."""
     if passage.fault is not None and passage.fault.code is Code.UPSTREAM_FAILED:
         return "dead"
+    if passage.fault is not None and passage.fault.code is Code.MODEL_FAILED:
+        return "failed"
     if passage.call.verb != "infer":
         return "none"
     if passage.reply is None or not passage.replied_at:

@@ -1,5 +1,6 @@
 """A Triton model repository on disk: a folder per model, with `config.pbtxt` and a folder per version in it."""
 
+from dataclasses import dataclass
 from pathlib import Path
 
 
@@ -14,3 +15,24 @@ def versions(repository: Path, model: str) -> tuple[str, ...]:
     if not folder.is_dir():
         return ()
     return tuple(entry.name for entry in folder.iterdir() if entry.name.isdecimal() and entry.is_dir())
+
+
+@dataclass(frozen=True, slots=True)
+class TokenizerFiles:
+    """Of a model's folder: `tokenizer.json` and `tokenizer_config.json`, b"" for one that is not there."""
+
+    tokenizer: bytes
+    config: bytes
+
+
+def tokenizer_files(repository: Path, model: str) -> TokenizerFiles:
+    """What models of Hugging Face's bring along, if this one does."""
+    found = [_content(repository / model / name) for name in ("tokenizer.json", "tokenizer_config.json")]
+    return TokenizerFiles(*found)
+
+
+def _content(file: Path) -> bytes:
+    try:
+        return file.read_bytes()
+    except OSError:
+        return b""

@@ -6,7 +6,7 @@ without it; or refused, as a reply would not be what was asked for, unless its v
 
 import re
 from types import MappingProxyType
-from typing import Annotated, Any, Final, Literal, TypeVar
+from typing import Annotated, Any, Final, Literal
 
 import msgspec
 from msgspec import Meta, Raw, Struct
@@ -145,7 +145,7 @@ class EmbeddingsRequest(Struct, frozen=True, kw_only=True):
 Generation = ChatRequest | CompletionRequest
 Request = Generation | EmbeddingsRequest
 
-_Asked = TypeVar("_Asked", ChatRequest, CompletionRequest, EmbeddingsRequest)
+Kind = type[ChatRequest] | type[CompletionRequest] | type[EmbeddingsRequest]
 
 _keys = msgspec.json.Decoder(dict[str, Raw])
 _decoders: Final[dict[type[Any], msgspec.json.Decoder[Any]]] = {
@@ -155,13 +155,13 @@ _AT = re.compile(r" - at `\$\.?([^`]*)`")
 _MISSING = re.compile(r"missing required field `(\w+)`")
 
 
-def judge(body: bytes, kind: type[_Asked]) -> _Asked:
+def judge(body: bytes, kind: Kind) -> Request:
     """The request that this body is. Raises BAD_REQUEST, with the key that is at fault."""
     try:
         body.decode()  # msgspec looks at what it passes over for its form only
         given = _keys.decode(body)
         _judge_keys(given, frozenset(kind.__struct_fields__))
-        request: _Asked = _decoders[kind].decode(body)
+        request: Request = _decoders[kind].decode(body)
     except msgspec.ValidationError as fault:
         raise _out_of_bounds(str(fault)) from fault
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as fault:

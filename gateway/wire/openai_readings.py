@@ -9,12 +9,12 @@ from typing import Protocol
 from gateway.errors import GatewayError
 from gateway.wire.openai import EmbeddingsRequest, Generation, refused
 from gateway.wire.openai_replies import DONE, Answering, Usage, embeddings, usage
-from gateway.wire.openai_to_oip import Rows, Speech, Unreadable, told
+from gateway.wire.openai_to_oip import Rows, Speech, Unreadable
 from gateway.wire.sse import Events, event
-from gateway.wire.tokens import Count, estimated
+from gateway.wire.tokens import Count
 from tenants.openai import Generate, Infer
 
-_MOST_BODY_BYTES = 64 * 1024**2
+_MOST_BODY_BYTES = 32 * 1024**2
 
 
 class Reading(Protocol):
@@ -111,10 +111,12 @@ class Embedded:
     is_stream = False
     is_over = False
 
-    def __init__(self, section: Infer, request: EmbeddingsRequest, count: Count | None) -> None:
+    def __init__(self, section: Infer, request: EmbeddingsRequest, tokens: int, *, counted: bool) -> None:
+        """`tokens` of the texts; `counted`, or guessed."""
+        self.tokens = tokens if counted else 0
+        self._used = Usage(tokens, total_tokens=tokens, estimated=not counted)
         self._section = section
         self._request = request
-        self._counted = sum(map(count, request.texts)) if count else 0
         self._body = bytearray()
 
     def take(self, piece: bytes) -> bytes:
@@ -128,13 +130,7 @@ class Embedded:
         rows = Rows(self._section, len(request.texts), head_length, bytes(self._body))
         if request.dimensions not in (None, rows.dimensions):
             raise refused(f"this model's embeddings have {rows.dimensions} dimensions", "dimensions")
-        tokens = self._counted or sum(map(estimated, request.texts))
-        used = Usage(tokens, total_tokens=tokens, estimated=not self._counted)
-        return embeddings(request.model, told(request, rows), used)
-
-    @property
-    def tokens(self) -> int:
-        return self._counted
+        return embeddings(request.model, rows.told(request.encoding_format), self._used)
 
 
 def most_allowed(section: Generate, request: Generation) -> GatewayError | None:

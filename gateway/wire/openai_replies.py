@@ -1,5 +1,6 @@
 """OpenAI's API: answers, chunks of streams, and errors, as JSON. Ids and times are arguments. Pure."""
 
+from collections.abc import Iterable
 from typing import Any, Final, Literal
 
 import msgspec
@@ -75,8 +76,8 @@ class Answering(Struct, frozen=True):
         }
 
 
-def embeddings(model: str, rows: list[str] | list[list[float]], used: Usage) -> bytes:
-    """`rows` are base64 or numbers, in the order of the inputs."""
+def embeddings(model: str, rows: Iterable[msgspec.Raw], used: Usage) -> bytes:
+    """`rows` are JSON: base64 or numbers, in the order of the inputs."""
     data = [{"object": "embedding", "index": place, "embedding": row} for place, row in enumerate(rows)]
     return _encode({"object": "list", "data": data, "model": model, "usage": used})
 

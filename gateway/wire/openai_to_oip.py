@@ -2,11 +2,12 @@
 
 import struct
 from base64 import b64encode
+from collections.abc import Iterator
 from typing import Any, Final
 
 import msgspec
 
-from gateway.wire.openai import EmbeddingsRequest, Generation
+from gateway.wire.openai import Generation
 from gateway.wire.openai_replies import Finish
 from gateway.wire.stops import Stops
 from gateway.wire.tokens import Count, estimated
@@ -22,7 +23,11 @@ class Unreadable(Exception):
 
 
 class Failed(Exception):
-    """The model said within its reply that it failed. Its own words, not cleaned yet."""
+    """The model said within its reply that it failed. `event` has its own words, not cleaned yet."""
+
+    def __init__(self, event: bytes) -> None:
+        super().__init__(event.decode(errors="replace"))
+        self.event = event
 
 
 # Generate
@@ -113,8 +118,8 @@ class Speech:
             said = msgspec.json.decode(event.decode(errors="replace"), type=dict[str, Any])
         except (msgspec.DecodeError, RecursionError) as fault:
             raise Unreadable(f"an event that is no JSON object: {fault}") from fault
-        if isinstance(error := said.get("error"), str) and self._output not in said:
-            raise Failed(error)
+        if "error" in said and self._output not in said:
+            raise Failed(event)
         found = said.get(self._output)
         if isinstance(found, list):
             found = "".join(map(str, found))
@@ -160,22 +165,15 @@ class Rows:
             raise Unreadable(f"an infer reply without one FP32 output {section.output!r}")
         self._data = memoryview(body)[length:]
         shape = found[0].shape
-        if len(shape) < 2 or shape[0] != many or len(self._data) % (4 * many):  # noqa: PLR2004 - rows of numbers
+        if len(shape) < 2 or shape[0] != many or not self._data or len(self._data) % (4 * many):  # noqa: PLR2004 - rows of numbers
             raise Unreadable(f"embeddings of the shape {shape} for {many} texts")
         self._row_bytes = len(self._data) // many
         self.dimensions = self._row_bytes // 4
-        self._many = many
 
-    def base64(self) -> list[str]:
-        return [b64encode(row).decode() for row in self._rows()]
-
-    def numbers(self) -> list[list[float]]:
-        return [list(struct.unpack(f"<{self.dimensions}f", row)) for row in self._rows()]
-
-    def _rows(self) -> list[memoryview]:
+    def told(self, form: str | None) -> Iterator[msgspec.Raw]:
+        """Each row as JSON, one at a time: as numbers a row is many times as large."""
         step = self._row_bytes
-        return [self._data[place * step : (place + 1) * step] for place in range(self._many)]
-
-
-def told(request: EmbeddingsRequest, rows: Rows) -> list[str] | list[list[float]]:
-    return rows.base64() if request.encoding_format == "base64" else rows.numbers()
+        for start in range(0, len(self._data), step or 1):
+            row = self._data[start : start + step]
+            packed = b64encode(row).decode() if form == "base64" else None
+            yield msgspec.Raw(_encode(packed or struct.unpack(f"<{self.dimensions}f", row)))

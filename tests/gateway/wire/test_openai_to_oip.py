@@ -230,7 +230,7 @@ def infer_reply(rows: list[list[float]] = ROWS, **more: Any) -> tuple[bytes, byt
 
 
 def embedded(request: EmbeddingsRequest, **more: Any) -> Any:
-    reading = Embedded(Infer(), request, None)
+    reading = Embedded(Infer(), request, 2, counted=False)
     length, body = infer_reply(**more)
     for at in range(0, len(body), 7):
         reading.take(body[at : at + 7])
@@ -266,6 +266,7 @@ def test_dimensions_are_what_the_model_has_or_a_refusal() -> None:
         {"shape": [2]},
         {"shape": [3, 2]},
         {"shape": []},
+        {"rows": [[], []]},
     ],
 )
 def test_rows_that_are_not_one_for_each_text_are_no_embeddings(more: dict[str, Any]) -> None:
