@@ -66,7 +66,8 @@ class Fleet:
         return [fleet, *(self._model(name, repository) for name in self.models)]
 
     def _model(self, name: str, repository: Path) -> dict[str, Any]:
-        offered = {"openai": dict(self.openai[name])} if name in (self.openai or {}) else {}
+        section = (self.openai or {}).get(name)
+        offered = {"openai": dict(section)} if section else {}
         usual = {"max_replicas": 1, "target_concurrency": 64, "idle_seconds": self.idle_seconds}
         return {
             "kind": "Model",
