@@ -121,7 +121,7 @@ async def test_a_foreign_an_absent_and_an_unoffered_model_are_one_refusal_with_o
         assert refusals[0][1]["code"] == "model_not_found"
         await here.settled()
         assert here.denials() == ["model_not_found"] * 5
-        assert here.outcomes() == triton.asked == []
+        assert (here.outcomes(), triton.asked) == ([], [])
 
 
 async def test_what_depends_on_a_model_is_told_to_nobody_who_may_not_use_it() -> None:
