@@ -1,7 +1,9 @@
 """OpenAI's API over the real request path: what is refused in which order, and how an answer ends whatever becomes of its reply."""
 
 import asyncio
+import gzip
 import json
+import zlib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from itertools import count
@@ -325,3 +327,50 @@ async def test_a_stream_needs_chunks_and_a_whole_answer_does_not() -> None:
         for body, status in ((COMPLETION, 200), (COMPLETION | {"stream": True}, 400)):
             sent = request(here, "/v1/completions", body).replace(b"HTTP/1.1", b"HTTP/1.0")
             assert (await world.ask(sent)).status == status
+
+
+def stop(world: Door) -> None:
+    """What uvicorn does when the grace of a stop is over."""
+    for task in world.server.server_state.tasks:
+        task.cancel()
+
+
+async def test_a_call_that_outlasts_the_grace_is_told_so_in_openais_shape() -> None:
+    async with opened("holds") as (triton, here, world):
+        wire = await world.connect()
+        await wire.send(request(here, "/v1/completions", COMPLETION))
+        await triton.arrived.wait()
+        stop(world)
+        answer = await wire.answer()
+        assert (answer.status, error(answer)["code"], answer.headers["retry-after"]) == (503, "stopping", "1")
+
+
+async def test_a_stream_that_outlasts_the_grace_ends_with_an_error_and_never_with_done() -> None:
+    async with opened("stops within") as (_, here, world):
+        wire = await world.connect()
+        await wire.send(request(here, "/v1/completions", COMPLETION | {"stream": True}))
+        await wire.reader.readuntil(b'"text":"a"')
+        stop(world)
+        rest = await wire.rest()
+        assert b'"code":"stopping"' in rest
+        assert b"[DONE]" not in rest
+
+
+@pytest.mark.parametrize("coding", ["gzip", "deflate"])
+async def test_a_compressed_body_is_read_as_what_is_in_it(coding: str) -> None:
+    def packed(data: bytes) -> bytes:
+        return gzip.compress(data) if coding == "gzip" else zlib.compress(data)
+
+    async with opened() as (_, here, world):
+        bodies = (json.dumps(COMPLETION).encode(), 200), (b" " * 10**6, 413)
+        for body, status in bodies:
+            sent = request(here, "/v1/completions", packed(body))
+            coded = sent.replace(b"Host: a", b"Host: a\r\nContent-Encoding: " + coding.encode())
+            assert (await world.ask(coded)).status == status
+
+
+async def test_two_credentials_are_refused_in_openais_shape() -> None:
+    async with opened() as (_, here, world):
+        for path, body in (("/v1/completions", COMPLETION), ("/v1/models", None)):
+            sent = request(here, path, body).replace(b"Host: a", b"Host: a\r\nx-api-key: gw_live_other")
+            assert await refused(world, sent) == (400, "two_credentials")
