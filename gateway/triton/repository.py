@@ -1,7 +1,10 @@
 """A Triton model repository on disk: a folder per model, with `config.pbtxt` and a folder per version in it."""
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
+
+_NAMED = re.compile(r"""\bname\s*:\s*["']([^"']+)["']""")
 
 
 def models(repository: Path) -> list[str]:
@@ -15,6 +18,11 @@ def versions(repository: Path, model: str) -> tuple[str, ...]:
     if not folder.is_dir():
         return ()
     return tuple(entry.name for entry in folder.iterdir() if entry.name.isdecimal() and entry.is_dir())
+
+
+def tensor_names(repository: Path, model: str) -> frozenset[str]:
+    """Whatever has a name in a model's `config.pbtxt`, its tensors among it."""
+    return frozenset(_NAMED.findall(_content(repository / model / "config.pbtxt").decode(errors="replace")))
 
 
 @dataclass(frozen=True, slots=True)

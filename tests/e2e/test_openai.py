@@ -154,6 +154,15 @@ def test_the_first_text_is_here_before_the_model_makes_the_next(client: openai.O
         assert clock() - begun < 1.3  # the second comes at 1.4 s
 
 
+def test_a_demo_offers_the_language_models_of_its_repository_by_their_tensors(house: Demo) -> None:
+    with connected(house) as client:
+        offered = [model.id for model in client.models.list()]
+        assert "parrot" in offered
+        assert "echo_bytes" not in offered
+        answer = client.completions.create(model="parrot", prompt="one two three", max_tokens=1)
+    assert (answer.choices[0].text, answer.choices[0].finish_reason) == ("one ", "length")
+
+
 # What is refused, in the client's own words
 
 
