@@ -56,6 +56,9 @@ class OpenAiDownstream:
         self._head_length = reply.head_length
         if reply.status >= _BAD:
             self._error = bytearray()
+        elif not reply.content_type.startswith(self._expected.content_type):
+            private = f"a reply of the type {reply.content_type!r}"
+            raise GatewayError(Code.MODEL_FAILED, private=private)
 
     def take(self, piece: bytes) -> bool:
         """True when the answer is complete, though Triton might go on."""

@@ -32,7 +32,7 @@ REFUSED: Final[MappingProxyType[str, tuple[bytes, ...]]] = MappingProxyType(
         "tool_choice": (*_NOTHING, b'"none"', b'"auto"'),
         "functions": _NOTHING,
         "function_call": (*_NOTHING, b'"none"', b'"auto"'),
-        "response_format": (*_NOTHING, b'{"type":"text"}', b'{"type": "text"}'),
+        "response_format": (*_NOTHING, b'{"type":"text"}'),
         "logprobs": _NOTHING,
         "top_logprobs": (*_NOTHING, b"0"),
         "logit_bias": _NOTHING,
@@ -182,7 +182,7 @@ def _judge_keys(given: dict[str, Raw], known: frozenset[str]) -> None:
         neutral = REFUSED.get(name)
         if neutral is None:
             raise refused(f"unknown key: {name[:64]}", name[:64])
-        if bytes(value) not in neutral:
+        if msgspec.json.format(value, indent=-1) not in neutral:
             raise refused(f"{name} is not offered by this model", name)
 
 

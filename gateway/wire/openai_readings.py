@@ -19,6 +19,9 @@ _MOST_BODY_BYTES = 32 * 1024**2
 
 class Reading(Protocol):
     is_stream: bool
+    """The answer is told as the reply comes."""
+    content_type: bytes
+    """What that of the reply must begin with."""
 
     def take(self, piece: bytes) -> bytes:
         """The next piece of the reply; what may be sent of the answer now."""
@@ -37,6 +40,8 @@ class Reading(Protocol):
 
 class _Spoken:
     """What both kinds of generation have."""
+
+    content_type = b"text/event-stream"
 
     def __init__(
         self,
@@ -109,6 +114,7 @@ class Embedded:
     """Embeddings, of an infer reply that is kept until it is whole."""
 
     is_stream = False
+    content_type = b"application/octet-stream"
     is_over = False
 
     def __init__(self, section: Infer, request: EmbeddingsRequest, tokens: int, *, counted: bool) -> None:

@@ -15,6 +15,8 @@ from tenants.openai import Generate, Infer
 
 MOST_TEXT_CHARACTERS: Final = 4 * 1024**2
 
+_LOGGED_BYTES = 500
+
 _encode = msgspec.json.Encoder().encode
 
 
@@ -26,7 +28,7 @@ class Failed(Exception):
     """The model said within its reply that it failed. `event` has its own words, not cleaned yet."""
 
     def __init__(self, event: bytes) -> None:
-        super().__init__(event.decode(errors="replace"))
+        super().__init__(repr(event[:_LOGGED_BYTES]))
         self.event = event
 
 
@@ -65,12 +67,13 @@ class Speech:
         self._texts: list[str] = []
         self._characters = 0
         self._pieces = 0
+        self._counted = self._counted_characters = 0
 
     def push(self, event: bytes) -> str:
         """What may be told of the text of this event's data. Raises Failed, Unreadable."""
-        piece = self._text(event)
         if self.is_over:
             return ""
+        piece = self._text(event)
         self._pieces += 1
         told = self._stops.push(piece)
         if self.is_over:
@@ -95,7 +98,9 @@ class Speech:
     def tokens(self) -> int:
         """Of the text that was told: by the model's tokenizer, or guessed. Who says one piece a token is believed."""
         if self._count is not None:
-            return self._count(self.text)
+            if self._counted_characters != self._characters:
+                self._counted, self._counted_characters = self._count(self.text), self._characters
+            return self._counted
         return self._pieces if self._pieces > 1 else estimated(self.text)
 
     @property

@@ -307,6 +307,16 @@ async def test_an_error_before_the_first_text_is_an_error_with_its_status(
         assert (answer.status, error(answer)["type"]) == (status, kind)
 
 
+async def test_a_reply_of_another_kind_than_the_document_promises_is_no_answer() -> None:
+    """Of a model of embeddings: the world answers with JSON, and no rows."""
+    async with opened() as (triton, here, world):
+        triton.models = ("vectors",)
+        sent = request(here, "/v1/embeddings", PATHS["/v1/embeddings"] | {"model": "vectors"})
+        assert await refused(world, sent) == (500, "model_failed")
+        await here.settled()
+        assert here.outcomes() == ["failed"]
+
+
 async def test_a_client_that_leaves_a_stream_frees_its_place_and_stops_the_model() -> None:
     limits = Limits(body_bytes=1000, concurrent_requests=1)
     async with opened("stops within", limits=limits) as (triton, here, world):

@@ -89,6 +89,8 @@ def test_what_cannot_be_done_is_refused_by_its_name_unless_it_asks_for_nothing(
         (ChatRequest, {"max_completion_tokens": 0}, "max_completion_tokens"),
         (ChatRequest, {"tools": [{"type": "function"}]}, "tools"),
         (ChatRequest, {"response_format": {"type": "json_object"}}, "response_format"),
+        (ChatRequest, {"logprobs": True}, "logprobs"),
+        (CompletionRequest, {"logprobs": 0}, "logprobs"),
         (ChatRequest, {"n": 2}, "n"),
         (ChatRequest, {"prompt": "x"}, "prompt"),
         (CompletionRequest, {"prompt": ["a", "b"]}, "prompt"),
@@ -148,6 +150,11 @@ def test_a_key_that_is_missing_is_named(kind: type[Any]) -> None:
 def test_what_is_no_json_is_refused(body: bytes) -> None:
     with pytest.raises(GatewayError):
         judge(body, CompletionRequest)
+
+
+def test_what_asks_for_nothing_may_be_written_with_spaces() -> None:
+    body = b'{"model": "m", "prompt": "x", "response_format" : { "type" :\n"text" }, "tools": [ ]}'
+    assert judge(body, CompletionRequest).model == "m"
 
 
 def test_of_two_equal_keys_the_last_is_judged_and_it_alone() -> None:

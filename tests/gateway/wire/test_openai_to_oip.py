@@ -171,7 +171,8 @@ def test_a_model_is_not_listened_to_when_its_answer_is_over() -> None:
     assert not reading.is_over
     reading.take(said("ND c"))
     assert reading.is_over
-    texts = [it["choices"][0]["text"] for it in chunks(reading.take(said("d")) + reading.end(b""))]
+    late = said("d") + b'data: {"error":"too late to matter"}\n\n'
+    texts = [it["choices"][0]["text"] for it in chunks(reading.take(late) + reading.end(b""))]
     assert "".join(texts) == ""
 
 
