@@ -15,8 +15,8 @@ from openai.types.chat import ChatCompletionMessageParam
 from gateway.app import clock
 from gateway.audit.record import Entry, OutcomeBody
 from gateway.audit.segment import scan
-from tests.e2e.fleets import Fleet, serving_fleet
-from tests.e2e.world import Demo, new_tenant, rated, stored_segments, tritons, until
+from tests.e2e.fleets import Fleet, configure, serving_fleet
+from tests.e2e.world import Demo, command, new_tenant, rated, stored_segments, tritons, until
 
 pytestmark = pytest.mark.triton
 
@@ -161,6 +161,22 @@ def test_a_demo_offers_the_language_models_of_its_repository_by_their_tensors(ho
         assert "echo_bytes" not in offered
         answer = client.completions.create(model="parrot", prompt="one two three", max_tokens=1)
     assert (answer.choices[0].text, answer.choices[0].finish_reason) == ("one ", "length")
+
+
+@pytest.mark.parametrize(
+    ("template", "told"),
+    [
+        ("{{ messages }}", "ok    model echo_bytes has a chat template"),
+        ("", "ok    model echo_bytes has no chat template: completions alone are offered"),
+        ("{% for %}", "FAIL  model echo_bytes has a chat template"),
+    ],
+)
+def test_doctor_tells_of_a_template_that_cannot_be_used(state: Path, template: str, told: str) -> None:
+    configure(
+        state,
+        Fleet(["echo_bytes"], openai={"echo_bytes": {"backend": "generate", "chat_template": template}}),
+    )
+    assert told in command("doctor", "--config", state / "gateway.yaml").stdout
 
 
 # What is refused, in the client's own words
