@@ -27,6 +27,8 @@ from gateway.frontends.http_body import JsonMemory
 from gateway.frontends.http_server import Listener, bound_socket, serve_http
 from gateway.frontends.oip_grpc import OipGrpc
 from gateway.frontends.oip_rest import OipRest
+from gateway.frontends.openai import OpenAiRest
+from gateway.frontends.openai_models import Offers
 from gateway.frontends.operator import CONNECTIONS, OperatorDoor, operator_paths
 from gateway.loops import every, running
 from gateway.pipeline import Pipeline
@@ -235,13 +237,14 @@ def doors(settings: Settings, pipeline: Pipeline, registry: Registry) -> Gateway
     known, ledger, meter = pipeline.known, pipeline.ledger, pipeline.meter
     memory = JsonMemory(settings.http.json_memory_bytes, settings.http.json_head_bytes)
     oip = OipRest(pipeline, memory, settings.http.request_seconds, bool(settings.http.model_config))
+    openai = OpenAiRest(pipeline, memory, settings.http.request_seconds, Offers(known.models))
     Rooms(pipeline.limiter, memory, known, pipeline.authorizer, ledger, registry).watched_by(meter)
     watch_process(meter, clock)
 
     def present() -> Readiness:
         return readiness(ledger, known, settings)
 
-    door = HttpDoor(oip, other_paths(oip, present), new_id)
+    door = HttpDoor(oip, other_paths(oip, present), new_id, openai)
     operator = OperatorDoor(operator_paths(lambda: text(meter.read()), present), new_id)
     grpc = GrpcDoor(
         OipGrpc(pipeline, new_id, present, settings.http.request_seconds, settings.grpc.stream_calls),

@@ -97,6 +97,13 @@ class Payload(Protocol):
         """Read and judge the head, on this tenant's account; the rest streams. Raises GatewayError."""
 
 
+class Naming(Protocol):
+    """A payload that names its call's model."""
+
+    async def name(self, call: "InferenceCall", limit_bytes: int, tenant_id: str) -> "InferenceCall":
+        """Read the body, on this tenant's account; the call with its model and what is asked of it. Raises GatewayError."""
+
+
 class InferenceCall(Struct, frozen=True):
     request_id: str
     model: str
@@ -109,6 +116,7 @@ class InferenceCall(Struct, frozen=True):
     traceparent: str = ""  # a valid one of W3C Trace Context, or ""
     endpoint: Endpoint = "infer"
     encoding: str = ""  # what the reply's body may be compressed with
+    naming: Naming | None = None  # its payload, where only that knows the model
 
     @property
     def verb(self) -> Verb:
@@ -167,13 +175,17 @@ class Downstream(Protocol):
     def started(self) -> bool:
         """The client has been told a status. A front end may hold a reply back for a while, to judge it."""
 
+    @property
+    def tokens(self) -> int:
+        """What was used until now, where a tokenizer of the model's has counted it; else 0."""
+
     async def start(self, reply: Reply, standing: Standing) -> None:
         """The reply's status and headers are known, and are on their way unless they are held back. From here on until the end the
         reply is paused while the client reads more slowly than we send.
         """
 
-    def take(self, piece: bytes) -> None:
-        """The next piece of the reply."""
+    def take(self, piece: bytes) -> bool | None:
+        """The next piece of the reply; True when no more of it is wanted."""
 
     async def end(self) -> int:
         """The reply is whole; gives the status that the client was told, which for an error need not be Triton's."""

@@ -30,6 +30,7 @@ class Code(StrEnum):
     HEAD_TOO_LARGE = "head_too_large"
     CLIENT_CLOSED = "client_closed"
     INTERNAL = "internal"
+    MODEL_FAILED = "model_failed"
     UPSTREAM_FAILED = "upstream_failed"
     MODEL_UNAVAILABLE = "model_unavailable"
     OVERLOADED = "overloaded"
@@ -93,6 +94,7 @@ TABLE: MappingProxyType[Code, Rendering] = MappingProxyType(
         ),
         Code.CLIENT_CLOSED: Rendering(499, "CANCELLED", "api_error", "the client left"),
         Code.INTERNAL: Rendering(500, "INTERNAL", "api_error", "the gateway made a mistake; it is logged"),
+        Code.MODEL_FAILED: Rendering(500, "INTERNAL", "api_error", "the model failed while it answered"),
         Code.UPSTREAM_FAILED: Rendering(
             502, "UNAVAILABLE", "api_error", "the model server failed while it had this request"
         ),
@@ -113,7 +115,9 @@ TABLE: MappingProxyType[Code, Rendering] = MappingProxyType(
 
 
 class GatewayError(Exception):
-    """A refusal. `detail` (replaces the table's sentence), `retry_after_seconds` and `standing` are public, `private` is not."""
+    """A refusal. `detail` (replaces the table's sentence), `retry_after_seconds`, `standing` and `param` (the key of a request that is
+    at fault, where its protocol names one) are public, `private` is not.
+    """
 
     def __init__(
         self,
@@ -123,6 +127,7 @@ class GatewayError(Exception):
         private: str = "",
         retry_after_seconds: float | None = None,
         standing: Standing = (),
+        param: str = "",
     ) -> None:
         super().__init__(f"{code}: {private or detail}")
         self.code = code
@@ -131,3 +136,4 @@ class GatewayError(Exception):
         self.private = private
         self.retry_after_seconds = retry_after_seconds
         self.standing = standing
+        self.param = param

@@ -10,7 +10,7 @@ from gateway.audit.ledger import Denial, Intent, Outcome
 from gateway.audit.record import Status
 from gateway.auth.principal import Principal
 from gateway.authz.cedar import Decision, ModelView
-from gateway.call import Downstream, InferenceCall, Reply, Sequence, Standing, Upstream
+from gateway.call import Downstream, InferenceCall, Outgoing, Reply, Sequence, Standing, Upstream
 from gateway.errors import Code, GatewayError
 from gateway.scaling.registry import Resident
 from gateway.scaling.sequences import Open
@@ -79,6 +79,7 @@ def outcome(passage: Passage, now: float) -> Outcome:
         weight=1 if served else 0,
         requests=1 if served and call.verb == "infer" else 0,
         bytes=received + passage.reply_bytes if served else 0,
+        tokens=passage.downstream.tokens if served and passage.downstream else 0,
         durations={
             "wait_us": microseconds(passage.started_at, passage.forwarded_at or now),
             "total_us": microseconds(passage.started_at, now),
@@ -97,6 +98,22 @@ def ending(passage: Passage) -> Status:
     return "done" if passage.told_status == _OK else "refused"
 
 
+def tagged(passage: Passage, outgoing: Outgoing) -> Outgoing:
+    """What is sent of a call in a sequence: with the id that Triton knows it by. A model without sequences is told of none."""
+    sequence, found = outgoing.sequence, passage.open_sequence
+    if sequence is None or found is None:
+        return outgoing
+    return replace(outgoing, head=sequence.head(found.ours))
+
+
+def outbound(passage: Passage, slot: Resident) -> InferenceCall:
+    """The call as it goes to the replica: of a traced one, this try is the parent of what Triton does."""
+    if passage.trace is None:
+        return passage.call
+    replica = slot.replica
+    return passage.trace.forwarding(passage.call, replica.id, replica.host, replica.port)
+
+
 def with_own_id(passage: Passage, error: bytes) -> bytes:
     """What Triton says of a sequence, with the id that the client knows it by."""
     found = passage.open_sequence
@@ -110,6 +127,8 @@ def evidence(passage: Passage) -> Evidence:
     """What the call has shown of its place. An error of the client's, or metadata, shows nothing."""
     if passage.fault is not None and passage.fault.code is Code.UPSTREAM_FAILED:
         return "dead"
+    if passage.fault is not None and passage.fault.code is Code.MODEL_FAILED:
+        return "failed"
     if passage.call.verb != "infer":
         return "none"
     if passage.reply is None or not passage.replied_at:

@@ -11,6 +11,9 @@
  9 relay         the reply, once the intent is durable, as it comes in   frontends
 10 settle        always: release, outcome or denial, figures             admission, audit, telemetry
 
+A call whose model only its body names (OpenAI's) is authorized behind step 5: who calls is known and within their limits before the
+body is read, on their account, and it is read no further than to the model's name before step 4 has passed.
+
 Settling is a plain function: with no await in it, no cancellation can fall into it, so it needs no shield.
 """
 
@@ -19,7 +22,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from msgspec import Struct
-from msgspec.structs import replace
 
 from gateway.admission.limiter import Limiter
 from gateway.audit.ledger import Intent, IntentBody, Ledger, SinkFailed
@@ -27,7 +29,7 @@ from gateway.auth.api_key import ApiKeys
 from gateway.auth.known import Known
 from gateway.auth.principal import Principal
 from gateway.authz.cedar import Action, Authorizer, ModelView
-from gateway.call import Downstream, InferenceCall, Outgoing, Reply, Standing, Take
+from gateway.call import Downstream, InferenceCall, Naming, Outgoing, Reply, Standing, Take
 from gateway.errors import Code, GatewayError
 from gateway.loops import Deadlines
 from gateway.passage import (
@@ -38,7 +40,9 @@ from gateway.passage import (
     evidence,
     http_status,
     microseconds,
+    outbound,
     outcome,
+    tagged,
     with_own_id,
 )
 from gateway.scaling.health import is_unloaded
@@ -72,8 +76,12 @@ class Cut(Exception):
 class Examined(Struct, frozen=True):
     """Who passed steps 3 to 5, and how they stand."""
 
-    tenant_id: str
+    principal: Principal
     standing: Standing
+
+    @property
+    def tenant_id(self) -> str:
+        return self.principal.tenant_id
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,9 +107,11 @@ class Pipeline:
         """Serve one call. Raises GatewayError before the reply's first byte, Cut after it."""
         passage = Passage(call, self.clock(), downstream)
         try:
-            principal, model = await self._admit(passage, call.verb)  # 3 4 5
+            principal, model = await self._admit(passage, None if call.naming else call.verb)  # 3 4 5
             self._trace(passage)
             with self.deadlines.within(call.deadline - self.clock()):
+                if call.naming is not None:
+                    model = await self._name(passage, principal, call.naming)  # 4
                 outgoing = await call.payload.judge(principal.plan.limits.body_bytes, principal.tenant_id)
                 intent = self._intend(passage, principal, model)  # 6
                 passage.sequence = outgoing.sequence
@@ -130,7 +140,7 @@ class Pipeline:
             raise self._judge_fault(passage, fault) from fault
         finally:
             self._settle(passage)
-        return Examined(principal.tenant_id, passage.standing)
+        return Examined(principal, passage.standing)
 
     async def configure(self, call: InferenceCall) -> tuple[ModelConfig, Standing]:
         """The model's configuration, as far as it is its tenants' business; it is loaded for that. Raises GatewayError."""
@@ -167,6 +177,14 @@ class Pipeline:
         reservation = passage.reservation = self.limiter.admit(principal, call.payload.declared_bytes)  # 5
         passage.standing = reservation.standing
         return principal, model
+
+    async def _name(self, passage: Passage, principal: Principal, naming: Naming) -> ModelView:
+        """Step 4 of a call whose body names the model: nothing that depends on the model is done or told before it."""
+        limit_bytes = principal.plan.limits.body_bytes
+        call = passage.call = await naming.name(passage.call, limit_bytes, principal.tenant_id)
+        model = passage.model = self.known.model(call.model) or _NO_MODEL
+        self._authorize(passage, principal, call.verb, model)
+        return model
 
     def _authorize(self, passage: Passage, principal: Principal, action: Action, model: ModelView) -> None:
         """A model that the tenant has not is not found; what a policy forbids (a limited key, a suspended tenant) is forbidden."""
@@ -219,7 +237,7 @@ class Pipeline:
             try:
                 passage.upstream = slot.upstream(passage.call.protocol)
                 passage.reply = reply = await passage.upstream.send(
-                    _outbound(passage, slot), _tagged(passage, outgoing)
+                    outbound(passage, slot), tagged(passage, outgoing)
                 )  # 8
             except NotSent as fault:
                 self._leave(passage, slot, fault)
@@ -255,12 +273,12 @@ class Pipeline:
         await intent.durable()
         await downstream.start(reply, passage.standing)
 
-        def take(piece: bytes) -> None:
+        def take(piece: bytes) -> bool | None:
             passage.reply_bytes += len(piece)
             if reply.status >= _REFUSED:
                 passage.failure = passage.failure or piece
                 piece = with_own_id(passage, piece)
-            downstream.take(piece)
+            return downstream.take(piece)
 
         if reply.length_bytes >= 0:
             await reply.pour(take)
@@ -274,9 +292,9 @@ class Pipeline:
         try:
             with self.deadlines.within(self.stream_idle_seconds) as idle:
 
-                def keep(piece: bytes) -> None:
+                def keep(piece: bytes) -> bool | None:
                     idle.put_off(self.stream_idle_seconds)
-                    take(piece)
+                    return take(piece)
 
                 await reply.pour(keep)
         except TimeoutError as fault:
@@ -365,22 +383,6 @@ def _as_gateway_error(fault: Exception) -> GatewayError:
             return GatewayError(Code.DEADLINE_EXCEEDED)
     log.error("a fault of our own", exc_info=fault)
     return GatewayError(Code.INTERNAL, private=repr(fault))
-
-
-def _tagged(passage: Passage, outgoing: Outgoing) -> Outgoing:
-    """What is sent of a call in a sequence: with the id that Triton knows it by. A model without sequences is told of none."""
-    sequence, found = outgoing.sequence, passage.open_sequence
-    if sequence is None or found is None:
-        return outgoing
-    return replace(outgoing, head=sequence.head(found.ours))
-
-
-def _outbound(passage: Passage, slot: Resident) -> InferenceCall:
-    """The call as it goes to the replica: of a traced one, this try is the parent of what Triton does."""
-    if passage.trace is None:
-        return passage.call
-    replica = slot.replica
-    return passage.trace.forwarding(passage.call, replica.id, replica.host, replica.port)
 
 
 # Stands in for a model that is not in the directory, so that asking for one goes the same way as asking for a foreign one.

@@ -10,6 +10,7 @@ from msgspec import Meta, Struct
 
 from tenants.errors import Invalid
 from tenants.fleet import Fleet, Seconds
+from tenants.openai import Section, section_faults
 from tenants.tenant import NAME as TENANT_NAME
 from tenants.tenant import NAME_RULE as TENANT_NAME_RULE
 
@@ -74,6 +75,8 @@ class Model(Struct, frozen=True, tag_field="v", tag=1):
     scaling: Scaling = Scaling()
     canary: Canary | None = None
     """None: one is made of zeros, where the model's inputs allow that."""
+    openai: Section | None = None
+    """None: it is not offered through OpenAI's API."""
 
     def serves(self, tenant: str) -> bool:
         """Whether the tenant of that name has this model."""
@@ -101,6 +104,8 @@ def faults(model: Model) -> Iterator[Invalid]:
             yield Invalid(f"tenants[{position}]", TENANT_NAME_RULE)
     for position, tensor in enumerate(model.canary.inputs if model.canary else ()):
         yield from _tensor_faults(tensor, f"canary.inputs[{position}]")
+    for fault in section_faults(model.openai) if model.openai else ():
+        yield Invalid(f"openai.{fault.path}", fault.reason)
     size = len(msgspec.json.encode(model))
     if size > MOST_ROW_BYTES:
         path = "canary" if model.canary else ""

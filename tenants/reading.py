@@ -37,9 +37,12 @@ class Reader:
         before = len(self.faults)
         known = {it.name: it for it in msgspec.structs.fields(kind) if it.name not in given}
         values: dict[str, Any] = dict(given)
+        tag = kind.__struct_config__.tag_field if isinstance(kind.__struct_config__.tag, str) else None
         for name, (line, value) in node.entries.items():
             at = f"{path}.{name}" if path else name
             self.lines[at] = line
+            if name == tag:
+                continue  # it has chosen this kind
             if name in known:
                 values[name] = self._value(value, known[name].type, at)
             else:
@@ -68,12 +71,29 @@ class Reader:
         if get_origin(annotation) in (Union, UnionType):
             annotation = _chosen(annotation, node)
             annotation, meta = _bare(annotation) if meta is None else (annotation, meta)
+        if kinds := _tagged(annotation):
+            return self._one_of(node, kinds, path)
         if isinstance(annotation, type) and issubclass(annotation, Struct):
             found = self.struct(node, annotation, path)
             return _NOTHING if found is None else found
         if get_origin(annotation) is tuple:
             return self._list(node, get_args(annotation)[0], meta, path)
         return self._leaf(node, Annotated[annotation, meta] if meta else annotation, path)
+
+    def _one_of(self, node: Node, kinds: Table[str, type[Struct]], path: str) -> object:
+        """The value of the kind that its tag names, or _NOTHING."""
+        if not isinstance(node, Mapping):
+            self.expected("a mapping", node, path)
+            return _NOTHING
+        tag = next(iter(kinds.values())).__struct_config__.tag_field
+        at, known = f"{path}.{tag}", f"must be one of {', '.join(kinds)}"
+        line, entry = node.entries.get(tag or "", (node.line, None))
+        kind = kinds.get(entry.text) if isinstance(entry, Scalar) else None
+        if kind is None:
+            self.fault(line, at, known if entry is not None else f"is missing; {known}")
+            return _NOTHING
+        found = self.struct(node, kind, path)
+        return _NOTHING if found is None else found
 
     def _list(self, node: Node, annotation: Any, meta: Meta | None, path: str) -> object:
         if not isinstance(node, Sequence):
@@ -109,6 +129,14 @@ def _bare(annotation: Any) -> tuple[Any, Meta | None]:
         bare, meta = get_args(annotation)
         return bare, meta
     return annotation, None
+
+
+def _tagged(annotation: Any) -> dict[str, type[Struct]]:
+    """The members of a union of structs that a tag tells apart, by their tags; none if it is no such union."""
+    members = get_args(annotation) if get_origin(annotation) in (Union, UnionType) else ()
+    if not members or not all(isinstance(it, type) and issubclass(it, Struct) for it in members):
+        return {}
+    return {str(it.__struct_config__.tag): it for it in members}
 
 
 def _chosen(union: Any, node: Node) -> Any:

@@ -38,6 +38,8 @@ ONLY = {
     "opentelemetry": ("gateway.telemetry",),
     "prometheus_client": (),
     "yaml": ("tenants.nodes",),
+    "jinja2": ("gateway.wire.chat",),
+    "tokenizers": ("gateway.wire.tokens",),
 }
 
 # These decide and never act: no await, nothing of IMPURE, and of our own modules only one another.
@@ -52,15 +54,19 @@ PURE = (
     "gateway.envelope.sealed",
     *(f"gateway.telemetry.{name}" for name in ("table", "meter", "prometheus", "traceparent", "destination")),
     *(f"tenants.{name}" for name in ("tenant", "model", "keys", "ids", "plans", "quotas", "usage")),
-    *(f"tenants.{name}" for name in ("fleet", "nodes", "reading", "documents", "catalogue", "rows", "ports")),
+    *(
+        f"tenants.{name}"
+        for name in ("fleet", "openai", "nodes", "reading", "documents", "catalogue", "rows", "ports")
+    ),
     *(f"tenants.{name}" for name in ("entities", "events", "errors")),
     "gateway.config",
     "gateway.settings",
 )
+PARSERS = ("yaml", "jinja2", "tokenizers")  # they decide too
 IMPURE = (
     *("time", "random", "secrets", "asyncio", "anyio", "threading", "concurrent", "multiprocessing"),
     *("socket", "ssl", "select", "selectors", "subprocess", "http", "urllib.request", "uvloop"),
-    *(name for name in ONLY if not name.startswith(("gateway", "tenants", "yaml"))),  # a parser decides too
+    *(name for name in ONLY if not name.startswith(("gateway", "tenants", *PARSERS))),
 )
 
 STARTS_TASKS = ("create_task", "ensure_future", "TaskGroup", "create_task_group")

@@ -5,7 +5,7 @@ import json
 import tomllib
 from contextlib import suppress
 from pathlib import Path
-from typing import Final
+from typing import Final, get_args
 
 from msgspec.structs import replace
 
@@ -14,7 +14,7 @@ from gateway.commands.arguments import Commands, Parser, actor, add_doors
 from gateway.commands.printing import doors, over_grpc, progress, short
 from gateway.scaling.scaler import StartFailed
 from gateway.settings import Settings
-from gateway.triton.repository import models
+from gateway.triton.repository import models, tensor_names
 from tenants import declare, plans
 from tenants.catalogue import Value, name_of
 from tenants.directory import Directory, Minted
@@ -22,6 +22,7 @@ from tenants.documents import Document, Documents
 from tenants.errors import AlreadyExists
 from tenants.fleet import Fleet, Replicas
 from tenants.model import Model, Scaling
+from tenants.openai import Generate, Parameter
 
 PLAN: Final = "demo"
 
@@ -98,7 +99,25 @@ def _model(repository: Path, name: str) -> Model:
     files = sum(file.stat().st_size for file in (repository / name).rglob("*") if file.is_file())
     memory_bytes = min(_MODEL_BYTES + files, _FLEET.memory_bytes)
     scaling = Scaling(max_replicas=_FLEET.replicas.max)
-    return Model("", name, str(repository), "*", _FLEET.name, memory_bytes=memory_bytes, scaling=scaling)
+    return Model(
+        "",
+        name,
+        str(repository),
+        "*",
+        _FLEET.name,
+        memory_bytes=memory_bytes,
+        scaling=scaling,
+        openai=_openai(repository, name),
+    )
+
+
+def _openai(repository: Path, name: str) -> Generate | None:
+    """A model with the tensors that language models of Triton's have by custom is offered through OpenAI's API too."""
+    usual, names = Generate(), tensor_names(repository, name)
+    if not {usual.input, usual.output} <= names:
+        return None
+    taken: tuple[Parameter, ...] = get_args(Parameter)
+    return replace(usual, parameters=tuple(it for it in taken if it in names))
 
 
 def _welcome(

@@ -21,10 +21,12 @@ from gateway.commands.printing import short
 from gateway.scaling.scalers.diagnosis import diagnose
 from gateway.scaling.scalers.wheel import Finding
 from gateway.settings import Settings
-from gateway.triton.repository import versions
+from gateway.triton.repository import tokenizer_files, versions
+from gateway.wire.chat import Unfit, configured
 from tenants.documents import Documents
 from tenants.errors import TenantsError
 from tenants.model import Model
+from tenants.openai import Generate
 
 _LAST_YEAR: Final = 2100
 _SPARE_BYTES: Final = 256 * 1024**2  # logs, the table, and segments that are not yet full
@@ -116,3 +118,16 @@ def _models(declared: Documents) -> Iterator[Finding]:
             if there and not versions(folder.parent, model.name):
                 there, advice = False, f"{where}: it has no version; put its files in a folder 1 there"
             yield Finding(f"model {model.name} is in {short(folder)}", there, advice)
+            if isinstance(model.openai, Generate):
+                yield _chat(model, model.openai, where)
+
+
+def _chat(model: Model, section: Generate, where: str) -> Finding:
+    """A model may well have no template; one that cannot be used is nobody's intention."""
+    files = tokenizer_files(Path(model.repository), model.name)
+    try:
+        chat = configured(files.config, section.chat_template)
+    except Unfit as fault:
+        return Finding(f"model {model.name} has a chat template", ok=False, advice=f"{where}: {fault}")
+    what = "a chat template" if chat else "no chat template: completions alone are offered"
+    return Finding(f"model {model.name} has {what}", ok=True, advice="")

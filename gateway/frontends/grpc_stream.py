@@ -199,6 +199,8 @@ class Stream:
 class PartDownstream:
     """The client's side of one message: its part of the stream."""
 
+    tokens = 0  # nobody counts any
+
     def __init__(self, outbox: Outbox, turns: Turns, number: int, *, wants_status: bool) -> None:
         self.id = ""
         self.started = False

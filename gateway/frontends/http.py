@@ -19,6 +19,8 @@ from gateway.errors import Code, GatewayError
 from gateway.frontends.http_downstream import HttpDownstream, error_headers
 from gateway.frontends.http_exchange import EXTENSION, Receive, Send
 from gateway.frontends.oip_rest import METHOD, MODEL_PATH, OipRest, Scope
+from gateway.frontends.openai import BELOW, OpenAiRest
+from gateway.frontends.openai_downstream import OpenAiDownstream
 from gateway.wire.oip import error_body
 from gateway.wire.ratelimit import Headers, ratelimit_headers
 
@@ -41,18 +43,19 @@ class HttpDoor:
     oip: OipRest
     others: ASGIApp
     new_id: Callable[[], str]
+    openai: OpenAiRest | None = None  # None: that API is not offered
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        exchange = scope["extensions"][EXTENSION]
-        downstream = HttpDownstream(exchange, self.new_id())
-        path = MODEL_PATH.fullmatch(scope["raw_path"])
+        exchange, request_id = scope["extensions"][EXTENSION], self.new_id()
+        downstream: HttpDownstream | OpenAiDownstream
+        if self.openai is not None and scope["raw_path"].startswith(BELOW):
+            downstream = OpenAiDownstream(exchange, request_id)
+            answer = self.openai(scope, exchange, downstream)
+        else:
+            downstream = HttpDownstream(exchange, request_id)
+            answer = self._answer(scope, receive, downstream)
         try:
-            if path is not None and scope["method"] == METHOD[path["asked"]]:
-                await self.oip(scope, exchange, downstream, path)
-            else:
-                scope["state"]["request_id"] = downstream.request_id
-                scope["path"] = scope["raw_path"].decode("latin-1")  # matched raw, as Triton does
-                await self.others(scope, receive, downstream.relay)
+            await answer
         except asyncio.CancelledError:
             # The client left, and hears nothing of this, or the grace of a stop is over. The call is settled by now, and uvicorn
             # would report a crash.
@@ -61,6 +64,15 @@ class HttpDoor:
                 downstream.cut(stopping)
             else:
                 await downstream.refuse(stopping)
+
+    async def _answer(self, scope: Scope, receive: Receive, downstream: HttpDownstream) -> None:
+        path = MODEL_PATH.fullmatch(scope["raw_path"])
+        if path is not None and scope["method"] == METHOD[path["asked"]]:
+            await self.oip(scope, scope["extensions"][EXTENSION], downstream, path)
+        else:
+            scope["state"]["request_id"] = downstream.request_id
+            scope["path"] = scope["raw_path"].decode("latin-1")  # matched raw, as Triton does
+            await self.others(scope, receive, downstream.relay)
 
 
 def other_paths(oip: OipRest, readiness: Callable[[], Readiness]) -> Starlette:

@@ -36,6 +36,8 @@ class Answering(Protocol):
 class HttpDownstream:
     """An error of Triton's is held back and cleaned, and so is one among the events of a stream; everything else passes as it comes."""
 
+    tokens = 0
+
     def __init__(self, answering: Answering, request_id: str) -> None:
         self.request_id = request_id
         self._answering = answering

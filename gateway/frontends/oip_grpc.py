@@ -203,6 +203,8 @@ class Question(NoBody):
 class UnaryDownstream:
     """The client's side of a call with one message each way: it is told when all is known."""
 
+    tokens = 0  # nobody counts any
+
     reply: GrpcReply
 
     def __init__(self) -> None:

@@ -108,7 +108,7 @@ class OipRest:
     async def examine(self, scope: Scope, request_id: str, refusal: GatewayError | None = None) -> Standing:
         """Authenticate and admit a request that no model is asked for. Raises GatewayError, `refusal` at the latest."""
         try:
-            call = self._call(scope, _read_headers(scope["headers"]), request_id, NoBody())
+            call = self._call(scope, read_headers(scope["headers"]), request_id, NoBody())
         except GatewayError as error:
             self.pipeline.refused(request_id, peer(scope), error)
             raise
@@ -118,7 +118,7 @@ class OipRest:
         self, scope: Scope, incoming: Incoming, request_id: str, path: re.Match[bytes]
     ) -> InferenceCall:
         """Step 2: what is asked, of which model, by whom. Raises GatewayError: 4xx codes only."""
-        found = _read_headers(scope["headers"])
+        found = read_headers(scope["headers"])
         model, version, asked = path.groups(b"")
         endpoint = _ENDPOINTS.get(asked, "metadata")
         if endpoint not in ("infer", "metadata") and scope["http_version"] == "1.0":
@@ -162,7 +162,7 @@ class OipRest:
         )
 
 
-def _read_headers(headers: list[tuple[bytes, bytes]]) -> dict[bytes, list[bytes]]:
+def read_headers(headers: list[tuple[bytes, bytes]]) -> dict[bytes, list[bytes]]:
     """The headers that mean something to us, every value of each."""
     found: dict[bytes, list[bytes]] = {}
     for name, value in headers:
@@ -177,22 +177,37 @@ def peer(scope: Scope) -> str:
     return str(client[0]) if client else ""
 
 
+@dataclass(frozen=True, slots=True)
+class Promised:
+    """What the headers say of a body: its size, None when chunked, and its coding, b"" without one."""
+
+    declared: int | None
+    coding: bytes
+
+
+def promised(found: dict[bytes, list[bytes]]) -> Promised:
+    """Raises BODY_TOO_LARGE, ENCODING_NOT_SUPPORTED."""
+    coding = coding_of(found[b"content-encoding"]) if b"content-encoding" in found else b""
+    lengths = found.get(b"content-length")  # one and a number, or the parser would have refused it
+    declared = int(lengths[0]) if lengths else None
+    if declared is not None and declared > MOST_BODY_BYTES:
+        raise GatewayError(Code.BODY_TOO_LARGE, detail="no body may be larger than 2 GiB")
+    return Promised(declared, coding)
+
+
 def _payload(
     endpoint: Endpoint, found: dict[bytes, list[bytes]], incoming: Incoming, memory: JsonMemory
 ) -> NoBody | GenerateBody | InferBody:
     """The payload that the headers promise. Raises BAD_REQUEST, BODY_TOO_LARGE, ENCODING_NOT_SUPPORTED."""
     if endpoint == "metadata":
         return NoBody()
-    coding = coding_of(found[b"content-encoding"]) if b"content-encoding" in found else b""
-    lengths = found.get(b"content-length")  # one and a number, or the parser would have refused it
-    declared = int(lengths[0]) if lengths else None
-    if declared is not None and declared > MOST_BODY_BYTES:
-        raise GatewayError(Code.BODY_TOO_LARGE, detail="no body may be larger than 2 GiB")
+    body = promised(found)
     if endpoint != "infer":
-        return GenerateBody(incoming, declared, coding, memory)
+        return GenerateBody(incoming, body.declared, body.coding, memory)
     head_lengths = found.get(b"inference-header-content-length")
     if head_lengths and (len(head_lengths) > 1 or not _HEAD_LENGTH.fullmatch(head_lengths[0])):
         raise GatewayError(
             Code.BAD_REQUEST, detail="Inference-Header-Content-Length must be one number of bytes"
         )
-    return InferBody(incoming, declared, int(head_lengths[0]) if head_lengths else None, memory, coding)
+    head_length = int(head_lengths[0]) if head_lengths else None
+    return InferBody(incoming, body.declared, head_length, memory, body.coding)

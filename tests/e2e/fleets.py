@@ -51,6 +51,8 @@ class Fleet:
     """What differs in the scaling of single models."""
     instances: Mapping[str, int] | None = None
     """How many requests a model computes at once; 1 unless said."""
+    openai: Mapping[str, Mapping[str, Any]] | None = None
+    """How single models are offered through OpenAI's API."""
 
     def documents(self, repository: Path) -> list[dict[str, Any]]:
         fleet = {
@@ -64,6 +66,8 @@ class Fleet:
         return [fleet, *(self._model(name, repository) for name in self.models)]
 
     def _model(self, name: str, repository: Path) -> dict[str, Any]:
+        section = (self.openai or {}).get(name)
+        offered = {"openai": dict(section)} if section else {}
         usual = {"max_replicas": 1, "target_concurrency": 64, "idle_seconds": self.idle_seconds}
         return {
             "kind": "Model",
@@ -78,6 +82,7 @@ class Fleet:
                 **(self.of_model or {}).get(name, {}),
             },
             "tenants": "*",
+            **offered,
         }
 
 

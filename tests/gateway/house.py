@@ -50,6 +50,7 @@ class Client:
     standing: Standing = ()
     reads: asyncio.Event | None = None
     started: bool = False
+    tokens: int = 0
 
     async def start(self, reply: Reply, standing: Standing) -> None:
         self.status, self.standing = reply.status, standing

@@ -46,6 +46,8 @@ def taken(kind: inspect.Type) -> str:
             return " or ".join(f'`"{value}"`' for value in values)
         case inspect.VarTupleType(item_type=inspect.StructType()):
             return f"{counted(kind)}mappings"
+        case inspect.VarTupleType(item_type=inspect.LiteralType(values=values)):
+            return f"list of {counted(kind)}of {', '.join(f'`{value}`' for value in values)}"
         case inspect.VarTupleType(item_type=inspect.UnionType()):
             return f"list of {counted(kind)}numbers, truths or texts"
         case inspect.VarTupleType(item_type=item):
@@ -71,6 +73,13 @@ def rows(kind: inspect.StructType, path: str, given: object = NODEFAULT) -> Iter
                 if default is None:
                     yield at, "mapping", "none"
                 yield from rows(inner, f"{at}.", NODEFAULT if default is None else default)
+                continue
+            case [inspect.StructType(), *_]:  # a tag tells them apart
+                yield at, "mapping", "none"
+                for each in members:
+                    assert isinstance(each, inspect.StructType)
+                    yield f"{at}.{each.tag_field}", f'`"{each.tag}"`', "required"
+                    yield from rows(each, f"{at}.")
                 continue
             case [inspect.VarTupleType(item_type=inspect.StructType() as inner)]:
                 yield at, taken(members[0]), shown(default)

@@ -10,6 +10,7 @@ from tenants.events import Action, Event
 from tenants.fleet import Fleet, Process, Replicas
 from tenants.keys import ApiKey
 from tenants.model import Canary, CanaryInput, Model, Scaling
+from tenants.openai import Generate, Infer
 from tenants.plans import Limits, Plan, Rate
 from tenants.ports import Check, Key, Put, Row
 from tenants.rows import KeyPointer, TenantPointer, changed, created, items, new_row, read, readable
@@ -36,7 +37,7 @@ GOLDEN: list[tuple[Struct, bytes]] = [
         Model("m_1", "digits", "infra/models", "*"),
         b'{"v":1,"id":"m_1","name":"digits","repository":"infra/models","tenants":"*","fleet":"local",'
         b'"memory_bytes":67108864,"scaling":{"max_replicas":1,"target_concurrency":8.0,"idle_seconds":60.0,'
-        b'"start_deadline_seconds":30.0},"canary":null}',
+        b'"start_deadline_seconds":30.0},"canary":null,"openai":null}',
     ),
     (
         Model(
@@ -48,11 +49,19 @@ GOLDEN: list[tuple[Struct, bytes]] = [
             5,
             Scaling(2, 4.0, 9.0, 8.0),
             Canary((CanaryInput("a", "FP32", (1, 2), (0.5, 1)),)),
+            Infer("text", "vector", batched=True),
         ),
         b'{"v":1,"id":"m_1","name":"digits","repository":"infra/models","tenants":["acme"],"fleet":"gpu",'
         b'"memory_bytes":5,"scaling":{"max_replicas":2,"target_concurrency":4.0,"idle_seconds":9.0,'
         b'"start_deadline_seconds":8.0},"canary":{"inputs":[{"name":"a","datatype":"FP32","shape":[1,2],'
-        b'"data":[0.5,1]}]}}',
+        b'"data":[0.5,1]}]},"openai":{"backend":"infer","input":"text","output":"vector","batched":true}}',
+    ),
+    (
+        Model("m_1", "story", "/m", "*", openai=Generate("in", "out", ("max_tokens", "seed"), 9, "{{ x }}")),
+        b'{"v":1,"id":"m_1","name":"story","repository":"/m","tenants":"*","fleet":"local",'
+        b'"memory_bytes":67108864,"scaling":{"max_replicas":1,"target_concurrency":8.0,"idle_seconds":60.0,'
+        b'"start_deadline_seconds":30.0},"canary":null,"openai":{"backend":"generate","input":"in",'
+        b'"output":"out","parameters":["max_tokens","seed"],"max_tokens":9,"chat_template":"{{ x }}"}}',
     ),
     (
         Fleet("gpu", Process(), Replicas(1, 3), 1073741824, 9.0),
@@ -84,6 +93,11 @@ def test_these_bytes_are_read_as_this_value(value: Struct, stored: bytes) -> Non
 def test_a_model_from_before_there_were_fleets_is_on_the_local_one() -> None:
     stored = b'{"v":1,"id":"m_1","name":"digits","repository":"infra/models","tenants":["acme"]}'
     assert read(Row(AT, stored, 1), Model) == Model("m_1", "digits", "infra/models", ("acme",), "local")
+
+
+def test_a_model_from_before_there_was_openai_is_not_offered_there() -> None:
+    stored = GOLDEN[5][1].replace(b',"openai":null', b"")
+    assert read(Row(AT, stored, 1), Model) == GOLDEN[5][0]
 
 
 def test_a_part_of_a_row_that_came_later_is_passed_over() -> None:

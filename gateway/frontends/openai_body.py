@@ -1,0 +1,119 @@
+"""The body of a request of OpenAI's API: it names the model, and becomes what Triton is asked."""
+
+import asyncio
+from typing import Final
+
+from msgspec.structs import replace
+
+from gateway.call import InferenceCall, Outgoing
+from gateway.errors import Code, GatewayError
+from gateway.frontends.http_body import Collected, Incoming, JsonMemory
+from gateway.frontends.openai_downstream import OpenAiDownstream
+from gateway.frontends.openai_models import Offer, Offers
+from gateway.wire.chat import Unfit
+from gateway.wire.openai import (
+    ChatRequest,
+    CompletionRequest,
+    EmbeddingsRequest,
+    Kind,
+    Request,
+    judge,
+    refused,
+)
+from gateway.wire.openai_readings import Embedded, Reading, Streamed, Whole, most_allowed
+from gateway.wire.openai_replies import Answering
+from gateway.wire.openai_to_oip import generate_body, infer_body
+from gateway.wire.tokens import Count, estimated
+from tenants.openai import Generate, Infer
+
+_AT_ONCE_CHARACTERS: Final = 16 * 1024  # more are counted in a thread: it takes milliseconds
+
+
+class OpenAiBody(Collected):
+    """Payload and naming of one call; `downstream` is told how the reply is to be read. `created` are seconds since the Unix epoch."""
+
+    def __init__(
+        self,
+        incoming: Incoming,
+        declared: int | None,
+        coding: bytes,
+        memory: JsonMemory,
+        *,
+        kind: Kind,
+        offers: Offers,
+        downstream: OpenAiDownstream,
+        created: int,
+        can_stream: bool,
+    ) -> None:
+        super().__init__(incoming, declared, coding, memory)
+        self._kind = kind
+        self._offers = offers
+        self._downstream = downstream
+        self._created = created
+        self._can_stream = can_stream
+        self._request: Request | None = None
+
+    async def name(self, call: InferenceCall, limit_bytes: int, tenant_id: str) -> InferenceCall:
+        """Raises BAD_REQUEST, JSON_TOO_LARGE, BODY_TOO_LARGE, TOO_MANY_AT_ONCE, OVERLOADED."""
+        self._tenant_id = tenant_id
+        request = self._request = judge(await self._collect(None, limit_bytes), self._kind)
+        is_infer = isinstance(self._offers.section(request.model), Infer)
+        return replace(call, model=request.model, endpoint="infer" if is_infer else "generate_stream")
+
+    async def judge(self, limit_bytes: int, tenant_id: str) -> Outgoing:
+        """Raises MODEL_NOT_FOUND, BAD_REQUEST."""
+        assert self._request is not None, "a call is named before it is judged"  # noqa: S101
+        offer = await self._offers.offer(self._request.model)
+        match self._request, offer.section:
+            case EmbeddingsRequest() as request, Infer() as section:
+                tokens = await _tokens(request.texts, offer.count)
+                embedded = Embedded(section, request, tokens, counted=offer.count is not None)
+                return self._asked(infer_body(section, request.texts), embedded)
+            case (ChatRequest() | CompletionRequest()) as request, Generate() as section:
+                if not self._can_stream and request.stream:
+                    raise refused("a reply that comes bit by bit needs HTTP/1.1", "stream")
+                if (refusal := most_allowed(section, request)) is not None:
+                    raise refusal
+                prompt = _prompt(request, offer)
+                tokens = await _tokens([prompt], offer.count)
+                kind = Streamed if request.stream else Whole
+                answering = Answering(
+                    "chat" if isinstance(request, ChatRequest) else "completion",
+                    self._downstream.request_id,
+                    self._created,
+                    request.model,
+                )
+                reading = kind(section, request, answering, tokens, offer.count)
+                return self._asked(generate_body(section, request, prompt), reading)
+        gives = "embeddings" if isinstance(offer.section, Infer) else "texts"
+        raise refused(f"this model gives {gives} and nothing else", "model")
+
+    def _asked(self, body: bytes, reading: Reading) -> Outgoing:
+        self._downstream.expect(reading, self._hold)
+        return Outgoing(head=body)
+
+    def _hold(self, size: int) -> None:
+        """Bytes of the reply that are kept. Raises TOO_MANY_AT_ONCE, OVERLOADED."""
+        self._memory.take(self._tenant_id, size)
+        self._taken_bytes += size
+
+
+def _prompt(request: ChatRequest | CompletionRequest, offer: Offer) -> str:
+    if isinstance(request, CompletionRequest):
+        return request.text
+    if offer.chat is None:
+        raise GatewayError(Code.BAD_REQUEST, detail=offer.why_no_chat, param="model")
+    roles = {"developer": "system"}  # the newer name of the same, which templates do not know
+    messages = [{"role": roles.get(it.role, it.role), "content": it.text} for it in request.messages]
+    try:
+        return offer.chat.prompt(messages)
+    except Unfit as fault:
+        raise refused(str(fault), "messages") from fault
+
+
+async def _tokens(texts: list[str], count: Count | None) -> int:
+    if count is None:
+        return sum(map(estimated, texts))
+    if sum(map(len, texts)) <= _AT_ONCE_CHARACTERS:
+        return sum(map(count, texts))
+    return await asyncio.to_thread(lambda: sum(map(count, texts)))

@@ -1,0 +1,139 @@
+"""The client's side of one call of OpenAI's API: what Triton replies becomes the answer that the API has."""
+
+from collections.abc import Callable
+
+from gateway.call import Reply, Standing
+from gateway.errors import TABLE, Code, GatewayError
+from gateway.frontends.http_downstream import Answering, HttpDownstream, error_headers
+from gateway.wire.oip import public_error
+from gateway.wire.openai_readings import Reading
+from gateway.wire.openai_replies import error_body, error_of
+from gateway.wire.openai_to_oip import Failed, Unreadable
+from gateway.wire.ratelimit import Headers, ratelimit_headers
+from gateway.wire.sse import Events, TooLong, event
+
+_EVENT_STREAM = b"text/event-stream"
+_ERROR_BYTES = 64 * 1024
+_OK = 200
+_BAD = 400
+_FAILED = 500
+
+
+class OpenAiDownstream:
+    """A stream begins with the first text. Before that, and of an answer that is not streamed, whatever goes wrong is an error with its
+    status; after it, an event that says so, and no [DONE].
+    """
+
+    def __init__(self, answering: Answering, request_id: str) -> None:
+        self.request_id = request_id
+        self._answering = answering
+        self._plain = HttpDownstream(answering, request_id)
+        self._reading: Reading | None = None
+        self._hold: Callable[[int], None] = lambda _: None
+        self._standing: Standing = ()
+        self._status = 0
+        self._content_type = b""
+        self._head_length = b""
+        self._error: bytearray | None = None
+        self._streams = False
+
+    def expect(self, reading: Reading, hold: Callable[[int], None]) -> None:
+        """How the reply will be read. `hold` is told of bytes that are kept, and raises GatewayError when they are too many."""
+        self._reading, self._hold = reading, hold
+
+    @property
+    def started(self) -> bool:
+        return self._streams or self._plain.started
+
+    @property
+    def tokens(self) -> int:
+        return self._reading.tokens if self._reading and self._error is None else 0
+
+    async def start(self, reply: Reply, standing: Standing) -> None:
+        await self._answering.writable()
+        self._answering.follow(reply)
+        self._status, self._content_type, self._standing = reply.status, reply.content_type, standing
+        self._head_length = reply.head_length
+        if reply.status >= _BAD:
+            self._error = bytearray()
+        elif not reply.content_type.startswith(self._expected.content_type):
+            private = f"a reply of the type {reply.content_type!r}"
+            raise GatewayError(Code.MODEL_FAILED, private=private)
+
+    def take(self, piece: bytes) -> bool:
+        """True when the answer is complete, though Triton might go on."""
+        if self._error is not None:
+            self._error += piece[: _ERROR_BYTES - len(self._error)]
+            return False
+        reading = self._expected
+        if not reading.is_stream:
+            self._hold(len(piece))
+        try:
+            told = reading.take(piece)
+        except Failed as fault:
+            _, sentence = public_error(_FAILED, b"", fault.event)
+            raise GatewayError(Code.MODEL_FAILED, detail=sentence, private=str(fault)) from fault
+        except (Unreadable, TooLong) as fault:
+            raise GatewayError(Code.MODEL_FAILED, private=str(fault)) from fault
+        if told:
+            self._write(told, more_body=True)
+        return reading.is_over
+
+    async def end(self) -> int:
+        if self._error is not None:
+            return await self._end_error(bytes(self._error))
+        reading = self._expected
+        try:
+            told = reading.end(self._head_length)
+        except Unreadable as fault:
+            raise GatewayError(Code.MODEL_FAILED, private=str(fault)) from fault
+        except GatewayError as refusal:  # only the reply could show it
+            refusal.standing = self._standing
+            await self.refuse(refusal)
+            return refusal.rendering.http
+        if reading.is_stream:
+            self._write(told, more_body=False)
+        else:
+            await self._plain.answer(_OK, told, self._standing)
+        return _OK
+
+    async def _end_error(self, error: bytes) -> int:
+        """An error of Triton's, which of a stream is its first event."""
+        if self._content_type.startswith(_EVENT_STREAM):
+            error = next(iter(Events().feed(error)), b"")
+        status, sentence = public_error(self._status, self._content_type, error)
+        rendering = TABLE[code := Code.MODEL_FAILED if status >= _FAILED else Code.BAD_REQUEST]
+        body = error_body(sentence, rendering.openai, code.value)
+        await self._plain.answer(status, body, self._standing)
+        return status
+
+    def cut(self, error: GatewayError) -> None:
+        """The answer broke off. Its connection will be closed without its end; a stream says why before that."""
+        if self._streams:
+            self._answering.write(event(error_of(error)), more_body=True)
+
+    async def answer(self, body: bytes, standing: Standing) -> None:
+        """A whole answer of our own."""
+        await self._plain.answer(_OK, body, standing)
+
+    async def refuse(self, error: GatewayError, extra: Headers | None = None) -> None:
+        """A refusal, as the one table says it."""
+        headers = error_headers(error) + (extra or [])
+        await self._plain.answer(error.rendering.http, error_of(error), error.standing, headers)
+
+    @property
+    def _expected(self) -> Reading:
+        assert self._reading is not None, "judging the body says how its reply is read"  # noqa: S101
+        return self._reading
+
+    def _write(self, events: bytes, *, more_body: bool) -> None:
+        if not self._streams:
+            self._streams = True
+            headers = [
+                (b"x-request-id", self.request_id.encode()),
+                *ratelimit_headers(self._standing),
+                (b"content-type", b"text/event-stream; charset=utf-8"),
+                (b"cache-control", b"no-cache"),
+            ]
+            self._answering.begin(_OK, headers)
+        self._answering.write(events, more_body=more_body)

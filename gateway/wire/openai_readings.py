@@ -1,0 +1,147 @@
+"""From the reply that Triton sends to the answer that OpenAI's API has: whole, streamed, or embeddings. Pure.
+
+A reading takes the reply's body piece by piece and gives what may be sent now; it raises Failed or Unreadable (`openai_to_oip`), or
+TooLong (`sse`), when the reply is not to be gone on with.
+"""
+
+from typing import Protocol
+
+from gateway.errors import GatewayError
+from gateway.wire.openai import EmbeddingsRequest, Generation, refused
+from gateway.wire.openai_replies import DONE, Answering, Usage, embeddings, usage
+from gateway.wire.openai_to_oip import Rows, Speech, Unreadable
+from gateway.wire.sse import Events, event
+from gateway.wire.tokens import Count
+from tenants.openai import Generate, Infer
+
+_MOST_BODY_BYTES = 32 * 1024**2
+
+
+class Reading(Protocol):
+    is_stream: bool
+    """The answer is told as the reply comes."""
+    content_type: bytes
+    """What that of the reply must begin with."""
+
+    def take(self, piece: bytes) -> bytes:
+        """The next piece of the reply; what may be sent of the answer now."""
+
+    @property
+    def is_over(self) -> bool:
+        """Nothing that comes later changes the answer."""
+
+    def end(self, head_length: bytes) -> bytes:
+        """The reply is whole; the rest of the answer. Raises GatewayError for an answer that is a refusal after all."""
+
+    @property
+    def tokens(self) -> int:
+        """Prompt and answer until now, as the model's own tokenizer counts them; 0 where there is none."""
+
+
+class _Spoken:
+    """What both kinds of generation have."""
+
+    content_type = b"text/event-stream"
+
+    def __init__(
+        self,
+        section: Generate,
+        request: Generation,
+        answering: Answering,
+        prompt_tokens: int,
+        count: Count | None,
+    ) -> None:
+        self.speech = Speech(section, request, count)
+        self.answering = answering
+        self.is_over = False
+        self._events = Events()
+        self._prompt_tokens = prompt_tokens
+        self._is_counted = count is not None
+        self._includes_usage = request.includes_usage
+
+    @property
+    def used(self) -> Usage:
+        return usage(self._prompt_tokens, self.speech.tokens, estimated=not self._is_counted)
+
+    @property
+    def tokens(self) -> int:
+        return self._prompt_tokens + self.speech.tokens if self._is_counted else 0
+
+    def _told(self, piece: bytes) -> list[str]:
+        """The texts that may be told now."""
+        texts = [self.speech.push(data) for data in self._events.feed(piece)]
+        self.is_over = self.speech.is_over
+        return [text for text in texts if text]
+
+
+class Whole(_Spoken):
+    """A generation that is answered when the model is done."""
+
+    is_stream = False
+
+    def take(self, piece: bytes) -> bytes:
+        self._told(piece)
+        return b""
+
+    def end(self, head_length: bytes) -> bytes:
+        self.speech.end()
+        return self.answering.whole(self.speech.text, self.speech.finish, self.used)
+
+
+class Streamed(_Spoken):
+    """A generation that is told as it comes."""
+
+    is_stream = True
+    _has_begun = False
+
+    def take(self, piece: bytes) -> bytes:
+        return b"".join(map(self._chunk, self._told(piece)))
+
+    def end(self, head_length: bytes) -> bytes:
+        rest = self.speech.end()
+        pieces = [self._chunk(rest)] if rest or not self._has_begun else []
+        pieces.append(event(self.answering.last(self.speech.finish)))
+        if self._includes_usage:
+            pieces.append(event(self.answering.counted(self.used)))
+        return b"".join(pieces) + event(DONE)
+
+    def _chunk(self, text: str) -> bytes:
+        is_first, self._has_begun = not self._has_begun, True
+        return event(self.answering.chunk(text, is_first=is_first))
+
+
+class Embedded:
+    """Embeddings, of an infer reply that is kept until it is whole."""
+
+    is_stream = False
+    content_type = b"application/octet-stream"
+    is_over = False
+
+    def __init__(self, section: Infer, request: EmbeddingsRequest, tokens: int, *, counted: bool) -> None:
+        """`tokens` of the texts; `counted`, or guessed."""
+        self.tokens = tokens if counted else 0
+        self._used = Usage(tokens, total_tokens=tokens, estimated=not counted)
+        self._section = section
+        self._request = request
+        self._body = bytearray()
+
+    def take(self, piece: bytes) -> bytes:
+        self._body += piece
+        if len(self._body) > _MOST_BODY_BYTES:
+            raise Unreadable(f"embeddings of more than {_MOST_BODY_BYTES} bytes")
+        return b""
+
+    def end(self, head_length: bytes) -> bytes:
+        request = self._request
+        rows = Rows(self._section, len(request.texts), head_length, bytes(self._body))
+        if request.dimensions not in (None, rows.dimensions):
+            raise refused(f"this model's embeddings have {rows.dimensions} dimensions", "dimensions")
+        return embeddings(request.model, rows.told(request.encoding_format), self._used)
+
+
+def most_allowed(section: Generate, request: Generation) -> GatewayError | None:
+    """The refusal of a request for more than the model gives."""
+    if (request.most_tokens or 0) <= section.max_tokens:
+        return None
+    param = "max_completion_tokens" if getattr(request, "max_completion_tokens", None) else "max_tokens"
+    return refused(f"{param}: this model gives at most {section.max_tokens} tokens", param)

@@ -1,0 +1,51 @@
+"""How a model is offered through OpenAI's API: which of its tensors take and give what. Pure."""
+
+from collections.abc import Iterator
+from typing import Annotated, Final, Literal
+
+from msgspec import Meta, Struct
+
+from tenants.errors import Invalid
+
+MOST_TEMPLATE_CHARACTERS: Final = 32_768
+
+Tensor = Annotated[str, Meta(min_length=1, max_length=256)]
+
+# What of a request the model takes under the same name, as an input or as a parameter of Triton's generate; `stream` is always true.
+Parameter = Literal[
+    "max_tokens", "temperature", "top_p", "seed", "presence_penalty", "frequency_penalty", "stream"
+]
+
+
+class Generate(Struct, frozen=True, tag_field="backend", tag="generate"):
+    """Chat and completions, from a model that takes a text and gives texts through Triton's generate_stream."""
+
+    input: Tensor = "text_input"
+    output: Tensor = "text_output"
+    parameters: Annotated[tuple[Parameter, ...], Meta(max_length=16)] = ("max_tokens",)
+    max_tokens: Annotated[int, Meta(ge=1, le=2**31 - 1)] = 1024
+    """The most that a request may ask for, and what it gets when it does not say."""
+    chat_template: Annotated[str, Meta(max_length=MOST_TEMPLATE_CHARACTERS)] = ""
+    """In Jinja2; "" is that of `tokenizer_config.json` in the model's folder. Without any there is no chat."""
+
+
+class Infer(Struct, frozen=True, tag_field="backend", tag="infer"):
+    """Embeddings, from a model that takes texts and gives a row of FP32 for each."""
+
+    input: Tensor = "text"
+    output: Tensor = "embedding"
+    batched: bool = False
+    """The input has the shape [n, 1], as a model has it that Triton batches, and not [n]."""
+
+
+Section = Generate | Infer
+
+
+def section_faults(section: Section) -> Iterator[Invalid]:
+    """What is wrong with it beyond the types of its fields, each with the path to it."""
+    if not isinstance(section, Generate):
+        return
+    if section.input in section.parameters:
+        yield Invalid("input", "is one of the parameters too")
+    if len(set(section.parameters)) < len(section.parameters):
+        yield Invalid("parameters", "names one twice")
