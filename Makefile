@@ -36,6 +36,7 @@ chaos: $(VENV)/.all ## the long form of the crash suites
 models: $(VENV)/.all ## train the demo's models anew
 	$(BIN)/python -m infra.training.digits
 	$(BIN)/python -m infra.training.forecast
+	$(BIN)/python -m infra.training.story
 	$(BIN)/python -m infra.training.example
 
 packages: ## the system packages that tests and benchmarks use (Debian, as root)

@@ -15,11 +15,10 @@ import numpy as np
 import numpy.typing as npt
 from sklearn.datasets import load_digits
 
+from infra.training.adam import Adam, Array, Weights
 from infra.training.served import load
 
-Array = npt.NDArray[np.floating[Any]]
 Labels = npt.NDArray[np.integer[Any]]
-Weights = dict[str, Array]
 
 FOLDER = Path(__file__).parents[1] / "models" / "digits" / "1"
 HELD_OUT = 360
@@ -69,27 +68,6 @@ def load_split() -> Split:
     return Split(
         Examples(images[train], digits.target[train]), Examples(images[held_out], digits.target[held_out])
     )
-
-
-class Adam:
-    """Adam (Kingma and Ba 2015, algorithm 1) with its own defaults; remembers the moments between steps."""
-
-    def __init__(self, weights: Weights, rate: float = 0.001) -> None:
-        self._rate = rate
-        self._steps = 0
-        self._mean = {name: np.zeros_like(weight) for name, weight in weights.items()}
-        self._square = {name: np.zeros_like(weight) for name, weight in weights.items()}
-
-    def step(self, weights: Weights, slopes: Weights) -> Weights:
-        """New weights, one step down the slopes."""
-        self._steps += 1
-        rate = self._rate * float(np.sqrt(1 - 0.999**self._steps)) / (1 - 0.9**self._steps)
-        moved: Weights = {}
-        for name, slope in slopes.items():
-            self._mean[name] = 0.9 * self._mean[name] + 0.1 * slope
-            self._square[name] = 0.999 * self._square[name] + 0.001 * slope**2
-            moved[name] = weights[name] - rate * self._mean[name] / (np.sqrt(self._square[name]) + 1e-8)
-        return moved
 
 
 def train(examples: Examples, epochs: int, rng: np.random.Generator) -> Iterator[Epoch]:

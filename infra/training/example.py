@@ -14,7 +14,8 @@ import numpy as np
 import numpy.typing as npt
 
 from infra.training import forecast
-from infra.training.digits import HELD_OUT, Array, load_split
+from infra.training.adam import Array
+from infra.training.digits import HELD_OUT, load_split
 
 FOLDER = Path(__file__).parents[1] / "examples"
 ZOOM = 8

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from infra.training import digits, example
-from infra.training.digits import Examples, Split, Weights, network
+from infra.training.adam import Array, Weights
+from infra.training.digits import Examples, Split, network
 
 WEIGHTS = digits.FOLDER / "weights.npz"
 EXAMPLE = example.FOLDER / "digit.json"
@@ -156,10 +157,10 @@ def test_the_committed_example_is_what_its_script_writes(tmp_path: Path, split: 
         np.testing.assert_allclose(_pixels(file.read_bytes()), 1 - image, atol=1 / 255)
 
 
-def _pixels(png: bytes) -> digits.Array:
+def _pixels(png: bytes) -> Array:
     """The [28, 28] values of the grey PNG that example.py writes: IHDR, IDAT, IEND."""
     size = 28 * example.ZOOM
     length = int.from_bytes(png[33:37], "big")
     lines = np.frombuffer(zlib.decompress(png[41 : 41 + length]), np.uint8).reshape(size, 1 + size)
-    grey: digits.Array = lines[:: example.ZOOM, 1 :: example.ZOOM] / 255
+    grey: Array = lines[:: example.ZOOM, 1 :: example.ZOOM] / 255
     return grey
