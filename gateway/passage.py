@@ -10,13 +10,24 @@ from gateway.audit.ledger import Denial, Intent, Outcome
 from gateway.audit.record import Status
 from gateway.auth.principal import Principal
 from gateway.authz.cedar import Decision, ModelView
-from gateway.call import Downstream, InferenceCall, Outgoing, Reply, Sequence, Standing, Upstream
+from gateway.call import (
+    GRPC,
+    GRPC_STREAM,
+    Downstream,
+    InferenceCall,
+    Outgoing,
+    Reply,
+    Sequence,
+    Standing,
+    Upstream,
+)
 from gateway.errors import Code, GatewayError
 from gateway.scaling.registry import Resident
 from gateway.scaling.sequences import Open
 from gateway.scaling.throttler import Evidence
 from gateway.telemetry.traceparent import Trace
 from gateway.triton.canary import Health, judge
+from gateway.wire.oip_grpc import renamed
 
 _OK = 200
 _CLIENT_CLOSED = 499
@@ -119,7 +130,11 @@ def with_own_id(passage: Passage, error: bytes) -> bytes:
     found = passage.open_sequence
     if found is None:
         return error
-    own = msgspec.json.encode(found.key.id).strip(b'"')
+    if passage.call.protocol == GRPC_STREAM:
+        return renamed(error, str(found.ours), str(found.key.id))
+    own = str(found.key.id).encode()
+    if passage.call.protocol != GRPC:  # a text within JSON
+        own = msgspec.json.encode(str(found.key.id))[1:-1]
     return error.replace(str(found.ours).encode(), own)
 
 

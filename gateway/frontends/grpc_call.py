@@ -66,9 +66,9 @@ class InferMessage:
         self.declared_bytes = self.received_bytes = size
 
     async def judge(self, limit_bytes: int, tenant_id: str) -> Outgoing:
-        head = wire.judge_infer(self._asked, is_stream=self._is_stream)
+        judged = wire.judge_infer(self._asked, is_stream=self._is_stream)
         tensors = self._asked.tensors
-        return Outgoing(head=head, first=tensors, tensor_bytes=len(tensors))
+        return Outgoing(head=judged.head, first=tensors, tensor_bytes=len(tensors), sequence=judged.sequence)
 
 
 def infer_call(asked: wire.Asked, size: int, who: Caller, protocol: str) -> InferenceCall:

@@ -89,6 +89,7 @@ async def listening(
         yield GrpcServer(door, server, where, http.grace_seconds)
     finally:
         await server.stop(0)
+        await door.oip.over()  # the rooms behind it are closed next
 
 
 def options(knobs: Grpc, head_bytes: int) -> list[tuple[str, int]]:

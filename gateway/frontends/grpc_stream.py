@@ -8,7 +8,8 @@ broke off within a reply, and where nothing more would be served.
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import asynccontextmanager
 from typing import Any, Final
 
 from msgspec.structs import replace
@@ -127,6 +128,9 @@ class Stream:
         self._request_seconds = request_seconds
         self._room = asyncio.Semaphore(at_once)
         self._turns = Turns()
+        self._in_sequence: dict[
+            int | str, asyncio.Event
+        ] = {}  # the newest message of each, set when it is answered
         self._outbox = Outbox(context)
         self._under_way = 0
         self._is_read = False  # the client sends no more
@@ -193,7 +197,25 @@ class Stream:
         except GatewayError as refusal:
             await self._pipeline.examine(who.call(NoBody()), None, refusal)
             raise
-        await self._pipeline.serve(call, part)
+        async with self._behind(wire.sequence_of(asked)):
+            await self._pipeline.serve(call, part)
+
+    @asynccontextmanager
+    async def _behind(self, sequence: int | str) -> AsyncIterator[None]:
+        """The messages of one sequence are served one after the other, in the order in which they came."""
+        if not sequence:
+            yield
+            return
+        earlier, mine = self._in_sequence.get(sequence), asyncio.Event()
+        self._in_sequence[sequence] = mine
+        try:
+            if earlier is not None:
+                await earlier.wait()
+            yield
+        finally:
+            mine.set()
+            if self._in_sequence.get(sequence) is mine:
+                del self._in_sequence[sequence]
 
 
 class PartDownstream:

@@ -4,6 +4,7 @@ Every method is taken as one whose requests are a stream: of such a one a messag
 known. One that is not here looks, to who is not known, like one that is.
 """
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any, Final, NoReturn, TypeAlias
@@ -47,6 +48,7 @@ class OipGrpc:
     request_seconds: float
     at_once: int
     streams: set[Stream] = field(default_factory=set)
+    _under_way: "set[asyncio.Task[Any]]" = field(default_factory=set)
 
     def methods(self) -> dict[str, Handler]:
         """By full name."""
@@ -76,15 +78,30 @@ class OipGrpc:
         for stream in self.streams:
             stream.drain()
 
+    async def over(self) -> None:
+        """Return when all that was under way has been settled; its server has ended it."""
+        if self._under_way:
+            await asyncio.wait(self._under_way)
+
+    def _noted(self) -> "asyncio.Task[Any]":
+        """The task of the RPC that begins, which is to be dropped from `_under_way` when it ends."""
+        task = asyncio.current_task()
+        if task is None:
+            raise RuntimeError("grpc.aio serves each RPC in a task")
+        self._under_way.add(task)
+        return task
+
     def _method(self, act: Act) -> Handler:
         """One that a known caller calls, with one message each way."""
 
         async def answer(_: object, context: Context) -> bytes:
-            request_id = self.new_id()
+            request_id, task = self.new_id(), self._noted()
             try:
                 return await act(context, await self._recognised(context, request_id))
             except GatewayError as error:
                 await refuse(context, request_id, error)
+            finally:
+                self._under_way.discard(task)
 
         return grpc.stream_unary_rpc_method_handler(answer)
 
@@ -117,7 +134,7 @@ class OipGrpc:
         return _answered(context, who, _MODEL_READY, examined.standing)
 
     async def _stream(self, _: object, context: Context) -> None:
-        request_id = self.new_id()
+        request_id, task = self.new_id(), self._noted()
         try:
             who = await self._recognised(context, request_id)
             stream = Stream(
@@ -130,6 +147,8 @@ class OipGrpc:
                 self.streams.discard(stream)
         except GatewayError as error:
             await refuse(context, request_id, error)
+        finally:
+            self._under_way.discard(task)
         context.set_trailing_metadata(tuple(told(request_id)))
 
     async def _served(self, context: Context, call: InferenceCall) -> bytes:
@@ -139,7 +158,7 @@ class OipGrpc:
         reply = downstream.reply
         metadata = told(call.request_id, downstream.standing)
         if reply.code is not Status.OK:
-            sentence = public_text(reply.message.decode(errors="replace"))
+            sentence = public_text(downstream.body.decode(errors="replace"))
             await context.abort(CODES[reply.code.name], sentence, (*metadata, *reply.metadata))
         context.set_trailing_metadata((*metadata, *reply.metadata))
         return downstream.body

@@ -63,7 +63,11 @@ class Autoscaler:
             await asyncio.gather(*map(self._end, self.registry.servers.values()))
 
     async def _end(self, server: ManagedServer) -> None:
-        """Whoever had a call has its answer by now."""
+        """Whoever had a call has its answer by now: no connection is kept."""
+        for place in residents_on(server):
+            place.abort()
+        if server.control is not None:
+            server.control.abort()
         if server.replica is not None:
             await self.scaler.stop(server.replica, 0.0)
 

@@ -118,7 +118,7 @@ class Events:
         if self.is_between and len(data) <= _HELD_BYTES:
             self._held = data
             return b""
-        if self.is_between and data.startswith(_ERROR):
+        if self.is_between and data.lstrip(b"\n").startswith(_ERROR):
             raise GatewayError(Code.UPSTREAM_FAILED, private="an error event that does not end")
         self.is_between = False
         self._held = data[-1:]  # the first half of its end, perhaps
@@ -130,6 +130,6 @@ def _cleaned(events: bytes) -> bytes:
     if _ERROR not in events:
         return events
     return b"".join(
-        public_event(0, event)[1] if event.startswith(_ERROR) else event + _END
+        public_event(0, event.lstrip())[1] if event.lstrip(b"\n").startswith(_ERROR) else event + _END
         for event in events.removesuffix(_END).split(_END)
     )

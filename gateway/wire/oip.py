@@ -51,7 +51,7 @@ RESERVED: MappingProxyType[str, Judgement] = MappingProxyType(
         "triton_": Judgement.STRIPPED,
     }
 )
-_SEQUENCE = tuple(name for name, judgement in RESERVED.items() if judgement is Judgement.SEQUENCE)
+SEQUENCE = tuple(name for name, judgement in RESERVED.items() if judgement is Judgement.SEQUENCE)
 _MOST_ID_CHARACTERS = 128
 _PREFIXES = tuple(name for name in RESERVED if name.endswith("_"))
 
@@ -129,11 +129,11 @@ def take_sequence(
 
     `tagged` gives the request's head with these parameters added.
     """
-    found = {name: parameters.pop(name) for name in _SEQUENCE if name in parameters}
+    found = {name: parameters.pop(name) for name in SEQUENCE if name in parameters}
     if not found:
         return None
     named, starts, ends = (
-        found.get(name, absent) for name, absent in zip(_SEQUENCE, (0, False, False), strict=True)
+        found.get(name, absent) for name, absent in zip(SEQUENCE, (0, False, False), strict=True)
     )
     if not (isinstance(starts, bool) and isinstance(ends, bool)):
         raise bad_request("sequence_start and sequence_end must be true or false")
@@ -146,7 +146,7 @@ def take_sequence(
     if not named:
         return None
     return Sequence(
-        named, starts, ends, lambda ours: tagged(dict(zip(_SEQUENCE, (ours, starts, ends), strict=True)))
+        named, starts, ends, lambda ours: tagged(dict(zip(SEQUENCE, (ours, starts, ends), strict=True)))
     )
 
 

@@ -7,13 +7,23 @@ of the client's message where they lie at its end, as official clients write the
 
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from functools import partial
 from typing import Any, Final, NamedTuple
 
 from google.protobuf.message import DecodeError
 
+from gateway.call import Sequence
 from gateway.errors import Code, GatewayError
-from gateway.wire.oip import MODEL_NAME, MOST_BODY_BYTES, judge_parameters, public_text
+from gateway.wire.oip import (
+    MODEL_NAME,
+    MOST_BODY_BYTES,
+    SEQUENCE,
+    Judged,
+    judge_parameters,
+    public_text,
+    take_sequence,
+)
 from gateway.wire.oip_messages import message_class
 
 # What a message may hold of each: inputs, outputs, raw contents, parameters in one place, and sides of a shape.
@@ -84,14 +94,16 @@ def read_infer(message: bytes) -> Asked:
     return Asked(parse(InferRequest, head), tensors, contents)
 
 
-def judge_infer(asked: Asked, *, is_stream: bool) -> bytes:
-    """The head that Triton gets. Raises BAD_REQUEST."""
+def judge_infer(asked: Asked, *, is_stream: bool) -> Judged:
+    """Raises BAD_REQUEST."""
     request = asked.request
     if max(len(request.inputs), len(request.outputs)) > MOST_OF_EACH:
         raise _bad(f"more than {MOST_OF_EACH} inputs or outputs")
     if asked.contents and asked.contents != len(request.inputs):
         raise _bad(f"{len(request.inputs)} inputs and raw contents of {asked.contents}")
+    sequence = None
     if request.parameters:
+        sequence = _take_sequence(request)
         _judge_own(request.parameters, is_stream=is_stream)
     for place, tensor in enumerate(request.inputs):
         path = f"inputs[{place}]"
@@ -108,10 +120,41 @@ def judge_infer(asked: Asked, *, is_stream: bool) -> bytes:
             _judge(output.parameters, f"outputs[{place}].parameters")
     if len({output.name for output in request.outputs}) < len(request.outputs):
         raise _bad("an output is asked for twice")
-    head: bytes = request.SerializeToString(
-        deterministic=True
-    )  # maps in order: one request, one way to write it
-    return head
+    return Judged(_serialized(request), sequence)
+
+
+def _serialized(request: Any) -> bytes:
+    written: bytes = request.SerializeToString(deterministic=True)  # maps in order: one way to write it
+    return written
+
+
+def sequence_of(asked: Asked) -> int | str:
+    """The id of the sequence that it says it belongs to, before anybody judged that; 0 or "" for none."""
+    found = asked.request.parameters
+    value = _value(found["sequence_id"]) if "sequence_id" in found else 0
+    return value if isinstance(value, int | str) else 0
+
+
+def _take_sequence(request: Any) -> Sequence | None:
+    found = {name: _value(request.parameters[name]) for name in SEQUENCE if name in request.parameters}
+    for name in found:
+        del request.parameters[name]
+    return take_sequence(found, partial(_tagged, request))
+
+
+def _value(parameter: Any) -> Any:
+    """None for one without a value."""
+    choice = parameter.WhichOneof("choice")
+    return getattr(parameter, choice) if choice else None
+
+
+def _tagged(request: Any, tags: Mapping[str, int | str | bool]) -> bytes:
+    tagged = InferRequest()
+    tagged.CopyFrom(request)
+    for name, value in tags.items():
+        kind = "bool" if isinstance(value, bool) else "int64" if isinstance(value, int) else "string"
+        setattr(tagged.parameters[name], f"{kind}_param", value)
+    return _serialized(tagged)
 
 
 def _judge_own(parameters: Any, *, is_stream: bool) -> None:
@@ -244,6 +287,15 @@ def public_message(message: bytes) -> bytes:
     found.error_message = public_text(found.error_message)
     cleaned: bytes = found.SerializeToString()
     return cleaned
+
+
+def renamed(message: bytes, ours: str, own: str) -> bytes:
+    """A message of a stream that tells an error, with another word in its text."""
+    if not is_error(message):
+        return message
+    found = parse(StreamResponse, message)
+    found.error_message = found.error_message.replace(ours, own)
+    return _serialized(found)
 
 
 def error_message(sentence: str, request_id: str) -> bytes:
