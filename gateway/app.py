@@ -247,7 +247,14 @@ def doors(settings: Settings, pipeline: Pipeline, registry: Registry) -> Gateway
     door = HttpDoor(oip, other_paths(oip, present), new_id, openai)
     operator = OperatorDoor(operator_paths(lambda: text(meter.read()), present), new_id)
     grpc = GrpcDoor(
-        OipGrpc(pipeline, new_id, present, settings.http.request_seconds, settings.grpc.stream_calls),
+        OipGrpc(
+            pipeline,
+            new_id,
+            present,
+            settings.http.request_seconds,
+            settings.grpc.stream_calls,
+            bool(settings.http.model_config),
+        ),
         present,
         new_id,
     )

@@ -23,6 +23,7 @@ from gateway.triton.grpc_client import SERVICE, GrpcReply
 from gateway.triton.grpc_status import Status
 from gateway.wire import oip_grpc as wire
 from gateway.wire.oip import public_text
+from gateway.wire.oip_grpc_models import config_response, statistics_response
 from gateway.wire.oip_messages import message_class
 
 Handler: TypeAlias = "grpc.RpcMethodHandler[bytes, bytes]"
@@ -35,7 +36,6 @@ _METADATA: Final = message_class("ServerMetadataResponse")(
 ).SerializeToString()
 _ReadyReply: Final = message_class("ServerReadyResponse")
 _ModelRequest: Final = message_class("ModelMetadataRequest")  # ModelReadyRequest has the same fields
-_LATER: Final = "this is not offered over gRPC yet"
 
 
 @dataclass(slots=True)
@@ -47,6 +47,7 @@ class OipGrpc:
     readiness: Callable[[], Readiness]
     request_seconds: float
     at_once: int
+    shows_config: bool = False  # tenants may read how their models are configured
     streams: set[Stream] = field(default_factory=set)
     _under_way: "set[asyncio.Task[Any]]" = field(default_factory=set)
 
@@ -60,8 +61,8 @@ class OipGrpc:
             "ModelMetadata": self._method(self._model_metadata),
             "ModelInfer": self._method(self._infer),
             "ModelStreamInfer": grpc.stream_stream_rpc_method_handler(self._stream),
-            "ModelConfig": self._method(self._later),
-            "ModelStatistics": self._method(self._later),
+            "ModelConfig": self._method(self._config),
+            "ModelStatistics": self._method(self._statistics),
         }
         return {f"/{SERVICE}/{name}": handler for name, handler in found.items()}
 
@@ -177,8 +178,17 @@ class OipGrpc:
         examined = await self.pipeline.examine(who.call(NoBody()), None)
         return _answered(context, who, _METADATA, examined.standing)
 
-    async def _later(self, _: Context, who: Caller) -> bytes:
-        await self._deny(who, GatewayError(Code.NO_SUCH_PATH, detail=_LATER))
+    async def _config(self, context: Context, who: Caller) -> bytes:
+        if not self.shows_config:
+            await self._deny(who, GatewayError(Code.NO_SUCH_PATH))
+        config, standing = await self.pipeline.configure(await self._about_model(context, who))
+        return _answered(context, who, config_response(config), standing)
+
+    async def _statistics(self, context: Context, who: Caller) -> bytes:
+        call = await self._about_model(context, who)
+        examined = await self.pipeline.examine(call, "describe")
+        rows = self.pipeline.shares.rows(examined.tenant_id, call.model, call.version)
+        return _answered(context, who, statistics_response(rows), examined.standing)
 
     # Requests
 

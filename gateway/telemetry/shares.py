@@ -36,7 +36,7 @@ class _Durations(msgspec.Struct):
     cache_miss: _Duration = msgspec.field(default_factory=_Duration)
 
 
-class _Statistics(msgspec.Struct):
+class Statistics(msgspec.Struct):
     """One call counts as one inference, whatever its batch. `last_inference`: milliseconds since the Unix epoch."""
 
     name: str
@@ -49,14 +49,14 @@ class _Statistics(msgspec.Struct):
 
 
 class _Answer(msgspec.Struct):
-    model_stats: list[_Statistics]
+    model_stats: list[Statistics]
 
 
 @dataclass(slots=True)
 class Shares:
     """By tenant's id and model's name, then by version."""
 
-    _of: OrderedDict[tuple[str, str], dict[str, _Statistics]] = field(default_factory=OrderedDict)
+    _of: OrderedDict[tuple[str, str], dict[str, Statistics]] = field(default_factory=OrderedDict)
 
     def settled(
         self,
@@ -80,7 +80,7 @@ class Shares:
             self._of.move_to_end(key)
         counts = versions.get(version)
         if counts is None:
-            counts = versions[version] = _Statistics(model, version)
+            counts = versions[version] = Statistics(model, version)
         durations = counts.inference_stats
         counts.last_inference = now_us // 1_000
         durations.queue.add(waited_us)
@@ -89,11 +89,13 @@ class Shares:
             counts.inference_count += 1
             counts.execution_count += 1
 
-    def statistics(self, tenant_id: str, model: str, version: str) -> bytes:
-        """The answer to who asks for them: of one version, or of all that were called, "" for that."""
+    def rows(self, tenant_id: str, model: str, version: str) -> list[Statistics]:
+        """Of one version, or of all that were called, "" for that."""
         found = self._of.get((tenant_id, model), {})
         if version:
-            rows = [found.get(version) or _Statistics(model, version)]
-        else:
-            rows = [found[one] for one in sorted(found, key=int)] or [_Statistics(model, "")]
-        return msgspec.json.encode(_Answer(rows))
+            return [found.get(version) or Statistics(model, version)]
+        return [found[one] for one in sorted(found, key=int)] or [Statistics(model, "")]
+
+    def statistics(self, tenant_id: str, model: str, version: str) -> bytes:
+        """The same, as REST answers it."""
+        return msgspec.json.encode(_Answer(self.rows(tenant_id, model, version)))

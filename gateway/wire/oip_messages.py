@@ -75,6 +75,49 @@ TABLE: Final = MappingProxyType(
         "ModelMetadataRequest": """
             1 name string
             2 version string""",
+        # As far as a model's tenants may see it; an enum is a number here.
+        "StatisticDuration": """
+            1 count uint64
+            2 ns uint64""",
+        "InferStatistics": """
+            1 success StatisticDuration
+            2 fail StatisticDuration
+            3 queue StatisticDuration
+            4 compute_input StatisticDuration
+            5 compute_infer StatisticDuration
+            6 compute_output StatisticDuration
+            7 cache_hit StatisticDuration
+            8 cache_miss StatisticDuration""",
+        "ModelStatistics": """
+            1 name string
+            2 version string
+            3 last_inference uint64
+            4 inference_count uint64
+            5 execution_count uint64
+            6 inference_stats InferStatistics""",
+        "ModelStatisticsResponse": "1 model_stats *ModelStatistics",
+        "ModelInput": """
+            1 name string
+            2 data_type int32
+            4 dims *int64
+            6 is_shape_tensor bool
+            8 optional bool""",
+        "ModelOutput": """
+            1 name string
+            2 data_type int32
+            3 dims *int64""",
+        "ModelSequenceBatching": "1 max_sequence_idle_microseconds uint64",
+        "ModelTransactionPolicy": "1 decoupled bool",
+        "ModelConfig": """
+            1 name string
+            2 platform string
+            17 backend string
+            4 max_batch_size int32
+            5 input *ModelInput
+            6 output *ModelOutput
+            13 sequence_batching |ModelSequenceBatching
+            19 model_transaction_policy ModelTransactionPolicy""",
+        "ModelConfigResponse": "1 config ModelConfig",
         # grpc.health.v1, whose package no byte on the wire tells
         "HealthCheckRequest": "1 service string",
         "HealthCheckResponse": "1 status int32",

@@ -18,7 +18,7 @@ CLOSED = (
     *("RepositoryIndex", "RepositoryModelLoad", "RepositoryModelUnload", "TraceSetting", "LogSettings"),
     *("SystemSharedMemoryStatus", "SystemSharedMemoryRegister", "SystemSharedMemoryUnregister"),
     *("CudaSharedMemoryStatus", "CudaSharedMemoryRegister", "CudaSharedMemoryUnregister"),
-    *("ModelConfig", "ModelStatistics", "modelinfer", "/inference.Other/ModelInfer"),
+    *("ModelConfig", "modelinfer", "/inference.Other/ModelInfer"),
 )
 
 
