@@ -18,6 +18,7 @@ from gateway.wire.oip import (
     Parameters,
     bad_request,
     error_body,
+    has_objects,
     is_shallow,
     judge_parameters,
     public_error,
@@ -66,8 +67,8 @@ def _value(key: str, value: msgspec.Raw) -> Any:
     data = bytes(value)
     if not data.startswith(b"["):
         return _scalar.decode(value)
-    if not is_shallow(data):
-        raise bad_request(f"{key[:100]} is nested more than {MOST_NESTED} deep")
+    if not is_shallow(data) or has_objects(data):
+        raise bad_request(f"{key[:100]} is nested more than {MOST_NESTED} deep, or holds objects")
     return value
 
 

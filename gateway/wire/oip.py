@@ -107,8 +107,9 @@ def judge_infer(head: bytes, tensor_bytes: int) -> Judged:
             promised += _binary_bytes(tensor.parameters, f"{path}.parameters")
         if math.prod(tensor.shape) > MOST_BODY_BYTES:
             raise bad_request(f"{path}.shape has more elements than a body can hold")
-        if not is_shallow(bytes(tensor.data)):
-            raise bad_request(f"{path}.data is nested more than {MOST_NESTED} deep")
+        data = bytes(tensor.data)
+        if not is_shallow(data) or has_objects(data):
+            raise bad_request(f"{path}.data is nested more than {MOST_NESTED} deep, or holds objects")
     if request.outputs:
         _judge_outputs(request.outputs)
     if promised != tensor_bytes:
@@ -179,6 +180,14 @@ def _binary_bytes(parameters: Parameters, path: str) -> int:
     if not isinstance(size, int) or isinstance(size, bool) or size < 0:
         raise bad_request(f"{path}.binary_data_size must be a number of bytes")
     return size
+
+
+_STRING = re.compile(rb'"(?:[^"\\]++|\\.)*+"', re.DOTALL)
+
+
+def has_objects(data: bytes) -> bool:
+    """Whether there is an object in well-formed JSON; the data of a tensor has none, and two readers could read its keys in two ways."""
+    return b"{" in data and b"{" in _STRING.sub(b"", data)
 
 
 _MARKS = bytes.maketrans(b"{}", b"[]")

@@ -27,6 +27,7 @@ def judged(body: bytes | dict[str, Any]) -> Any:
         {"id": "7", "in": [1, 2.5, 3], "flags": [True, False], "texts": ["a", "é\n"]},
         {"text_input": "x", "parameters": {"top_k": 3, "bad_words": "a,b", "p": 0.1, "early": False}},
         {"text_input": "\u0000 🙂"},
+        {"texts": ['{"a": 1}', "\\", '"{', '\\"']},
         {},
     ],
 )
@@ -68,6 +69,7 @@ def test_what_is_not_offered_is_refused_wherever_it_stands(name: str, *, nested:
         b'{"t":NaN}',
         b'{"t":null}',
         b'{"t":{"a":1}}',
+        b'{"t":["x",[{"a":1}]]}',
         b'{"t":18446744073709551616}',
         b'{"t":"\xff"}',
         b'{"t":["\xff"]}',

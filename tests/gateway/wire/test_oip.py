@@ -272,7 +272,6 @@ def test_what_is_not_json_of_the_protocol_is_refused(bad: bytes) -> None:
         (b"[", b'"]]["', b"]"),
         (b"[", rb'"\\\"[","\\"', b"]"),
         (b'["[",', b"1", b',"["]'),
-        (b'{"a":', b'"}"', b"}"),
     ],
 )
 def test_data_may_be_nested_a_hundred_deep_and_no_deeper(
@@ -284,6 +283,16 @@ def test_data_may_be_nested_a_hundred_deep_and_no_deeper(
     assert judged(nested(100), 0)
     for depth in (101, 500, 100_000):
         refused(nested(depth))
+
+
+@pytest.mark.parametrize("data", [b'{"a":1}', b'[[{"a":1}]]', b'["{",{}]', rb'["\"",{"\"":1}]'])
+def test_data_holds_no_objects(data: bytes) -> None:
+    refused(with_data(data))
+
+
+@pytest.mark.parametrize("data", [b'["{"]', rb'["\"{"]', rb'["\\","{\"}"]'])
+def test_a_text_in_data_may_look_like_an_object(data: bytes) -> None:
+    assert data in judged(with_data(data), 0)
 
 
 def test_many_brackets_side_by_side_are_not_deep() -> None:
