@@ -9,6 +9,7 @@ import math
 import os
 import platform
 import re
+import resource
 import shutil
 import signal
 import sys
@@ -43,6 +44,7 @@ from tests.bench.report import (
     table,
     written,
 )
+from tests.bench.streams import ROUNDS, SECONDS, STREAMS, measured, stream_bars
 
 _MISSING, _NOISY = 2, 3
 _PACKAGES = {"wrk": "wrk", "nginx": "nginx-light", "h2load": "nghttp2-client"}  # Debian's
@@ -71,7 +73,9 @@ def main() -> int:
         _START_SECONDS
         + 2 * runs * (given.seconds + 1)
         + math.ceil(given.memory / _SLOWEST_REQUESTS_PER_SECOND)
+        + (2 * ROUNDS * SECONDS if given.streams else 0)
     )
+    _may_open_more_files()
     try:
         report = _measured(given, {name: str(path) for name, path in programs.items()})
     except Failed as fault:
@@ -126,12 +130,14 @@ def _measured(given: argparse.Namespace, programs: dict[str, str]) -> Report:
                 for hop in grpc_ways
             ]
         memory = _memory(gateway, given.memory, wrk, folder)
+        print(f"bench: {given.streams} streams", file=sys.stderr, flush=True)
+        lags = measured(direct, gateway, given.streams)
         return Report(
             machine=_machine(),
             rounds=given.rounds,
             seconds=given.seconds,
             memory=memory,
-            bars=bars(samples, memory) + grpc_bars(samples),
+            bars=bars(samples, memory) + grpc_bars(samples) + stream_bars(lags, given.streams),
             lines=lines(samples),
             noise=noise(samples),
             samples=tuple(samples),
@@ -172,6 +178,12 @@ def _machine() -> str:
     return f"{len(os.sched_getaffinity(0))} cores ({named[1] if named else platform.machine()})"
 
 
+def _may_open_more_files() -> None:
+    """Each stream is a connection here, two in the gateway, and one in Triton."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard if hard != resource.RLIM_INFINITY else 65_536, hard))
+
+
 def _late(*_: object) -> NoReturn:
     raise Failed("took far longer than asked for")
 
@@ -190,6 +202,13 @@ def _parser() -> argparse.ArgumentParser:
         default=200_000,
         metavar="N",
         help="requests over which the gateway's memory is watched; 0 for none (default: 200000)",
+    )
+    parser.add_argument(
+        "--streams",
+        type=_count_or_none,
+        default=STREAMS,
+        metavar="N",
+        help=f"streams that are open at once, for how late they are; 0 for none (default: {STREAMS})",
     )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write every sample there")
     parser.add_argument(

@@ -18,6 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from msgspec import structs
+
 from gateway.app import now_us, opened_directory
 from gateway.scaling.scalers.process import free_port
 from gateway.settings import load
@@ -43,6 +45,7 @@ PLAN = Plan(
     ),
 )
 MODEL = "echo_fp32"
+STREAMED = "ticker"
 # The one replica that all hops share, as long as they are measured: another would give the gateway more of Triton than the others have.
 FLEET = Fleet("local", replicas=Replicas(max=1), idle_seconds=_FOR_EVER_SECONDS)
 _MODEL = Model(
@@ -217,7 +220,8 @@ async def _new_key(state: Path) -> str:
     async with opened_directory(load({}, state=state)) as directory:
         await directory.put_plan(PLAN, actor=_ACTOR, now_us=now_us())
         await directory.put_fleet(FLEET, actor=_ACTOR, now_us=now_us())
-        await directory.put_model(_MODEL, actor=_ACTOR, now_us=now_us())
+        for model in (_MODEL, structs.replace(_MODEL, name=STREAMED)):
+            await directory.put_model(model, actor=_ACTOR, now_us=now_us())
         await directory.create_tenant("bench", PLAN.name, actor=_ACTOR, now_us=now_us())
         minted = await directory.create_key("bench", actor=_ACTOR, now_us=now_us())
     return minted.secret.reveal()

@@ -11,11 +11,13 @@ from dataclasses import dataclass
 
 import msgspec
 
-from tests.bench.hops import Hop
+from tests.bench.hops import STREAMED, Failed, Hop
+from tests.bench.report import Bar
 
-MODEL = "ticker"
 STREAMS, TOKENS, MILLISECONDS = 500, 64, 250
-MOST_LAG_MS = 2.0
+ROUNDS = 2
+SECONDS = 25  # that one round of one hop takes at most
+_MOST_LAG_MS = 2.0
 _SPREAD_SECONDS = 2.0  # over which the streams begin
 
 
@@ -43,7 +45,7 @@ async def _stream(hop: Hop, lags: list[int]) -> bool:
     body = json.dumps({"text_input": "", "tokens": TOKENS, "milliseconds": MILLISECONDS})
     key = f"Authorization: Bearer {hop.key}\r\n" if hop.key else ""
     writer.write(
-        f"POST /v2/models/{MODEL}/generate_stream HTTP/1.1\r\nHost: a\r\n{key}Content-Length: {len(body)}\r\n\r\n{body}".encode()
+        f"POST /v2/models/{STREAMED}/generate_stream HTTP/1.1\r\nHost: a\r\n{key}Content-Length: {len(body)}\r\n\r\n{body}".encode()
     )
     tokens = 0
     try:
@@ -73,6 +75,35 @@ async def _all(hop: Hop, streams: int) -> Lags:
     return Lags(hop.name, median / 1e6, p99 / 1e6, len(lags), whole.count(False))
 
 
-def measure(hop: Hop, streams: int = STREAMS) -> Lags:
+def measure(hop: Hop, streams: int) -> Lags:
     """All the streams through one hop, some eighteen seconds of them."""
     return asyncio.run(_all(hop, streams))
+
+
+def measured(direct: Hop, gateway: Hop, streams: int) -> tuple[Lags, ...]:
+    """In turn, after one stream that starts the model. Raises Failed when Triton itself does not keep up."""
+    if not streams:
+        return ()
+    if measure(gateway, 1).cut:
+        raise Failed("the gateway does not stream")
+    found = tuple(measure(hop, streams) for _ in range(ROUNDS) for hop in (direct, gateway))
+    if any(lags.cut for lags in found if lags.hop == direct.name):
+        raise Failed("Triton itself cut streams")
+    return found
+
+
+def stream_bars(found: tuple[Lags, ...], streams: int) -> tuple[Bar, ...]:
+    if not found:
+        return ()
+    ours, theirs = (
+        [lags for lags in found if (lags.hop == "gateway") is is_ours] for is_ours in (True, False)
+    )
+    median_ms = [statistics.median(lags.median_ms for lags in of) for of in (ours, theirs)]
+    return (
+        Bar(
+            what=f"{streams} streams of {TOKENS} tokens: ms that the gateway adds to the median lag",
+            figure=median_ms[0] - median_ms[1],
+            most=_MOST_LAG_MS,
+        ),
+        Bar(what=f"{streams} streams: cut", figure=sum(lags.cut for lags in ours), most=0),
+    )

@@ -21,6 +21,7 @@ from tests.bench.report import (
     table,
     written,
 )
+from tests.bench.streams import Lags, stream_bars
 
 GOOD = (
     '{"requests":3000,"duration_us":2000000,"median_us":2500,"p99_us":7680,'
@@ -220,3 +221,16 @@ def test_a_run_of_h2load_is_read_in_the_units_that_the_table_has() -> None:
 def test_a_run_of_h2load_in_which_one_answer_had_no_message_fails(printed: str) -> None:
     with pytest.raises(Failed):
         grpc_sample("gateway", "gRPC", printed, H2LOG, answer=15, cpu_seconds=None)
+
+
+def test_streams_are_judged_by_what_the_gateway_adds_and_by_those_it_cut() -> None:
+    found = (
+        Lags("direct", 1.0, 9.0, 100, 0),
+        Lags("gateway", 1.5, 9.0, 100, 2),
+        Lags("direct", 3.0, 9.0, 100, 0),
+        Lags("gateway", 3.7, 9.0, 99, 1),
+    )
+    lag, cut = stream_bars(found, 50)
+    assert (round(lag.figure, 6), lag.most, lag.holds) == (0.6, 2.0, True)
+    assert (cut.figure, cut.holds) == (3, False)
+    assert stream_bars((), 0) == ()
