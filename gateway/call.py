@@ -176,6 +176,10 @@ class Downstream(Protocol):
         """The client has been told a status. A front end may hold a reply back for a while, to judge it."""
 
     @property
+    def has_failed(self) -> bool:
+        """The reply told of an error behind a status that does not."""
+
+    @property
     def tokens(self) -> int:
         """What was used until now, where a tokenizer of the model's has counted it; else 0."""
 

@@ -104,8 +104,10 @@ def ending(passage: Passage) -> Status:
     """The outcome's status: `done` is the only one in which the client got a whole reply of the model's."""
     if passage.fault is not None:
         return "partial" if passage.has_begun else "failed"
-    if not passage.replied_at:
+    if not passage.replied_at or not passage.told_status:
         return "cancelled"
+    if passage.downstream is not None and passage.downstream.has_failed:
+        return "partial"
     return "done" if passage.told_status == _OK else "refused"
 
 
@@ -144,10 +146,12 @@ def evidence(passage: Passage) -> Evidence:
         return "dead"
     if passage.fault is not None and passage.fault.code is Code.MODEL_FAILED:
         return "failed"
-    if passage.call.verb != "infer":
+    if passage.call.verb != "infer" or not passage.forwarded_at:
         return "none"
     if passage.reply is None or not passage.replied_at:
         return "left"
+    if passage.downstream is not None and passage.downstream.has_failed:
+        return "none"
     return _SHOWN.get(judge(passage.reply.status, passage.reply.content_type, passage.failure), "none")
 
 

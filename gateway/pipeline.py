@@ -144,16 +144,20 @@ class Pipeline:
 
     async def configure(self, call: InferenceCall) -> tuple[ModelConfig, Standing]:
         """The model's configuration, as far as it is its tenants' business; it is loaded for that. Raises GatewayError."""
-        examined = await self.examine(call, "describe")
+        passage = Passage(call, self.clock())
         try:
+            await self._admit(passage, "describe")
+            self._find(call)
             with self.deadlines.within(call.deadline - self.clock()):
                 slot = await self.throttler.acquire(call.model)
-        except TimeoutError as fault:
-            raise GatewayError(Code.DEADLINE_EXCEEDED) from fault
-        self.throttler.release(slot, "none")
-        if slot.config is None:
-            raise GatewayError(Code.MODEL_UNAVAILABLE, private="its configuration was not read")
-        return slot.config, examined.standing
+            self.throttler.release(slot, "none")
+        except Exception as fault:
+            raise self._judge_fault(passage, fault) from fault
+        finally:
+            self._settle(passage)
+        if slot.config is None:  # none takes calls before it was read
+            raise GatewayError(Code.INTERNAL, private="a place without its configuration")
+        return slot.config, passage.standing
 
     async def recognise(self, call: InferenceCall) -> Principal:
         """Step 3 alone, for who must know the caller before there is a model to ask for; a denial is recorded. Raises GatewayError."""
@@ -262,7 +266,7 @@ class Pipeline:
 
     def _leave(self, passage: Passage, slot: Resident, why: object) -> None:
         """The call has not run there and goes elsewhere."""
-        self._leave_sequence(passage, has_ended=False)
+        self._leave_sequence(passage)
         passage.release_reply()
         passage.slot = passage.reply = None
         self.throttler.lost(slot, why)
@@ -313,10 +317,7 @@ class Pipeline:
 
     def _settle(self, passage: Passage) -> None:
         """Give back what the call held and say how it ended. Never raises."""
-        self._leave_sequence(
-            passage,
-            has_ended=passage.sequence is not None and passage.sequence.ends and ending(passage) == "done",
-        )
+        self._leave_sequence(passage)
         if passage.slot is not None:
             passage.release_reply()
             self.throttler.release(passage.slot, evidence(passage))
@@ -328,9 +329,10 @@ class Pipeline:
             self.ledger.deny(denial(passage, passage.fault), now_us=self.now_us())
         self._count(passage)
 
-    def _leave_sequence(self, passage: Passage, *, has_ended: bool) -> None:
-        if passage.open_sequence is not None:
-            self.sequences.left(passage.open_sequence, has_ended=has_ended)
+    def _leave_sequence(self, passage: Passage) -> None:
+        sequence, found = passage.sequence, passage.open_sequence
+        if sequence is not None and found is not None:
+            self.sequences.left(found, sequence, answered=ending(passage) == "done")
             passage.open_sequence = None
 
     def _count(self, passage: Passage) -> None:
@@ -358,7 +360,7 @@ class Pipeline:
     def _share(self, passage: Passage, now: float) -> None:
         """Add the call to its tenant's own figures of the model, if it went to a server."""
         principal, slot = passage.principal, passage.slot
-        if principal is None or slot is None or passage.call.verb != "infer":
+        if principal is None or slot is None or not passage.forwarded_at or passage.call.verb != "infer":
             return
         self.shares.settled(
             principal.tenant_id,

@@ -32,7 +32,8 @@ class Caller(Struct, frozen=True):
     address: str
     deadline: float  # seconds on the monotonic clock
     traceparent: str
-    wants_status: bool  # of an error on a stream, instead of a message that tells it
+    body_bytes: int = 0  # what its plan allows, once the caller is known
+    wants_status: bool = False  # of an error on a stream, instead of a message that tells it
 
     def call(
         self,

@@ -1,13 +1,14 @@
 """grpc.health.v1: whether calls are served, told to whoever asks. Nobody needs a credential for it."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Final
 
 import grpc
 
-from gateway.errors import GatewayError
+from gateway.errors import Code, GatewayError
 from gateway.frontends.grpc_call import Context, refuse, told
 from gateway.frontends.http import Readiness
 from gateway.triton.grpc_client import SERVICE
@@ -18,6 +19,7 @@ HEALTH: Final = "grpc.health.v1.Health"
 _SERVED: Final = ("", SERVICE)
 _SERVING, _NOT_SERVING, _SERVICE_UNKNOWN = 1, 2, 3
 _LOOK_SECONDS: Final = 1.0
+_MOST: Final = 100  # questions and watchers at once
 _Request: Final = message_class("HealthCheckRequest")
 _Response: Final = message_class("HealthCheckResponse")
 
@@ -29,6 +31,7 @@ class Health:
     readiness: Callable[[], Readiness]
     stopping: asyncio.Event
     new_id: Callable[[], str]
+    _under_way: int = 0
 
     def methods(self) -> "dict[str, grpc.RpcMethodHandler[bytes, bytes]]":
         return {
@@ -38,6 +41,10 @@ class Health:
 
     async def _check(self, _: object, context: Context) -> bytes:
         request_id = self.new_id()
+        async with self._counted(context, request_id):
+            return await self._checked(context, request_id)
+
+    async def _checked(self, context: Context, request_id: str) -> bytes:
         if await self._service(context, request_id) not in _SERVED:
             metadata = tuple(told(request_id))
             await context.abort(grpc.StatusCode.NOT_FOUND, "there is no such service", metadata)
@@ -46,7 +53,12 @@ class Health:
 
     async def _watch(self, _: object, context: Context) -> None:
         """The status now, and whenever it is another, until the client leaves or we stop."""
-        is_served = await self._service(context, self.new_id()) in _SERVED
+        request_id = self.new_id()
+        async with self._counted(context, request_id):
+            await self._watched(context, request_id)
+
+    async def _watched(self, context: Context, request_id: str) -> None:
+        is_served = await self._service(context, request_id) in _SERVED
         last = 0
         while True:
             status = self._status() if is_served else _SERVICE_UNKNOWN
@@ -61,11 +73,27 @@ class Health:
             except TimeoutError:
                 continue
 
+    @asynccontextmanager
+    async def _counted(self, context: Context, request_id: str) -> AsyncIterator[None]:
+        """Nobody has to be known here, so what all of them hold is bounded: they must not take the calls' place."""
+        if self._under_way >= _MOST:
+            await refuse(context, request_id, GatewayError(Code.OVERLOADED, retry_after_seconds=1))
+        self._under_way += 1
+        try:
+            yield
+        finally:
+            self._under_way -= 1
+
     def _status(self) -> int:
         return _SERVING if self.readiness().ready and not self.stopping.is_set() else _NOT_SERVING
 
     async def _service(self, context: Context, request_id: str) -> str:
-        message = await context.read()
+        message: object = None
+        try:
+            async with asyncio.timeout(_LOOK_SECONDS):
+                message = await context.read()
+        except TimeoutError:
+            await refuse(context, request_id, GatewayError(Code.BODY_TOO_SLOW))
         try:
             service: str = parse(_Request, message if isinstance(message, bytes) else b"").service
         except GatewayError as error:

@@ -21,13 +21,13 @@ from gateway.frontends.http_body import NoBody
 from gateway.loops import jobs
 from gateway.pipeline import Cut, Pipeline
 from gateway.triton.grpc_client import GrpcReply
-from gateway.triton.grpc_status import Status
 from gateway.wire import oip_grpc as wire
 from gateway.wire.oip import public_text
 
 _ENDING: Final = frozenset(
     {Code.UNAUTHENTICATED, Code.UPSTREAM_FAILED, Code.AUDIT_UNAVAILABLE, Code.STOPPING, Code.INTERNAL}
 )
+_MOST_ID_CHARACTERS: Final = 1_000  # of a request's, in what tells that it was refused
 _MOST_UNWRITTEN_BYTES: Final = 1024 * 1024  # until replies are held
 
 
@@ -182,6 +182,7 @@ class Stream:
                 self._outbox.end(error)
             else:
                 self._outbox.put(wire.error_message(error.sentence, part.id))
+                await self._outbox.flushed()  # who does not read its refusals is not read any further
         finally:
             self._turns.leave(number)
             self._under_way -= 1
@@ -192,7 +193,7 @@ class Stream:
         deadline = self._pipeline.clock() + self._request_seconds
         try:
             asked = wire.read_infer(message)
-            part.id = asked.request.id
+            part.id = asked.request.id[:_MOST_ID_CHARACTERS]
             call = infer_call(asked, len(message), replace(who, deadline=deadline), GRPC_STREAM)
         except GatewayError as refusal:
             await self._pipeline.examine(who.call(NoBody()), None, refusal)
@@ -222,6 +223,7 @@ class PartDownstream:
     """The client's side of one message: its part of the stream."""
 
     tokens = 0  # nobody counts any
+    has_failed = False
 
     def __init__(self, outbox: Outbox, turns: Turns, number: int, *, wants_status: bool) -> None:
         self.id = ""
@@ -246,10 +248,12 @@ class PartDownstream:
     def take(self, piece: bytes) -> None:
         if self._reply is None:
             return
-        if self._reply.code is not Status.OK:  # Triton ended its stream with it, and the piece is its text
+        if self._reply.is_error:  # Triton ended its stream with it, and the piece is its text
             text = public_text(piece.decode(errors="replace"))
             self._outbox.end(GatewayError(Code.UPSTREAM_FAILED, detail=text))
-        elif self._wants_status and (text := wire.failure(piece)):
+            return
+        self.has_failed |= wire.is_error(piece)
+        if self._wants_status and (text := wire.failure(piece)):
             self._outbox.end(GatewayError(Code.INTERNAL, detail=text))
         else:
             self._outbox.put(wire.public_message(piece), self._reply)

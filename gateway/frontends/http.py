@@ -25,7 +25,7 @@ from gateway.wire.oip import error_body
 from gateway.wire.ratelimit import Headers, ratelimit_headers
 
 # What clients look at before they use it; only what is offered here.
-EXTENSIONS = ["classification", "binary_tensor_data", "parameters"]
+EXTENSIONS = ["classification", "sequence", "statistics", "binary_tensor_data", "parameters"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -36,6 +36,7 @@ class Answering(Protocol):
 class HttpDownstream:
     """An error of Triton's is held back and cleaned, and so is one among the events of a stream; everything else passes as it comes."""
 
+    has_failed = False
     tokens = 0
 
     def __init__(self, answering: Answering, request_id: str) -> None:
@@ -95,7 +96,9 @@ class HttpDownstream:
     def _judge(self, piece: bytes) -> bytes:
         """Of a reply that comes bit by bit. What may be sent of it now."""
         if self._events is not None:
-            return self._events.feed(piece)
+            piece = self._events.feed(piece)
+            self.has_failed = self._events.has_failed
+            return piece
         if self._head is None:
             return piece
         piece, self._held = self._held + piece, b""
@@ -103,7 +106,7 @@ class HttpDownstream:
             self._held, piece = piece, b""
         elif piece.startswith(_ERROR):
             # generate has sent its status before it sees that the model replies more or less than once.
-            self._error = bytearray()
+            self._error, self.has_failed = bytearray(), True
         return piece
 
     async def end(self) -> int:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final, NoReturn, TypeAlias
 
 import grpc
+from msgspec.structs import replace
 
 from gateway import __version__
 from gateway.call import GRPC, InferenceCall, Outgoing, Reply, Standing
@@ -113,8 +114,8 @@ class OipGrpc:
         except GatewayError as error:
             self.pipeline.refused(request_id, peer(context), error)
             raise
-        await self.pipeline.recognise(who.call(NoBody()))
-        return who
+        principal = await self.pipeline.recognise(who.call(NoBody()))
+        return replace(who, body_bytes=principal.plan.limits.body_bytes)
 
     # Calls to models
 
@@ -202,6 +203,8 @@ class OipGrpc:
             await self._deny(who, GatewayError(Code.DEADLINE_EXCEEDED))
         if not isinstance(message, bytes):
             await self._deny(who, GatewayError(Code.BAD_REQUEST, detail="a request without a message"))
+        if len(message) > who.body_bytes:  # said before it is read any further
+            await self._deny(who, GatewayError(Code.BODY_TOO_LARGE))
         return message
 
     async def _about_model(self, context: Context, who: Caller) -> InferenceCall:
@@ -233,6 +236,7 @@ class UnaryDownstream:
     """The client's side of a call with one message each way: it is told when all is known."""
 
     tokens = 0  # nobody counts any
+    has_failed = False  # an error is a status
 
     reply: GrpcReply
 

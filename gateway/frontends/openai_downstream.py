@@ -45,6 +45,8 @@ class OpenAiDownstream:
     def started(self) -> bool:
         return self._streams or self._plain.started
 
+    has_failed = False  # an error of the model's is raised
+
     @property
     def tokens(self) -> int:
         return self._reading.tokens if self._reading and self._error is None else 0

@@ -1,6 +1,7 @@
 """Sequences of calls: a model keeps a state for each, so all its calls go to the place where the first one went.
 
-    open -> (each call, at the same place) -> ended: its last call was answered | idle: Triton has forgotten it | lost: its place is gone
+    open -> (each call, at the same place) -> ended: its last call was answered | idle: Triton has forgotten it | lost: its place is gone,
+                                              or has drained for too long
 
 A sequence is known by tenant, model, version and the client's own id; Triton is told another id, drawn for this sequence, so that no
 tenant can reach into another's. While it is open it holds its place as a call does: nothing unloads that place, and one that drains
@@ -15,6 +16,7 @@ from typing import NamedTuple
 from gateway.call import Sequence
 from gateway.errors import Code, GatewayError
 from gateway.scaling.registry import Resident
+from gateway.scaling.residency import Phase
 from gateway.scaling.throttler import Throttler
 from gateway.triton.control import Correlation
 
@@ -37,8 +39,10 @@ class Open:
     place: Resident
     correlation: Correlation
     ours: int | str
+    has_begun: bool = False  # a call of it was answered
     calls: int = 0  # under way
     last: float = 0.0  # when the last one ended
+    drains_since: float = 0.0
     is_lost: bool = False
 
 
@@ -108,22 +112,33 @@ class Sequences:
             if (model, ours) not in self._taken:
                 return ours
 
-    def left(self, found: Open, *, has_ended: bool) -> None:
-        """A call of it is over; `has_ended`: it was the last one, and was answered."""
+    def left(self, found: Open, sequence: Sequence, *, answered: bool) -> None:
+        """A call of it is over. One that nobody answered has begun no sequence, and leaves none behind."""
         found.calls -= 1
         found.last = self.clock()
-        if has_ended and self._open.get(found.key) is found:
+        found.has_begun |= answered
+        is_over = (answered and sequence.ends) or not (found.has_begun or found.calls)
+        if is_over and self._open.get(found.key) is found:
             self._close(found)
 
     async def sweep(self) -> None:
         """Let go of what is idle or lost."""
         now = self.clock()
         for found in list(self._open.values()):
-            if not found.is_lost and not self.throttler.has(found.place):
+            if not found.is_lost and not self._keeps(found, now):
                 found.is_lost = True
                 self.throttler.release(found.place, "none")
             if not found.calls and now - found.last > found.correlation.idle_seconds + _LATE_SECONDS:
                 self._close(found)
+
+    def _keeps(self, found: Open, now: float) -> bool:
+        """Whether its place is there, and may stay: a sequence that goes on and on does not keep a draining one for ever from others."""
+        if found.place.phase is not Phase.DRAINING:
+            found.drains_since = 0.0
+            return self.throttler.has(found.place)
+        found.drains_since = found.drains_since or now
+        patience = found.place.row.scaling.start_deadline_seconds / 2
+        return self.throttler.has(found.place) and now - found.drains_since < patience
 
     def _close(self, found: Open) -> None:
         del self._open[found.key]

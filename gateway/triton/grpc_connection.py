@@ -30,7 +30,7 @@ _NOT_METADATA = (":", "grpc-", "content-type", "endpoint-load-metrics")
 class GrpcReply:
     """The reply of one call: its status, and the source of its messages. Of an error, the one piece is its text."""
 
-    __slots__ = ("code", "connection", "is_ordered", "is_stream", "message", "status", "trailers")
+    __slots__ = ("code", "connection", "is_error", "is_ordered", "is_stream", "message", "status", "trailers")
 
     content_type = (
         b"text/plain"  # what goes wrong while the model runs: what Triton cannot read does not get past us
@@ -44,6 +44,7 @@ class GrpcReply:
         self.status = 200  # as HTTP says it
         self.message = b""
         self.trailers: Mapping[str, str] = {}
+        self.is_error = False  # the piece that is handed over is the text of its status
         self.is_stream = False  # any number of messages come, and not all at once
         self.is_ordered = True  # on a stream, it comes behind the replies to earlier requests
 
@@ -58,6 +59,7 @@ class GrpcReply:
 
     async def pour(self, take: Take) -> None:
         if self.message or self.code is not Status.OK:
+            self.is_error = True
             take(self.message)
         else:
             await self.connection.pour(take)

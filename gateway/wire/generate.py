@@ -89,22 +89,25 @@ def public_event(status: int, event: bytes) -> tuple[int, bytes]:
 class Events:
     """A stream on its way to the client: each event goes on once it is whole, the errors among them as a client may see them.
 
-    An event above 256 KiB goes on as it comes. `is_between`: what was given out ends with the end of an event.
+    An event above 256 KiB goes on as it comes. `is_between`: what was given out ends with the end of an event; `has_failed`: there was
+    an error.
     """
 
-    __slots__ = ("_held", "is_between")
+    __slots__ = ("_held", "has_failed", "is_between")
 
     def __init__(self) -> None:
         self._held = b""
+        self.has_failed = False
         self.is_between = True
 
     def feed(self, piece: bytes) -> bytes:
-        """What can go on now. Raises UPSTREAM_FAILED for an error without an end."""
+        """What can go on now. Raises MODEL_FAILED for an error without an end."""
         data = self._held + piece
         end = data.rfind(_END) + len(_END)
         if end < len(_END):
             return self._unfinished(data)
         whole, self._held = data[:end], data[end:]
+        self.has_failed |= _ERROR in whole
         if self.is_between:
             whole = _cleaned(whole)
         else:  # the end of a large one comes first
@@ -120,7 +123,7 @@ class Events:
             self._held = data
             return b""
         if self.is_between and data.lstrip(b"\n").startswith(_ERROR):
-            raise GatewayError(Code.UPSTREAM_FAILED, private="an error event that does not end")
+            raise GatewayError(Code.MODEL_FAILED, private="an error event that does not end")
         self.is_between = False
         self._held = data[-1:]  # the first half of its end, perhaps
         return data[:-1]

@@ -51,6 +51,7 @@ class Client:
     reads: asyncio.Event | None = None
     started: bool = False
     tokens: int = 0
+    has_failed: bool = False
 
     async def start(self, reply: Reply, standing: Standing) -> None:
         self.status, self.standing = reply.status, standing

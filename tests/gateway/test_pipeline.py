@@ -376,3 +376,22 @@ async def test_a_tenants_statistics_count_what_went_to_a_server_and_how_it_ended
         (row,) = msgspec.json.decode(here.pipeline.shares.statistics(tenant, "digits", ""))["model_stats"]
     assert (row["version"], row["inference_count"]) == ("3", 2)
     assert row["inference_stats"]["fail"]["count"] == 1
+
+
+async def test_versions_that_there_are_not_are_not_counted() -> None:
+    async with TritonWorld() as triton, house(triton) as here:
+        await here.pipeline.serve(here.call(), Client())
+        for version in ("7", "07", "999999999"):
+            with pytest.raises(GatewayError) as refused:
+                await here.pipeline.serve(structs.replace(here.call(), version=version), Client())
+            assert refused.value.code is Code.MODEL_NOT_FOUND
+        tenant = (await here.pipeline.examine(here.call(endpoint="metadata"), "describe")).tenant_id
+        assert [row.version for row in here.pipeline.shares.rows(tenant, "digits", "")] == ["3"]
+
+
+async def test_a_reply_that_told_of_an_error_is_not_done() -> None:
+    async with TritonWorld() as triton, house(triton) as here:
+        client = Client(has_failed=True)
+        await here.pipeline.serve(here.call(endpoint="generate_stream"), client)
+        await here.settled()
+        assert here.outcomes() == ["partial"]

@@ -234,3 +234,14 @@ async def test_the_second_stop_does_not_wait() -> None:
         async with asyncio.timeout(5):
             await served
         assert (await ended(under_way))[0] in ("UNAVAILABLE", "CANCELLED")
+
+
+async def test_who_watches_the_health_takes_no_calls_place() -> None:
+    async with door() as here:
+        watch = here.channel.unary_stream("/grpc.health.v1.Health/Watch")
+        watchers = [watch(b"") for _ in range(100)]
+        assert {await watcher.read() for watcher in watchers} == {b"\x08\x01"}
+        assert (await ended(here.call("/grpc.health.v1.Health/Check", metadata=())))[0] == "UNAVAILABLE"
+        assert await ended(here.call("ModelInfer", infer())) == ("OK", "")
+        for watcher in watchers:
+            watcher.cancel()

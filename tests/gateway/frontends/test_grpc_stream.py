@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from typing import Any
 
 import grpc
@@ -206,3 +207,18 @@ async def test_a_key_that_is_revoked_ends_the_stream() -> None:
         await here.here.pipeline.known.reread()
         await stream.write(infer(id="2"))
         assert (await ended(stream))[0] == "UNAUTHENTICATED"
+
+
+async def test_who_does_not_read_its_refusals_is_not_read_any_further() -> None:
+    async with door() as here:
+        stream = here.stream()
+        refused = infer("private", id="x" * 1_000)
+        sent = 0
+        with suppress(TimeoutError):
+            while sent < 2_000:
+                async with asyncio.timeout(1):
+                    await stream.write(refused)
+                sent += 1
+        (kept,) = here.server.door.oip.streams
+        assert len(kept._outbox._items) <= 2 * Grpc().stream_calls
+        stream.cancel()

@@ -54,6 +54,7 @@ async def test_an_error_within_a_stream_keeps_the_servers_insides() -> None:
     downstream, heard = await begun(LETTER, FAULT)
     await downstream.end()
     assert heard.body == LETTER + b'data: {"error":"boom at (internal)"}\n\n'
+    assert downstream.has_failed
 
 
 async def test_an_error_before_the_first_event_has_its_status_and_stays_an_event() -> None:
@@ -91,6 +92,7 @@ async def test_an_error_that_bears_the_status_of_success_keeps_the_servers_insid
     downstream, heard = await begun(*pieces, kind=b"application/json")
     assert await downstream.end() == 200
     assert json.loads(heard.body) == {"error": "boom at (internal)"}
+    assert downstream.has_failed
 
 
 @pytest.mark.parametrize("size", [1, 5, 1000])
@@ -99,7 +101,7 @@ async def test_a_generated_reply_passes_as_it_is(reply: bytes, size: int) -> Non
     pieces = [reply[at : at + size] for at in range(0, len(reply), size)]
     downstream, heard = await begun(*pieces, kind=b"application/json")
     assert await downstream.end() == 200
-    assert (heard.body, heard.is_whole) == (reply, True)
+    assert (heard.body, heard.is_whole, downstream.has_failed) == (reply, True, False)
 
 
 async def test_a_compressed_reply_says_what_it_is_compressed_with() -> None:

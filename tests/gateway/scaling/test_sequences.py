@@ -20,8 +20,8 @@ from tests.worlds.triton import CONFIG, TritonWorld
 IDLE_SECONDS = 2.0
 
 
-def a_call(named: int | str, *, starts: bool) -> Sequence:
-    return Sequence(id=named, starts=starts, ends=False, head=lambda _: b"")
+def a_call(named: int | str, *, starts: bool = False, ends: bool = False) -> Sequence:
+    return Sequence(id=named, starts=starts, ends=ends, head=lambda _: b"")
 
 
 @dataclass(slots=True)
@@ -39,12 +39,18 @@ class World:
         return place, found
 
     async def called(
-        self, named: int | str = 1, tenant: str = "t", *, starts: bool = False, ends: bool = False
+        self,
+        named: int | str = 1,
+        tenant: str = "t",
+        *,
+        starts: bool = False,
+        ends: bool = False,
+        answered: bool = True,
     ) -> Open:
         """One whole call."""
         place, found = await self.call(named, tenant, starts=starts)
         self.here.throttler.release(place, "well")
-        self.sequences.left(found, has_ended=ends)
+        self.sequences.left(found, a_call(named, ends=ends), answered=answered)
         return found
 
     async def refused(self, named: int | str = 1) -> GatewayError:
@@ -154,6 +160,31 @@ async def test_an_idle_sequence_lets_go_when_triton_has_forgotten_it_and_no_soon
         )
 
 
+async def test_a_call_that_nobody_answered_leaves_no_sequence_behind() -> None:
+    async with opened(keeping()) as world:
+        found = await world.called(starts=True, answered=False)
+        assert (found.place.in_flight, world.sequences._open) == (0, {})
+        begun = await world.called(starts=True)
+        assert await world.called(answered=False) is begun
+        assert begun.place.in_flight == 1
+
+
+async def test_a_sequence_that_goes_on_and_on_does_not_keep_a_draining_place_for_ever() -> None:
+    async with opened(keeping()) as world:
+        found = await world.called(starts=True)
+        found.place.phase = Phase.DRAINING
+        waited = 0.0
+        while found.place.in_flight:
+            await world.sequences.sweep()
+            if found.place.in_flight:
+                await world.called()
+            world.now += 1
+            waited += 1
+            assert waited < 60
+        assert waited > 10
+        assert (await world.refused()).code is Code.SEQUENCE_LOST
+
+
 async def test_a_sequence_with_a_call_under_way_is_not_idle() -> None:
     async with opened(keeping()) as world:
         place, found = await world.call(starts=True)
@@ -220,7 +251,9 @@ async def test_whatever_calls_do_every_place_is_free_when_all_is_over() -> None:
             elif act in ("leave", "end") and under_way:
                 place, found = under_way.pop(rng.randrange(len(under_way)))
                 world.here.throttler.release(place, "well")
-                world.sequences.left(found, has_ended=act == "end")
+                world.sequences.left(
+                    found, a_call(found.key.id, ends=act == "end"), answered=rng.random() < 0.9
+                )
             elif act == "sweep":
                 await world.sequences.sweep()
             else:
@@ -230,7 +263,7 @@ async def test_whatever_calls_do_every_place_is_free_when_all_is_over() -> None:
             assert sum(taken) == len(under_way) + held
         for place, found in under_way:
             world.here.throttler.release(place, "well")
-            world.sequences.left(found, has_ended=False)
+            world.sequences.left(found, a_call(found.key.id), answered=True)
         world.now += 100
         await world.sequences.sweep()
         assert [place.in_flight for place in world.here.places("digits")] == [0]

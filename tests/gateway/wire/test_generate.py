@@ -168,10 +168,10 @@ def test_a_stream_that_stops_within_a_large_event_is_known_to() -> None:
     assert not events.is_between
 
 
-def test_an_error_without_an_end_is_a_fault_of_the_server() -> None:
+def test_an_error_without_an_end_is_a_fault_of_the_model() -> None:
     with pytest.raises(GatewayError) as fault:
         told(b'data: {"error":"' + b"x" * 600_000)
-    assert fault.value.code is Code.UPSTREAM_FAILED
+    assert fault.value.code is Code.MODEL_FAILED
 
 
 def test_an_error_before_the_first_event_is_told_as_an_event() -> None:
