@@ -341,7 +341,8 @@ class GrpcConnection(asyncio.Protocol):
         if not code.isascii() or not code.isdigit():
             raise Malformed("an end without a status")
         reply.code = Status.of(int(code))
-        reply.status = http_status(reply.code)
+        if reply.code is not Status.OK:  # else it stays what the first message of a stream told
+            reply.status = http_status(reply.code)
         reply.message = unquoted(trailers.get("grpc-message", ""))
         reply.trailers = trailers
         self._complete = True

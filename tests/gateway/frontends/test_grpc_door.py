@@ -12,6 +12,8 @@ from gateway.settings import Grpc, Http
 from tenants.plans import Limits, Rate
 from tests.gateway.frontends.grpc_worlds import door, ended, infer, trailing
 
+pytestmark = pytest.mark.usefixtures("grpc_loop")
+
 TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 ANONYMOUS = ("ServerLive", "ServerReady", "/grpc.health.v1.Health/Check")
 CLOSED = (

@@ -13,6 +13,8 @@ from gateway.settings import Grpc
 from tenants.plans import Limits, Rate
 from tests.gateway.frontends.grpc_worlds import Door, door, ended, infer, trailing
 
+pytestmark = pytest.mark.usefixtures("grpc_loop")
+
 
 def reply(number: int, **fields: Any) -> bytes:
     message: bytes = official.ModelStreamInferResponse(

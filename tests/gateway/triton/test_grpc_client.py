@@ -16,6 +16,8 @@ from gateway.triton.grpc_client import GrpcClient, GrpcReply
 from gateway.triton.grpc_status import Status
 from tests.worlds.triton_grpc import GrpcWorld
 
+pytestmark = pytest.mark.usefixtures("grpc_loop")
+
 TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 
 
@@ -128,6 +130,19 @@ async def test_replies_of_a_stream_come_one_by_one_and_in_order() -> None:
         assert await messages(reply) == [b"%d" % number for number in range(100)]
         client.release(reply)
         assert len(client._idle) == 1
+
+
+async def test_what_the_first_message_told_stays_the_status_of_a_stream_that_ends_well() -> None:
+    refusal = official.ModelStreamInferResponse(error_message="wrong").SerializeToString()
+
+    async def refuses(*_: object) -> AsyncIterator[bytes]:
+        yield refusal
+
+    async with GrpcWorld(stream=refuses) as world, pool(world) as client:
+        reply = await client.send(call(GRPC_STREAM), body())
+        assert await messages(reply) == [refusal]
+        assert (reply.code.name, reply.status) == ("OK", 400)
+        client.release(reply)
 
 
 async def test_a_reply_that_is_held_is_not_read_on_without_end() -> None:
