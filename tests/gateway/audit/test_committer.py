@@ -27,9 +27,10 @@ async def test_one_of_many_calls_is_committed_with_others_or_as_soon_as_somebody
         assert world.appends == before
         await few[0].durable()
         assert world.appends == before + 1
-        for third in range(3):  # a fair part of what is open
-            intend(ledger, f"more{third}")
-        await until(lambda: len(entries(world, "intent")) == 8 + number + 3)
+        more = 2 + number  # a fair part of what is open then
+        for another in range(more):
+            intend(ledger, f"more{another}")
+        await until(lambda: len(entries(world, "intent")) == 8 + number + more)
         assert world.appends == before + 2
 
 

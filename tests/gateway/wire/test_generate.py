@@ -149,7 +149,7 @@ def test_a_text_that_looks_like_an_error_is_none() -> None:
     assert told(said)[0] == said
 
 
-@pytest.mark.parametrize("cut", [1, 7, 50_000])
+@pytest.mark.parametrize("cut", [997, 4096, 50_000])
 def test_a_large_event_passes_without_being_kept(cut: int) -> None:
     large = b'data: {"text_output":"' + b"x" * 600_000 + b'"}\n\n'
     stream = large + FAULT + LETTER
