@@ -26,11 +26,11 @@ Scope = MutableMapping[str, Any]
 # What can be asked of a model, and with which method.
 METHOD: MappingProxyType[bytes, str] = MappingProxyType(
     {
+        b"/infer": "POST",  # first, as most paths are such
         b"": "GET",
         b"/ready": "GET",
         b"/stats": "GET",
         b"/config": "GET",
-        b"/infer": "POST",
         b"/generate": "POST",
         b"/generate_stream": "POST",
     }

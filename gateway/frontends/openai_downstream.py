@@ -5,6 +5,7 @@ from collections.abc import Callable
 from gateway.call import Reply, Standing
 from gateway.errors import TABLE, Code, GatewayError
 from gateway.frontends.http_downstream import Answering, HttpDownstream, error_headers
+from gateway.wire.generate import EVENT_STREAM
 from gateway.wire.oip import public_error
 from gateway.wire.openai_readings import Reading
 from gateway.wire.openai_replies import error_body, error_of
@@ -12,7 +13,6 @@ from gateway.wire.openai_to_oip import Failed, Unreadable
 from gateway.wire.ratelimit import Headers, ratelimit_headers
 from gateway.wire.sse import Events, TooLong, event
 
-_EVENT_STREAM = b"text/event-stream"
 _ERROR_BYTES = 64 * 1024
 _OK = 200
 _BAD = 400
@@ -23,6 +23,8 @@ class OpenAiDownstream:
     """A stream begins with the first text. Before that, and of an answer that is not streamed, whatever goes wrong is an error with its
     status; after it, an event that says so, and no [DONE].
     """
+
+    has_failed = False  # an error of the model's is raised
 
     def __init__(self, answering: Answering, request_id: str) -> None:
         self.request_id = request_id
@@ -44,8 +46,6 @@ class OpenAiDownstream:
     @property
     def started(self) -> bool:
         return self._streams or self._plain.started
-
-    has_failed = False  # an error of the model's is raised
 
     @property
     def tokens(self) -> int:
@@ -101,7 +101,7 @@ class OpenAiDownstream:
 
     async def _end_error(self, error: bytes) -> int:
         """An error of Triton's, which of a stream is its first event."""
-        if self._content_type.startswith(_EVENT_STREAM):
+        if self._content_type.startswith(EVENT_STREAM):
             error = next(iter(Events().feed(error)), b"")
         status, sentence = public_error(self._status, self._content_type, error)
         rendering = TABLE[code := Code.MODEL_FAILED if status >= _FAILED else Code.BAD_REQUEST]

@@ -5,6 +5,7 @@ closed otherwise, which is also how a cancelled call stops in Triton.
 """
 
 import asyncio
+from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from typing import Any, Generic, Protocol, TypeVar
 
@@ -34,7 +35,7 @@ C = TypeVar("C", bound=Pooled)
 
 
 @dataclass(slots=True)
-class Pool(Generic[C]):
+class Pool(ABC, Generic[C]):
     """The pool of one server at `host`:`port`. Not shared between loops."""
 
     host: str
@@ -47,9 +48,9 @@ class Pool(Generic[C]):
     _closed: bool = False
     _aborted: bool = False
 
+    @abstractmethod
     def _new(self, loop: asyncio.AbstractEventLoop) -> C:
         """A connection's protocol, before it is connected."""
-        raise NotImplementedError
 
     async def _taken(self) -> C:
         """A connection, to be released. Raises NotSent."""

@@ -23,6 +23,7 @@ from gateway.wire.oip import (
     judge_parameters,
     public_error,
 )
+from gateway.wire.sse import event
 
 EVENT_STREAM = b"text/event-stream"
 
@@ -77,12 +78,12 @@ def _value(key: str, value: msgspec.Raw) -> Any:
 
 def error_event(sentence: str) -> bytes:
     """What tells within a stream that it failed."""
-    return b"data: " + error_body(sentence) + _END
+    return event(error_body(sentence))
 
 
-def public_event(status: int, event: bytes) -> tuple[int, bytes]:
+def public_event(status: int, error: bytes) -> tuple[int, bytes]:
     """Status and event of Triton's error as a client may see them."""
-    status, sentence = public_error(status, b"", event.removeprefix(b"data:").strip())
+    status, sentence = public_error(status, b"", error.removeprefix(b"data:").strip())
     return status, error_event(sentence)
 
 
@@ -134,6 +135,6 @@ def _cleaned(events: bytes) -> bytes:
     if _ERROR not in events:
         return events
     return b"".join(
-        public_event(0, event.lstrip())[1] if event.lstrip(b"\n").startswith(_ERROR) else event + _END
-        for event in events.removesuffix(_END).split(_END)
+        public_event(0, one.lstrip())[1] if one.lstrip(b"\n").startswith(_ERROR) else one + _END
+        for one in events.removesuffix(_END).split(_END)
     )

@@ -247,3 +247,9 @@ async def test_who_watches_the_health_takes_no_calls_place() -> None:
         assert await ended(here.call("ModelInfer", infer())) == ("OK", "")
         for watcher in watchers:
             watcher.cancel()
+
+
+async def test_a_message_over_the_plan_is_refused_before_anybody_reads_what_is_in_it() -> None:
+    async with door(Limits(body_bytes=1_000)) as here:
+        assert (await ended(here.call("ModelInfer", b"\xff" * 1_001)))[0] == "RESOURCE_EXHAUSTED"
+        assert (await ended(here.call("ModelInfer", b"\xff" * 1_000)))[0] == "INVALID_ARGUMENT"

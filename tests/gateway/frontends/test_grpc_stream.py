@@ -2,13 +2,14 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import suppress
 from typing import Any
 
 import grpc
 import pytest
 from tritonclient.grpc import service_pb2 as official
 
+from gateway.frontends.grpc_call import Caller
+from gateway.frontends.grpc_stream import Stream
 from gateway.settings import Grpc
 from tenants.plans import Limits, Rate
 from tests.gateway.frontends.grpc_worlds import Door, door, ended, infer, trailing
@@ -211,16 +212,29 @@ async def test_a_key_that_is_revoked_ends_the_stream() -> None:
         assert (await ended(stream))[0] == "UNAUTHENTICATED"
 
 
+class Deaf:
+    """A client that sends refused messages without end, and reads nothing."""
+
+    def __init__(self) -> None:
+        self.sent = 0
+
+    async def read(self) -> bytes:
+        self.sent += 1
+        await asyncio.sleep(0)
+        return infer("private", id="x" * 2_000)
+
+    async def write(self, message: bytes) -> None:
+        assert len(message) < 1_200
+        await asyncio.Event().wait()
+
+
 async def test_who_does_not_read_its_refusals_is_not_read_any_further() -> None:
+    client: Any = Deaf()
     async with door() as here:
-        stream = here.stream()
-        refused = infer("private", id="x" * 1_000)
-        sent = 0
-        with suppress(TimeoutError):
-            while sent < 2_000:
-                async with asyncio.timeout(1):
-                    await stream.write(refused)
-                sent += 1
-        (kept,) = here.server.door.oip.streams
-        assert len(kept._outbox._items) <= 2 * Grpc().stream_calls
-        stream.cancel()
+        pipeline = here.here.pipeline
+        who = Caller("r", here.here.key, "192.0.2.1", pipeline.clock() + 60, "")
+        stream = Stream(client, pipeline, who, at_once=4, request_seconds=60)
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.5):
+                await stream.run()
+    assert client.sent == 4
