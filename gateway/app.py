@@ -71,12 +71,8 @@ def _ids() -> Iterator[str]:
             yield block[start : start + 32]
 
 
-_next_id = _ids()
-
-
-def new_id() -> str:
-    """32 lower hex characters that nobody can guess."""
-    return next(_next_id)
+# 32 lower hex characters that nobody can guess.
+new_id: Callable[[], str] = _ids().__next__
 
 
 def state_folder(settings: Settings) -> Path:

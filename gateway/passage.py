@@ -1,7 +1,5 @@
 """What one call gathers on its way through the pipeline, and what that amounts to when it is settled."""
 
-from dataclasses import dataclass
-
 import msgspec
 from msgspec.structs import replace
 
@@ -34,8 +32,7 @@ _CLIENT_CLOSED = 499
 _SHOWN: dict[Health, Evidence] = {Health.WELL: "well", Health.FAILING: "failed", Health.DEAD: "dead"}
 
 
-@dataclass(slots=True)
-class Passage:
+class Passage(msgspec.Struct, eq=False):
     """What one call has gathered on its way: each step fills in its own, settle reads them all."""
 
     call: InferenceCall

@@ -24,7 +24,7 @@ from dataclasses import dataclass, field
 from msgspec import Struct
 
 from gateway.admission.limiter import Limiter
-from gateway.audit.ledger import Intent, IntentBody, Ledger, SinkFailed
+from gateway.audit.ledger import Intent, IntentBody, Ledger, Outcome, SinkFailed
 from gateway.auth.api_key import ApiKeys
 from gateway.auth.known import Known
 from gateway.auth.principal import Principal
@@ -317,6 +317,7 @@ class Pipeline:
 
     def _settle(self, passage: Passage) -> None:
         """Give back what the call held and say how it ended. Never raises."""
+        now, now_us = self.clock(), self.now_us()
         self._leave_sequence(passage)
         if passage.slot is not None:
             passage.release_reply()
@@ -324,10 +325,12 @@ class Pipeline:
         if passage.reservation is not None:
             passage.reservation.release()
         if passage.intent is not None:
-            self.ledger.settle(passage.intent, outcome(passage, self.clock()), now_us=self.now_us())
+            ended = outcome(passage, now)
+            self.ledger.settle(passage.intent, ended, now_us=now_us)
+            self._share(passage, ended, now_us)
         elif passage.fault is not None:
-            self.ledger.deny(denial(passage, passage.fault), now_us=self.now_us())
-        self._count(passage)
+            self.ledger.deny(denial(passage, passage.fault), now_us=now_us)
+        self._count(passage, now)
 
     def _leave_sequence(self, passage: Passage) -> None:
         sequence, found = passage.sequence, passage.open_sequence
@@ -335,9 +338,9 @@ class Pipeline:
             self.sequences.left(found, sequence, answered=ending(passage) == "done")
             passage.open_sequence = None
 
-    def _count(self, passage: Passage) -> None:
+    def _count(self, passage: Passage, now: float) -> None:
         """Add the call to the figures; end its trace, if it has one."""
-        now, fault, principal = self.clock(), passage.fault, passage.principal
+        fault, principal = passage.fault, passage.principal
         model = passage.model.name if passage.model else ""
         is_ours = passage.downstream is None and fault is None  # answered by ourselves
         status = _OK if is_ours else http_status(passage)
@@ -352,12 +355,11 @@ class Pipeline:
         )
         if fault is not None:
             self.meter.failed(fault.code.value)
-        self._share(passage, now)
         if passage.trace is not None:
             tenant = principal.tenant_id if principal else ""
             passage.trace.ended(model, tenant, status, fault.code.value if fault else "")
 
-    def _share(self, passage: Passage, now: float) -> None:
+    def _share(self, passage: Passage, ended: Outcome, now_us: int) -> None:
         """Add the call to its tenant's own figures of the model, if it went to a server."""
         principal, slot = passage.principal, passage.slot
         if principal is None or slot is None or not passage.forwarded_at or passage.call.verb != "infer":
@@ -366,10 +368,10 @@ class Pipeline:
             principal.tenant_id,
             slot.model,
             passage.call.version or slot.newest,
-            succeeded=ending(passage) == "done",
-            now_us=self.now_us(),
-            waited_us=microseconds(passage.started_at, passage.forwarded_at),
-            total_us=microseconds(passage.started_at, now),
+            succeeded=ended.status == "done",
+            now_us=now_us,
+            waited_us=ended.durations["wait_us"],
+            total_us=ended.durations["total_us"],
         )
 
 

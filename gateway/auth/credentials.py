@@ -10,7 +10,7 @@ _BEARER = b"bearer "
 
 def credential(authorization: Sequence[bytes], api_key: Sequence[bytes]) -> Secret | None:
     """The one credential in these header values, None without any. Raises TWO_CREDENTIALS, UNAUTHENTICATED."""
-    found = {value.strip() for value in api_key}
+    found = set(map(bytes.strip, api_key))
     for value in authorization:
         if value[: len(_BEARER)].lower() != _BEARER:
             raise GatewayError(Code.UNAUTHENTICATED, private="an Authorization scheme other than Bearer")

@@ -4,7 +4,7 @@ A call of a model goes straight to its front end; Starlette routes the rest. Eve
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from starlette.applications import Starlette
@@ -48,6 +48,7 @@ class HttpDoor:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         exchange, request_id = scope["extensions"][EXTENSION], self.new_id()
         downstream: HttpDownstream | OpenAiDownstream
+        answer: Awaitable[None]
         if self.openai is not None and scope["raw_path"].startswith(BELOW):
             downstream = OpenAiDownstream(exchange, request_id)
             answer = self.openai(scope, exchange, downstream)
@@ -65,14 +66,13 @@ class HttpDoor:
             else:
                 await downstream.refuse(stopping)
 
-    async def _answer(self, scope: Scope, receive: Receive, downstream: HttpDownstream) -> None:
+    def _answer(self, scope: Scope, receive: Receive, downstream: HttpDownstream) -> Awaitable[None]:
         path = MODEL_PATH.fullmatch(scope["raw_path"])
         if path is not None and scope["method"] == METHOD[path["asked"]]:
-            await self.oip(scope, scope["extensions"][EXTENSION], downstream, path)
-        else:
-            scope["state"]["request_id"] = downstream.request_id
-            scope["path"] = scope["raw_path"].decode("latin-1")  # matched raw, as Triton does
-            await self.others(scope, receive, downstream.relay)
+            return self.oip(scope, scope["extensions"][EXTENSION], downstream, path)
+        scope["state"]["request_id"] = downstream.request_id
+        scope["path"] = scope["raw_path"].decode("latin-1")  # matched raw, as Triton does
+        return self.others(scope, receive, downstream.relay)
 
 
 def other_paths(oip: OipRest, readiness: Callable[[], Readiness]) -> Starlette:

@@ -38,22 +38,22 @@ class HttpDownstream:
 
     has_failed = False
     tokens = 0
+    started = False  # the client has been told a status
+    _head: Headers | None = (
+        None  # held back until there is a body: a reply that breaks off before is an error of ours
+    )
+    _left_bytes = 0  # -1: the reply says itself when it is whole
+    _status = 0
+    _content_type = b""
+    _events: Events | None = None
+    _held = b""  # too little to see whether it is an error
+    _standing: Standing = ()
+    _error: bytearray | None = None
 
     def __init__(self, answering: Answering, request_id: str) -> None:
         self.request_id = request_id
         self._answering = answering
         self._headers: Headers = [(b"x-request-id", request_id.encode())]
-        self._head: Headers | None = (
-            None  # held back until there is a body: a reply that breaks off before is an error of ours
-        )
-        self._left_bytes = 0  # -1: the reply says itself when it is whole
-        self._status = 0
-        self._content_type = b""
-        self._events: Events | None = None
-        self._held = b""  # too little to see whether it is an error
-        self._standing: Standing = ()
-        self._error: bytearray | None = None
-        self.started = False  # the client has been told a status
 
     async def start(self, reply: Reply, standing: Standing) -> None:
         await self._answering.writable()

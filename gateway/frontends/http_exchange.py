@@ -42,6 +42,20 @@ class Exchange:
     `answered`: with a whole answer. `cut`: without one; the connection must not go on as if it were whole.
     """
 
+    # How each begins; on the class, as there is one for every request and most end as they began.
+    has_begun = False  # the application gave a status
+    is_answered = False
+    _disconnected = False
+    _ahead_bytes = 0
+    _more_body = True
+    _knows_end = False  # the application was told that no more comes
+    _waiter: asyncio.Future[None] | None = None
+    _tap: Tap | None = None  # who takes the body as it comes
+    _is_held = False  # cannot take it now
+    _source: Source | None = None  # what the answer comes from
+    _head = b""  # of the answer, until it is written
+    _left_bytes: int | None = None  # of the answer; None: chunked
+
     def __init__(
         self,
         scope: Message,
@@ -56,8 +70,6 @@ class Exchange:
     ) -> None:
         self.keep_alive = keep_alive
         self.awaits_continue = expects_continue
-        self.has_begun = False  # the application gave a status
-        self.is_answered = False
         self._scope = scope
         self._is_head = scope["method"] == "HEAD"
         self._transport = transport
@@ -65,17 +77,7 @@ class Exchange:
         self._own_headers = own_headers
         self._answered = answered
         self._cut = cut
-        self._disconnected = False
         self._ahead: deque[bytes] = deque()
-        self._ahead_bytes = 0
-        self._more_body = True
-        self._knows_end = False  # the application was told that no more comes
-        self._waiter: asyncio.Future[None] | None = None
-        self._tap: Tap | None = None  # who takes the body as it comes
-        self._is_held = False  # cannot take it now
-        self._source: Source | None = None  # what the answer comes from
-        self._head = b""  # of the answer, until it is written
-        self._left_bytes: int | None = None  # of the answer; None: chunked
 
     async def run(self, app: Application) -> None:
         # It will name us, and in that circle both would stay until the collector comes by.

@@ -79,7 +79,10 @@ class OipRest:
             await downstream.refuse(error)
             return
         try:
-            await self._answer(call, path["asked"], downstream)
+            if call.endpoint == "metadata":
+                await self._describe(call, path["asked"], downstream)
+            else:
+                await self.pipeline.serve(call, downstream)
         except GatewayError as error:
             await downstream.refuse(error)
         except Cut as cut:
@@ -89,7 +92,7 @@ class OipRest:
             if isinstance(call.payload, Collected):
                 call.payload.close()
 
-    async def _answer(self, call: InferenceCall, asked: bytes, downstream: "HttpDownstream") -> None:
+    async def _describe(self, call: InferenceCall, asked: bytes, downstream: "HttpDownstream") -> None:
         if asked == b"/ready":
             examined = await self.pipeline.examine(call, "describe")
             await downstream.answer(200, b"", examined.standing)
@@ -177,8 +180,7 @@ def peer(scope: Scope) -> str:
     return str(client[0]) if client else ""
 
 
-@dataclass(frozen=True, slots=True)
-class Promised:
+class Promised(msgspec.Struct, frozen=True, gc=False):
     """What the headers say of a body: its size, None when chunked, and its coding, b"" without one."""
 
     declared: int | None

@@ -63,7 +63,7 @@ class Resident(Place):
     client: Client
     grpc: GrpcClient
     demand: "Demand"
-    versions: tuple[str, ...] = ()
+    versions: tuple[str, ...] = ()  # the newest last
     canary: Outgoing | None = None
     config: ModelConfig | None = None  # as Triton loaded it
     well: int = 0  # replies that show that it works
@@ -110,7 +110,7 @@ class Resident(Place):
     @property
     def newest(self) -> str:
         """The version that serves a call which names none."""
-        return max(self.versions, key=int, default="")
+        return self.versions[-1] if self.versions else ""
 
 
 @dataclass(slots=True, eq=False)

@@ -171,10 +171,12 @@ async def config(client: Client, replica: Replica, model: str) -> ModelConfig:
 
 
 async def versions(client: Client, model: str) -> tuple[str, ...]:
-    """The versions that are served, none for a model that is not loaded. Raises NotSent, UpstreamFailed, TimeoutError."""
+    """The versions that are served, the newest last; none for a model that is not loaded. Raises NotSent, UpstreamFailed, TimeoutError."""
     async with asyncio.timeout(_ANSWER_SECONDS):
         answer = await client.ask("GET", f"/v2/models/{model}")
-    return () if answer.status == _NOT_FOUND else _decoded(_metadata, answer).versions
+    if answer.status == _NOT_FOUND:
+        return ()
+    return tuple(sorted(_decoded(_metadata, answer).versions, key=int))
 
 
 def _repository(model: str, action: str) -> str:

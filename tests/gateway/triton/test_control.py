@@ -115,12 +115,12 @@ async def test_a_model_is_ready_when_a_version_is_and_gone_only_when_all_are(
 @pytest.mark.parametrize(
     ("reply", "found"),
     [
-        (replies(b'{"name":"digits","versions":["1","10","9"]}'), ("1", "10", "9")),
+        (replies(b'{"name":"digits","versions":["1","10","9"]}'), ("1", "9", "10")),
         (replies(b'{"name":"digits"}'), ()),
         (replies(b'{"error":"Request for unknown model"}', b"404 Not Found"), ()),
     ],
 )
-async def test_the_versions_of_what_is_served_are_found(reply: Script, found: tuple[str, ...]) -> None:
+async def test_the_versions_of_what_is_served_are_found_with_the_newest_last(reply: Script, found: tuple[str, ...]) -> None:
     assert await asked(reply, QUESTIONS["versions"][0]) == found
 
 
