@@ -29,7 +29,7 @@ from gateway.wire.oip_grpc import renamed
 
 _OK = 200
 _CLIENT_CLOSED = 499
-_SHOWN: dict[Health, Evidence] = {Health.WELL: "well", Health.FAILING: "failed", Health.DEAD: "dead"}
+_SHOWN: dict[Health, Evidence] = {Health.FAILING: "failed", Health.DEAD: "dead"}
 
 
 class Passage(msgspec.Struct, eq=False):
@@ -149,7 +149,8 @@ def evidence(passage: Passage) -> Evidence:
         return "left"
     if passage.downstream is not None and passage.downstream.has_failed:
         return "none"
-    return _SHOWN.get(judge(passage.reply.status, passage.reply.content_type, passage.failure), "none")
+    found = judge(passage.reply.status, passage.reply.content_type, passage.failure)
+    return "well" if found is Health.WELL else _SHOWN.get(found, "none")
 
 
 def http_status(passage: Passage) -> int:
