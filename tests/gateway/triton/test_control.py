@@ -120,7 +120,9 @@ async def test_a_model_is_ready_when_a_version_is_and_gone_only_when_all_are(
         (replies(b'{"error":"Request for unknown model"}', b"404 Not Found"), ()),
     ],
 )
-async def test_the_versions_of_what_is_served_are_found_with_the_newest_last(reply: Script, found: tuple[str, ...]) -> None:
+async def test_the_versions_of_what_is_served_are_found_with_the_newest_last(
+    reply: Script, found: tuple[str, ...]
+) -> None:
     assert await asked(reply, QUESTIONS["versions"][0]) == found
 
 
