@@ -1,6 +1,6 @@
 """The composition root: settings become opened rooms, the rooms an application, and the application a server.
 
-Only here and in `cli` are adapters named, clocks read and ids made.
+Only here, in `state` and in `cli` are adapters named, clocks read and ids made.
 """
 
 import gc
@@ -8,16 +8,14 @@ import logging
 import os
 import random
 import secrets
-import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 from gateway.admission.limiter import Limiter
-from gateway.audit.ledger import Knobs, Ledger
-from gateway.audit.verify import Report, verify
+from gateway.audit.ledger import Ledger
 from gateway.auth.api_key import ApiKeys
 from gateway.auth.known import Known
 from gateway.authz.cedar import Authorizer
@@ -38,96 +36,18 @@ from gateway.scaling.scalers.process import ProcessScaler, Wheel, find_wheel, fr
 from gateway.scaling.sequences import Sequences
 from gateway.scaling.throttler import Throttler
 from gateway.settings import CLOSED, Settings
-from gateway.stores.files import FileSegments, SegmentBytes
-from gateway.stores.sqlite import SqliteTable
+from gateway.state import clock, new_id, now_us, opened_directory, opened_ledger, state_folder
 from gateway.telemetry.collector import collector
 from gateway.telemetry.destination import Destination
 from gateway.telemetry.meter import Meter
 from gateway.telemetry.prometheus import text
 from gateway.telemetry.rooms import Rooms, watch_process
-from tenants.directory import Directory
 from tenants.errors import TableUnavailable
 
 log = logging.getLogger(__name__)
 
 _FORGET_SECONDS = 60.0
 _SWEEP_SECONDS = 0.25
-
-
-def now_us() -> int:
-    """Microseconds since the Unix epoch, UTC."""
-    return time.time_ns() // 1_000
-
-
-# Seconds on a clock that never runs backwards.
-clock: Callable[[], float] = time.monotonic  # noqa: TID251 - the composition root hands it out
-
-
-def _ids() -> Iterator[str]:
-    """One system call gives random bytes for 256 ids: a request needs three, and each is never given twice."""
-    while True:
-        block = secrets.token_bytes(16 * 256).hex()
-        for start in range(0, len(block), 32):
-            yield block[start : start + 32]
-
-
-# 32 lower hex characters that nobody can guess.
-new_id: Callable[[], str] = _ids().__next__
-
-
-def state_folder(settings: Settings) -> Path:
-    """The state directory, made for its owner alone. Raises PermissionError for one that others may enter."""
-    settings.state.mkdir(mode=0o700, parents=True, exist_ok=True)
-    state = settings.state.resolve()
-    if state.stat().st_mode & 0o077:
-        raise PermissionError(
-            f"others may enter {state}, and it is to hold keys: chmod 700 it, or name another --state"
-        )
-    return state
-
-
-def has_directory(settings: Settings) -> bool:
-    """Whether there is a tenants' directory in this state already."""
-    return (settings.state / "table.sqlite").exists()
-
-
-@asynccontextmanager
-async def opened_directory(settings: Settings) -> AsyncIterator[Directory]:
-    """The tenants' directory over this state."""
-    async with SqliteTable(state_folder(settings) / "table.sqlite") as table:
-        yield Directory(table, secrets.token_bytes)
-
-
-def opened_segments(settings: Settings) -> FileSegments:
-    """The audit log's segments of this state; to be entered."""
-    return FileSegments(state_folder(settings) / "audit", size_bytes=settings.audit.segment_bytes)
-
-
-@asynccontextmanager
-async def opened_ledger(settings: Settings) -> AsyncIterator[Ledger]:
-    """The audit log of this state, to be written. Raises SinkFailed."""
-    knobs = Knobs(stall_seconds=settings.audit.stall_seconds)
-    async with (
-        opened_segments(settings) as segments,
-        Ledger.open(segments, clock=now_us, new_id=new_id, knobs=knobs) as ledger,
-    ):
-        for segment in ledger.damaged:
-            log.error(
-                "audit segment %s is damaged and was left as it is; `gateway audit verify` says where",
-                segment,
-            )
-        yield ledger
-
-
-def verified(settings: Settings) -> Report:
-    """What the audit log of this state amounts to, also while it is written. Changes nothing. Raises FileNotFoundError without one."""
-    folder = settings.state / "audit"
-    if not folder.is_dir():
-        raise FileNotFoundError(
-            f"there is no audit log in {settings.state.resolve()}; name its state with --state"
-        )
-    segments = SegmentBytes(folder)
-    return verify(segments, unfinished=segments.owned())
 
 
 @dataclass(slots=True)

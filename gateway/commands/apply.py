@@ -5,11 +5,11 @@ import json
 from pathlib import Path
 from typing import Final
 
-from gateway.app import has_directory, now_us, opened_directory
 from gateway.commands.arguments import Commands, Parser, actor
 from gateway.commands.files import documents
 from gateway.commands.printing import faults, progress, remark
 from gateway.settings import Settings
+from gateway.state import has_directory, now_us, opened_directory
 from tenants import declare
 from tenants.catalogue import name_of
 from tenants.declare import Difference, Outline, Stored

@@ -4,9 +4,9 @@ import argparse
 
 import msgspec
 
-from gateway.app import verified
 from gateway.commands.arguments import Parser
 from gateway.settings import Settings
+from gateway.state import verified
 
 
 def add(parser: Parser, common: Parser) -> None:

@@ -5,15 +5,15 @@ import json
 import tomllib
 from contextlib import suppress
 from pathlib import Path
-from typing import Final, get_args
+from typing import TYPE_CHECKING, Final, get_args
 
 from msgspec.structs import replace
 
-from gateway.app import Addresses, now_us, opened, opened_directory, serve
 from gateway.commands.arguments import Commands, Parser, actor, add_doors
 from gateway.commands.printing import doors, over_grpc, progress, short
 from gateway.scaling.scaler import StartFailed
 from gateway.settings import Settings
+from gateway.state import now_us, opened_directory
 from gateway.triton.repository import models, tensor_names
 from tenants import declare, plans
 from tenants.catalogue import Value, name_of
@@ -23,6 +23,9 @@ from tenants.errors import AlreadyExists
 from tenants.fleet import Fleet, Replicas
 from tenants.model import Model, Scaling
 from tenants.openai import Generate, Parameter
+
+if TYPE_CHECKING:
+    from gateway.app import Addresses
 
 PLAN: Final = "demo"
 
@@ -48,6 +51,8 @@ async def put_plan(directory: Directory, settings: Settings) -> None:
 
 
 async def _demo(settings: Settings, given: argparse.Namespace) -> int:
+    from gateway.app import opened, serve
+
     async with opened_directory(settings) as directory:
         await _expect_own(directory, settings)
         names = await _seed(directory, settings)
@@ -121,7 +126,7 @@ def _openai(repository: Path, name: str) -> Generate | None:
 
 
 def _welcome(
-    found: Addresses, minted: Minted, names: list[str], settings: Settings, given: argparse.Namespace
+    found: "Addresses", minted: Minted, names: list[str], settings: Settings, given: argparse.Namespace
 ) -> None:
     """What a program reads in one line, and a person on one screen."""
     key = minted.secret.reveal()

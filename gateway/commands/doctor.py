@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Final
 
 import gateway
-from gateway.app import new_id, now_us
 from gateway.authz.cedar import Authorizer, PolicyError
 from gateway.commands.apply import outlined
 from gateway.commands.arguments import Commands, Parser
@@ -21,6 +20,7 @@ from gateway.commands.printing import short
 from gateway.scaling.scalers.diagnosis import diagnose
 from gateway.scaling.scalers.wheel import Finding
 from gateway.settings import Settings
+from gateway.state import new_id, now_us
 from gateway.triton.repository import tokenizer_files, versions
 from gateway.wire.chat import Unfit, configured
 from tenants.documents import Documents

@@ -2,10 +2,10 @@
 
 import argparse
 
-from gateway.app import now_us, opened_directory
 from gateway.commands.arguments import Parser, actor, duration
 from gateway.commands.printing import show, show_minted, when
 from gateway.settings import Settings
+from gateway.state import now_us, opened_directory
 from tenants import keys
 
 

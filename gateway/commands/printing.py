@@ -8,11 +8,13 @@ import sys
 from collections.abc import Iterable
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-from gateway.app import Addresses
 from tenants.directory import Minted
 from tenants.errors import Fault
+
+if TYPE_CHECKING:
+    from gateway.app import Addresses
 
 _log: Final = logging.getLogger("gateway")
 
@@ -41,12 +43,12 @@ def show_minted(minted: Minted, given: argparse.Namespace) -> int:
     return 0
 
 
-def doors(found: Addresses) -> dict[str, str | None]:
+def doors(found: "Addresses") -> dict[str, str | None]:
     """Where each door is, for programs; one that is not built yet is null."""
     return {"http": found.http, "grpc": found.grpc, "operator": found.operator, "portal": None}
 
 
-def over_grpc(found: Addresses) -> str:
+def over_grpc(found: "Addresses") -> str:
     """The line for people about the door that may be closed."""
     return f"gRPC clients find it at {found.grpc}.\n" if found.grpc else ""
 

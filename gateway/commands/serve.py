@@ -2,13 +2,16 @@
 
 import argparse
 import json
+from typing import TYPE_CHECKING
 
-from gateway.app import Addresses, opened, serve
 from gateway.commands.apply import applied, tell
 from gateway.commands.arguments import Commands, Parser, add_doors
 from gateway.commands.files import documents
 from gateway.commands.printing import doors, over_grpc, program, progress
 from gateway.settings import Settings
+
+if TYPE_CHECKING:
+    from gateway.app import Addresses
 
 
 def add(commands: Commands, common: Parser) -> None:
@@ -21,6 +24,8 @@ def add(commands: Commands, common: Parser) -> None:
 
 
 async def _serve(settings: Settings, given: argparse.Namespace) -> int:
+    from gateway.app import opened, serve
+
     if settings.documents is not None:
         tell(await applied(settings, documents(settings.documents)))
     async with opened(settings, progress=progress) as gateway:
@@ -28,7 +33,7 @@ async def _serve(settings: Settings, given: argparse.Namespace) -> int:
     return 0
 
 
-def _announce(found: Addresses, settings: Settings, given: argparse.Namespace) -> None:
+def _announce(found: "Addresses", settings: Settings, given: argparse.Namespace) -> None:
     if given.json:
         print(json.dumps(doors(found)), flush=True)
         return

@@ -2,11 +2,11 @@
 
 import argparse
 
-from gateway.app import now_us, opened_directory
 from gateway.commands.arguments import Parser, actor
 from gateway.commands.demo import PLAN, put_plan
 from gateway.commands.printing import show, when
 from gateway.settings import Settings
+from gateway.state import now_us, opened_directory
 from tenants.tenant import Tenant
 
 

@@ -20,9 +20,9 @@ from urllib.parse import urlsplit
 
 from msgspec import structs
 
-from gateway.app import now_us, opened_directory
 from gateway.scaling.scalers.process import free_port
 from gateway.settings import load
+from gateway.state import now_us, opened_directory
 from tenants.fleet import Fleet, Replicas
 from tenants.model import Model, Scaling
 from tenants.plans import Limits, Plan, Rate

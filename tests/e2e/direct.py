@@ -9,7 +9,7 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from gateway.app import clock
+from gateway.state import clock
 from tests.e2e.fleets import logged
 from tests.e2e.world import Demo, tritons
 

@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from gateway.app import clock
+from gateway.state import clock
 from tests.e2e.world import MODELS, Demo, announced, expect_nothing_left, new_tenant, processes, started
 
 MODEL_BYTES = 64 * 2**20

@@ -21,7 +21,7 @@ from typing import Any, Protocol
 
 import uvloop
 
-from gateway.app import clock
+from gateway.state import clock
 from tests.e2e.world import fp32, milliseconds
 
 FULL = os.environ.get("CHAOS") == "full"

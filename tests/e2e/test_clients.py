@@ -11,7 +11,7 @@ import pytest
 import tritonclient.http as triton
 from tritonclient.utils import InferenceServerException
 
-from gateway.app import clock
+from gateway.state import clock
 from tests.conftest import ROOT
 from tests.e2e.world import Demo, serving, tritons
 

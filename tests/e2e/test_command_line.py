@@ -10,6 +10,7 @@ import socket
 import sqlite3
 import stat
 import subprocess
+import sys
 import urllib.request
 from collections.abc import Callable
 from pathlib import Path
@@ -351,3 +352,11 @@ def _run_the_printed_curl(state: Path, *arguments: str) -> Any:
         called = subprocess.run(["bash", "-c", line], capture_output=True, timeout=30, check=False, cwd=ROOT)
     assert (called.returncode, called.stderr) == (0, b"")
     return json.loads(called.stdout)
+
+
+def test_a_command_that_serves_nothing_loads_no_door() -> None:
+    """They take longer to import than such a command runs."""
+    doors = ("grpc", "uvicorn", "starlette", "gateway.pipeline")
+    look = f"import sys, gateway.cli; print([name for name in {doors} if name in sys.modules])"
+    found = subprocess.run([sys.executable, "-c", look], capture_output=True, text=True, check=True)
+    assert found.stdout == "[]\n"

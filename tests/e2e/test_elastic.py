@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.app import clock
+from gateway.state import clock
 from tests.e2e.direct import Watch, watching
 from tests.e2e.fleets import Fleet, Logged, count, logged, serving_fleet
 from tests.e2e.load import (

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.app import clock
+from gateway.state import clock
 from tests.e2e.fleets import (
     FAILS,
     Fleet,

@@ -12,9 +12,9 @@ import openai
 import pytest
 from openai.types.chat import ChatCompletionMessageParam
 
-from gateway.app import clock
 from gateway.audit.record import Entry, OutcomeBody
 from gateway.audit.segment import scan
+from gateway.state import clock
 from tests.e2e.fleets import Fleet, configure, serving_fleet
 from tests.e2e.world import Demo, command, new_tenant, rated, stored_segments, tritons, until
 

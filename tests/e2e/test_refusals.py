@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
-from gateway.app import clock
+from gateway.state import clock
 from tenants.directory import Directory
 from tenants.keys import digest, mint
 from tenants.plans import Limits

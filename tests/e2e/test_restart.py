@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from gateway.app import clock
 from gateway.scaling.scalers.process import free_port
+from gateway.state import clock
 from tests.e2e.fleets import Fleet, configure, serve
 from tests.e2e.load import (
     FULL,

@@ -19,9 +19,9 @@ import numpy as np
 import pytest
 import tritonclient.grpc as triton
 
-from gateway.app import clock
 from gateway.scaling.scaler import Replica
 from gateway.scaling.scalers.process import ProcessScaler, find_wheel
+from gateway.state import clock
 from gateway.triton import control
 from gateway.triton.client import Client
 from gateway.triton.probe import is_ready

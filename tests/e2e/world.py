@@ -22,11 +22,11 @@ from typing import Any, TypeVar
 
 import pytest
 
-from gateway.app import clock, opened_directory
 from gateway.audit.record import Entry
 from gateway.audit.segment import scan
 from gateway.audit.verify import Report, verify
 from gateway.settings import Settings
+from gateway.state import clock, opened_directory
 from tenants.directory import Directory, Minted
 from tenants.plans import Limits, Plan, Rate
 from tests.conftest import ROOT
