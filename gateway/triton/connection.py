@@ -7,16 +7,15 @@ reused only after a whole request and a whole reply. A reply must say its length
 
 import asyncio
 from collections import deque
-from typing import cast
 
 import httptools
 
 from gateway.call import Source, Take, Tap
+from gateway.triton.paced import READ_AHEAD_BYTES, Paced
 
 # What comes in is parsed before the loop reads again, so all connections of the process read into the same bytes: as many as stay in a
 # core's second cache on the way from one socket to the other.
 _RECEIVED = memoryview(bytearray(128 * 1024))
-_READ_AHEAD_BYTES = 256 * 1024
 _REPLY_HEAD_BYTES = 64 * 1024
 _JOINED_BYTES = 64 * 1024  # beyond it a second buffer is cheaper than a copy
 _FIRST_FINAL = 200
@@ -62,25 +61,18 @@ class UpstreamReply:
         self.connection.hold(self, held=False)
 
 
-class Connection(asyncio.BufferedProtocol):
+class Connection(Paced, asyncio.BufferedProtocol):
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._loop = loop
-        self._transport: asyncio.Transport | None = None
+        super().__init__(loop)
         self._parser = httptools.HttpResponseParser(self)
-        self._waiter: asyncio.Future[None] | None = None
-        self._writable = True
-        self._reading = True
-        self._lost = False
         self._chunks: deque[bytes] = deque()
-        self._broken = ""
-        self.idle_since = 0.0
         self._reset()
 
     def _reset(self) -> None:
         self._rest: Source | None = None  # what the request still waits for
         self._tap: Tap | None = None  # who takes the reply's body
-        self._is_held = False  # cannot take it now
-        self._buffered_bytes = 0
+        self._is_held = False
+        self.buffered_bytes = 0
         self._head_bytes = 0
         self._reply: UpstreamReply | None = None
         self._has_head = False
@@ -89,11 +81,6 @@ class Connection(asyncio.BufferedProtocol):
         self._is_kept = False
 
     # What the pool asks
-
-    @property
-    def usable(self) -> bool:
-        """No exchange is under way, and the peer has not hung up."""
-        return self._transport is not None and not self._lost and not self._transport.is_closing()
 
     @property
     def finished(self) -> bool:
@@ -106,10 +93,6 @@ class Connection(asyncio.BufferedProtocol):
         self._reset()
         self._set_reading(wanted=True)
         self.idle_since = self._loop.time()
-
-    def abort(self) -> None:
-        if self._transport is not None:
-            self._transport.abort()
 
     # One exchange
 
@@ -160,7 +143,7 @@ class Connection(asyncio.BufferedProtocol):
         while self._chunks:
             if take(self._chunks.popleft()):
                 return
-        self._buffered_bytes = 0
+        self.buffered_bytes = 0
         tap = self._tap = Tap(take)
         self._set_reading(wanted=not self._is_held)
         try:
@@ -175,36 +158,15 @@ class Connection(asyncio.BufferedProtocol):
 
     def hold(self, reply: UpstreamReply, *, held: bool) -> None:
         """Whether who takes the body of the reply cannot keep up. Of a reply that is over it does not matter."""
-        if reply is not self._reply:
-            return
-        self._is_held = held
-        self._set_reading(wanted=not held and self._buffered_bytes <= _READ_AHEAD_BYTES)
-
-    def _changed(self) -> asyncio.Future[None]:
-        """To be awaited by the one caller that there is; another event of the exchange wakes it."""
-        self._waiter = self._loop.create_future()
-        return self._waiter
+        if reply is self._reply:
+            self._hold(held=held)
 
     def _wake(self) -> None:
         if self._rest is not None:  # the server reads again, or there is nobody any more to hold it back for
             self._rest.resume()
-        waiter, self._waiter = self._waiter, None
-        if waiter is not None and not waiter.done():
-            waiter.set_result(None)
+        super()._wake()
 
-    def _set_reading(self, *, wanted: bool) -> None:
-        if self._transport is None or wanted == self._reading or self._transport.is_closing():
-            return
-        self._reading = wanted
-        if wanted:
-            self._transport.resume_reading()
-        else:
-            self._transport.pause_reading()
-
-    # asyncio.Protocol
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast("asyncio.Transport", transport)  # uvloop's is one in all but name
+    # asyncio.BufferedProtocol
 
     def get_buffer(self, sizehint: int) -> memoryview:
         return _RECEIVED
@@ -226,26 +188,13 @@ class Connection(asyncio.BufferedProtocol):
             if self._head_bytes > _REPLY_HEAD_BYTES:
                 self._fail("the reply's head is too large")
 
-    def _fail(self, why: str) -> None:
-        self._broken = self._broken or why
-        self.abort()
-        self._wake()
-
     def eof_received(self) -> bool:
         return False
 
-    def connection_lost(self, exc: Exception | None) -> None:
-        self._lost = True
-        self._wake()
-
     def pause_writing(self) -> None:
-        self._writable = False
+        super().pause_writing()
         if self._rest is not None:
             self._rest.pause()
-
-    def resume_writing(self) -> None:
-        self._writable = True
-        self._wake()
 
     # httptools: what is raised here ends the exchange as _fail does
 
@@ -287,8 +236,8 @@ class Connection(asyncio.BufferedProtocol):
                 self._wake()
             return
         self._chunks.append(body)
-        self._buffered_bytes += len(body)
-        if self._buffered_bytes > _READ_AHEAD_BYTES:
+        self.buffered_bytes += len(body)
+        if self.buffered_bytes > READ_AHEAD_BYTES:
             self._set_reading(wanted=False)
 
     def on_message_complete(self) -> None:

@@ -10,7 +10,6 @@ grpc's own asyncio client costs 0.35 ms of CPU a call, as a thread of its own po
 import asyncio
 from collections import deque
 from collections.abc import Mapping
-from typing import cast
 
 from gateway.call import Take
 from gateway.triton import http2
@@ -18,8 +17,8 @@ from gateway.triton.connection import NotSent, UpstreamFailed
 from gateway.triton.grpc_messages import Messages, prefix
 from gateway.triton.grpc_status import Status, http_status, unquoted
 from gateway.triton.http2 import ACK, END_HEADERS, END_STREAM, Kind, Malformed
+from gateway.triton.paced import READ_AHEAD_BYTES, Paced
 
-_READ_AHEAD_BYTES = 256 * 1024
 _HEADER_BYTES = 64 * 1024
 _MOST_STREAM = 2**30
 _REFUSED_STREAM = 7
@@ -71,22 +70,15 @@ class GrpcReply:
         self.connection.hold(self, held=False)
 
 
-class GrpcConnection(asyncio.Protocol):
+class GrpcConnection(Paced, asyncio.Protocol):
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._loop = loop
-        self._transport: asyncio.Transport | None = None
-        self._waiter: asyncio.Future[None] | None = None
-        self._writable = True
-        self._reading = True
-        self._lost = False
+        super().__init__(loop)
         self._is_leaving = False  # the server takes no further calls on it
-        self._broken = ""
         self._left = b""  # the beginning of a frame
         self._window = http2.FIRST_WINDOW_BYTES  # what the server takes on the connection
         self._stream_window_bytes = http2.FIRST_WINDOW_BYTES  # and at first on a stream
         self._received_bytes = 0
         self._stream = -1
-        self.idle_since = 0.0
         self._reset()
 
     def _reset(self) -> None:
@@ -108,9 +100,7 @@ class GrpcConnection(asyncio.Protocol):
 
     @property
     def usable(self) -> bool:
-        return self._transport is not None and not (
-            self._lost or self._is_leaving or self._broken or self._transport.is_closing()
-        )
+        return super().usable and not (self._is_leaving or self._broken)
 
     @property
     def finished(self) -> bool:
@@ -120,10 +110,6 @@ class GrpcConnection(asyncio.Protocol):
         self._reset()
         self._set_reading(wanted=True)
         self.idle_since = self._loop.time()
-
-    def abort(self) -> None:
-        if self._transport is not None:
-            self._transport.abort()
 
     # One call
 
@@ -202,35 +188,14 @@ class GrpcConnection(asyncio.Protocol):
 
     def hold(self, reply: GrpcReply, *, held: bool) -> None:
         """Whether who takes the reply cannot keep up. Of a reply that is over it does not matter."""
-        if reply is not self._reply:
-            return
-        self._is_held = held
-        self._set_reading(wanted=not held and self.buffered_bytes <= _READ_AHEAD_BYTES)
-
-    def _changed(self) -> asyncio.Future[None]:
-        """To be awaited by the one caller that there is; the next event of the call wakes it."""
-        self._waiter = self._loop.create_future()
-        return self._waiter
-
-    def _wake(self) -> None:
-        waiter, self._waiter = self._waiter, None
-        if waiter is not None and not waiter.done():
-            waiter.set_result(None)
-
-    def _set_reading(self, *, wanted: bool) -> None:
-        if self._transport is None or wanted == self._reading or self._transport.is_closing():
-            return
-        self._reading = wanted
-        if wanted:
-            self._transport.resume_reading()
-        else:
-            self._transport.pause_reading()
+        if reply is self._reply:
+            self._hold(held=held)
 
     # asyncio.Protocol
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast("asyncio.Transport", transport)  # uvloop's is one in all but name
-        self._transport.write(http2.GREETING)
+        super().connection_made(transport)
+        self._write(http2.GREETING)
 
     def data_received(self, data: bytes) -> None:
         if self._left:
@@ -249,22 +214,6 @@ class GrpcConnection(asyncio.Protocol):
             self._fail(f"not a reply that we can take: {fault}")
             return
         self._left = data[at:]
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self._lost = True
-        self._wake()
-
-    def pause_writing(self) -> None:
-        self._writable = False
-
-    def resume_writing(self) -> None:
-        self._writable = True
-        self._wake()
-
-    def _fail(self, why: str) -> None:
-        self._broken = self._broken or why
-        self.abort()
-        self._wake()
 
     # Frames
 
@@ -361,7 +310,7 @@ class GrpcConnection(asyncio.Protocol):
     def _on_message(self, message: bytes) -> None:
         self._messages.append(message)
         self.buffered_bytes += len(message)
-        if self.buffered_bytes > _READ_AHEAD_BYTES and len(self._messages) > 1:
+        if self.buffered_bytes > READ_AHEAD_BYTES and len(self._messages) > 1:
             self._set_reading(wanted=False)
         self._wake()
 

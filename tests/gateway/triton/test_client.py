@@ -337,7 +337,7 @@ async def test_a_slow_caller_is_read_ahead_for_no_more_than_the_bound() -> None:
         reply = await client.send(call(), Outgoing(head=b"{}"))
         connection = reply.connection
         await until(lambda: not connection._reading)
-        assert connection._buffered_bytes <= 768 * 1024
+        assert connection.buffered_bytes <= 768 * 1024
         assert len(await whole(reply)) == size
         client.release(reply)
         assert client._idle == [connection]
