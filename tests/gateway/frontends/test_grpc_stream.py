@@ -233,7 +233,7 @@ async def test_who_does_not_read_its_refusals_is_not_read_any_further() -> None:
     async with door() as here:
         pipeline = here.here.pipeline
         who = Caller("r", here.here.key, "192.0.2.1", pipeline.clock() + 60, "")
-        stream = Stream(client, pipeline, who, at_once=4, request_seconds=60)
+        stream = Stream(client, pipeline, here.memory, who, at_once=4, request_seconds=60)
         with pytest.raises(TimeoutError):
             async with asyncio.timeout(0.5):
                 await stream.run()
