@@ -34,7 +34,7 @@ class Caller(Struct, frozen=True):
     traceparent: str
     tenant_id: str = ""  # this and what its plan allows, once the caller is known
     body_bytes: int = 0
-    wants_status: bool = False  # of an error on a stream, instead of a message that tells it
+    wants_status: bool = False  # of a model's error on a stream, instead of a message that tells it
 
     def call(
         self,

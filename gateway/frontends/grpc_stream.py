@@ -2,8 +2,8 @@
 
 Up to `at_once` of them are served at once; then no more are read, and gRPC's windows hold the client back. Replies keep the order that
 Triton keeps: those of a decoupled model come as they are made, all others in the order of their requests. What one message does wrong is
-told in a message, and the stream goes on; it ends with a status where the client asked for that (`triton_grpc_error`), where an upstream
-broke off within a reply, and where nothing more would be served.
+told in a message, and the stream goes on; it ends with a status where its model failed and the client asked for that
+(`triton_grpc_error`), where an upstream broke off within a reply, and where nothing more would be served.
 """
 
 import asyncio
@@ -216,7 +216,7 @@ class Stream:
         except GatewayError as error:
             forget_frames(error)
             await self._turns.come(number)
-            if error.code in _ENDING or who.wants_status:
+            if error.code in _ENDING:
                 self._outbox.end(error)
             else:
                 self._outbox.put(wire.error_message(error.sentence, part.id))

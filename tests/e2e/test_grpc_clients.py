@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import grpc
 import ml_dtypes
 import numpy as np
 import numpy.typing as npt
@@ -144,6 +145,9 @@ def wrong() -> dict[str, dict[str, Any]]:
     }
 
 
+REFUSED = ("wrong datatype", "unexpected input", "no input", "unexpected output", "wrong rank")
+
+
 @pytest.mark.parametrize("what", wrong())
 def test_an_error_has_triton_s_own_status_and_words(client: Client, direct: Client, what: str) -> None:
     asked = {"model": "echo_fp32"} | wrong()[what]
@@ -172,6 +176,40 @@ def test_a_stream_survives_an_error_as_triton_s_does(client: Client, direct: Cli
             assert "data-type is 'INT32'" in str(following())
             way.plain.async_stream_infer("echo_fp32", good, request_id="2")
             assert following().get_response().id == "2"
+
+
+# As measured of 2.51: the header turns an error of the model's into a status; Triton's own refusals stay messages, and the stream goes on.
+@pytest.mark.parametrize("header", [{}, {"triton_grpc_error": "true"}], ids=["plain", "asked for a status"])
+@pytest.mark.parametrize("what", [*REFUSED, "absent model", "absent version"])
+def test_what_is_refused_on_a_stream_is_a_message_though_a_status_was_asked_for(
+    client: Client, direct: Client, what: str, header: dict[str, str]
+) -> None:
+    absent = {"absent model": {"model_name": "absent"}, "absent version": {"model_version": "7"}}
+    asked = {"model_name": "echo_fp32", "inputs": [named("in", "FP32")]} | absent.get(what, {})
+    asked |= {{"given": "inputs"}.get(name, name): value for name, value in wrong().get(what, {}).items()}
+    told = []
+    for way in (client, direct):
+        with way.streaming(**header) as following:
+            way.plain.async_stream_infer(**asked, request_id="1")
+            told.append(str(following()))
+            way.plain.async_stream_infer("echo_fp32", [named("in", "FP32")], request_id="2")
+            assert following().get_response().id == "2"
+    if what in REFUSED:
+        assert told[0] == told[1]
+    else:  # who may not know of it is told no more
+        assert (told[0], "unknown model" in told[1]) == ("there is no such model", True)
+
+
+def test_what_is_no_message_is_told_where_triton_ends_the_stream_without_a_word(
+    client: Client, direct: Client
+) -> None:
+    told = []
+    for way in (client, direct):
+        with grpc.insecure_channel(way.address) as channel:
+            stream: Any = channel.stream_stream("/inference.GRPCInferenceService/ModelStreamInfer")
+            call = stream(iter([b"\x0b\xff"]), metadata=tuple(way.headers.items()), timeout=20)
+            told.append(([len(reply) > 0 for reply in call], call.code().name))
+    assert told == [([True], "OK"), ([], "OK")]
 
 
 def test_a_model_that_is_not_there_is_told_on_the_stream_and_as_a_status(client: Client) -> None:
