@@ -1,10 +1,7 @@
 """The official gRPC clients work unchanged: what they get through the gateway is what they get from Triton itself."""
 
 import asyncio
-import os
 import queue
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -247,35 +244,6 @@ def test_the_asynchronous_client_works_and_its_streams_do(client: Client) -> Non
 
     array, numbers = asyncio.run(main())
     assert (array.tolist(), numbers) == ([1, 2], [0, 1, 2])
-
-
-# In a process of its own: kserve brings the same messages as tritonclient, and protobuf takes them once.
-KSERVE = """
-import asyncio, json, os, sys
-import numpy
-from kserve import InferenceGRPCClient, InferInput, InferRequest
-
-async def main():
-    client = InferenceGRPCClient(os.environ["ADDRESS"])
-    given = InferInput("in", [2], "FP32")
-    given.set_data_from_numpy(numpy.array([1, 2], numpy.float32))
-    headers = [("authorization", "Bearer " + os.environ["KEY"])]
-    assert await client.is_server_ready()
-    assert await client.is_model_ready("echo_fp32", headers=headers)
-    reply = await client.infer(InferRequest(model_name="echo_fp32", infer_inputs=[given]), headers=headers)
-    print(reply.outputs[0].as_numpy().tolist())
-    await client.close()
-
-asyncio.run(main())
-"""
-
-
-def test_the_client_of_kserve_works(house: Demo) -> None:
-    environ = {**os.environ, "ADDRESS": house.grpc, "KEY": house.key}
-    done = subprocess.run(
-        [sys.executable, "-c", KSERVE], env=environ, capture_output=True, text=True, timeout=60, check=False
-    )
-    assert (done.returncode, done.stdout.strip()) == (0, "[1.0, 2.0]"), done.stderr
 
 
 def test_a_large_message_passes_both_ways(client: Client) -> None:
