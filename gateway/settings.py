@@ -55,7 +55,8 @@ class Grpc:
     )
     memory_bytes: int = _knob(
         1024 * 1024 * 1024,
-        "what messages may take together, a tenant a quarter of it, or one message",
+        "what messages may take together, a tenant a quarter of it or one message: so much the process grows, "
+        "and what comes in between two looks at that, 0.1 s",
         least=1024,
         most=2**50,
     )
