@@ -69,9 +69,7 @@ class MessageMemory(Memory):
     def _make_room(self) -> None:
         claims = []
         for awaited in tuple(self._awaited):
-            if (
-                awaited.since == self._looks - 1
-            ):  # it and those behind it have not lasted from one look to the next
+            if awaited.since == self._looks - 1:  # no look has seen it before, nor those behind it
                 break
             try:
                 self.take(awaited.tenant_id, self.most_bytes)

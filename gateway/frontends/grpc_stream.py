@@ -142,19 +142,23 @@ class Stream:
         ] = {}  # the newest message of each, set when it is answered
         self._outbox = Outbox(context)
         self._under_way = 0
+        self._taken_bytes = 0  # of messages on the tenant's account
         self._is_read = False  # the client sends no more
         self._end: GatewayError | None = None  # once nothing more is taken, though the client might send it
         self._changed = asyncio.Event()
 
     async def run(self) -> None:
         """Serve it to its end. Raises GatewayError where that is a status."""
-        async with jobs() as start:
-            start("write", self._outbox.write())
-            start("read", self._read(start))
-            while self._under_way or not (self._is_read or self._end):
-                self._changed.clear()
-                await self._changed.wait()
-            await self._outbox.flushed()
+        try:
+            async with jobs() as start:
+                start("write", self._outbox.write())
+                start("read", self._read(start))
+                while self._under_way or not (self._is_read or self._end):
+                    self._changed.clear()
+                    await self._changed.wait()
+                await self._outbox.flushed()
+        finally:
+            self._give_back(self._taken_bytes)  # for a job that was cancelled before it began
         if self._end is not None and not self._is_read:
             raise self._end
 
@@ -195,7 +199,12 @@ class Stream:
             self._memory.take(self._who.tenant_id, len(message))
         except GatewayError as refusal:
             return refusal
+        self._taken_bytes += len(message)
         return message
+
+    def _give_back(self, size: int) -> None:
+        self._memory.give_back(self._who.tenant_id, size)
+        self._taken_bytes -= size
 
     async def _refuse_more(self, refusal: GatewayError) -> None:
         try:
@@ -224,7 +233,7 @@ class Stream:
         finally:
             self._turns.leave(number)
             if isinstance(message, bytes):
-                self._memory.give_back(who.tenant_id, len(message))
+                self._give_back(len(message))
             self._under_way -= 1
             self._room.release()
             self._changed.set()

@@ -9,8 +9,9 @@ import grpc
 import pytest
 
 from gateway.errors import Code, GatewayError, forget_frames
-from gateway.frontends.grpc_call import InferMessage
+from gateway.frontends.grpc_call import Caller, InferMessage
 from gateway.frontends.grpc_memory import MessageMemory
+from gateway.frontends.grpc_stream import Stream
 from gateway.settings import Grpc
 from tenants.plans import Limits, Rate
 from tests.gateway.frontends.grpc_worlds import Door, Process, door, ended, infer, trailing
@@ -176,6 +177,27 @@ async def test_what_one_tenant_has_too_much_goes_before_what_all_have() -> None:
             await asyncio.sleep(0)
             assert sorted(ends) == sorted(expected)
         tasks[0].cancel()
+
+
+class Leaving:
+    """A client that leaves as its message has come: the job that would serve it never begins."""
+
+    runner: "asyncio.Task[None]"
+
+    async def read(self) -> bytes:
+        self.runner.cancel()
+        return LARGE
+
+
+async def test_a_message_that_nobody_began_to_serve_is_given_back_too() -> None:
+    client: Any = Leaving()
+    async with door(ROOMY, ROOM_FOR_TWO) as here, asyncio.TaskGroup() as group:
+        pipeline = here.here.pipeline
+        who = Caller("r", here.here.key, "192.0.2.1", pipeline.clock() + 60, "")
+        stream = Stream(client, pipeline, here.memory, who, at_once=4, request_seconds=60)
+        client.runner = group.create_task(stream.run())
+        await asyncio.wait([client.runner])
+        assert here.memory.taken_bytes == 0
 
 
 async def test_of_what_nobody_awaits_grpc_takes_little() -> None:
