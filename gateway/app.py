@@ -19,6 +19,7 @@ from gateway.audit.ledger import Ledger
 from gateway.auth.api_key import ApiKeys
 from gateway.auth.known import Known
 from gateway.authz.cedar import Authorizer
+from gateway.frontends.grpc_memory import MessageMemory
 from gateway.frontends.grpc_server import GrpcDoor, listening
 from gateway.frontends.http import HttpDoor, Readiness, other_paths
 from gateway.frontends.http_body import JsonMemory
@@ -30,6 +31,7 @@ from gateway.frontends.openai_models import Offers
 from gateway.frontends.operator import CONNECTIONS, OperatorDoor, operator_paths
 from gateway.loops import every, running
 from gateway.pipeline import Pipeline
+from gateway.process import resident_bytes, used_bytes
 from gateway.scaling.autoscaler import Autoscaler
 from gateway.scaling.registry import Registry
 from gateway.scaling.scalers.process import ProcessScaler, Wheel, find_wheel, free_port
@@ -152,9 +154,12 @@ def doors(settings: Settings, pipeline: Pipeline, registry: Registry) -> Gateway
     """What clients and the operator call, over the rooms; from here on the figures of all of them can be read."""
     known, ledger, meter = pipeline.known, pipeline.ledger, pipeline.meter
     memory = JsonMemory(settings.http.json_memory_bytes, settings.http.json_head_bytes)
+    messages = MessageMemory(
+        settings.grpc.memory_bytes, settings.grpc.message_bytes, resident_bytes, used_bytes
+    )
     oip = OipRest(pipeline, memory, settings.http.request_seconds, bool(settings.http.model_config))
     openai = OpenAiRest(pipeline, memory, settings.http.request_seconds, Offers(known.models))
-    Rooms(pipeline.limiter, memory, known, pipeline.authorizer, ledger, registry).watched_by(meter)
+    Rooms(pipeline.limiter, memory, messages, known, pipeline.authorizer, ledger, registry).watched_by(meter)
     watch_process(meter, clock)
 
     def present() -> Readiness:
@@ -165,6 +170,7 @@ def doors(settings: Settings, pipeline: Pipeline, registry: Registry) -> Gateway
     grpc = GrpcDoor(
         OipGrpc(
             pipeline,
+            messages,
             new_id,
             present,
             settings.http.request_seconds,

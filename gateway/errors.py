@@ -137,3 +137,17 @@ class GatewayError(Exception):
         self.retry_after_seconds = retry_after_seconds
         self.standing = standing
         self.param = param
+
+
+def forget_frames(fault: BaseException) -> None:
+    """Of an error that is about to be told, and of what led to it. The frames know the error and the error them, so all that the request
+    took would stay until the garbage collector comes by.
+    """
+    found: set[int] = set()
+    led_to: list[BaseException | None] = [fault]
+    while led_to:
+        it = led_to.pop()
+        if it is not None and id(it) not in found:
+            found.add(id(it))
+            it.__traceback__ = None
+            led_to += [it.__cause__, it.__context__]

@@ -53,6 +53,13 @@ class Grpc:
         "largest message, inflated, whatever a plan allows; larger: RESOURCE_EXHAUSTED",
         least=1024,
     )
+    memory_bytes: int = _knob(
+        1024 * 1024 * 1024,
+        "what messages may take together, a tenant a quarter of it or one message: so much the process grows, "
+        "and what comes in between two looks at that, 0.1 s",
+        least=1024,
+        most=2**50,
+    )
     stream_calls: int = _knob(16, "messages of one stream that are served at once", least=1)
     connection_calls: int = _knob(1_000, "calls and streams at once on one connection; more wait", least=1)
     connections: int = _knob(10_000, "connections at once; more are closed", least=1)

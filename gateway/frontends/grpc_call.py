@@ -10,7 +10,7 @@ from msgspec import Struct
 
 from gateway.auth.credentials import credential
 from gateway.call import GRPC, GRPC_STREAM, Endpoint, InferenceCall, Outgoing, Payload, Standing
-from gateway.errors import GatewayError
+from gateway.errors import GatewayError, forget_frames
 from gateway.telemetry.traceparent import valid_traceparent
 from gateway.wire import oip_grpc as wire
 from gateway.wire.ratelimit import ratelimit_headers, retry_after
@@ -32,8 +32,9 @@ class Caller(Struct, frozen=True):
     address: str
     deadline: float  # seconds on the monotonic clock
     traceparent: str
-    body_bytes: int = 0  # what its plan allows, once the caller is known
-    wants_status: bool = False  # of an error on a stream, instead of a message that tells it
+    tenant_id: str = ""  # this and what its plan allows, once the caller is known
+    body_bytes: int = 0
+    wants_status: bool = False  # of a model's error on a stream, instead of a message that tells it
 
     def call(
         self,
@@ -119,6 +120,7 @@ def told(request_id: str, standing: Standing = ()) -> Metadata:
 
 async def refuse(context: Context, request_id: str, error: GatewayError) -> NoReturn:
     """End the RPC with a refusal."""
+    forget_frames(error)
     metadata = told(request_id, error.standing)
     if error.retry_after_seconds is not None:
         metadata.append(("retry-after", retry_after(error.retry_after_seconds).decode()))

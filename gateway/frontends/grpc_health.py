@@ -10,6 +10,7 @@ import grpc
 
 from gateway.errors import Code, GatewayError
 from gateway.frontends.grpc_call import Context, refuse, told
+from gateway.frontends.grpc_memory import MessageMemory
 from gateway.frontends.http import Readiness
 from gateway.triton.grpc_client import SERVICE
 from gateway.wire.oip_grpc import parse
@@ -19,6 +20,7 @@ HEALTH: Final = "grpc.health.v1.Health"
 _SERVED: Final = ("", SERVICE)
 _SERVING, _NOT_SERVING, _SERVICE_UNKNOWN = 1, 2, 3
 _LOOK_SECONDS: Final = 1.0
+_NOBODY: Final = ""  # the tenant of who need not be known
 _MOST: Final = 100  # questions and watchers at once
 _Request: Final = message_class("HealthCheckRequest")
 _Response: Final = message_class("HealthCheckResponse")
@@ -31,6 +33,7 @@ class Health:
     readiness: Callable[[], Readiness]
     stopping: asyncio.Event
     new_id: Callable[[], str]
+    memory: MessageMemory
     _under_way: int = 0
 
     def methods(self) -> "dict[str, grpc.RpcMethodHandler[bytes, bytes]]":
@@ -91,9 +94,12 @@ class Health:
         message: object = None
         try:
             async with asyncio.timeout(_LOOK_SECONDS):
-                message = await context.read()
+                with self.memory.awaiting(_NOBODY):
+                    message = await context.read()
         except TimeoutError:
             await refuse(context, request_id, GatewayError(Code.BODY_TOO_SLOW))
+        except GatewayError as error:
+            await refuse(context, request_id, error)
         try:
             service: str = parse(_Request, message if isinstance(message, bytes) else b"").service
         except GatewayError as error:

@@ -4,13 +4,17 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from typing import Final
 
 import grpc
 
 from gateway.frontends.grpc_health import Health
 from gateway.frontends.http import Readiness
 from gateway.frontends.oip_grpc import Handler, OipGrpc
+from gateway.loops import every, running
 from gateway.settings import Grpc, Http
+
+_LOOK_SECONDS: Final = 0.1  # from one at what awaited messages take to the next
 
 
 @dataclass(slots=True)
@@ -25,7 +29,7 @@ class GrpcDoor(grpc.GenericRpcHandler):
     _nowhere: Handler = field(init=False)
 
     def __post_init__(self) -> None:
-        health = Health(self.readiness, self.stopping, self.new_id)
+        health = Health(self.readiness, self.stopping, self.new_id, self.oip.memory)
         self._methods = self.oip.methods() | health.methods()
         self._nowhere = self.oip.nowhere()
 
@@ -86,7 +90,8 @@ async def listening(
         raise OSError(f"cannot listen on {where} for gRPC; choose another port") from fault
     await server.start()
     try:
-        yield GrpcServer(door, server, where, http.grace_seconds)
+        async with running(memory=every(_LOOK_SECONDS, door.oip.memory.look)):
+            yield GrpcServer(door, server, where, http.grace_seconds)
     finally:
         await server.stop(0)
         await door.oip.over()  # the rooms behind it are closed next
@@ -98,6 +103,8 @@ def options(knobs: Grpc, head_bytes: int) -> list[tuple[str, int]]:
         ("grpc.so_reuseport", 0),
         ("grpc.max_receive_message_length", knobs.message_bytes),
         ("grpc.max_send_message_length", -1),
+        # With it, grpc takes whole messages that nobody has asked for yet, however large they are.
+        ("grpc.http2.bdp_probe", 0),
         ("grpc.max_metadata_size", head_bytes),
         ("grpc.absolute_max_metadata_size", head_bytes),
         ("grpc.max_concurrent_streams", knobs.connection_calls),

@@ -2,8 +2,8 @@
 
 Up to `at_once` of them are served at once; then no more are read, and gRPC's windows hold the client back. Replies keep the order that
 Triton keeps: those of a decoupled model come as they are made, all others in the order of their requests. What one message does wrong is
-told in a message, and the stream goes on; it ends with a status where the client asked for that (`triton_grpc_error`), where an upstream
-broke off within a reply, and where nothing more would be served.
+told in a message, and the stream goes on; it ends with a status where its model failed and the client asked for that
+(`triton_grpc_error`), where an upstream broke off within a reply, and where nothing more would be served.
 """
 
 import asyncio
@@ -15,8 +15,9 @@ from typing import Any, Final
 from msgspec.structs import replace
 
 from gateway.call import GRPC_STREAM, Reply, Standing
-from gateway.errors import Code, GatewayError
+from gateway.errors import Code, GatewayError, forget_frames
 from gateway.frontends.grpc_call import Caller, Context, infer_call
+from gateway.frontends.grpc_memory import MessageMemory
 from gateway.frontends.http_body import NoBody
 from gateway.loops import jobs
 from gateway.pipeline import Cut, Pipeline
@@ -120,10 +121,18 @@ class Stream:
     """`request_seconds` is the deadline of each message's call."""
 
     def __init__(
-        self, context: Context, pipeline: Pipeline, who: Caller, *, at_once: int, request_seconds: float
+        self,
+        context: Context,
+        pipeline: Pipeline,
+        memory: MessageMemory,
+        who: Caller,
+        *,
+        at_once: int,
+        request_seconds: float,
     ) -> None:
         self._context = context
         self._pipeline = pipeline
+        self._memory = memory
         self._who = who
         self._request_seconds = request_seconds
         self._room = asyncio.Semaphore(at_once)
@@ -133,65 +142,107 @@ class Stream:
         ] = {}  # the newest message of each, set when it is answered
         self._outbox = Outbox(context)
         self._under_way = 0
+        self._taken_bytes = 0  # of messages on the tenant's account
         self._is_read = False  # the client sends no more
-        self._is_draining = False
+        self._end: GatewayError | None = None  # once nothing more is taken, though the client might send it
         self._changed = asyncio.Event()
 
     async def run(self) -> None:
         """Serve it to its end. Raises GatewayError where that is a status."""
-        async with jobs() as start:
-            start("write", self._outbox.write())
-            start("read", self._read(start))
-            while self._under_way or not (self._is_read or self._is_draining):
-                self._changed.clear()
-                await self._changed.wait()
-            await self._outbox.flushed()
-        if self._is_draining and not self._is_read:
-            raise GatewayError(Code.STOPPING, retry_after_seconds=1)
+        try:
+            async with jobs() as start:
+                start("write", self._outbox.write())
+                start("read", self._read(start))
+                while self._under_way or not (self._is_read or self._end):
+                    self._changed.clear()
+                    await self._changed.wait()
+                await self._outbox.flushed()
+        finally:
+            self._give_back(self._taken_bytes)  # for a job that was cancelled before it began
+        if self._end is not None and not self._is_read:
+            raise self._end
 
     def drain(self) -> None:
         """Nothing more is taken; what is under way is finished."""
-        self._is_draining = True
+        self._end_with(GatewayError(Code.STOPPING, retry_after_seconds=1))
+
+    def _end_with(self, error: GatewayError) -> None:
+        self._end = self._end or error
         self._changed.set()
 
     async def _read(self, start: Start) -> None:
         number = 0
         while True:
             await self._room.acquire()
-            message = await self._context.read()
-            if not isinstance(message, bytes) or self._is_draining:
-                self._is_read = not isinstance(message, bytes)
-                self._changed.set()
+            message = await self._next()
+            if message is None:
                 return
             number += 1
             self._under_way += 1
             self._turns.queue(number)
             start(f"message {number}", self._serve(message, number))
+            del message  # it is not to be kept until the next one comes
 
-    async def _serve(self, message: bytes, number: int) -> None:
+    async def _next(self) -> bytes | GatewayError | None:
+        """The next message, on its tenant's account, or what it is refused with; None when no more is taken."""
+        try:
+            with self._memory.awaiting(self._who.tenant_id):
+                message: Any = await self._context.read()
+        except GatewayError as room_made:
+            await self._refuse_more(room_made)
+            return None
+        if not isinstance(message, bytes) or self._end:
+            self._is_read = not isinstance(message, bytes)
+            self._changed.set()
+            return None
+        try:
+            self._memory.take(self._who.tenant_id, len(message))
+        except GatewayError as refusal:
+            return refusal
+        self._taken_bytes += len(message)
+        return message
+
+    def _give_back(self, size: int) -> None:
+        self._memory.give_back(self._who.tenant_id, size)
+        self._taken_bytes -= size
+
+    async def _refuse_more(self, refusal: GatewayError) -> None:
+        try:
+            await self._pipeline.examine(self._who.call(NoBody()), None, refusal)
+        except GatewayError as recorded:
+            forget_frames(recorded)
+            self._end_with(recorded)
+
+    async def _serve(self, message: bytes | GatewayError, number: int) -> None:
         """One message, to its last reply."""
         who = replace(self._who, request_id=f"{self._who.request_id}-{number}")
         part = PartDownstream(self._outbox, self._turns, number, wants_status=who.wants_status)
         try:
             await self._ask(message, who, part)
         except Cut as cut:
+            forget_frames(cut)
             self._outbox.end(cut.error)
         except GatewayError as error:
+            forget_frames(error)
             await self._turns.come(number)
-            if error.code in _ENDING or who.wants_status:
+            if error.code in _ENDING:
                 self._outbox.end(error)
             else:
                 self._outbox.put(wire.error_message(error.sentence, part.id))
                 await self._outbox.flushed()  # who does not read its refusals is not read any further
         finally:
             self._turns.leave(number)
+            if isinstance(message, bytes):
+                self._give_back(len(message))
             self._under_way -= 1
             self._room.release()
             self._changed.set()
 
-    async def _ask(self, message: bytes, who: Caller, part: "PartDownstream") -> None:
+    async def _ask(self, message: bytes | GatewayError, who: Caller, part: "PartDownstream") -> None:
         deadline = self._pipeline.clock() + self._request_seconds
         try:
+            if isinstance(message, GatewayError):
+                raise message
             asked = wire.read_infer(message)
             part.id = asked.request.id[:_MOST_ID_CHARACTERS]
             call = infer_call(asked, len(message), replace(who, deadline=deadline), GRPC_STREAM)

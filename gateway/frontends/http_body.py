@@ -4,12 +4,12 @@ A JSON head is collected whole, out of one memory budget for the process; binary
 no length to promise to Triton, so it is collected whole as well, and sent on as it is inside, with a Content-Length of ours.
 """
 
-from dataclasses import dataclass, field
 from typing import Protocol
 
 from gateway.call import Outgoing, Source, Take
 from gateway.errors import Code, GatewayError
 from gateway.frontends.http_exchange import Message
+from gateway.frontends.memory import Memory
 from gateway.wire.encodings import Inflater
 from gateway.wire.generate import judge_generate
 from gateway.wire.oip import Judged, judge_infer
@@ -28,36 +28,11 @@ class Incoming(Source, Protocol):
         """The client has left."""
 
 
-@dataclass(slots=True)
-class JsonMemory:
-    """What the JSON heads of all requests under way may take together; refused beyond it. The encoded copies take as much again.
+class JsonMemory(Memory):
+    """What the JSON heads of all requests under way may take together; refused beyond it. The encoded copies take as much again."""
 
-    One tenant has no more than a quarter of it, so that the others are served whatever it sends.
-    """
-
-    budget_bytes: int
-    most_head_bytes: int
-    taken_bytes: int = 0
-    _taken_by: dict[str, int] = field(default_factory=dict)
-
-    def take(self, tenant_id: str, size: int) -> None:
-        """Raises TOO_MANY_AT_ONCE when the tenant's part is spent, OVERLOADED when all is."""
-        # The largest head always fits in, however small the budget was set.
-        taken_by = self._taken_by.get(tenant_id, 0)
-        if taken_by + size > max(self.budget_bytes // 4, self.most_head_bytes):
-            private = "the tenant's part of the memory for JSON heads is spent"
-            raise GatewayError(Code.TOO_MANY_AT_ONCE, private=private, retry_after_seconds=1)
-        if self.taken_bytes + size > self.budget_bytes:
-            private = "the memory for JSON heads is spent"
-            raise GatewayError(Code.OVERLOADED, private=private, retry_after_seconds=1)
-        self._taken_by[tenant_id] = taken_by + size
-        self.taken_bytes += size
-
-    def give_back(self, tenant_id: str, size: int) -> None:
-        self.taken_bytes -= size
-        left = self._taken_by.pop(tenant_id, 0) - size
-        if left > 0:
-            self._taken_by[tenant_id] = left
+    __slots__ = ()
+    what = "JSON heads"
 
 
 class NoBody:
@@ -90,7 +65,7 @@ class Collected:
 
     async def _collect(self, wanted: int | None, limit_bytes: int) -> bytes:
         """At least `wanted` bytes, or all there are, and what came along with them."""
-        most_bytes = self._memory.most_head_bytes
+        most_bytes = self._memory.most_bytes
         promised = (self.declared_bytes or 0) if wanted is None else wanted
         if promised > most_bytes:
             raise GatewayError(Code.JSON_TOO_LARGE)
@@ -120,7 +95,7 @@ class Collected:
         self.received_bytes += len(body)
         if self._inflater is None:
             return body
-        data = self._inflater.inflate(body, min(room_bytes, self._memory.most_head_bytes))
+        data = self._inflater.inflate(body, min(room_bytes, self._memory.most_bytes))
         if not self._more:
             self._inflater.end()
         return data

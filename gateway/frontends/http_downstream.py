@@ -4,7 +4,7 @@ from collections.abc import MutableMapping
 from typing import Any, Protocol
 
 from gateway.call import Reply, Source, Standing
-from gateway.errors import Code, GatewayError
+from gateway.errors import Code, GatewayError, forget_frames
 from gateway.wire.generate import EVENT_STREAM, Events, error_event, public_event
 from gateway.wire.oip import error_body, public_error
 from gateway.wire.ratelimit import Headers, ratelimit_headers, retry_after
@@ -157,6 +157,7 @@ class HttpDownstream:
 
     async def refuse(self, error: GatewayError) -> None:
         """A refusal, as the one table says it."""
+        forget_frames(error)
         await self.answer(
             error.rendering.http, error_body(error.sentence), error.standing, error_headers(error)
         )

@@ -16,6 +16,7 @@ from gateway import __version__
 from gateway.call import GRPC, InferenceCall, Outgoing, Reply, Standing
 from gateway.errors import Code, GatewayError
 from gateway.frontends.grpc_call import CODES, Caller, Context, caller, infer_call, peer, refuse, told
+from gateway.frontends.grpc_memory import MessageMemory
 from gateway.frontends.grpc_stream import Stream
 from gateway.frontends.http import EXTENSIONS, Readiness
 from gateway.frontends.http_body import NoBody
@@ -44,6 +45,7 @@ class OipGrpc:
     """The methods. `request_seconds` is the deadline of a call, `at_once` how many messages of a stream are served at once."""
 
     pipeline: Pipeline
+    memory: MessageMemory
     new_id: Callable[[], str]
     readiness: Callable[[], Readiness]
     request_seconds: float
@@ -115,17 +117,26 @@ class OipGrpc:
             self.pipeline.refused(request_id, peer(context), error)
             raise
         principal = await self.pipeline.recognise(who.call(NoBody()))
-        return replace(who, body_bytes=principal.plan.limits.body_bytes)
+        limits = principal.plan.limits
+        return replace(who, tenant_id=principal.tenant_id, body_bytes=limits.body_bytes)
 
     # Calls to models
 
     async def _infer(self, context: Context, who: Caller) -> bytes:
         message = await self._read(context, who)
+        taken_bytes = 0
         try:
-            call = infer_call(wire.read_infer(message), len(message), who, GRPC)
-        except GatewayError as error:
-            await self._deny(who, error)
-        return await self._served(context, call)
+            try:
+                self.memory.take(who.tenant_id, len(message))
+                taken_bytes = len(message)
+                call = infer_call(wire.read_infer(message), taken_bytes, who, GRPC)
+            except GatewayError as error:
+                await self._deny(who, error)
+            reply = await self._served(context, call)
+            self.memory.keep(who.tenant_id, len(reply))
+            return reply
+        finally:
+            self.memory.give_back(who.tenant_id, taken_bytes)
 
     async def _model_metadata(self, context: Context, who: Caller) -> bytes:
         return await self._served(context, await self._about_model(context, who))
@@ -140,7 +151,12 @@ class OipGrpc:
         try:
             who = await self._recognised(context, request_id)
             stream = Stream(
-                context, self.pipeline, who, at_once=self.at_once, request_seconds=self.request_seconds
+                context,
+                self.pipeline,
+                self.memory,
+                who,
+                at_once=self.at_once,
+                request_seconds=self.request_seconds,
             )
             self.streams.add(stream)
             try:
@@ -197,10 +213,13 @@ class OipGrpc:
         """The one message of a request. Raises GatewayError."""
         message: Any = None
         try:
-            with self.pipeline.deadlines.within(who.deadline - self.pipeline.clock()):
+            within = self.pipeline.deadlines.within(who.deadline - self.pipeline.clock())
+            with within, self.memory.awaiting(who.tenant_id):
                 message = await context.read()
         except TimeoutError:
             await self._deny(who, GatewayError(Code.DEADLINE_EXCEEDED))
+        except GatewayError as error:
+            await self._deny(who, error)
         if not isinstance(message, bytes):
             await self._deny(who, GatewayError(Code.BAD_REQUEST, detail="a request without a message"))
         if len(message) > who.body_bytes:  # said before it is read any further

@@ -13,7 +13,7 @@ import msgspec
 
 from gateway.auth.credentials import credential
 from gateway.call import Endpoint, InferenceCall, Payload, Standing
-from gateway.errors import Code, GatewayError
+from gateway.errors import Code, GatewayError, forget_frames
 from gateway.frontends.http_body import Collected, GenerateBody, Incoming, InferBody, JsonMemory, NoBody
 from gateway.frontends.http_downstream import HttpDownstream
 from gateway.pipeline import Cut, Pipeline
@@ -86,6 +86,7 @@ class OipRest:
         except GatewayError as error:
             await downstream.refuse(error)
         except Cut as cut:
+            forget_frames(cut)
             # Returning without the rest makes the server close the connection: the client sees that its reply is not whole.
             downstream.cut(cut.error)
         finally:

@@ -10,7 +10,7 @@ from types import MappingProxyType
 from gateway.auth.credentials import credential
 from gateway.authz.cedar import Subject
 from gateway.call import InferenceCall
-from gateway.errors import Code, GatewayError
+from gateway.errors import Code, GatewayError, forget_frames
 from gateway.frontends.http_body import Incoming, JsonMemory, NoBody
 from gateway.frontends.oip_rest import Scope, peer, promised, read_headers
 from gateway.frontends.openai_body import OpenAiBody
@@ -55,9 +55,11 @@ class OpenAiRest:
             elif listed is not None:
                 await self._list(scope, downstream, (listed["model"] or b"").decode())
         except GatewayError as error:
+            forget_frames(error)
             told = allowed if error.code is Code.METHOD_NOT_ALLOWED else None
             await downstream.refuse(error, [(b"allow", told.encode())] if told else None)
         except Cut as cut:
+            forget_frames(cut)
             # Returning without the rest makes the server close the connection: the client sees that its answer is not whole.
             downstream.cut(cut.error)
 

@@ -5,18 +5,17 @@ import resource
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
 from gateway.admission.limiter import Limiter
 from gateway.audit.ledger import Ledger
 from gateway.auth.known import Known
 from gateway.authz.cedar import Authorizer
+from gateway.frontends.grpc_memory import MessageMemory
 from gateway.frontends.http_body import JsonMemory
+from gateway.process import resident_bytes
 from gateway.scaling.registry import Registry
 from gateway.telemetry import table
 from gateway.telemetry.meter import Meter, Points
-
-_PAGE_BYTES = resource.getpagesize()
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +24,7 @@ class Rooms:
 
     limiter: Limiter
     memory: JsonMemory
+    messages: MessageMemory
     known: Known
     authorizer: Authorizer
     ledger: Ledger
@@ -33,6 +33,7 @@ class Rooms:
     def watched_by(self, meter: Meter) -> None:
         meter.watch_number(table.IN_FLIGHT, lambda: self.limiter.at_once)
         meter.watch_number(table.JSON_MEMORY, lambda: self.memory.taken_bytes)
+        meter.watch_number(table.MESSAGE_MEMORY, lambda: self.messages.taken_bytes)
         meter.watch_number(table.DIRECTORY_AGE, lambda: self.known.age_seconds)
         meter.watch_number(table.UNDECIDED, lambda: self.authorizer.undecided)
         counters = self.ledger.counters
@@ -63,12 +64,8 @@ def watch_process(meter: Meter, clock: Callable[[], float]) -> None:
     started = clock()
     meter.watch_number(table.UPTIME, lambda: clock() - started)
     meter.watch_number(table.FILES, lambda: len(os.listdir("/proc/self/fd")) - 1)  # one is the listing's own
-    meter.watch_number(table.MEMORY, _resident_bytes)
+    meter.watch_number(table.MEMORY, resident_bytes)
     meter.watch(table.CPU, _cpu_seconds)
-
-
-def _resident_bytes() -> int:
-    return int(Path("/proc/self/statm").read_text().split()[1]) * _PAGE_BYTES
 
 
 def _cpu_seconds() -> Points:

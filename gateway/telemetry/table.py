@@ -63,6 +63,13 @@ ERRORS = Metric(
 JSON_MEMORY = Metric(
     "gateway.json_memory.usage", "up-down counter", "By", (), "what the JSON of calls under way takes"
 )
+MESSAGE_MEMORY = Metric(
+    "gateway.message_memory.usage",
+    "up-down counter",
+    "By",
+    (),
+    "what the gRPC messages of calls under way take",
+)
 # Whom to trust, and what to prove
 UNDECIDED = Metric(
     "gateway.authz.undecided",
@@ -170,7 +177,8 @@ FILES = Metric(
 UPTIME = Metric("process.uptime", "gauge", "s", (), "how long it serves")
 
 TABLE = (
-    *(CALLS, IN_FLIGHT, UPSTREAM, RECEIVED, SENT, ERRORS, JSON_MEMORY),
+    *(CALLS, IN_FLIGHT, UPSTREAM, RECEIVED, SENT, ERRORS),
+    *(JSON_MEMORY, MESSAGE_MEMORY),
     *(UNDECIDED, DIRECTORY_AGE, AUDIT_OPEN, AUDIT_RECORDS, AUDIT_COMMITS, AUDIT_BYTES),
     *(AUDIT_FAILURES, AUDIT_REFUSED, AUDIT_UNKNOWN),
     *(HELD, REPLICAS, RESIDENT, COLD_START, STARTS, START_FAILURES, CRASHES, STOPS),

@@ -1,15 +1,13 @@
 """The official gRPC clients work unchanged: what they get through the gateway is what they get from Triton itself."""
 
 import asyncio
-import os
 import queue
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import grpc
 import ml_dtypes
 import numpy as np
 import numpy.typing as npt
@@ -144,6 +142,9 @@ def wrong() -> dict[str, dict[str, Any]]:
     }
 
 
+REFUSED = ("wrong datatype", "unexpected input", "no input", "unexpected output", "wrong rank")
+
+
 @pytest.mark.parametrize("what", wrong())
 def test_an_error_has_triton_s_own_status_and_words(client: Client, direct: Client, what: str) -> None:
     asked = {"model": "echo_fp32"} | wrong()[what]
@@ -172,6 +173,40 @@ def test_a_stream_survives_an_error_as_triton_s_does(client: Client, direct: Cli
             assert "data-type is 'INT32'" in str(following())
             way.plain.async_stream_infer("echo_fp32", good, request_id="2")
             assert following().get_response().id == "2"
+
+
+# As measured of 2.51: the header turns an error of the model's into a status; Triton's own refusals stay messages, and the stream goes on.
+@pytest.mark.parametrize("header", [{}, {"triton_grpc_error": "true"}], ids=["plain", "asked for a status"])
+@pytest.mark.parametrize("what", [*REFUSED, "absent model", "absent version"])
+def test_what_is_refused_on_a_stream_is_a_message_though_a_status_was_asked_for(
+    client: Client, direct: Client, what: str, header: dict[str, str]
+) -> None:
+    absent = {"absent model": {"model_name": "absent"}, "absent version": {"model_version": "7"}}
+    asked = {"model_name": "echo_fp32", "inputs": [named("in", "FP32")]} | absent.get(what, {})
+    asked |= {{"given": "inputs"}.get(name, name): value for name, value in wrong().get(what, {}).items()}
+    told = []
+    for way in (client, direct):
+        with way.streaming(**header) as following:
+            way.plain.async_stream_infer(**asked, request_id="1")
+            told.append(str(following()))
+            way.plain.async_stream_infer("echo_fp32", [named("in", "FP32")], request_id="2")
+            assert following().get_response().id == "2"
+    if what in REFUSED:
+        assert told[0] == told[1]
+    else:  # who may not know of it is told no more
+        assert (told[0], "unknown model" in told[1]) == ("there is no such model", True)
+
+
+def test_what_is_no_message_is_told_where_triton_ends_the_stream_without_a_word(
+    client: Client, direct: Client
+) -> None:
+    told = []
+    for way in (client, direct):
+        with grpc.insecure_channel(way.address) as channel:
+            stream: Any = channel.stream_stream("/inference.GRPCInferenceService/ModelStreamInfer")
+            call = stream(iter([b"\x0b\xff"]), metadata=tuple(way.headers.items()), timeout=20)
+            told.append(([len(reply) > 0 for reply in call], call.code().name))
+    assert told == [([True], "OK"), ([], "OK")]
 
 
 def test_a_model_that_is_not_there_is_told_on_the_stream_and_as_a_status(client: Client) -> None:
@@ -209,35 +244,6 @@ def test_the_asynchronous_client_works_and_its_streams_do(client: Client) -> Non
 
     array, numbers = asyncio.run(main())
     assert (array.tolist(), numbers) == ([1, 2], [0, 1, 2])
-
-
-# In a process of its own: kserve brings the same messages as tritonclient, and protobuf takes them once.
-KSERVE = """
-import asyncio, json, os, sys
-import numpy
-from kserve import InferenceGRPCClient, InferInput, InferRequest
-
-async def main():
-    client = InferenceGRPCClient(os.environ["ADDRESS"])
-    given = InferInput("in", [2], "FP32")
-    given.set_data_from_numpy(numpy.array([1, 2], numpy.float32))
-    headers = [("authorization", "Bearer " + os.environ["KEY"])]
-    assert await client.is_server_ready()
-    assert await client.is_model_ready("echo_fp32", headers=headers)
-    reply = await client.infer(InferRequest(model_name="echo_fp32", infer_inputs=[given]), headers=headers)
-    print(reply.outputs[0].as_numpy().tolist())
-    await client.close()
-
-asyncio.run(main())
-"""
-
-
-def test_the_client_of_kserve_works(house: Demo) -> None:
-    environ = {**os.environ, "ADDRESS": house.grpc, "KEY": house.key}
-    done = subprocess.run(
-        [sys.executable, "-c", KSERVE], env=environ, capture_output=True, text=True, timeout=60, check=False
-    )
-    assert (done.returncode, done.stdout.strip()) == (0, "[1.0, 2.0]"), done.stderr
 
 
 def test_a_large_message_passes_both_ways(client: Client) -> None:

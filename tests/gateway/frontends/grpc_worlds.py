@@ -10,6 +10,7 @@ from typing import Any
 import grpc
 from tritonclient.grpc import service_pb2 as official
 
+from gateway.frontends.grpc_memory import MessageMemory
 from gateway.frontends.grpc_server import GrpcDoor, GrpcServer, listening
 from gateway.frontends.http import Readiness
 from gateway.frontends.oip_grpc import OipGrpc
@@ -22,12 +23,22 @@ from tests.worlds.triton_grpc import SERVICE, GrpcWorld
 
 
 @dataclass(slots=True)
+class Process:
+    """What the kernel would say of the gateway's."""
+
+    resident_bytes: int = 0
+    used_bytes: int = 0
+
+
+@dataclass(slots=True)
 class Door:
     here: House
     upstream: GrpcWorld
     server: GrpcServer
     channel: Any
     ready: Readiness
+    memory: MessageMemory
+    process: Process
 
     @property
     def key(self) -> tuple[tuple[str, str], ...]:
@@ -64,7 +75,7 @@ async def trailing(call: Any) -> dict[str, str]:
 async def door(
     limits: Limits = LIMITS, grpc_knobs: Grpc | None = None, http_knobs: Http | None = None
 ) -> AsyncIterator[Door]:
-    ids, ready = count(1), Readiness(ready=True, state="ok")
+    ids, ready, process = count(1), Readiness(ready=True, state="ok"), Process()
     http = http_knobs or Http()
     knobs = grpc_knobs or Grpc()
     async with (
@@ -72,8 +83,15 @@ async def door(
         TritonWorld(grpc_port=upstream.port) as triton,
         house(triton, limits=limits) as here,
     ):
+        memory = MessageMemory(
+            knobs.memory_bytes,
+            knobs.message_bytes,
+            lambda: process.resident_bytes,
+            lambda: process.used_bytes,
+        )
         oip = OipGrpc(
             here.pipeline,
+            memory,
             lambda: f"request-{next(ids)}",
             lambda: made.ready,
             http.request_seconds,
@@ -85,5 +103,5 @@ async def door(
             listening(served, "127.0.0.1", port, knobs, http) as server,
             grpc.aio.insecure_channel(server.address) as channel,
         ):
-            made = Door(here, upstream, server, channel, ready)
+            made = Door(here, upstream, server, channel, ready, memory, process)
             yield made

@@ -1,13 +1,16 @@
 """What the gRPC door promises its callers, before and behind the pipeline."""
 
 import asyncio
+import secrets
 from typing import Any
 
 import grpc
 import pytest
 from tritonclient.grpc import service_pb2 as official
 
+from gateway.frontends.grpc_server import listening
 from gateway.frontends.http import Readiness
+from gateway.scaling.scalers.process import free_port
 from gateway.settings import Grpc, Http
 from tenants.plans import Limits, Rate
 from tests.gateway.frontends.grpc_worlds import door, ended, infer, trailing
@@ -219,10 +222,11 @@ async def test_a_stop_finishes_what_is_under_way_and_takes_nothing_new() -> None
         served = group.create_task(here.server.serve())
         here.server.stop()
         assert (await ended(idle))[0] == "UNAVAILABLE"
+        assert (await ended(here.call("ModelInfer", infer())))[0] == "UNAVAILABLE"
+        assert not served.done()
         goes_on.set()
         assert await ended(call) == ("OK", "")
         await served
-        assert (await ended(here.call("ModelInfer", infer())))[0] == "UNAVAILABLE"
 
 
 async def test_the_second_stop_does_not_wait() -> None:
@@ -236,6 +240,32 @@ async def test_the_second_stop_does_not_wait() -> None:
         async with asyncio.timeout(5):
             await served
         assert (await ended(under_way))[0] in ("UNAVAILABLE", "CANCELLED")
+
+
+async def test_a_server_that_has_ended_leaves_no_call_that_is_not_settled() -> None:
+    begun, settled = asyncio.Event(), asyncio.Event()
+
+    async def act(*_: object) -> bytes:
+        begun.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            await asyncio.sleep(0.3)  # what it is that settling waits for
+            settled.set()
+        return b""
+
+    async with door() as here:
+        methods = here.server.door._methods
+        methods["/inference.GRPCInferenceService/ModelInfer"] = here.server.door.oip._method(act)
+        port = free_port(secrets.choice)
+        async with listening(here.server.door, "127.0.0.1", port, Grpc(), Http()) as other:
+            channel = grpc.aio.insecure_channel(other.address)
+            method: Any = channel.unary_unary("/inference.GRPCInferenceService/ModelInfer")
+            call = method(b"", metadata=here.key)
+            await begun.wait()
+        assert settled.is_set()
+        assert (await ended(call))[0] in ("UNAVAILABLE", "CANCELLED")
+        await channel.close()
 
 
 async def test_who_watches_the_health_takes_no_calls_place() -> None:

@@ -103,12 +103,14 @@ async def test_each_message_is_admitted_for_itself() -> None:
         assert len(here.upstream.asked) == 2
 
 
-async def test_who_asks_for_a_status_gets_one_and_the_stream_ends() -> None:
+async def test_a_refusal_is_a_message_also_for_who_asks_for_a_status_and_triton_is_not_told_of_that() -> None:
     async with door() as here:
         stream = here.stream(("triton_grpc_error", "true"))
         await stream.write(infer("private"))
-        assert await ended(stream) == ("NOT_FOUND", "there is no such model")
-        assert here.upstream.told == []
+        assert (await stream.read()).error_message == "there is no such model"
+        await stream.write(infer(id="2"))
+        assert await ids(stream, 1) == ["2"]
+        assert all("triton_grpc_error" not in told for told in here.upstream.told)
 
 
 @pytest.mark.parametrize("wants_status", [False, True])
@@ -233,7 +235,7 @@ async def test_who_does_not_read_its_refusals_is_not_read_any_further() -> None:
     async with door() as here:
         pipeline = here.here.pipeline
         who = Caller("r", here.here.key, "192.0.2.1", pipeline.clock() + 60, "")
-        stream = Stream(client, pipeline, who, at_once=4, request_seconds=60)
+        stream = Stream(client, pipeline, here.memory, who, at_once=4, request_seconds=60)
         with pytest.raises(TimeoutError):
             async with asyncio.timeout(0.5):
                 await stream.run()

@@ -48,7 +48,7 @@ class Sender:
 
 
 def memory(budget: int = 10_000, most: int = 1_000) -> JsonMemory:
-    return JsonMemory(budget_bytes=budget, most_head_bytes=most)
+    return JsonMemory(budget_bytes=budget, most_bytes=most)
 
 
 async def refused(body: InferBody, limit_bytes: int = 10**9, tenant: str = "t") -> Code:

@@ -9,6 +9,7 @@ import pytest
 from msgspec import structs
 
 from gateway.errors import GatewayError
+from gateway.frontends.grpc_memory import MessageMemory
 from gateway.frontends.http_body import JsonMemory
 from gateway.pipeline import Pipeline
 from gateway.telemetry import table
@@ -38,9 +39,9 @@ async def watched(triton: TritonWorld) -> AsyncIterator[tuple[House, Meter]]:
     async with triton, house(triton) as it:
         at = it.pipeline
         memory = JsonMemory(1000, 1000)
-        Rooms(at.limiter, memory, at.known, at.authorizer, at.ledger, at.throttler.registry).watched_by(
-            at.meter
-        )
+        messages = MessageMemory(1000, 1000, lambda: 0, lambda: 0)
+        rooms = Rooms(at.limiter, memory, messages, at.known, at.authorizer, at.ledger, at.throttler.registry)
+        rooms.watched_by(at.meter)
         watch_process(at.meter, asyncio.get_running_loop().time)
         yield it, at.meter
 

@@ -1,0 +1,29 @@
+"""What the kernel and the C library say of this process. Linux with glibc only, as Triton is."""
+
+import ctypes
+import os
+import resource
+from functools import cache
+from typing import Final
+
+_PAGE_BYTES: Final = resource.getpagesize()
+_MOST_BYTES: Final = 200  # of seven numbers
+_libc: Final = ctypes.CDLL(None)
+
+
+@cache
+def _statm() -> int:
+    """A descriptor of what the kernel counts, kept open: whoever asks must be told also when no file can be opened any more."""
+    return os.open("/proc/self/statm", os.O_RDONLY | os.O_CLOEXEC)
+
+
+def resident_bytes() -> int:
+    return int(os.pread(_statm(), _MOST_BYTES, 0).split()[1]) * _PAGE_BYTES
+
+
+def used_bytes() -> int:
+    """The same, once what is free has gone back to the kernel: glibc keeps it else, for good where something small lies behind it. Takes
+    some ten milliseconds for each 100 MiB that go.
+    """
+    _libc.malloc_trim(0)
+    return resident_bytes()

@@ -1,0 +1,23 @@
+"""What the path of a question for a model's configuration promises."""
+
+import pytest
+
+from gateway.errors import GatewayError
+from tenants.model import Model
+from tests.gateway.house import house
+from tests.worlds.triton import TritonWorld
+
+
+@pytest.mark.parametrize(("model", "reason"), [("private", "model_not_found"), ("digits", "forbidden")])
+async def test_who_may_not_see_a_configuration_leaves_a_denial(model: str, reason: str) -> None:
+    async with TritonWorld() as triton, house(triton) as here:
+        await here.directory.put_model(Model("", "other", "/models", "*"), actor="test", now_us=1)
+        limited = await here.directory.create_key("acme", models=("other",), actor="test", now_us=1)
+        await here.pipeline.known.reread()
+        call = here.call(model, key=limited.secret, endpoint="metadata")
+        with pytest.raises(GatewayError) as caught:
+            await here.pipeline.configure(call)
+        assert caught.value.code.value == reason
+        await here.settled()
+        assert here.denials() == [reason]
+        assert here.outcomes() == []
