@@ -9,7 +9,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Literal, Protocol, cast
 
-from gateway.call import GRPC, GRPC_STREAM, Outgoing, Upstream
+from gateway.call import GRPC, GRPC_STREAM, PASSED, InferenceCall, Outgoing, Upstream
+from gateway.errors import Code, GatewayError
 from gateway.scaling.breaker import Breaker
 from gateway.scaling.decider import Decider
 from gateway.scaling.residency import Life, Place, Server
@@ -76,9 +77,12 @@ class Resident(Place):
     judged_at: float = -math.inf
     silent_since: float | None = None
 
-    def upstream(self, protocol: str) -> Upstream:
-        """Who takes calls that came in this protocol."""
-        return self.grpc if protocol in (GRPC, GRPC_STREAM) else self.client
+    def upstream(self, call: InferenceCall) -> Upstream:
+        """Who takes this call. Raises MODEL_UNAVAILABLE for one of another API than its server speaks: the document changed meanwhile."""
+        if (call.endpoint in PASSED) is not self.row.is_elsewhere:
+            private = f"{self.replica.id} does not speak {call.endpoint}"
+            raise GatewayError(Code.MODEL_UNAVAILABLE, private=private, retry_after_seconds=1)
+        return self.grpc if call.protocol in (GRPC, GRPC_STREAM) else self.client
 
     def close(self) -> None:
         """Keep no connection; what is under way goes on."""

@@ -1,11 +1,11 @@
-"""Calls to one Triton server over HTTP."""
+"""Calls to one server over HTTP: a Triton, or one that speaks OpenAI's API itself."""
 
 import asyncio
 from collections.abc import Coroutine
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from gateway.call import InferenceCall, Outgoing, Source
+from gateway.call import PASSED, InferenceCall, Outgoing, Source
 from gateway.triton.connection import Connection, NotSent, UpstreamFailed, UpstreamReply
 from gateway.triton.pool import Pool
 
@@ -67,7 +67,7 @@ class Client(Pool[Connection]):
 
 def request_head(call: InferenceCall, body: Outgoing) -> bytes:
     """The head that Triton gets: ours alone, of the client's headers only what was judged is in it."""
-    path = f"/v2/models/{call.model}"
+    path = "/v1" if call.endpoint in PASSED else f"/v2/models/{call.model}"
     if call.version:
         path += f"/versions/{call.version}"
     extra = f"traceparent: {call.traceparent}\r\n" if call.traceparent else ""
