@@ -1,7 +1,6 @@
 """The body of a request of OpenAI's API: it names the model, and becomes what Triton is asked."""
 
 import asyncio
-from typing import Final
 
 from msgspec.structs import replace
 
@@ -23,10 +22,8 @@ from gateway.wire.openai import (
 from gateway.wire.openai_readings import Embedded, Reading, Streamed, Whole, most_allowed
 from gateway.wire.openai_replies import Answering
 from gateway.wire.openai_to_oip import generate_body, infer_body
-from gateway.wire.tokens import Count, estimated
+from gateway.wire.tokens import AT_ONCE_CHARACTERS, Count, counted, estimated
 from tenants.openai import Generate, Infer
-
-_AT_ONCE_CHARACTERS: Final = 16 * 1024  # more are counted in a thread: it takes milliseconds
 
 
 class OpenAiBody(Collected):
@@ -66,8 +63,8 @@ class OpenAiBody(Collected):
         offer = await self._offers.offer(self._request.model)
         match self._request, offer.section:
             case EmbeddingsRequest() as request, Infer() as section:
-                tokens = await _tokens(request.texts, offer.count)
-                embedded = Embedded(section, request, tokens, counted=offer.count is not None)
+                tokens, count = await _tokens(request.texts, offer.count)
+                embedded = Embedded(section, request, tokens, counted=count is not None)
                 return self._asked(infer_body(section, request.texts), embedded)
             case (ChatRequest() | CompletionRequest()) as request, Generate() as section:
                 if not self._can_stream and request.stream:
@@ -75,7 +72,7 @@ class OpenAiBody(Collected):
                 if (refusal := most_allowed(section, request)) is not None:
                     raise refusal
                 prompt = _prompt(request, offer)
-                tokens = await _tokens([prompt], offer.count)
+                tokens, count = await _tokens([prompt], offer.count)
                 kind = Streamed if request.stream else Whole
                 answering = Answering(
                     "chat" if isinstance(request, ChatRequest) else "completion",
@@ -83,7 +80,7 @@ class OpenAiBody(Collected):
                     self._created,
                     request.model,
                 )
-                reading = kind(section, request, answering, tokens, offer.count)
+                reading = kind(section, request, answering, tokens, count)
                 return self._asked(generate_body(section, request, prompt), reading)
         gives = "embeddings" if isinstance(offer.section, Infer) else "texts"
         raise refused(f"this model gives {gives} and nothing else", "model")
@@ -111,9 +108,10 @@ def _prompt(request: ChatRequest | CompletionRequest, offer: Offer) -> str:
         raise refused(str(fault), "messages") from fault
 
 
-async def _tokens(texts: list[str], count: Count | None) -> int:
-    if count is None:
-        return sum(map(estimated, texts))
-    if sum(map(len, texts)) <= _AT_ONCE_CHARACTERS:
-        return sum(map(count, texts))
-    return await asyncio.to_thread(lambda: sum(map(count, texts)))
+async def _tokens(texts: list[str], count: Count | None) -> tuple[int, Count | None]:
+    """How many, and what goes on counting: nothing where they had to be guessed."""
+    if sum(map(len, texts)) <= AT_ONCE_CHARACTERS:
+        found = counted(texts, count)
+    else:
+        found = await asyncio.to_thread(counted, texts, count)
+    return (sum(map(estimated, texts)), None) if found is None else (found, count)

@@ -7,6 +7,7 @@ import zlib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from itertools import count
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -36,13 +37,16 @@ PATHS: dict[str, dict[str, Any]] = {
 
 @asynccontextmanager
 async def opened(
-    mood: Mood = "answers", limits: Limits = LIMITS, template: str = TEMPLATE
+    mood: Mood = "answers",
+    limits: Limits = LIMITS,
+    template: str = TEMPLATE,
+    repository: Path = ROOT / "infra" / "models",
 ) -> AsyncIterator[tuple[TritonWorld, House, Door]]:
     """Acme has `digits`, which is offered, and `plain`, which is not; `private` is another tenant's, and offered to it."""
     async with TritonWorld(mood=mood) as triton, house(triton, limits=limits) as here:
         section = Generate(chat_template=template, max_tokens=100)
         for model in (
-            Model("", "digits", str(ROOT / "infra" / "models"), "*", openai=section),
+            Model("", "digits", str(repository), "*", openai=section),
             Model("", "plain", "/models", "*"),
             Model("", "vectors", "/models", "*", openai=Infer()),
             Model("", "private", "/models", ("other",), openai=section),
