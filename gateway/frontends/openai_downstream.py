@@ -7,7 +7,6 @@ from gateway.call import Reply, Standing
 from gateway.errors import TABLE, Code, GatewayError
 from gateway.frontends.http_downstream import Answering, HttpDownstream, error_headers
 from gateway.wire.generate import EVENT_STREAM
-from gateway.wire.oip import public_error
 from gateway.wire.openai_readings import Reading
 from gateway.wire.openai_replies import error_body, error_of
 from gateway.wire.openai_to_oip import Failed, Unreadable
@@ -74,8 +73,8 @@ class OpenAiDownstream:
         try:
             told = reading.take(piece)
         except Failed as fault:
-            _, sentence = public_error(_FAILED, b"", fault.event)
-            raise GatewayError(Code.MODEL_FAILED, detail=sentence, private=str(fault)) from fault
+            told_of = reading.failure(_FAILED, b"", fault.event)
+            raise GatewayError(Code.MODEL_FAILED, detail=told_of.sentence, private=str(fault)) from fault
         except (Unreadable, TooLong) as fault:
             raise GatewayError(Code.MODEL_FAILED, private=str(fault)) from fault
         self._keep(reading.kept_bytes)
@@ -112,14 +111,15 @@ class OpenAiDownstream:
         return _OK
 
     async def _end_error(self, error: bytes) -> int:
-        """An error of Triton's, which of a stream is its first event."""
+        """An error of the server's, which of a stream is its first event."""
         if self._content_type.startswith(EVENT_STREAM):
             error = next(iter(Events().feed(error)), b"")
-        status, sentence = public_error(self._status, self._content_type, error)
-        rendering = TABLE[code := Code.MODEL_FAILED if status >= _FAILED else Code.BAD_REQUEST]
-        body = error_body(sentence, rendering.openai, code.value)
-        await self._plain.answer(status, body, self._standing)
-        return status
+        found = self._expected.failure(self._status, self._content_type, error)
+        if found.private:
+            raise GatewayError(found.code, private=found.private)
+        body = error_body(found.sentence, TABLE[found.code].openai, found.code.value, found.param)
+        await self._plain.answer(found.status, body, self._standing)
+        return found.status
 
     def cut(self, error: GatewayError) -> None:
         """The answer broke off. Its connection will be closed without its end; a stream says why before that."""

@@ -1,4 +1,4 @@
-"""From the reply that Triton sends to the answer that OpenAI's API has: whole, streamed, or embeddings. Pure.
+"""From the reply that a model's server sends to the answer that OpenAI's API has: whole, streamed, or embeddings. Pure.
 
 A reading takes the reply's body piece by piece and gives what may be sent now; it raises Failed or Unreadable (`openai_to_oip`), or
 TooLong (`sse`), when the reply is not to be gone on with.
@@ -8,8 +8,8 @@ from typing import Protocol
 
 from gateway.errors import GatewayError
 from gateway.wire.openai import EmbeddingsRequest, Generation, refused
-from gateway.wire.openai_replies import DONE, Answering, Finish, Usage, embeddings, usage
-from gateway.wire.openai_to_oip import Rows, Speech, Unreadable
+from gateway.wire.openai_replies import DONE, Answering, Failure, Finish, Usage, embeddings, usage
+from gateway.wire.openai_to_oip import Rows, Speech, Unreadable, triton_failure
 from gateway.wire.sse import Events, event
 from gateway.wire.tokens import Count, counted, extrapolated
 from tenants.openai import Generate, Infer
@@ -40,6 +40,9 @@ class Reading(Protocol):
     def tokens(self) -> int:
         """Prompt and answer until now, as the model's own tokenizer counts them; 0 where nobody does. Never raises, and takes no time."""
 
+    def failure(self, status: int, content_type: bytes, error: bytes) -> Failure:
+        """What is told of an error of the server's, before the reply or within it."""
+
     @property
     def kept_bytes(self) -> int:
         """What it keeps of the reply, at most. With much of it `end` takes a while, and may be called in a thread."""
@@ -53,6 +56,7 @@ class _Spoken:
     """What both kinds of generation have."""
 
     content_type = b"text/event-stream"
+    failure = staticmethod(triton_failure)
 
     def __init__(
         self,
@@ -142,6 +146,7 @@ class Embedded:
 
     is_stream = False
     content_type = b"application/octet-stream"
+    failure = staticmethod(triton_failure)
     is_over = False
 
     def __init__(self, section: Infer, request: EmbeddingsRequest, tokens: int, *, counted: bool) -> None:

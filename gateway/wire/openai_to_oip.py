@@ -7,8 +7,10 @@ from typing import Any, Final
 
 import msgspec
 
+from gateway.errors import Code
+from gateway.wire.oip import public_error
 from gateway.wire.openai import Generation
-from gateway.wire.openai_replies import Finish
+from gateway.wire.openai_replies import Failure, Finish
 from gateway.wire.stops import Stops
 from gateway.wire.tokens import estimated
 from tenants.openai import Generate, Infer
@@ -16,6 +18,7 @@ from tenants.openai import Generate, Infer
 MOST_TEXT_CHARACTERS: Final = 4 * 1024**2
 
 _LOGGED_BYTES = 500
+_FAILED = 500
 
 _encode = msgspec.json.Encoder().encode
 
@@ -30,6 +33,12 @@ class Failed(Exception):
     def __init__(self, event: bytes) -> None:
         super().__init__(repr(event[:_LOGGED_BYTES]))
         self.event = event
+
+
+def triton_failure(status: int, content_type: bytes, error: bytes) -> Failure:
+    """An error of Triton's."""
+    status, sentence = public_error(status, content_type, error)
+    return Failure(status, Code.MODEL_FAILED if status >= _FAILED else Code.BAD_REQUEST, sentence)
 
 
 # Generate
