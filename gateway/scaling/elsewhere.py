@@ -86,9 +86,10 @@ class Elsewhere:
             memory_bytes=0,
             phase=Phase.READY,
             row=row,
+            is_elsewhere=True,
             server=ManagedServer(name=replica.id, fleet="", life=Life.READY, replica=replica),
             replica=replica,
-            client=Client(replica.host, replica.port),
+            client=Client(replica.host, replica.port, authority=section.address),
             grpc=GrpcClient(replica.host, replica.grpc_port, clock=self.clock),  # nobody calls it so
             demand=demand,
         )

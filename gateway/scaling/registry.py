@@ -64,6 +64,9 @@ class Resident(Place):
     client: Client
     grpc: GrpcClient
     demand: "Demand"
+    is_elsewhere: bool = (
+        False  # on a server that somebody else runs, and that speaks OpenAI's API and no other
+    )
     versions: tuple[str, ...] = ()
     canary: Outgoing | None = None
     config: ModelConfig | None = None  # as Triton loaded it
@@ -79,7 +82,7 @@ class Resident(Place):
 
     def upstream(self, call: InferenceCall) -> Upstream:
         """Who takes this call. Raises MODEL_UNAVAILABLE for one of another API than its server speaks: the document changed meanwhile."""
-        if (call.endpoint in PASSED) is not self.row.is_elsewhere:
+        if (call.endpoint in PASSED) is not self.is_elsewhere:
             private = f"{self.replica.id} does not speak {call.endpoint}"
             raise GatewayError(Code.MODEL_UNAVAILABLE, private=private, retry_after_seconds=1)
         return self.grpc if call.protocol in (GRPC, GRPC_STREAM) else self.client

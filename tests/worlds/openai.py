@@ -128,6 +128,8 @@ class OpenAiWorld:
 
     async def _answer(self, request: Request) -> Response:
         asked = Asked(request.url.path, request.headers, await request.body())
+        if request.headers["host"] != self.address:
+            self.misuses.append(f"called {request.headers['host']}")
         self.misuses += sorted(f"the header {name}" for name in set(request.headers) - _HEADERS)
         self.asked.append(asked)
         self.arrived.set()
