@@ -25,14 +25,14 @@ _TOO_MANY = 429
 # What the server has against us, and no client can help: that we have no key there, or the model not this name.
 _NOT_THE_CLIENTS: Final = frozenset({401, 403, 404, 405, 407})
 _UNSAID = "the model server answered with an error that is not in the protocol"
-_LISTS = ("choices", "data")
+_LISTS = frozenset({"choices", "data"})
 _FAULTS = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.decode
 _whole = msgspec.json.Decoder(dict[str, Raw])
 _list = msgspec.json.Decoder(list[Raw])
-_Tokens = Annotated[int, Meta(ge=0, le=2**53)]
+_Tokens = Annotated[int, Meta(ge=0, le=2**31 - 1)]
 
 
 class _Counted(Struct):
@@ -115,14 +115,14 @@ class Relayed(_Relayed):
             found = {name: self._value(name, value) for name, value in said.items()}
         except _FAULTS as fault:
             raise Unreadable(f"an answer that is no JSON object: {fault}") from fault
-        if not any(isinstance(found.get(name), list) for name in _LISTS):
+        if not found.keys() & _LISTS:
             raise Unreadable("an answer without choices or data")
         self._count(found.get("usage"))
         return _encode({**found, **self._answering.ours, "usage": self._used})
 
     def _value(self, name: str, value: Raw) -> Any:
         """Lists one by one: of very large ones others get their turn in between."""
-        if name not in _LISTS or not bytes(value).startswith(b"["):
+        if name not in _LISTS:
             return _decode(value)
         return [self._item(_decode(item)) for item in _list.decode(value)]
 
