@@ -11,6 +11,7 @@ import pytest
 
 from gateway.frontends.http import HttpDoor, Readiness, other_paths
 from gateway.frontends.http_body import JsonMemory
+from gateway.frontends.http_protocol import HttpLimits
 from gateway.frontends.oip_rest import OipRest
 from gateway.frontends.openai import OpenAiRest
 from gateway.frontends.openai_models import Offers
@@ -48,7 +49,8 @@ async def opened(
         oip = OipRest(here.pipeline, memory, 60.0, shows_config=True)
         openai = OpenAiRest(here.pipeline, memory, 60.0, Offers(here.pipeline.known.models))
         others = other_paths(oip, lambda: Readiness(ready=True, state="ok"))
-        async with door(HttpDoor(oip, others, lambda: f"{next(numbers):032x}", openai)) as world:
+        app = HttpDoor(oip, others, lambda: f"{next(numbers):032x}", openai)
+        async with door(app, HttpLimits()) as world:  # nobody is late here
             yield server, here, world
         assert (memory.taken_bytes, server.misuses, here.scaler.started) == (0, [], [])
 
