@@ -1,7 +1,7 @@
 """What travels the request path: a call, its payload, and the reply to it. Every protocol turns its bytes into these."""
 
 from collections.abc import Callable
-from typing import Any, Final, Literal, Protocol
+from typing import Any, Final, Literal, Protocol, get_args
 
 from msgspec import Struct
 
@@ -15,8 +15,13 @@ GRPC: Final = "oip-grpc"
 GRPC_STREAM: Final = "oip-grpc-stream"
 
 
+# The protocol of calls that came in through OpenAI's API, and what is asked of a server that speaks it itself.
+OPENAI: Final = "openai"
+Passed = Literal["chat/completions", "completions", "embeddings"]
+PASSED: Final = frozenset(get_args(Passed))
+
 # What is asked of the model's server, by the name that its paths have for it; metadata is the model's own path.
-Endpoint = Literal["metadata", "infer", "generate", "generate_stream"]
+Endpoint = Literal["metadata", "infer", "generate", "generate_stream"] | Passed
 
 
 # Takes the next piece of a body, without waiting; True says that it wants no more.

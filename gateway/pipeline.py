@@ -29,7 +29,7 @@ from gateway.auth.api_key import ApiKeys
 from gateway.auth.known import Known
 from gateway.auth.principal import Principal
 from gateway.authz.cedar import Action, Authorizer, ModelView
-from gateway.call import Downstream, InferenceCall, Naming, Outgoing, Reply, Standing, Take
+from gateway.call import OPENAI, Downstream, InferenceCall, Naming, Outgoing, Reply, Standing, Take
 from gateway.errors import Code, GatewayError
 from gateway.loops import Deadlines
 from gateway.passage import (
@@ -198,6 +198,8 @@ class Pipeline:
         passage.decision = self.authorizer.decide(principal.subject, action, model)
         if not passage.decision.allowed:
             raise GatewayError(Code.FORBIDDEN)
+        if passage.call.protocol != OPENAI and model.name in self.known.elsewhere:
+            raise GatewayError(Code.MODEL_NOT_FOUND, detail="this model is offered through OpenAI's API only")
 
     def _find(self, call: InferenceCall) -> None:
         """Whether the model is there in this version; nothing is started for it."""
@@ -239,7 +241,7 @@ class Pipeline:
                 raise GatewayError(Code.MODEL_NOT_FOUND)
             passage.forwarded_at, passage.forwarded_us = self.clock(), self.now_us()
             try:
-                passage.upstream = slot.upstream(passage.call.protocol)
+                passage.upstream = slot.upstream(passage.call)
                 passage.reply = reply = await passage.upstream.send(
                     outbound(passage, slot), tagged(passage, outgoing)
                 )  # 8

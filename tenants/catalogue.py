@@ -64,7 +64,7 @@ def misfits(world: Iterable[Value]) -> Iterator[Misfit]:
     values = list(world)
     fleets = {value.name: value for value in values if isinstance(value, Fleet)}
     for value in values:
-        if isinstance(value, Model):
+        if isinstance(value, Model) and not value.is_elsewhere:
             own = fleets.get(value.fleet)
             if own is None:
                 yield Misfit(value, Invalid("fleet", f"there is no fleet {value.fleet!r}"))

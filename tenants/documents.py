@@ -12,7 +12,7 @@ judged in `declare.py`.
 import os.path
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Any, Final
 
 from msgspec.structs import replace
 
@@ -20,7 +20,8 @@ from tenants import catalogue, nodes
 from tenants.catalogue import Name, Value, name_of
 from tenants.errors import Fault, Invalid
 from tenants.fleet import Fleet
-from tenants.model import Model
+from tenants.model import ABSENT_ELSEWHERE, ELSEWHERE, Model
+from tenants.openai import PassThrough
 from tenants.plans import Plan
 from tenants.reading import Reader
 
@@ -118,8 +119,12 @@ def _document(node: nodes.Node, source: Source, faults: list[Fault]) -> Document
     if kind is None:
         return None
     fields = {name: entry for name, entry in node.entries.items() if name != "kind"}
-    reader = Reader(source.name, faults, instead=_INSTEAD[kind.__name__])
-    given = {"id": ""} if kind is Model else {}
+    given: dict[str, Any] = {"id": ""} if kind is Model else {}
+    instead = _INSTEAD[kind.__name__]
+    if kind is Model and _is_elsewhere(fields):
+        given |= ABSENT_ELSEWHERE
+        instead = instead | dict.fromkeys(ABSENT_ELSEWHERE, ELSEWHERE)
+    reader = Reader(source.name, faults, instead=instead)
     value = reader.struct(nodes.Mapping(node.line, fields), kind, **given)
     if value is None or len(faults) > before:
         return None
@@ -129,6 +134,13 @@ def _document(node: nodes.Node, source: Source, faults: list[Fault]) -> Document
     document = Document(value, source.name, node.line, reader.lines)
     faults += map(document.fault, catalogue.faults(value))
     return document if len(faults) == before else None
+
+
+def _is_elsewhere(fields: Mapping[str, tuple[int, nodes.Node]]) -> bool:
+    """Whether a model's document says so, whatever else it says."""
+    section = fields.get("openai", (0, None))[1]
+    backend = section.entries.get("backend", (0, None))[1] if isinstance(section, nodes.Mapping) else None
+    return isinstance(backend, nodes.Scalar) and backend.text == PassThrough.__struct_config__.tag
 
 
 def _kind(node: nodes.Mapping, source: Source, faults: list[Fault]) -> type[Value] | None:

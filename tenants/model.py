@@ -10,13 +10,19 @@ from msgspec import Meta, Struct
 
 from tenants.errors import Invalid
 from tenants.fleet import Fleet, Seconds
-from tenants.openai import Section, section_faults
+from tenants.openai import PassThrough, Section, section_faults
 from tenants.tenant import NAME as TENANT_NAME
 from tenants.tenant import NAME_RULE as TENANT_NAME_RULE
 
 MOST_TENANTS: Final = 1000
 # An event holds the row before and after, and a row of a table has 350,000 bytes.
 MOST_ROW_BYTES: Final = 150_000
+
+# What a model has not that is elsewhere, and what stands for that.
+ABSENT_ELSEWHERE: Final[dict[str, str | None]] = {"repository": "", "fleet": "", "canary": None}
+ELSEWHERE: Final = (
+    "has no meaning for a model behind a server that somebody else runs (openai.backend is pass-through)"
+)
 
 # What ends up in a path of the model repository must not lead out of it.
 _NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,127}")
@@ -58,7 +64,7 @@ class Canary(Struct, frozen=True):
 
 
 class Model(Struct, frozen=True, tag_field="v", tag=1):
-    """A model; `repository` is the folder that holds `<name>/config.pbtxt`.
+    """A model; `repository` is the folder that holds `<name>/config.pbtxt`. One that is elsewhere has no folder and no fleet: both are "".
 
     Stored as JSON, version 1. A field may be added with a default that means what its absence meant before;
     any other change is version 2. Readers refuse versions they do not know.
@@ -78,6 +84,11 @@ class Model(Struct, frozen=True, tag_field="v", tag=1):
     openai: Section | None = None
     """None: it is not offered through OpenAI's API."""
 
+    @property
+    def is_elsewhere(self) -> bool:
+        """Whether a server that somebody else runs has it: nothing of it is started, loaded or unloaded here."""
+        return isinstance(self.openai, PassThrough)
+
     def serves(self, tenant: str) -> bool:
         """Whether the tenant of that name has this model."""
         return self.tenants == "*" or tenant in self.tenants
@@ -93,7 +104,9 @@ def faults(model: Model) -> Iterator[Invalid]:
     """What is wrong with it beyond the types of its fields, each with the path to it."""
     if not _NAME.fullmatch(model.name):
         yield Invalid("name", _NAME_RULE)
-    if "://" in model.repository:
+    if model.is_elsewhere:
+        yield from _stray(model)
+    elif "://" in model.repository:
         yield Invalid("repository", "must be a folder; s3:// and the like are not built yet")
     elif not model.repository.isprintable() or not model.repository:
         yield Invalid("repository", "must be the path of a folder")
@@ -110,6 +123,13 @@ def faults(model: Model) -> Iterator[Invalid]:
     if size > MOST_ROW_BYTES:
         path = "canary" if model.canary else ""
         yield Invalid(path, f"the model takes {size} bytes as JSON, and may take {MOST_ROW_BYTES}")
+
+
+def _stray(model: Model) -> Iterator[Invalid]:
+    """What only a model has that is run here."""
+    for field, nothing in ABSENT_ELSEWHERE.items():
+        if getattr(model, field) != nothing:
+            yield Invalid(field, ELSEWHERE)
 
 
 def misfits(model: Model, fleet: Fleet) -> Iterator[Invalid]:

@@ -1,5 +1,6 @@
-"""How a model is offered through OpenAI's API: which of its tensors take and give what. Pure."""
+"""How a model is offered through OpenAI's API: which of its tensors take and give what, or which server speaks that API itself. Pure."""
 
+import re
 from collections.abc import Iterator
 from typing import Annotated, Final, Literal
 
@@ -38,11 +39,36 @@ class Infer(Struct, frozen=True, tag_field="backend", tag="infer"):
     """The input has the shape [n, 1], as a model has it that Triton batches, and not [n]."""
 
 
-Section = Generate | Infer
+class PassThrough(Struct, frozen=True, tag_field="backend", tag="pass-through"):
+    """All that a server gives which speaks OpenAI's API itself, as Triton's own front end does. Somebody else runs it."""
+
+    address: Annotated[str, Meta(min_length=3, max_length=261)]
+    """`HOST:PORT`, over HTTP; an IPv6 address is in brackets."""
+    model: Annotated[str, Meta(max_length=256)] = ""
+    """What the model is called there; "" is the same name."""
+
+    @property
+    def host(self) -> str:
+        return self.address.rpartition(":")[0].strip("[]")
+
+    @property
+    def port(self) -> int:
+        return int(self.address.rpartition(":")[2])
+
+
+# Readers refuse a backend that they do not know, as they do a version.
+Section = Generate | Infer | PassThrough
+
+_ADDRESS: Final = re.compile(r"(?:[A-Za-z0-9.-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\]):([0-9]{1,5})")
+_MOST_PORT: Final = 65_535
 
 
 def section_faults(section: Section) -> Iterator[Invalid]:
     """What is wrong with it beyond the types of its fields, each with the path to it."""
+    if isinstance(section, PassThrough):
+        found = _ADDRESS.fullmatch(section.address)
+        if found is None or not 1 <= int(found[1]) <= _MOST_PORT:
+            yield Invalid("address", "must be HOST:PORT, as 127.0.0.1:9000")
     if not isinstance(section, Generate):
         return
     if section.input in section.parameters:

@@ -32,6 +32,8 @@ class Known:
     _principals: dict[str, Principal] = field(default_factory=dict)
     _seen: dict[str, Credentials] = field(default_factory=dict)
     _unknown: dict[str, float] = field(default_factory=dict)
+    elsewhere: frozenset[str] = frozenset()
+    """The models that a server has which speaks OpenAI's API and no other."""
     _views: Mapping[str, ModelView] = field(default_factory=dict)
     _models: Mapping[str, Model] = field(default_factory=dict)
     _fleets: Mapping[str, Fleet] = field(default_factory=dict)
@@ -88,6 +90,7 @@ class Known:
         if models != self._models:
             self._models = models
             self._views = {name: model_view(model) for name, model in models.items()}
+            self.elsewhere = frozenset(name for name, model in models.items() if model.is_elsewhere)
         self.confirmed_at = started
 
     def _learn(self, digest: str, credentials: Credentials | None) -> Principal | None:

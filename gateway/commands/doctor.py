@@ -110,7 +110,7 @@ async def _documents(settings: Settings) -> Iterator[Finding]:
 
 def _models(declared: Documents) -> Iterator[Finding]:
     for document in declared.documents:
-        if isinstance(model := document.value, Model):
+        if isinstance(model := document.value, Model) and not model.is_elsewhere:
             folder = Path(model.repository, model.name)
             where = f"{document.file}:{document.line}"
             there = Path(folder, "config.pbtxt").is_file()

@@ -1,11 +1,11 @@
 """The body of a request of OpenAI's API: it names the model, and becomes what Triton is asked."""
 
 import asyncio
-from typing import Final
+from types import MappingProxyType
 
 from msgspec.structs import replace
 
-from gateway.call import InferenceCall, Outgoing
+from gateway.call import Endpoint, InferenceCall, Outgoing, Passed
 from gateway.errors import Code, GatewayError
 from gateway.frontends.http_body import Collected, Incoming, JsonMemory
 from gateway.frontends.openai_downstream import OpenAiDownstream
@@ -16,17 +16,26 @@ from gateway.wire.openai import (
     CompletionRequest,
     EmbeddingsRequest,
     Kind,
-    Request,
     judge,
+    model_named,
     refused,
 )
+from gateway.wire.openai_passed import PassedRequest, judge_passed, passed_body
 from gateway.wire.openai_readings import Embedded, Reading, Streamed, Whole, most_allowed
+from gateway.wire.openai_relayed import Relayed, RelayedStream
 from gateway.wire.openai_replies import Answering
+from gateway.wire.openai_replies import Kind as AnswerKind
 from gateway.wire.openai_to_oip import generate_body, infer_body
-from gateway.wire.tokens import Count, estimated
-from tenants.openai import Generate, Infer
+from gateway.wire.tokens import AT_ONCE_CHARACTERS, Count, counted, estimated
+from tenants.openai import Generate, Infer, PassThrough, Section
 
-_AT_ONCE_CHARACTERS: Final = 16 * 1024  # more are counted in a thread: it takes milliseconds
+# What a server that speaks this API itself is asked, and what is answered.
+_PASSED: MappingProxyType[Kind, Passed] = MappingProxyType(
+    {ChatRequest: "chat/completions", CompletionRequest: "completions", EmbeddingsRequest: "embeddings"}
+)
+_ANSWERS: MappingProxyType[Kind, AnswerKind] = MappingProxyType(
+    {ChatRequest: "chat", CompletionRequest: "completion", EmbeddingsRequest: "embeddings"}
+)
 
 
 class OpenAiBody(Collected):
@@ -51,42 +60,57 @@ class OpenAiBody(Collected):
         self._downstream = downstream
         self._created = created
         self._can_stream = can_stream
-        self._request: Request | None = None
+        self._model = ""
+        self._body = b""
 
     async def name(self, call: InferenceCall, limit_bytes: int, tenant_id: str) -> InferenceCall:
         """Raises BAD_REQUEST, JSON_TOO_LARGE, BODY_TOO_LARGE, TOO_MANY_AT_ONCE, OVERLOADED."""
         self._tenant_id = tenant_id
-        request = self._request = judge(await self._collect(None, limit_bytes), self._kind)
-        is_infer = isinstance(self._offers.section(request.model), Infer)
-        return replace(call, model=request.model, endpoint="infer" if is_infer else "generate_stream")
+        self._body = await self._collect(None, limit_bytes)
+        self._model = model_named(self._body)
+        return replace(call, model=self._model, endpoint=self._endpoint(self._offers.section(self._model)))
+
+    def _endpoint(self, section: Section | None) -> Endpoint:
+        if isinstance(section, PassThrough):
+            return _PASSED[self._kind]
+        return "infer" if isinstance(section, Infer) else "generate_stream"
 
     async def judge(self, limit_bytes: int, tenant_id: str) -> Outgoing:
         """Raises MODEL_NOT_FOUND, BAD_REQUEST."""
-        assert self._request is not None, "a call is named before it is judged"  # noqa: S101
-        offer = await self._offers.offer(self._request.model)
-        match self._request, offer.section:
+        offer = await self._offers.offer(self._model)
+        body, self._body = self._body, b""
+        if isinstance(offer.section, PassThrough):
+            return self._pass(judge_passed(body, self._kind), offer.section)
+        match judge(body, self._kind), offer.section:
             case EmbeddingsRequest() as request, Infer() as section:
-                tokens = await _tokens(request.texts, offer.count)
-                embedded = Embedded(section, request, tokens, counted=offer.count is not None)
+                tokens, count = await _tokens(request.texts, offer.count)
+                embedded = Embedded(section, request, tokens, counted=count is not None)
                 return self._asked(infer_body(section, request.texts), embedded)
             case (ChatRequest() | CompletionRequest()) as request, Generate() as section:
-                if not self._can_stream and request.stream:
-                    raise refused("a reply that comes bit by bit needs HTTP/1.1", "stream")
+                self._judge_stream(request.stream)
                 if (refusal := most_allowed(section, request)) is not None:
                     raise refusal
                 prompt = _prompt(request, offer)
-                tokens = await _tokens([prompt], offer.count)
+                tokens, count = await _tokens([prompt], offer.count)
                 kind = Streamed if request.stream else Whole
-                answering = Answering(
-                    "chat" if isinstance(request, ChatRequest) else "completion",
-                    self._downstream.request_id,
-                    self._created,
-                    request.model,
-                )
-                reading = kind(section, request, answering, tokens, offer.count)
+                reading = kind(section, request, self._answering, tokens, count)
                 return self._asked(generate_body(section, request, prompt), reading)
         gives = "embeddings" if isinstance(offer.section, Infer) else "texts"
         raise refused(f"this model gives {gives} and nothing else", "model")
+
+    def _pass(self, request: PassedRequest, section: PassThrough) -> Outgoing:
+        streams = not isinstance(request, EmbeddingsRequest) and bool(request.stream)
+        self._judge_stream(streams)
+        kind = RelayedStream if streams else Relayed
+        return self._asked(passed_body(request, section.model or self._model), kind(request, self._answering))
+
+    def _judge_stream(self, streams: bool | None) -> None:  # noqa: FBT001 - the value of a key
+        if streams and not self._can_stream:
+            raise refused("a reply that comes bit by bit needs HTTP/1.1", "stream")
+
+    @property
+    def _answering(self) -> Answering:
+        return Answering(_ANSWERS[self._kind], self._downstream.request_id, self._created, self._model)
 
     def _asked(self, body: bytes, reading: Reading) -> Outgoing:
         self._downstream.expect(reading, self._hold)
@@ -111,9 +135,10 @@ def _prompt(request: ChatRequest | CompletionRequest, offer: Offer) -> str:
         raise refused(str(fault), "messages") from fault
 
 
-async def _tokens(texts: list[str], count: Count | None) -> int:
-    if count is None:
-        return sum(map(estimated, texts))
-    if sum(map(len, texts)) <= _AT_ONCE_CHARACTERS:
-        return sum(map(count, texts))
-    return await asyncio.to_thread(lambda: sum(map(count, texts)))
+async def _tokens(texts: list[str], count: Count | None) -> tuple[int, Count | None]:
+    """How many, and what goes on counting: nothing where they had to be guessed."""
+    if sum(map(len, texts)) <= AT_ONCE_CHARACTERS:
+        found = counted(texts, count)
+    else:
+        found = await asyncio.to_thread(counted, texts, count)
+    return (sum(map(estimated, texts)), None) if found is None else (found, count)

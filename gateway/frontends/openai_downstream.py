@@ -1,12 +1,12 @@
 """The client's side of one call of OpenAI's API: what Triton replies becomes the answer that the API has."""
 
+import asyncio
 from collections.abc import Callable
 
 from gateway.call import Reply, Standing
 from gateway.errors import TABLE, Code, GatewayError
 from gateway.frontends.http_downstream import Answering, HttpDownstream, error_headers
 from gateway.wire.generate import EVENT_STREAM
-from gateway.wire.oip import public_error
 from gateway.wire.openai_readings import Reading
 from gateway.wire.openai_replies import error_body, error_of
 from gateway.wire.openai_to_oip import Failed, Unreadable
@@ -14,6 +14,7 @@ from gateway.wire.ratelimit import Headers, ratelimit_headers
 from gateway.wire.sse import Events, TooLong, event
 
 _ERROR_BYTES = 64 * 1024
+_AT_ONCE_BYTES = 64 * 1024  # more is counted and encoded in a thread
 _OK = 200
 _BAD = 400
 _FAILED = 500
@@ -38,6 +39,7 @@ class OpenAiDownstream:
         self._head_length = b""
         self._error: bytearray | None = None
         self._streams = False
+        self._kept_bytes = 0
 
     def expect(self, reading: Reading, hold: Callable[[int], None]) -> None:
         """How the reply will be read. `hold` is told of bytes that are kept, and raises GatewayError when they are too many."""
@@ -68,25 +70,34 @@ class OpenAiDownstream:
             self._error += piece[: _ERROR_BYTES - len(self._error)]
             return False
         reading = self._expected
-        if not reading.is_stream:
-            self._hold(len(piece))
         try:
             told = reading.take(piece)
         except Failed as fault:
-            _, sentence = public_error(_FAILED, b"", fault.event)
-            raise GatewayError(Code.MODEL_FAILED, detail=sentence, private=str(fault)) from fault
+            told_of = reading.failure(_FAILED, b"", fault.event)
+            raise GatewayError(Code.MODEL_FAILED, detail=told_of.sentence, private=str(fault)) from fault
         except (Unreadable, TooLong) as fault:
             raise GatewayError(Code.MODEL_FAILED, private=str(fault)) from fault
+        self._keep(reading.kept_bytes)
         if told:
             self._write(told, more_body=True)
         return reading.is_over
+
+    def _keep(self, size: int) -> None:
+        """So much of the reply and the answer is in memory now. Raises GatewayError."""
+        if size > self._kept_bytes:
+            self._hold(size - self._kept_bytes)
+            self._kept_bytes = size
 
     async def end(self) -> int:
         if self._error is not None:
             return await self._end_error(bytes(self._error))
         reading = self._expected
+        self._keep(reading.kept_bytes + reading.answer_bytes)
         try:
-            told = reading.end(self._head_length)
+            if reading.kept_bytes > _AT_ONCE_BYTES:
+                told = await asyncio.to_thread(reading.end, self._head_length)
+            else:
+                told = reading.end(self._head_length)
         except Unreadable as fault:
             raise GatewayError(Code.MODEL_FAILED, private=str(fault)) from fault
         except GatewayError as refusal:  # only the reply could show it
@@ -100,14 +111,15 @@ class OpenAiDownstream:
         return _OK
 
     async def _end_error(self, error: bytes) -> int:
-        """An error of Triton's, which of a stream is its first event."""
+        """An error of the server's, which of a stream is its first event."""
         if self._content_type.startswith(EVENT_STREAM):
             error = next(iter(Events().feed(error)), b"")
-        status, sentence = public_error(self._status, self._content_type, error)
-        rendering = TABLE[code := Code.MODEL_FAILED if status >= _FAILED else Code.BAD_REQUEST]
-        body = error_body(sentence, rendering.openai, code.value)
-        await self._plain.answer(status, body, self._standing)
-        return status
+        found = self._expected.failure(self._status, self._content_type, error)
+        if found.private:
+            raise GatewayError(found.code, private=found.private)
+        body = error_body(found.sentence, TABLE[found.code].openai, found.code.value, found.param)
+        await self._plain.answer(found.status, body, self._standing)
+        return found.status
 
     def cut(self, error: GatewayError) -> None:
         """The answer broke off. Its connection will be closed without its end; a stream says why before that."""

@@ -11,7 +11,7 @@ from gateway.triton.repository import tokenizer_files
 from gateway.wire.chat import Chat, Unfit, configured
 from gateway.wire.tokens import Count, counter
 from tenants.model import Model
-from tenants.openai import Generate, Section
+from tenants.openai import Generate, PassThrough, Section
 
 log = logging.getLogger(__name__)
 
@@ -53,6 +53,8 @@ class Offers:
 
 def _read(row: Model, section: Section) -> Offer:
     """A tokenizer can have many megabytes. What cannot be used is logged, and the model does without."""
+    if isinstance(section, PassThrough):
+        return Offer(row, section)  # which has no folder
     files = tokenizer_files(Path(row.repository), row.name)
     try:
         count = counter(files.tokenizer)

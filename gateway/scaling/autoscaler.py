@@ -1,13 +1,17 @@
 """Servers and models come and go with demand. Each tick looks at all there is, has `residency.plan` say what to do next, and starts that
-as jobs (`lifecycle`). It ticks when something changed, and every half second while a server runs; with none and no call it sleeps.
+as jobs (`lifecycle`); places on servers that somebody else runs are only kept (`elsewhere`). It ticks when something changed, and every
+half second while a server runs; with none and no call it sleeps.
 """
 
 import asyncio
 from collections.abc import Callable, Mapping
+from contextlib import closing
 from dataclasses import dataclass
+from typing import NoReturn
 
 from gateway.loops import jobs
 from gateway.scaling.decider import Decider
+from gateway.scaling.elsewhere import Elsewhere
 from gateway.scaling.health import CANARY_SECONDS
 from gateway.scaling.lifecycle import Lifecycle
 from gateway.scaling.registry import Demand, ManagedServer, Observer, Registry, Resident, residents_on
@@ -55,12 +59,18 @@ class Autoscaler:
                     progress=self.progress,
                     spawn=spawn,
                 )
-                while True:
-                    self.registry.wake.clear()
-                    self._tick(life, self.clock())
-                    await self._sleep()
+                places = Elsewhere(self.registry, self.throttler, self.clock, self.models, spawn)
+                with closing(places) as elsewhere:
+                    await self._loop(life, elsewhere)
         finally:
             await asyncio.gather(*map(self._end, self.registry.servers.values()))
+
+    async def _loop(self, life: Lifecycle, elsewhere: Elsewhere) -> NoReturn:
+        while True:
+            self.registry.wake.clear()
+            elsewhere.tick(self.clock())  # first: what it takes over is not planned with any more
+            self._tick(life, self.clock())
+            await self._sleep(watches=elsewhere.is_watching)
 
     async def _end(self, server: ManagedServer) -> None:
         """Whoever had a call has its answer by now: no connection is kept."""
@@ -71,9 +81,9 @@ class Autoscaler:
         if server.replica is not None:
             await self.scaler.stop(server.replica, 0.0)
 
-    async def _sleep(self) -> None:
+    async def _sleep(self, *, watches: bool) -> None:
         """Until something changed, or a tick is over while there is something to watch."""
-        seconds = TICK_SECONDS if self.registry.servers or self.throttler.held else None
+        seconds = TICK_SECONDS if self.registry.servers or self.throttler.held or watches else None
         try:
             async with asyncio.timeout(seconds):
                 await self.registry.wake.wait()

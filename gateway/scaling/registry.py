@@ -9,7 +9,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Literal, Protocol, cast
 
-from gateway.call import GRPC, GRPC_STREAM, Outgoing, Upstream
+from gateway.call import GRPC, GRPC_STREAM, PASSED, InferenceCall, Outgoing, Upstream
+from gateway.errors import Code, GatewayError
 from gateway.scaling.breaker import Breaker
 from gateway.scaling.decider import Decider
 from gateway.scaling.residency import Life, Place, Server
@@ -63,6 +64,9 @@ class Resident(Place):
     client: Client
     grpc: GrpcClient
     demand: "Demand"
+    is_elsewhere: bool = (
+        False  # on a server that somebody else runs, and that speaks OpenAI's API and no other
+    )
     versions: tuple[str, ...] = ()  # the newest last
     canary: Outgoing | None = None
     config: ModelConfig | None = None  # as Triton loaded it
@@ -76,9 +80,12 @@ class Resident(Place):
     judged_at: float = -math.inf
     silent_since: float | None = None
 
-    def upstream(self, protocol: str) -> Upstream:
-        """Who takes calls that came in this protocol."""
-        return self.grpc if protocol in (GRPC, GRPC_STREAM) else self.client
+    def upstream(self, call: InferenceCall) -> Upstream:
+        """Who takes this call. Raises MODEL_UNAVAILABLE for one of another API than its server speaks: the document changed meanwhile."""
+        if (call.endpoint in PASSED) is not self.is_elsewhere:
+            private = f"{self.replica.id} does not speak {call.endpoint}"
+            raise GatewayError(Code.MODEL_UNAVAILABLE, private=private, retry_after_seconds=1)
+        return self.grpc if call.protocol in (GRPC, GRPC_STREAM) else self.client
 
     def close(self) -> None:
         """Keep no connection; what is under way goes on."""

@@ -122,6 +122,10 @@ class Throttler:
         """
         demand = self.registry.demands.get(model)
         row = self.models().get(model)
+        if row is not None and row.is_elsewhere:  # of which there are no versions
+            if demand is None or not demand.rotation:
+                self._refuse_hopeless(row, self.clock())
+            return not version
         if demand is not None and demand.rotation:
             found = demand.rotation[0].versions
         elif row is not None:

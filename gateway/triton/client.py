@@ -1,11 +1,11 @@
-"""Calls to one Triton server over HTTP."""
+"""Calls to one server over HTTP: a Triton, or one that speaks OpenAI's API itself."""
 
 import asyncio
 from collections.abc import Coroutine
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from gateway.call import InferenceCall, Outgoing, Source
+from gateway.call import PASSED, InferenceCall, Outgoing, Source
 from gateway.triton.connection import Connection, NotSent, UpstreamFailed, UpstreamReply
 from gateway.triton.pool import Pool
 
@@ -23,17 +23,18 @@ class Answer:
     body: bytes
 
 
+@dataclass(slots=True)
 class Client(Pool[Connection]):
-    """The pool of one server, and what is asked over it."""
+    """The pool of one server, and what is asked over it. `authority` is what it is called by in `Host`."""
 
-    __slots__ = ()
+    authority: str = "triton"
 
     def _new(self, loop: asyncio.AbstractEventLoop) -> Connection:
         return Connection(loop)
 
     def send(self, call: InferenceCall, body: Outgoing) -> Coroutine[Any, Any, UpstreamReply]:
         """Send a judged call; give its reply, which must be released. Raises NotSent if it cannot have run, else UpstreamFailed."""
-        return self._send(request_head(call, body) + body.head, body.rest, first=body.first)
+        return self._send(request_head(call, body, self.authority) + body.head, body.rest, first=body.first)
 
     def release(self, reply: UpstreamReply) -> None:
         """The caller is done with this reply, read to its end or not."""
@@ -44,7 +45,7 @@ class Client(Pool[Connection]):
     ) -> Answer:
         """A question of our own. Raises NotSent, UpstreamFailed."""
         lines = "".join(f"{name}: {value}\r\n" for name, value in headers)
-        head = f"{method} {path} HTTP/1.1\r\nHost: triton\r\n{lines}Content-Length: {len(body)}\r\n\r\n"
+        head = f"{method} {path} HTTP/1.1\r\nHost: {self.authority}\r\n{lines}Content-Length: {len(body)}\r\n\r\n"
         reply = await self._send(head.encode() + body)
         try:
             kept = bytearray()
@@ -65,14 +66,14 @@ class Client(Pool[Connection]):
             raise
 
 
-def request_head(call: InferenceCall, body: Outgoing) -> bytes:
-    """The head that Triton gets: ours alone, of the client's headers only what was judged is in it."""
-    path = f"/v2/models/{call.model}"
+def request_head(call: InferenceCall, body: Outgoing, authority: str = "triton") -> bytes:
+    """The head that the server gets: ours alone, of the client's headers only what was judged is in it."""
+    path = "/v1" if call.endpoint in PASSED else f"/v2/models/{call.model}"
     if call.version:
         path += f"/versions/{call.version}"
     extra = f"traceparent: {call.traceparent}\r\n" if call.traceparent else ""
     if call.endpoint == "metadata":
-        return f"GET {path} HTTP/1.1\r\nHost: triton\r\n{extra}\r\n".encode()
+        return f"GET {path} HTTP/1.1\r\nHost: {authority}\r\n{extra}\r\n".encode()
     if call.encoding:
         extra += f"Accept-Encoding: {call.encoding}\r\n"
     kind = "application/json"
@@ -81,7 +82,7 @@ def request_head(call: InferenceCall, body: Outgoing) -> bytes:
         extra += f"Inference-Header-Content-Length: {len(body.head)}\r\n"
     length = len(body.head) + body.tensor_bytes
     return (
-        f"POST {path}/{call.endpoint} HTTP/1.1\r\nHost: triton\r\nContent-Type: {kind}\r\n{extra}Content-Length: {length}\r\n\r\n"
+        f"POST {path}/{call.endpoint} HTTP/1.1\r\nHost: {authority}\r\nContent-Type: {kind}\r\n{extra}Content-Length: {length}\r\n\r\n"
     ).encode()
 
 

@@ -5,8 +5,10 @@ without it; or refused, as a reply would not be what was asked for, unless its v
 """
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import MappingProxyType
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Final, Literal, TypeVar
 
 import msgspec
 from msgspec import Meta, Raw, Struct
@@ -48,21 +50,21 @@ REFUSED: Final[MappingProxyType[str, tuple[bytes, ...]]] = MappingProxyType(
     }
 )
 
-_Whole = Annotated[int, Meta(ge=1, le=2**31 - 1)]
+Whole = Annotated[int, Meta(ge=1, le=2**31 - 1)]
 _Penalty = Annotated[float, Meta(ge=-2, le=2)]
 _Stop = Annotated[str, Meta(min_length=1, max_length=1_024)]
 _Name = Annotated[str, Meta(max_length=256)]
 
 
-class StreamOptions(Struct, frozen=True):
+class StreamOptions(Struct, frozen=True, omit_defaults=True):
     include_usage: bool | None = None
 
 
-class _Sampled(Struct, frozen=True, kw_only=True):
+class Sampled(Struct, frozen=True, kw_only=True):
     """What both kinds of generation take."""
 
     model: _Name
-    max_tokens: _Whole | None = None
+    max_tokens: Whole | None = None
     temperature: Annotated[float, Meta(ge=0, le=2)] | None = None
     top_p: Annotated[float, Meta(ge=0, le=1)] | None = None
     presence_penalty: _Penalty | None = None
@@ -100,11 +102,11 @@ class Message(Struct, frozen=True, kw_only=True):
         return self.content if isinstance(self.content, str) else "".join(it.text for it in self.content)
 
 
-class ChatRequest(_Sampled, frozen=True, kw_only=True):
+class ChatRequest(Sampled, frozen=True, kw_only=True):
     """`POST /v1/chat/completions`"""
 
     messages: Annotated[list[Message], Meta(min_length=1, max_length=MOST_MESSAGES)]
-    max_completion_tokens: _Whole | None = None
+    max_completion_tokens: Whole | None = None
 
     @property
     def most_tokens(self) -> int | None:
@@ -112,7 +114,7 @@ class ChatRequest(_Sampled, frozen=True, kw_only=True):
         return self.max_completion_tokens or self.max_tokens
 
 
-class CompletionRequest(_Sampled, frozen=True, kw_only=True):
+class CompletionRequest(Sampled, frozen=True, kw_only=True):
     """`POST /v1/completions`"""
 
     prompt: str | Annotated[list[str], Meta(min_length=1, max_length=1)]
@@ -129,13 +131,13 @@ class CompletionRequest(_Sampled, frozen=True, kw_only=True):
 _Text = Annotated[str, Meta(min_length=1)]
 
 
-class EmbeddingsRequest(Struct, frozen=True, kw_only=True):
+class EmbeddingsRequest(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """`POST /v1/embeddings`"""
 
     model: _Name
     input: _Text | Annotated[list[_Text], Meta(min_length=1, max_length=MOST_INPUTS)]
     encoding_format: Literal["float", "base64"] | None = None
-    dimensions: _Whole | None = None
+    dimensions: Whole | None = None
 
     @property
     def texts(self) -> list[str]:
@@ -147,25 +149,33 @@ Request = Generation | EmbeddingsRequest
 
 Kind = type[ChatRequest] | type[CompletionRequest] | type[EmbeddingsRequest]
 
+
+class _Named(Struct):
+    model: _Name
+
+
+_Judged = TypeVar("_Judged", bound=Sampled | EmbeddingsRequest)
+
 _keys = msgspec.json.Decoder(dict[str, Raw])
-_decoders: Final[dict[type[Any], msgspec.json.Decoder[Any]]] = {
-    kind: msgspec.json.Decoder(kind) for kind in (ChatRequest, CompletionRequest, EmbeddingsRequest)
-}
+_named = msgspec.json.Decoder(_Named)
 _AT = re.compile(r" - at `\$\.?([^`]*)`")
 _MISSING = re.compile(r"missing required field `(\w+)`")
 
 
-def judge(body: bytes, kind: Kind) -> Request:
-    """The request that this body is. Raises BAD_REQUEST, with the key that is at fault."""
-    try:
+def model_named(body: bytes) -> str:
+    """The model that this body asks for: what else it may say depends on that. Raises BAD_REQUEST."""
+    with _reading():
         body.decode()  # msgspec looks at what it passes over for its form only
+        return _named.decode(body).model
+
+
+def judge(body: bytes, kind: type[_Judged]) -> _Judged:
+    """The request that this body is. Raises BAD_REQUEST, with the key that is at fault."""
+    with _reading():
+        body.decode()
         given = _keys.decode(body)
         _judge_keys(given, frozenset(kind.__struct_fields__))
-        request: Request = _decoders[kind].decode(body)
-    except msgspec.ValidationError as fault:
-        raise _out_of_bounds(str(fault)) from fault
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as fault:
-        raise refused(f"the body is not valid JSON: {fault}") from fault
+        request: _Judged = msgspec.json.decode(body, type=kind)
     if (
         not isinstance(request, EmbeddingsRequest)
         and request.stream_options is not None
@@ -173,6 +183,17 @@ def judge(body: bytes, kind: Kind) -> Request:
     ):
         raise refused("stream_options goes with stream only", "stream_options")
     return request
+
+
+@contextmanager
+def _reading() -> Iterator[None]:
+    """What is wrong with a body becomes its refusal."""
+    try:
+        yield
+    except msgspec.ValidationError as fault:
+        raise _out_of_bounds(str(fault)) from fault
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as fault:
+        raise refused(f"the body is not valid JSON: {fault}") from fault
 
 
 def _judge_keys(given: dict[str, Raw], known: frozenset[str]) -> None:

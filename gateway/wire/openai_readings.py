@@ -1,4 +1,4 @@
-"""From the reply that Triton sends to the answer that OpenAI's API has: whole, streamed, or embeddings. Pure.
+"""From the reply that a model's server sends to the answer that OpenAI's API has: whole, streamed, or embeddings. Pure.
 
 A reading takes the reply's body piece by piece and gives what may be sent now; it raises Failed or Unreadable (`openai_to_oip`), or
 TooLong (`sse`), when the reply is not to be gone on with.
@@ -8,13 +8,16 @@ from typing import Protocol
 
 from gateway.errors import GatewayError
 from gateway.wire.openai import EmbeddingsRequest, Generation, refused
-from gateway.wire.openai_replies import DONE, Answering, Usage, embeddings, usage
-from gateway.wire.openai_to_oip import Rows, Speech, Unreadable
+from gateway.wire.openai_replies import DONE, Answering, Failure, Finish, Usage, embeddings, usage
+from gateway.wire.openai_to_oip import Rows, Speech, Unreadable, triton_failure
 from gateway.wire.sse import Events, event
-from gateway.wire.tokens import Count
+from gateway.wire.tokens import Count, counted, extrapolated
 from tenants.openai import Generate, Infer
 
 _MOST_BODY_BYTES = 32 * 1024**2
+_CHARACTER_BYTES = 4  # of a text in memory, at most
+_ESCAPED_BYTES = 6  # of a character in JSON, at most
+_NUMBER_BYTES = 25  # of an FP32 in JSON, with its comma, at most
 
 
 class Reading(Protocol):
@@ -35,13 +38,25 @@ class Reading(Protocol):
 
     @property
     def tokens(self) -> int:
-        """Prompt and answer until now, as the model's own tokenizer counts them; 0 where there is none."""
+        """Prompt and answer until now, as the model's own tokenizer counts them; 0 where nobody does. Never raises, and takes no time."""
+
+    def failure(self, status: int, content_type: bytes, error: bytes) -> Failure:
+        """What is told of an error of the server's, before the reply or within it."""
+
+    @property
+    def kept_bytes(self) -> int:
+        """What it keeps of the reply, at most. With much of it `end` takes a while, and may be called in a thread."""
+
+    @property
+    def answer_bytes(self) -> int:
+        """How large what `end` gives can be."""
 
 
 class _Spoken:
     """What both kinds of generation have."""
 
     content_type = b"text/event-stream"
+    failure = staticmethod(triton_failure)
 
     def __init__(
         self,
@@ -51,21 +66,31 @@ class _Spoken:
         prompt_tokens: int,
         count: Count | None,
     ) -> None:
-        self.speech = Speech(section, request, count)
+        self.speech = Speech(section, request)
         self.answering = answering
         self.is_over = False
         self._events = Events()
         self._prompt_tokens = prompt_tokens
-        self._is_counted = count is not None
+        self._count = count
+        self._counted: int | None = None
+        self._is_whole = False
         self._includes_usage = request.includes_usage
 
     @property
-    def used(self) -> Usage:
-        return usage(self._prompt_tokens, self.speech.tokens, estimated=not self._is_counted)
+    def tokens(self) -> int:
+        found = self._counted if self._is_whole else extrapolated(self.speech.texts, self._count)
+        return 0 if found is None else self._prompt_tokens + found
 
     @property
-    def tokens(self) -> int:
-        return self._prompt_tokens + self.speech.tokens if self._is_counted else 0
+    def kept_bytes(self) -> int:
+        return _CHARACTER_BYTES * self.speech.characters
+
+    def _ended(self) -> tuple[Finish, Usage]:
+        self._counted = counted(["".join(self.speech.texts)], self._count)
+        self._is_whole = True
+        answer_tokens = self.speech.guess if self._counted is None else self._counted
+        used = usage(self._prompt_tokens, answer_tokens, estimated=self._counted is None)
+        return self.speech.finish(self._counted), used
 
     def _told(self, piece: bytes) -> list[str]:
         """The texts that may be told now."""
@@ -85,13 +110,18 @@ class Whole(_Spoken):
 
     def end(self, head_length: bytes) -> bytes:
         self.speech.end()
-        return self.answering.whole(self.speech.text, self.speech.finish, self.used)
+        return self.answering.whole("".join(self.speech.texts), *self._ended())
+
+    @property
+    def answer_bytes(self) -> int:
+        return _ESCAPED_BYTES * self.speech.characters
 
 
 class Streamed(_Spoken):
     """A generation that is told as it comes."""
 
     is_stream = True
+    answer_bytes = 0  # as good as nothing
     _has_begun = False
 
     def take(self, piece: bytes) -> bytes:
@@ -100,9 +130,10 @@ class Streamed(_Spoken):
     def end(self, head_length: bytes) -> bytes:
         rest = self.speech.end()
         pieces = [self._chunk(rest)] if rest or not self._has_begun else []
-        pieces.append(event(self.answering.last(self.speech.finish)))
+        finish, used = self._ended()
+        pieces.append(event(self.answering.last(finish)))
         if self._includes_usage:
-            pieces.append(event(self.answering.counted(self.used)))
+            pieces.append(event(self.answering.counted(used)))
         return b"".join(pieces) + event(DONE)
 
     def _chunk(self, text: str) -> bytes:
@@ -115,6 +146,7 @@ class Embedded:
 
     is_stream = False
     content_type = b"application/octet-stream"
+    failure = staticmethod(triton_failure)
     is_over = False
 
     def __init__(self, section: Infer, request: EmbeddingsRequest, tokens: int, *, counted: bool) -> None:
@@ -131,9 +163,18 @@ class Embedded:
             raise Unreadable(f"embeddings of more than {_MOST_BODY_BYTES} bytes")
         return b""
 
+    @property
+    def kept_bytes(self) -> int:
+        return len(self._body)
+
+    @property
+    def answer_bytes(self) -> int:
+        numbers = len(self._body) // 4
+        return numbers * 6 if self._request.encoding_format == "base64" else numbers * _NUMBER_BYTES
+
     def end(self, head_length: bytes) -> bytes:
         request = self._request
-        rows = Rows(self._section, len(request.texts), head_length, bytes(self._body))
+        rows = Rows(self._section, len(request.texts), head_length, self._body)
         if request.dimensions not in (None, rows.dimensions):
             raise refused(f"this model's embeddings have {rows.dimensions} dimensions", "dimensions")
         return embeddings(request.model, rows.told(request.encoding_format), self._used)

@@ -6,10 +6,10 @@ from typing import Any, Final, Literal
 import msgspec
 from msgspec import UNSET, Struct, UnsetType
 
-from gateway.errors import GatewayError
+from gateway.errors import Code, GatewayError
 
 Finish = Literal["stop", "length"]
-Kind = Literal["chat", "completion"]
+Kind = Literal["chat", "completion", "embeddings"]
 
 DONE: Final = b"[DONE]"
 
@@ -29,6 +29,16 @@ def usage(prompt_tokens: int, completion_tokens: int, *, estimated: bool) -> Usa
     return Usage(prompt_tokens, completion_tokens, prompt_tokens + completion_tokens, estimated)
 
 
+class Failure(Struct, frozen=True):
+    """An error of a model's server, as a client is told it. With `private` words it is ours, and they are for the operator."""
+
+    status: int
+    code: Code
+    sentence: str = ""
+    param: str = ""
+    private: str = ""
+
+
 class Answering(Struct, frozen=True):
     """What every answer of one call has: which kind it is, the request's id, the time in seconds, and the model."""
 
@@ -36,6 +46,14 @@ class Answering(Struct, frozen=True):
     request_id: str
     created: int
     model: str
+
+    @property
+    def ours(self) -> dict[str, str]:
+        """What an answer says that another server has made, whatever that said."""
+        return {
+            name: self._head("")[name]
+            for name in (("model",) if self.kind == "embeddings" else ("id", "model"))
+        }
 
     def whole(self, text: str, finish: Finish, used: Usage) -> bytes:
         """The answer that is not streamed."""
@@ -55,7 +73,7 @@ class Answering(Struct, frozen=True):
         """The piece that says why there is no more."""
         return self._piece({"text": ""} if self.kind == "completion" else {"delta": {}}, finish)
 
-    def counted(self, used: Usage) -> bytes:
+    def counted(self, used: Usage | dict[str, Any]) -> bytes:
         """What a stream used, for whoever asked with `include_usage`."""
         return _encode({**self._head(".chunk"), "choices": [], "usage": used})
 
@@ -76,10 +94,11 @@ class Answering(Struct, frozen=True):
         }
 
 
-def embeddings(model: str, rows: Iterable[msgspec.Raw], used: Usage) -> bytes:
-    """`rows` are JSON: base64 or numbers, in the order of the inputs."""
-    data = [{"object": "embedding", "index": place, "embedding": row} for place, row in enumerate(rows)]
-    return _encode({"object": "list", "data": data, "model": model, "usage": used})
+def embeddings(model: str, rows: Iterable[bytes], used: Usage) -> bytes:
+    """`rows` are JSON: base64 or numbers, in the order of the inputs. Put together by hand: there may be very many bytes of them."""
+    data = (b'{"object":"embedding","index":%d,"embedding":%b}' % it for it in enumerate(rows))
+    head = _encode({"object": "list", "model": model, "usage": used})
+    return b'%b,"data":[%b]}' % (head[:-1], b",".join(data))
 
 
 def model(name: str) -> dict[str, Any]:

@@ -7,15 +7,18 @@ from typing import Any, Final
 
 import msgspec
 
+from gateway.errors import Code
+from gateway.wire.oip import public_error
 from gateway.wire.openai import Generation
-from gateway.wire.openai_replies import Finish
+from gateway.wire.openai_replies import Failure, Finish
 from gateway.wire.stops import Stops
-from gateway.wire.tokens import Count, estimated
+from gateway.wire.tokens import estimated
 from tenants.openai import Generate, Infer
 
 MOST_TEXT_CHARACTERS: Final = 4 * 1024**2
 
 _LOGGED_BYTES = 500
+_FAILED = 500
 
 _encode = msgspec.json.Encoder().encode
 
@@ -30,6 +33,12 @@ class Failed(Exception):
     def __init__(self, event: bytes) -> None:
         super().__init__(repr(event[:_LOGGED_BYTES]))
         self.event = event
+
+
+def triton_failure(status: int, content_type: bytes, error: bytes) -> Failure:
+    """An error of Triton's."""
+    status, sentence = public_error(status, content_type, error)
+    return Failure(status, Code.MODEL_FAILED if status >= _FAILED else Code.BAD_REQUEST, sentence)
 
 
 # Generate
@@ -58,16 +67,15 @@ def most_tokens(section: Generate, request: Generation) -> int:
 class Speech:
     """What a model says to one request, event by event."""
 
-    def __init__(self, section: Generate, request: Generation, count: Count | None) -> None:
+    def __init__(self, section: Generate, request: Generation) -> None:
         self._output = section.output
         self._most = most_tokens(section, request)
         self._cuts = "max_tokens" not in section.parameters
         self._stops = Stops(request.stops)
-        self._count = count
-        self._texts: list[str] = []
-        self._characters = 0
+        self.texts: list[str] = []
+        """All that was told."""
+        self.characters = 0
         self._pieces = 0
-        self._counted = self._counted_characters = 0
 
     def push(self, event: bytes) -> str:
         """What may be told of the text of this event's data. Raises Failed, Unreadable."""
@@ -90,32 +98,21 @@ class Speech:
         return self._stops.stopped or (self._cuts and self._pieces >= self._most)
 
     @property
-    def text(self) -> str:
-        """All that was told."""
-        return "".join(self._texts)
+    def guess(self) -> int:
+        """The tokens of what was told, where nobody has counted them. Who says one piece a token is believed."""
+        return self._pieces if self._pieces > 1 else estimated("".join(self.texts))
 
-    @property
-    def tokens(self) -> int:
-        """Of the text that was told: by the model's tokenizer, or guessed. Who says one piece a token is believed."""
-        if self._count is not None:
-            if self._counted_characters != self._characters:
-                self._counted, self._counted_characters = self._count(self.text), self._characters
-            return self._counted
-        return self._pieces if self._pieces > 1 else estimated(self.text)
-
-    @property
-    def finish(self) -> Finish:
-        """Triton does not say why a model ended. Who has as many tokens as it was allowed, or pieces, has been cut."""
+    def finish(self, tokens: int | None) -> Finish:
+        """Triton does not say why a model ended. Who has as many pieces as it was allowed, or tokens where those were counted, was cut."""
         if self._stops.stopped:
             return "stop"
-        counted = self.tokens if self._count else 0
-        return "length" if self._pieces == self._most or counted >= self._most else "stop"
+        return "length" if self._pieces == self._most or (tokens or 0) >= self._most else "stop"
 
     def _keep(self, told: str) -> str:
-        self._characters += len(told)
-        if self._characters > MOST_TEXT_CHARACTERS:
+        self.characters += len(told)
+        if self.characters > MOST_TEXT_CHARACTERS:
             raise Unreadable(f"more than {MOST_TEXT_CHARACTERS} characters of text")
-        self._texts.append(told)
+        self.texts.append(told)
         return told
 
     def _text(self, event: bytes) -> str:
@@ -158,11 +155,11 @@ def infer_body(section: Infer, texts: list[str]) -> bytes:
 class Rows:
     """Embeddings as Triton gave them: `many` rows of `dimensions` little-endian FP32."""
 
-    def __init__(self, section: Infer, many: int, head_length: bytes, body: bytes) -> None:
+    def __init__(self, section: Infer, many: int, head_length: bytes, body: bytes | bytearray) -> None:
         """Raises Unreadable."""
         length = int(head_length or 0)
         try:
-            outputs = msgspec.json.decode(body[:length], type=_Reply).outputs
+            outputs = msgspec.json.decode(bytes(body[:length]), type=_Reply).outputs
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as fault:
             raise Unreadable(f"an infer reply without a binary output: {fault}") from fault
         found = [it for it in outputs if it.name == section.output]
@@ -175,10 +172,10 @@ class Rows:
         self._row_bytes = len(self._data) // many
         self.dimensions = self._row_bytes // 4
 
-    def told(self, form: str | None) -> Iterator[msgspec.Raw]:
-        """Each row as JSON, one at a time: as numbers a row is many times as large."""
+    def told(self, form: str | None) -> Iterator[bytes]:
+        """Each row as JSON, one at a time: as numbers a row is many times as large, and a thread that makes them lets others run."""
         step = self._row_bytes
         for start in range(0, len(self._data), step or 1):
             row = self._data[start : start + step]
             packed = b64encode(row).decode() if form == "base64" else None
-            yield msgspec.Raw(_encode(packed or struct.unpack(f"<{self.dimensions}f", row)))
+            yield _encode(packed or struct.unpack(f"<{self.dimensions}f", row))

@@ -132,6 +132,11 @@ class House:
         while len(self.records("intent")) < number:
             await asyncio.sleep(0.001)
 
+    async def settled_outcomes(self, number: int) -> None:
+        """Return once so many outcomes are durable."""
+        while len(self.records("outcome")) < number:
+            await asyncio.sleep(0.001)
+
     async def lost(self) -> None:
         """Return once the audit log has failed."""
         while not self.pipeline.ledger.counters.failures:

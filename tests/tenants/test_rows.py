@@ -10,7 +10,7 @@ from tenants.events import Action, Event
 from tenants.fleet import Fleet, Process, Replicas
 from tenants.keys import ApiKey
 from tenants.model import Canary, CanaryInput, Model, Scaling
-from tenants.openai import Generate, Infer
+from tenants.openai import Generate, Infer, PassThrough
 from tenants.plans import Limits, Plan, Rate
 from tenants.ports import Check, Key, Put, Row
 from tenants.rows import KeyPointer, TenantPointer, changed, created, items, new_row, read, readable
@@ -62,6 +62,13 @@ GOLDEN: list[tuple[Struct, bytes]] = [
         b'"memory_bytes":67108864,"scaling":{"max_replicas":1,"target_concurrency":8.0,"idle_seconds":60.0,'
         b'"start_deadline_seconds":30.0},"canary":null,"openai":{"backend":"generate","input":"in",'
         b'"output":"out","parameters":["max_tokens","seed"],"max_tokens":9,"chat_template":"{{ x }}"}}',
+    ),
+    (
+        Model("m_1", "story", "", "*", "", openai=PassThrough("127.0.0.1:9000", "llama")),
+        b'{"v":1,"id":"m_1","name":"story","repository":"","tenants":"*","fleet":"",'
+        b'"memory_bytes":67108864,"scaling":{"max_replicas":1,"target_concurrency":8.0,"idle_seconds":60.0,'
+        b'"start_deadline_seconds":30.0},"canary":null,"openai":{"backend":"pass-through",'
+        b'"address":"127.0.0.1:9000","model":"llama"}}',
     ),
     (
         Fleet("gpu", Process(), Replicas(1, 3), 1073741824, 9.0),

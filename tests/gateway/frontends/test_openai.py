@@ -7,12 +7,14 @@ import zlib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from itertools import count
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from gateway.frontends.http import HttpDoor, Readiness, other_paths
 from gateway.frontends.http_body import JsonMemory
+from gateway.frontends.http_protocol import HttpLimits
 from gateway.frontends.oip_rest import OipRest
 from gateway.frontends.openai import OpenAiRest
 from gateway.frontends.openai_models import Offers
@@ -36,13 +38,16 @@ PATHS: dict[str, dict[str, Any]] = {
 
 @asynccontextmanager
 async def opened(
-    mood: Mood = "answers", limits: Limits = LIMITS, template: str = TEMPLATE
+    mood: Mood = "answers",
+    limits: Limits = LIMITS,
+    template: str = TEMPLATE,
+    repository: Path = ROOT / "infra" / "models",
 ) -> AsyncIterator[tuple[TritonWorld, House, Door]]:
     """Acme has `digits`, which is offered, and `plain`, which is not; `private` is another tenant's, and offered to it."""
     async with TritonWorld(mood=mood) as triton, house(triton, limits=limits) as here:
         section = Generate(chat_template=template, max_tokens=100)
         for model in (
-            Model("", "digits", str(ROOT / "infra" / "models"), "*", openai=section),
+            Model("", "digits", str(repository), "*", openai=section),
             Model("", "plain", "/models", "*"),
             Model("", "vectors", "/models", "*", openai=Infer()),
             Model("", "private", "/models", ("other",), openai=section),
@@ -53,7 +58,8 @@ async def opened(
         oip = OipRest(here.pipeline, memory, 60.0)
         openai = OpenAiRest(here.pipeline, memory, 60.0, Offers(here.pipeline.known.models))
         others = other_paths(oip, lambda: Readiness(ready=True, state="ok"))
-        async with door(HttpDoor(oip, others, lambda: f"{next(numbers):032x}", openai)) as world:
+        app = HttpDoor(oip, others, lambda: f"{next(numbers):032x}", openai)
+        async with door(app, HttpLimits()) as world:  # nobody is late here
             yield triton, here, world
         assert memory.taken_bytes == 0
 

@@ -64,7 +64,7 @@ class Elastic:
 
     def change(self, model: str, **given: object) -> None:
         """The model's document changes."""
-        self.models[model] = structs.replace(self.models[model], **given)
+        self.models = self.models | {model: structs.replace(self.models[model], **given)}
         self.registry.wake.set()
 
     def places(self, model: str) -> list[Resident]:
@@ -89,7 +89,7 @@ async def elastic(
     scaler = ScalerWorld(list(worlds))
     rows = {row.name: row for row in models}
     fleets = {"local": fleet or Fleet("local", replicas=Replicas(0, len(worlds)), memory_bytes=20)}
-    throttler = Throttler(registry, loop.time, lambda: rows, notes, most_waiting)
+    throttler = Throttler(registry, loop.time, lambda: here.models, notes, most_waiting)
     names = iter(range(1_000_000))
     autoscaler = Autoscaler(
         scaler=scaler,
@@ -97,13 +97,14 @@ async def elastic(
         throttler=throttler,
         observer=notes,
         clock=loop.time,
-        models=lambda: rows,
+        models=lambda: here.models,
         fleets=lambda: fleets,
         new_name=lambda: f"server-{next(names)}",
         start_seconds=start_seconds,
     )
+    here = Elastic(throttler, registry, scaler, notes, rows, fleets)
     async with running(autoscaler=autoscaler.run()):
-        yield Elastic(throttler, registry, scaler, notes, rows, fleets)
+        yield here
     assert [world.misuses for world in worlds] == [[] for _ in worlds]
 
 

@@ -52,3 +52,11 @@ def test_the_head_that_triton_gets_is_ours_alone(
     request_: InferenceCall, body: Outgoing, sent: bytes
 ) -> None:
     assert request_head(request_, body) == sent
+
+
+def test_a_server_that_speaks_openais_api_is_asked_by_its_own_name() -> None:
+    sent = request_head(call("chat/completions"), Outgoing(head=b"{}"), "a.example:80")
+    assert sent == (
+        b"POST /v1/chat/completions HTTP/1.1\r\nHost: a.example:80\r\nContent-Type: application/json\r\n"
+        b"Content-Length: 2\r\n\r\n"
+    )

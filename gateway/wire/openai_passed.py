@@ -1,0 +1,176 @@
+"""OpenAI's requests as they go on to a server that speaks this API itself: decoded to typed values, judged, and written anew. Pure.
+
+Such a server knows what no model behind Triton's generate does: tools, formats, images, several answers at once. What is a schema of the
+client's own is decoded and encoded again as it is. An image must be in the request: nothing is fetched for a client from where we are.
+"""
+
+from collections.abc import Iterator
+from types import MappingProxyType
+from typing import Annotated, Any, Final, Literal
+
+import msgspec
+from msgspec import UNSET, Meta, Struct, UnsetType
+from msgspec.structs import replace
+
+from gateway.wire.oip import MOST_NESTED, is_shallow
+from gateway.wire.openai import (
+    MOST_INPUTS,
+    MOST_MESSAGES,
+    ChatRequest,
+    CompletionRequest,
+    EmbeddingsRequest,
+    Kind,
+    Sampled,
+    StreamOptions,
+    TextPart,
+    Whole,
+    judge,
+    refused,
+)
+
+MOST_ANSWERS: Final = 128
+MOST_TOOLS: Final = 128
+
+Schema = dict[str, Any]
+_Ids = Annotated[dict[str, Annotated[float, Meta(ge=-100, le=100)]], Meta(max_length=1_024)]
+_Answers = Annotated[int, Meta(ge=1, le=MOST_ANSWERS)]
+
+_encode = msgspec.json.Encoder().encode
+
+
+class _Part(Struct, frozen=True, omit_defaults=True, kw_only=True):
+    """Of a request; what is not said is not said to the server either."""
+
+
+class ImageUrl(_Part, frozen=True):
+    url: Annotated[str, Meta(pattern="^data:image/")]
+    detail: Literal["auto", "low", "high"] | None = None
+
+
+class ImagePart(_Part, frozen=True, tag_field="type", tag="image_url"):
+    image_url: ImageUrl
+
+
+class Called(_Part, frozen=True):
+    name: str
+    arguments: str
+
+
+class ToolCall(_Part, frozen=True):
+    id: str
+    type: Literal["function"]
+    function: Called
+
+
+class PassedMessage(_Part, frozen=True):
+    role: Literal["system", "developer", "user", "assistant", "tool", "function"]
+    content: (
+        str | Annotated[list[TextPart | ImagePart], Meta(max_length=MOST_MESSAGES)] | UnsetType | None
+    ) = UNSET
+    name: str | None = None
+    tool_call_id: str | None = None
+    tool_calls: Annotated[list[ToolCall], Meta(max_length=MOST_TOOLS)] | None = None
+    function_call: Called | None = None
+    refusal: str | None = None
+    audio: None = None
+
+    def texts(self) -> Iterator[str]:
+        if isinstance(self.content, str):
+            yield self.content
+        elif isinstance(self.content, list):
+            yield from (it.text for it in self.content if isinstance(it, TextPart))
+
+
+class Function(_Part, frozen=True):
+    name: str
+    description: str | None = None
+    parameters: Schema | None = None
+    strict: bool | None = None
+
+
+class Tool(_Part, frozen=True):
+    type: Literal["function"]
+    function: Function
+
+
+class Named(_Part, frozen=True):
+    name: str
+
+
+class NamedTool(_Part, frozen=True):
+    type: Literal["function"]
+    function: Named
+
+
+class JsonSchema(_Part, frozen=True):
+    name: str
+    schema: Schema | None = None
+    description: str | None = None
+    strict: bool | None = None
+
+
+class ResponseFormat(_Part, frozen=True):
+    type: Literal["text", "json_object", "json_schema"]
+    json_schema: JsonSchema | None = None
+
+
+class PassedChat(Sampled, frozen=True, kw_only=True, omit_defaults=True):
+    """`POST /v1/chat/completions`"""
+
+    messages: Annotated[list[PassedMessage], Meta(min_length=1, max_length=MOST_MESSAGES)]
+    max_completion_tokens: Whole | None = None
+    n: _Answers | None = None
+    logprobs: bool | None = None
+    top_logprobs: Annotated[int, Meta(ge=0, le=20)] | None = None
+    logit_bias: _Ids | None = None
+    response_format: ResponseFormat | None = None
+    tools: Annotated[list[Tool], Meta(max_length=MOST_TOOLS)] | None = None
+    tool_choice: Literal["none", "auto", "required"] | NamedTool | None = None
+    parallel_tool_calls: bool | None = None
+    functions: Annotated[list[Function], Meta(max_length=MOST_TOOLS)] | None = None
+    function_call: Literal["none", "auto"] | Named | None = None
+
+    @property
+    def texts(self) -> list[str]:
+        return [text for message in self.messages for text in message.texts()]
+
+
+class PassedCompletion(Sampled, frozen=True, kw_only=True, omit_defaults=True):
+    """`POST /v1/completions`"""
+
+    prompt: str | Annotated[list[str], Meta(min_length=1, max_length=MOST_INPUTS)]
+    n: _Answers | None = None
+    best_of: _Answers | None = None
+    logprobs: Annotated[int, Meta(ge=0, le=5)] | None = None
+    logit_bias: _Ids | None = None
+    echo: bool | None = None
+    suffix: str | None = None
+
+    @property
+    def texts(self) -> list[str]:
+        return [self.prompt] if isinstance(self.prompt, str) else self.prompt
+
+
+PassedRequest = PassedChat | PassedCompletion | EmbeddingsRequest
+
+_KINDS: Final[MappingProxyType[Kind, type[PassedChat] | type[PassedCompletion] | type[EmbeddingsRequest]]] = (
+    MappingProxyType(
+        {ChatRequest: PassedChat, CompletionRequest: PassedCompletion, EmbeddingsRequest: EmbeddingsRequest}
+    )
+)
+
+
+def judge_passed(body: bytes, kind: Kind) -> PassedRequest:
+    """The request that this body is. Raises BAD_REQUEST, with the key that is at fault."""
+    request: PassedRequest = judge(body, _KINDS[kind])
+    if not is_shallow(body):
+        raise refused(f"the body is nested more than {MOST_NESTED} deep")
+    return request
+
+
+def passed_body(request: PassedRequest, model: str) -> bytes:
+    """What the server gets, where the model has this name. A stream is always to tell its usage: it is accounted for."""
+    if isinstance(request, EmbeddingsRequest):
+        return _encode(replace(request, model=model))
+    options = StreamOptions(include_usage=True) if request.stream else None
+    return _encode(replace(request, model=model, stream_options=options))
