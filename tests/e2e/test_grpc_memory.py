@@ -9,7 +9,7 @@ import grpc
 import pytest
 from tritonclient.grpc import service_pb2 as official
 
-from gateway.app import clock
+from gateway.state import clock
 from tests.e2e.hoarder import Hoarder
 from tests.e2e.world import MODELS, new_tenant, serving
 

@@ -10,7 +10,7 @@ from openai.types.chat import ChatCompletionMessageParam, ChatCompletionToolPara
 from tritonclient import grpc
 from tritonclient.utils import InferenceServerException
 
-from gateway.app import clock
+from gateway.state import clock
 from tests.e2e.fleets import Fleet, configure, gateway_log, killed, serve
 from tests.e2e.test_openai import connected, outcome
 from tests.e2e.world import Demo, command, tritons
