@@ -97,6 +97,20 @@ async def test_what_embeddings_take_as_json_is_held_before_they_are_made(form: A
     assert len(json.loads(heard.body)["data"]) == 30
 
 
+async def test_large_embeddings_are_made_beside_the_loop() -> None:
+    length, body = infer_reply([[0.5] * 1000] * 30)
+    downstream = OpenAiDownstream(heard := Heard(), "r1")
+    asked = EmbeddingsRequest(model="e", input=["a"] * 30)
+    downstream.expect(reading := Embedded(Infer(), asked, 1, counted=False), lambda _: None)
+    await downstream.start(Given(reading.content_type, length), ())
+    downstream.take(body)
+    ending = asyncio.ensure_future(downstream.end())
+    await asyncio.sleep(0)
+    assert heard.messages == []  # on the loop it would be over by now
+    assert await ending == 200
+    assert heard.is_whole
+
+
 async def test_embeddings_for_which_there_is_no_room_are_not_made() -> None:
     length, body = infer_reply([[0.5] * 1000])
     downstream = OpenAiDownstream(heard := Heard(), "r1")
