@@ -30,6 +30,8 @@ _AT_ONCE_SECONDS = 0.25  # who fails many times a second is looked at a few time
 _FREE_FAILURES = 2
 # It is over when the server says that it is ready: until the next look at the latest, which may take its time too.
 _PAUSE_SECONDS = 2 * LOOK_SECONDS
+# Such servers hang up on an idle connection after five (uvicorn); a call that went out at that moment would be lost with it.
+_IDLE_SECONDS = 2.0
 _READY = "/health/ready"  # of Triton's own front end
 _OK = 200
 
@@ -89,7 +91,7 @@ class Elsewhere:
             is_elsewhere=True,
             server=ManagedServer(name=replica.id, fleet="", life=Life.READY, replica=replica),
             replica=replica,
-            client=Client(replica.host, replica.port, authority=section.address),
+            client=Client(replica.host, replica.port, _IDLE_SECONDS, authority=section.address),
             grpc=GrpcClient(replica.host, replica.grpc_port, clock=self.clock),  # nobody calls it so
             demand=demand,
         )
