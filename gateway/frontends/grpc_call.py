@@ -9,11 +9,12 @@ import grpc
 from msgspec import Struct
 
 from gateway.auth.credentials import credential
+from gateway.auth.principal import Principal
 from gateway.call import GRPC, GRPC_STREAM, Endpoint, InferenceCall, Outgoing, Payload, Standing
 from gateway.errors import GatewayError, forget_frames
 from gateway.telemetry.traceparent import valid_traceparent
 from gateway.wire import oip_grpc as wire
-from gateway.wire.ratelimit import ratelimit_headers, retry_after
+from gateway.wire.ratelimit import ratelimit_metadata, retry_after
 from tenants.keys import Secret
 
 Context: TypeAlias = "grpc.aio.ServicerContext[bytes, bytes]"
@@ -32,9 +33,17 @@ class Caller(Struct, frozen=True):
     address: str
     deadline: float  # seconds on the monotonic clock
     traceparent: str
-    tenant_id: str = ""  # this and what its plan allows, once the caller is known
-    body_bytes: int = 0
+    principal: Principal | None = None  # once the caller is known
     wants_status: bool = False  # of a model's error on a stream, instead of a message that tells it
+
+    @property
+    def tenant_id(self) -> str:
+        return self.principal.tenant_id if self.principal else ""
+
+    @property
+    def body_bytes(self) -> int:
+        """What its plan allows."""
+        return self.principal.plan.limits.body_bytes if self.principal else 0
 
     def call(
         self,
@@ -114,8 +123,7 @@ def _address(text: str) -> str:
 
 def told(request_id: str, standing: Standing = ()) -> Metadata:
     """What goes with every answer, behind it."""
-    pairs = [(name.decode(), value.decode()) for name, value in ratelimit_headers(standing)]
-    return [("x-request-id", request_id), *pairs]
+    return [("x-request-id", request_id), *ratelimit_metadata(standing)]
 
 
 async def refuse(context: Context, request_id: str, error: GatewayError) -> NoReturn:

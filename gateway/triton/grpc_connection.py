@@ -22,6 +22,8 @@ from gateway.triton.paced import READ_AHEAD_BYTES, Paced
 _HEADER_BYTES = 64 * 1024
 _MOST_STREAM = 2**30
 _REFUSED_STREAM = 7
+# An Enum's member is looked up more slowly than a name, and these are of every reply.
+_DATA, _HEADERS, _OK = Kind.DATA, Kind.HEADERS, Status.OK
 _RENEWED_BYTES = 2**30
 _NOT_METADATA = (":", "grpc-", "content-type", "endpoint-load-metrics")
 
@@ -39,7 +41,7 @@ class GrpcReply:
 
     def __init__(self, connection: "GrpcConnection") -> None:
         self.connection = connection
-        self.code = Status.OK
+        self.code = _OK
         self.status = 200  # as HTTP says it
         self.message = b""
         self.trailers: Mapping[str, str] = {}
@@ -57,7 +59,7 @@ class GrpcReply:
         return [item for item in self.trailers.items() if not item[0].startswith(_NOT_METADATA)]
 
     async def pour(self, take: Take) -> None:
-        if self.message or self.code is not Status.OK:
+        if self.message or self.code is not _OK:
             self.is_error = True
             take(self.message)
         else:
@@ -120,12 +122,12 @@ class GrpcConnection(Paced, asyncio.Protocol):
             raise NotSent("the connection was closed before the request")
         self._reply = GrpcReply(self)
         length = len(head) + len(tensors)
-        headers = http2.frame(Kind.HEADERS, END_HEADERS, self._stream, block)
+        headers = http2.frame(_HEADERS, END_HEADERS, self._stream, block)
         start = prefix(length)
         whole = length + len(start)
         if whole <= min(http2.MOST_FRAME_BYTES, self._window, self._stream_window):
             self._spend(whole)
-            data = http2.frame_head(Kind.DATA, END_STREAM, self._stream, whole)
+            data = http2.frame_head(_DATA, END_STREAM, self._stream, whole)
             transport.write(b"".join((headers, data, start, head, tensors)))
         else:
             transport.write(headers)
@@ -183,7 +185,7 @@ class GrpcConnection(Paced, asyncio.Protocol):
             if self._is_over:
                 raise UpstreamFailed(self._broken or "the server closed the connection within its answer")
             await self._changed()
-        if self._reply is not None and self._reply.code is not Status.OK:
+        if self._reply is not None and self._reply.code is not _OK:
             raise UpstreamFailed(f"the stream broke off: {self._reply.code.name} {self._reply.message!r}")
 
     def hold(self, reply: GrpcReply, *, held: bool) -> None:
@@ -221,11 +223,15 @@ class GrpcConnection(Paced, asyncio.Protocol):
         if self._block_flags and kind != Kind.CONTINUATION:
             raise Malformed("a header block that is interrupted")
         is_ours = stream == self._stream and self._reply is not None and not self._complete
+        if kind == _DATA:
+            self._on_data(flags, payload, is_ours=is_ours)
+        elif kind in (_HEADERS, Kind.CONTINUATION):
+            self._on_headers(kind, flags, payload, is_ours=is_ours)
+        else:
+            self._on_control(kind, flags, stream, payload, is_ours=is_ours)
+
+    def _on_control(self, kind: int, flags: int, stream: int, payload: memoryview, *, is_ours: bool) -> None:
         match kind:
-            case Kind.DATA:
-                self._on_data(flags, payload, is_ours=is_ours)
-            case Kind.HEADERS | Kind.CONTINUATION:
-                self._on_headers(kind, flags, payload, is_ours=is_ours)
             case Kind.WINDOW_UPDATE if len(payload) == 4:  # noqa: PLR2004
                 self._on_window(stream, int.from_bytes(payload) & 0x7FFFFFFF)
             case Kind.SETTINGS if not flags & ACK:
@@ -263,8 +269,8 @@ class GrpcConnection(Paced, asyncio.Protocol):
         self._wake()
 
     def _on_headers(self, kind: int, flags: int, payload: memoryview, *, is_ours: bool) -> None:
-        if kind == Kind.HEADERS:
-            self._block = bytes(http2.unpadded(Kind.HEADERS, flags, payload))
+        if kind == _HEADERS:
+            self._block = bytes(http2.unpadded(_HEADERS, flags, payload))
             self._block_flags = flags | 0x100  # also without a flag there is a block
         elif self._block_flags:
             self._block += payload
@@ -290,7 +296,7 @@ class GrpcConnection(Paced, asyncio.Protocol):
         if not code.isascii() or not code.isdigit():
             raise Malformed("an end without a status")
         reply.code = Status.of(int(code))
-        if reply.code is not Status.OK:  # else it stays what the first message of a stream told
+        if reply.code is not _OK:  # else it stays what the first message of a stream told
             reply.status = http_status(reply.code)
         reply.message = unquoted(trailers.get("grpc-message", ""))
         reply.trailers = trailers
@@ -301,7 +307,7 @@ class GrpcConnection(Paced, asyncio.Protocol):
         self._renew_windows(len(payload))
         if not is_ours:
             return
-        data = http2.unpadded(Kind.DATA, flags, payload)
+        data = http2.unpadded(_DATA, flags, payload)
         for message in self._incoming.feed(data):
             self._on_message(message)
         if flags & END_STREAM:

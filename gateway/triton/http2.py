@@ -125,7 +125,7 @@ def unpadded(kind: Kind, flags: int, payload: memoryview) -> memoryview:
         if not payload:
             raise Malformed("a padded frame without its padding")
         padding, payload = payload[0], payload[1:]
-    if kind is Kind.HEADERS and flags & _PRIORITY:
+    if flags & _PRIORITY and kind is Kind.HEADERS:
         payload = payload[5:]
     if padding > len(payload):
         raise Malformed("a frame of more padding than bytes")

@@ -98,30 +98,45 @@ def read_infer(message: bytes) -> Asked:
 def judge_infer(asked: Asked, *, is_stream: bool) -> Judged:
     """Raises BAD_REQUEST."""
     request = asked.request
-    if max(len(request.inputs), len(request.outputs)) > MOST_OF_EACH:
+    inputs, outputs, parameters = (
+        request.inputs,
+        request.outputs,
+        request.parameters,
+    )  # protobuf makes each anew
+    if max(len(inputs), len(outputs)) > MOST_OF_EACH:
         raise _bad(f"more than {MOST_OF_EACH} inputs or outputs")
-    if asked.contents and asked.contents != len(request.inputs):
-        raise _bad(f"{len(request.inputs)} inputs and raw contents of {asked.contents}")
+    if asked.contents and asked.contents != len(inputs):
+        raise _bad(f"{len(inputs)} inputs and raw contents of {asked.contents}")
     sequence = None
-    if request.parameters:
+    if parameters:
         sequence = _take_sequence(request)
-        _judge_own(request.parameters, is_stream=is_stream)
-    for place, tensor in enumerate(request.inputs):
-        path = f"inputs[{place}]"
-        if tensor.parameters:
-            _judge(tensor.parameters, f"{path}.parameters")
-        if len(tensor.shape) > _MOST_SIDES:
-            raise _bad(f"{path}.shape has more than {_MOST_SIDES} sides")
-        if any(not 0 <= side <= MOST_BODY_BYTES for side in tensor.shape):
-            raise _bad(f"{path}.shape has a side that no tensor has")
-        if math.prod(tensor.shape) > MOST_BODY_BYTES:
-            raise _bad(f"{path}.shape has more elements than a body can hold")
-    for place, output in enumerate(request.outputs):
+        _judge_own(parameters, is_stream=is_stream)
+    for place, tensor in enumerate(inputs):
+        _judge_tensor(tensor, f"inputs[{place}]")
+    if outputs:
+        _judge_outputs(outputs)
+    return Judged(_serialized(request), sequence)
+
+
+def _judge_tensor(tensor: Any, path: str) -> None:
+    parameters = tensor.parameters
+    if parameters:
+        _judge(parameters, f"{path}.parameters")
+    if len(tensor.shape) > _MOST_SIDES:
+        raise _bad(f"{path}.shape has more than {_MOST_SIDES} sides")
+    shape = list(tensor.shape)
+    if shape and not 0 <= min(shape) <= max(shape) <= MOST_BODY_BYTES:
+        raise _bad(f"{path}.shape has a side that no tensor has")
+    if math.prod(shape) > MOST_BODY_BYTES:
+        raise _bad(f"{path}.shape has more elements than a body can hold")
+
+
+def _judge_outputs(outputs: Any) -> None:
+    for place, output in enumerate(outputs):
         if output.parameters:
             _judge(output.parameters, f"outputs[{place}].parameters")
-    if len({output.name for output in request.outputs}) < len(request.outputs):
+    if len({output.name for output in outputs}) < len(outputs):
         raise _bad("an output is asked for twice")
-    return Judged(_serialized(request), sequence)
 
 
 def _serialized(request: Any) -> bytes:

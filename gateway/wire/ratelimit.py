@@ -12,9 +12,18 @@ def ratelimit_headers(standing: Standing) -> Headers:
     """Where the caller stands. A rate has a window `w` and the seconds `t` until it is whole; a count of calls at once has neither."""
     if not standing:
         return []
-    policies = ", ".join([_policy(quota.name, quota.quota, quota.window_seconds) for quota in standing])
-    limits = ", ".join(map(_limit, standing))
+    policies, limits = _values(standing)
     return [(b"ratelimit-policy", policies.encode()), (b"ratelimit", limits.encode())]
+
+
+def ratelimit_metadata(standing: Standing) -> list[tuple[str, str]]:
+    """The same for gRPC."""
+    return list(zip(("ratelimit-policy", "ratelimit"), _values(standing), strict=True)) if standing else []
+
+
+def _values(standing: Standing) -> tuple[str, str]:
+    policies = ", ".join([_policy(quota.name, quota.quota, quota.window_seconds) for quota in standing])
+    return policies, ", ".join(map(_limit, standing))
 
 
 @lru_cache
