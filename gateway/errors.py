@@ -149,5 +149,5 @@ def forget_frames(fault: BaseException) -> None:
         it = led_to.pop()
         if it is not None and id(it) not in found:
             found.add(id(it))
-            it.__traceback__ = None
             led_to += [it.__cause__, it.__context__]
+            it.__traceback__ = it.__cause__ = it.__context__ = None  # some are their own cause

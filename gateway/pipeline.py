@@ -103,9 +103,9 @@ class Pipeline:
     stream_idle_seconds: float = 60.0
     tracer: Tracer | None = None  # without one nothing is traced
 
-    async def serve(self, call: InferenceCall, downstream: Downstream, who: Principal | None = None) -> None:
-        """Serve one call; `who` passed step 3 already. Raises GatewayError before the reply's first byte, Cut after it."""
-        passage = Passage(call, self.clock(), downstream, who)
+    async def serve(self, call: InferenceCall, downstream: Downstream) -> None:
+        """Serve one call. Raises GatewayError before the reply's first byte, Cut after it."""
+        passage = Passage(call, self.clock(), downstream)
         try:
             principal, model = await self._admit(passage, None if call.naming else call.verb)  # 3 4 5
             self._trace(passage)
@@ -174,9 +174,7 @@ class Pipeline:
 
     async def _admit(self, passage: Passage, action: Action | None) -> tuple[Principal, ModelView]:
         call = passage.call
-        principal = passage.principal = passage.principal or await self.auth.authenticate(
-            call.credential
-        )  # 3
+        principal = passage.principal = await self.auth.authenticate(call.credential)  # 3
         model = passage.model = self.known.model(call.model) or _NO_MODEL
         if action is not None:
             self._authorize(passage, principal, action, model)  # 4

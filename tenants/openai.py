@@ -59,7 +59,9 @@ class PassThrough(Struct, frozen=True, tag_field="backend", tag="pass-through"):
 # Readers refuse a backend that they do not know, as they do a version.
 Section = Generate | Infer | PassThrough
 
-_ADDRESS: Final = re.compile(r"(?:[A-Za-z0-9.-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\]):([0-9]{1,5})")
+_LABEL: Final = r"[A-Za-z0-9-]{1,63}"
+_ADDRESS: Final = re.compile(rf"(?:{_LABEL}(?:\.{_LABEL})*|\[[0-9A-Fa-f:.]{{2,45}}\]):([0-9]{{1,5}})")
+_MOST_HOST: Final = 253
 _MOST_PORT: Final = 65_535
 
 
@@ -67,7 +69,7 @@ def section_faults(section: Section) -> Iterator[Invalid]:
     """What is wrong with it beyond the types of its fields, each with the path to it."""
     if isinstance(section, PassThrough):
         found = _ADDRESS.fullmatch(section.address)
-        if found is None or not 1 <= int(found[1]) <= _MOST_PORT:
+        if found is None or len(section.host) > _MOST_HOST or not 1 <= int(found[1]) <= _MOST_PORT:
             yield Invalid("address", "must be HOST:PORT, as 127.0.0.1:9000")
     if not isinstance(section, Generate):
         return

@@ -12,6 +12,7 @@ Thus the process grows by the budget, and by what can arrive between two looks.
 """
 
 import asyncio
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Final
@@ -19,7 +20,9 @@ from typing import Any, ClassVar, Final
 from gateway.errors import Code, GatewayError
 from gateway.frontends.memory import Memory
 
-_SMALL_BYTES: Final = 64 * 1024  # a reply that counts for nothing
+log = logging.getLogger(__name__)
+
+SMALL_BYTES: Final = 64 * 1024  # a reply that counts for nothing
 
 
 @dataclass(slots=True)
@@ -50,7 +53,7 @@ class MessageMemory(Memory):
     def keep(self, tenant_id: str, size: int) -> None:
         """The reply of the RPC whose task this is stays on the account until the client has taken it; none is refused for that."""
         task = asyncio.current_task()
-        if task is None or size <= _SMALL_BYTES:
+        if task is None or size <= SMALL_BYTES:
             return
         self.add(tenant_id, size)
         task.add_done_callback(lambda _: self.give_back(tenant_id, size))
@@ -62,6 +65,9 @@ class MessageMemory(Memory):
         is_full = (
             bool(self._awaited) and self.resident_bytes() > most_bytes and self.used_bytes() > most_bytes
         )
+        if is_full != self._was_full:
+            is_over = "is over" if is_full else "is within"
+            log.warning("the process %s its budget for gRPC's messages (grpc.memory_bytes)", is_over)
         if is_full:
             self._make_room()
         self._was_full = is_full

@@ -17,7 +17,7 @@ from msgspec.structs import replace
 from gateway.call import GRPC_STREAM, Reply, Standing
 from gateway.errors import Code, GatewayError, forget_frames
 from gateway.frontends.grpc_call import Caller, Context, infer_call
-from gateway.frontends.grpc_memory import MessageMemory
+from gateway.frontends.grpc_memory import SMALL_BYTES, MessageMemory
 from gateway.frontends.http_body import NoBody
 from gateway.loops import jobs
 from gateway.pipeline import Cut, Pipeline
@@ -61,12 +61,15 @@ class Turns:
 
 
 class Outbox:
-    """What is to be written to the client, in order. Replies that come faster than it reads are held."""
+    """What is to be written to the client, in order, on its tenant's account. Replies that come faster than it reads are held."""
 
-    def __init__(self, context: Context) -> None:
+    def __init__(self, context: Context, memory: MessageMemory, tenant_id: str) -> None:
         self._context = context
+        self._memory = memory
+        self._tenant_id = tenant_id
         self._items: deque[bytes | asyncio.Event | GatewayError] = deque()
         self._bytes = 0
+        self._kept_bytes = 0  # on the account
         self._unwritten = 0
         self._filled = asyncio.Event()
         self._held: set[GrpcReply] = set()
@@ -75,6 +78,9 @@ class Outbox:
         self._items.append(message)
         self._unwritten += 1
         self._bytes += len(message)
+        if len(message) > SMALL_BYTES:
+            self._kept_bytes += len(message)
+            self._memory.add(self._tenant_id, len(message))
         self._filled.set()
         if reply is not None and self._bytes > _MOST_UNWRITTEN_BYTES:
             self._held.add(reply)
@@ -111,10 +117,20 @@ class Outbox:
         await self._context.write(item)
         self._unwritten -= 1
         self._bytes -= len(item)
+        if len(item) > SMALL_BYTES:
+            self._give_back(len(item))
         if self._held and self._bytes <= _MOST_UNWRITTEN_BYTES:
             for reply in self._held:
                 reply.resume()
             self._held.clear()
+
+    def close(self) -> None:
+        """Nothing more is written."""
+        self._give_back(self._kept_bytes)
+
+    def _give_back(self, size: int) -> None:
+        self._kept_bytes -= size
+        self._memory.give_back(self._tenant_id, size)
 
 
 class Stream:
@@ -140,7 +156,7 @@ class Stream:
         self._in_sequence: dict[
             int | str, asyncio.Event
         ] = {}  # the newest message of each, set when it is answered
-        self._outbox = Outbox(context)
+        self._outbox = Outbox(context, memory, who.tenant_id)
         self._under_way = 0
         self._taken_bytes = 0  # of messages on the tenant's account
         self._is_read = False  # the client sends no more
@@ -159,6 +175,7 @@ class Stream:
                 await self._outbox.flushed()
         finally:
             self._give_back(self._taken_bytes)  # for a job that was cancelled before it began
+            self._outbox.close()
         if self._end is not None and not self._is_read:
             raise self._end
 

@@ -40,9 +40,8 @@ class HttpDownstream:
     has_failed = False
     tokens = 0
     started = False  # the client has been told a status
-    _head: Headers | None = (
-        None  # held back until there is a body: a reply that breaks off before is an error of ours
-    )
+    # Held back until there is a body: a reply that breaks off before is an error of ours.
+    _head: Headers | None = None
     _left_bytes = 0  # -1: the reply says itself when it is whole
     _status = 0
     _content_type = b""

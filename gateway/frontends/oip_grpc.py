@@ -130,14 +130,14 @@ class OipGrpc:
                 call = infer_call(wire.read_infer(message), taken_bytes, who, GRPC)
             except GatewayError as error:
                 await self._deny(who, error)
-            reply = await self._served(context, call, who)
+            reply = await self._served(context, call)
             self.memory.keep(who.tenant_id, len(reply))
             return reply
         finally:
             self.memory.give_back(who.tenant_id, taken_bytes)
 
     async def _model_metadata(self, context: Context, who: Caller) -> bytes:
-        return await self._served(context, await self._about_model(context, who), who)
+        return await self._served(context, await self._about_model(context, who))
 
     async def _model_ready(self, context: Context, who: Caller) -> bytes:
         call = await self._about_model(context, who)
@@ -167,10 +167,10 @@ class OipGrpc:
             self._under_way.discard(task)
         context.set_trailing_metadata(tuple(told(request_id)))
 
-    async def _served(self, context: Context, call: InferenceCall, who: Caller) -> bytes:
+    async def _served(self, context: Context, call: InferenceCall) -> bytes:
         """Triton's answer, an error of its own included."""
         downstream = UnaryDownstream()
-        await self.pipeline.serve(call, downstream, who.principal)
+        await self.pipeline.serve(call, downstream)
         reply = downstream.reply
         metadata = told(call.request_id, downstream.standing)
         if reply.code is not Status.OK:

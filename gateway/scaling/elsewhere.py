@@ -33,7 +33,7 @@ _PAUSE_SECONDS = 2 * LOOK_SECONDS
 # Such servers hang up on an idle connection after five (uvicorn); a call that went out at that moment would be lost with it.
 _IDLE_SECONDS = 2.0
 _READY = "/health/ready"  # of Triton's own front end
-_OK = 200
+_READY_STATUSES = (200, 404)  # a server that has no such path has answered, too
 
 
 @dataclass(slots=True)
@@ -142,7 +142,7 @@ async def _why_not(client: Client) -> str:
         return f"{_READY} was not answered within {LOOK_SECONDS:g} s"
     except (NotSent, UpstreamFailed) as fault:
         return str(fault)
-    return "" if answer.status == _OK else f"{_READY} is {answer.status}"
+    return "" if answer.status in _READY_STATUSES else f"{_READY} is {answer.status}"
 
 
 def _is_watched(place: Resident) -> bool:

@@ -68,6 +68,8 @@ class Throttler:
 
     def _take(self, demand: Demand, place: Resident) -> Resident:
         self._uses += 1
+        if place.is_elsewhere and place.last_use == place.used_at_check:
+            self.registry.wake.set()  # nothing else would have it looked at while it is used
         place.last_use = demand.last_use = self._uses
         place.in_flight += 1
         demand.in_flight += 1

@@ -72,7 +72,7 @@ class Pool(ABC, Generic[C]):
         try:
             async with asyncio.timeout(self.connect_seconds):
                 await loop.create_connection(lambda: protocol, self.host, self.port)
-        except OSError as fault:  # TimeoutError is one
+        except (OSError, UnicodeError) as fault:  # TimeoutError is one; a host's name may be none
             raise NotSent(f"cannot connect to {self.host}:{self.port}: {fault!r}") from fault
         if self._aborted:
             connection.abort()

@@ -1,15 +1,16 @@
 """OpenAI's requests as they go on to a server that speaks this API itself: decoded to typed values, judged, and written anew. Pure.
 
-Such a server knows what no model behind Triton's generate does: tools, formats, images, several answers at once. What is a schema of the
-client's own is decoded and encoded again as it is. An image must be in the request: nothing is fetched for a client from where we are.
+Such a server knows what no model behind Triton's generate does: tools, formats, images, several answers at once. What is an object of the
+client's own, a schema or a table of tokens, goes on as it came: well-formed, shallow, and never built here, where millions of small values
+would hold up everybody. An image must be in the request: nothing is fetched for a client from where we are.
 """
 
 from collections.abc import Iterator
 from types import MappingProxyType
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Final, Literal
 
 import msgspec
-from msgspec import UNSET, Meta, Struct, UnsetType
+from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 from msgspec.structs import replace
 
 from gateway.wire.oip import MOST_NESTED, is_shallow
@@ -31,8 +32,7 @@ from gateway.wire.openai import (
 MOST_ANSWERS: Final = 128
 MOST_TOOLS: Final = 128
 
-Schema = dict[str, Any]
-_Ids = Annotated[dict[str, Annotated[float, Meta(ge=-100, le=100)]], Meta(max_length=1_024)]
+_NOT_SAID: Final = Raw()
 _Answers = Annotated[int, Meta(ge=1, le=MOST_ANSWERS)]
 
 _encode = msgspec.json.Encoder().encode
@@ -84,8 +84,11 @@ class PassedMessage(_Part, frozen=True):
 class Function(_Part, frozen=True):
     name: str
     description: str | None = None
-    parameters: Schema | None = None
+    parameters: Raw = _NOT_SAID
     strict: bool | None = None
+
+    def __post_init__(self) -> None:
+        _expect_object("parameters", self.parameters)
 
 
 class Tool(_Part, frozen=True):
@@ -104,9 +107,12 @@ class NamedTool(_Part, frozen=True):
 
 class JsonSchema(_Part, frozen=True):
     name: str
-    schema: Schema | None = None
+    schema: Raw = _NOT_SAID
     description: str | None = None
     strict: bool | None = None
+
+    def __post_init__(self) -> None:
+        _expect_object("schema", self.schema)
 
 
 class ResponseFormat(_Part, frozen=True):
@@ -122,7 +128,7 @@ class PassedChat(Sampled, frozen=True, kw_only=True, omit_defaults=True):
     n: _Answers | None = None
     logprobs: bool | None = None
     top_logprobs: Annotated[int, Meta(ge=0, le=20)] | None = None
-    logit_bias: _Ids | None = None
+    logit_bias: Raw = _NOT_SAID
     response_format: ResponseFormat | None = None
     tools: Annotated[list[Tool], Meta(max_length=MOST_TOOLS)] | None = None
     tool_choice: Literal["none", "auto", "required"] | NamedTool | None = None
@@ -142,7 +148,7 @@ class PassedCompletion(Sampled, frozen=True, kw_only=True, omit_defaults=True):
     n: _Answers | None = None
     best_of: _Answers | None = None
     logprobs: Annotated[int, Meta(ge=0, le=5)] | None = None
-    logit_bias: _Ids | None = None
+    logit_bias: Raw = _NOT_SAID
     echo: bool | None = None
     suffix: str | None = None
 
@@ -160,11 +166,24 @@ _KINDS: Final[MappingProxyType[Kind, type[PassedChat] | type[PassedCompletion] |
 )
 
 
+def _expect_object(name: str, value: Raw) -> None:
+    """Raises ValueError, which msgspec tells with the path to it."""
+    if not _is_object(value):
+        raise ValueError(f"{name} must be an object")
+
+
+def _is_object(value: Raw) -> bool:
+    """Well-formed it is; null is what is not said."""
+    return bytes(memoryview(value)[:1]) in (b"", b"{", b"n")
+
+
 def judge_passed(body: bytes, kind: Kind) -> PassedRequest:
     """The request that this body is. Raises BAD_REQUEST, with the key that is at fault."""
     request: PassedRequest = judge(body, _KINDS[kind])
     if not is_shallow(body):
         raise refused(f"the body is nested more than {MOST_NESTED} deep")
+    if not isinstance(request, EmbeddingsRequest) and not _is_object(request.logit_bias):
+        raise refused("logit_bias must be an object", "logit_bias")
     return request
 
 

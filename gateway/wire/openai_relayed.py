@@ -21,6 +21,7 @@ from gateway.wire.tokens import estimated
 _MOST_BODY_BYTES: Final = 32 * 1024**2
 
 _FAILED = 500
+_MOST_PARAM = 256  # characters of a key's path
 _TOO_MANY = 429
 # What the server has against us, and no client can help: that we have no key there, or the model not this name.
 _NOT_THE_CLIENTS: Final = frozenset({401, 403, 404, 405, 407})
@@ -60,11 +61,13 @@ class _Relayed:
         """An error of the server's, in FastAPI's form or in OpenAI's."""
         sentence, param = _said(error)
         if status in _NOT_THE_CLIENTS:
-            return Failure(_FAILED, Code.MODEL_FAILED, private=f"the server answered {status}: {sentence}")
+            return Failure(
+                _FAILED, Code.MODEL_FAILED, private=f"the server answered {status}: {sentence[:500]!r}"
+            )
         if status == _TOO_MANY:
             return Failure(status, Code.TOO_MANY_AT_ONCE, public_text(sentence))
         code = Code.MODEL_FAILED if status >= _FAILED else Code.BAD_REQUEST
-        return Failure(status, code, public_text(sentence), param)
+        return Failure(status, code, public_text(sentence), public_text(param)[:_MOST_PARAM])
 
     def _count(self, found: Any) -> None:
         """Take what the server says it used, if that can be so."""

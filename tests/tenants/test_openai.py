@@ -91,6 +91,9 @@ def test_an_address_is_a_host_and_a_port(address: str, host: str, port: int) -> 
                 "a b:80",
                 "::1:80",
                 "a80",
+                "a..b:80",
+                ".a:80",
+                f"{'a' * 64}:80",
             )
         ),
         ("address: 'a:80', url: x}", "4: openai.url: unknown key; known are address, model"),

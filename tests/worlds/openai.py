@@ -58,6 +58,7 @@ class OpenAiWorld:
 
     mood: Mood = "answers"
     is_ready: bool = True
+    tells_ready: bool = True  # else it has no such path
     port: int = 0
     asked: list[Asked] = field(default_factory=list)
     misuses: list[str] = field(default_factory=list)
@@ -121,7 +122,7 @@ class OpenAiWorld:
 
     async def _ready(self, _: Request) -> Response:
         self.looks += 1
-        return Response(status_code=200 if self.is_ready else 503)
+        return Response(status_code=404 if not self.tells_ready else 200 if self.is_ready else 503)
 
     async def _models(self, _: Request) -> Response:
         return JSONResponse({"object": "list", "data": [{"id": MODEL, "object": "model"}]})

@@ -66,6 +66,22 @@ async def test_of_who_is_not_known_no_message_is_awaited() -> None:
         assert (await ended(call))[0] == "UNAUTHENTICATED"  # though nothing was sent
 
 
+async def test_a_key_that_is_revoked_while_its_message_comes_is_served_no_more() -> None:
+    async with door() as here:
+        call: Any = here.channel.stream_unary("/inference.GRPCInferenceService/ModelInfer")(metadata=here.key)
+        await call.wait_for_connection()
+        async with asyncio.timeout(10):
+            while not here.memory._awaited:  # until the caller is known
+                await asyncio.sleep(0.001)
+        (key,) = await here.here.directory.list_keys("acme")
+        await here.here.directory.revoke_key("acme", key.id, actor="test", now_us=1_700_000_000_000_000)
+        await here.here.pipeline.known.reread()
+        await call.write(infer())
+        await call.done_writing()
+        assert (await ended(call))[0] == "UNAUTHENTICATED"
+        assert here.upstream.asked == []
+
+
 @pytest.mark.parametrize("method", CLOSED)
 async def test_what_is_closed_is_not_there_and_never_reaches_triton(method: str) -> None:
     async with door() as here:

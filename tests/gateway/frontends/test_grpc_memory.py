@@ -3,10 +3,12 @@
 import asyncio
 import gc
 import weakref
+from collections.abc import AsyncIterator
 from typing import Any
 
 import grpc
 import pytest
+from tritonclient.grpc import service_pb2 as official
 
 from gateway.errors import Code, GatewayError, forget_frames
 from gateway.frontends.grpc_call import Caller, InferMessage
@@ -87,6 +89,31 @@ async def test_a_reply_that_its_client_does_not_take_stays_on_the_account() -> N
         await until_taken(here.memory, 4_000_000)
         assert await ended(here.call("ModelInfer", LARGE)) == SPENT
         assert await call.read() == bytes(4_000_000)
+        await until_taken(here.memory, 0)
+
+
+async def test_replies_of_a_stream_that_its_client_does_not_take_stay_on_the_account() -> None:
+    takes_little = [("grpc.http2.bdp_probe", 0)]
+    reply = official.ModelInferResponse(model_name="digits", raw_output_contents=[bytes(3_000_000)])
+    large: bytes = official.ModelStreamInferResponse(infer_response=reply).SerializeToString()
+
+    async def answers(*_: object) -> AsyncIterator[bytes]:
+        for message in (large, large, large):
+            yield message
+
+    async with (
+        door(ROOMY, ROOM_FOR_TWO) as here,
+        grpc.aio.insecure_channel(here.server.address, takes_little) as channel,
+    ):
+        here.upstream.stream = answers
+        call: Any = channel.stream_stream("/inference.GRPCInferenceService/ModelStreamInfer")(
+            metadata=here.key
+        )
+        await call.write(infer())
+        async with asyncio.timeout(5):
+            while here.memory.taken_bytes < len(large):  # and the request
+                await asyncio.sleep(0.001)
+        call.cancel()
         await until_taken(here.memory, 0)
 
 

@@ -146,6 +146,38 @@ async def test_a_server_that_says_that_it_is_not_ready_gets_no_more_calls() -> N
         here.room.close()
 
 
+async def test_a_server_that_does_not_tell_whether_it_is_ready_is_when_it_answers() -> None:
+    async with OpenAiWorld(tells_ready=False) as server:
+        here = Clockwork({"far": far(server.address)})
+        await here.passes()
+        await here.loses()
+        await here.passes(0.01)
+        assert await here.acquired()
+        await server.down()
+        await here.passes(LOOK_SECONDS)
+        with pytest.raises(TimeoutError):  # held
+            await here.acquired()
+        here.room.close()
+
+
+async def test_the_first_call_after_a_rest_has_the_server_looked_at_though_nothing_else_happens() -> None:
+    here = Clockwork({"far": far("127.0.0.1:9")})
+    await here.passes()
+    here.registry.wake.clear()
+    here.throttler.release(await here.acquired(), "well")
+    assert here.registry.wake.is_set()
+
+
+async def test_a_host_whose_name_is_none_is_a_server_that_is_down() -> None:
+    """A document could have been stored before its address was judged so."""
+    here = Clockwork({"far": far(f"{'a' * 64}..b:9")})
+    await here.passes()
+    await here.acquired()
+    await here.passes(LOOK_SECONDS)
+    with pytest.raises(TimeoutError):  # held
+        await here.acquired()
+
+
 async def test_another_address_is_another_place_and_calls_under_way_stay_where_they_are() -> None:
     here = Clockwork({"far": far("127.0.0.1:9")})
     await here.passes()

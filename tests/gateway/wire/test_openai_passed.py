@@ -134,6 +134,28 @@ def test_of_equal_keys_the_last_counts_and_is_all_that_goes_on() -> None:
     assert sent == b'{"model":"b","messages":[{"role":"user","content":"y"}],"n":2}'
 
 
+def test_an_object_of_the_client_s_own_goes_on_as_it_came() -> None:
+    own = b'{"a":[1.50,{"b":1,"b":2}]}'
+    body = (
+        b'{"model":"a","messages":[{"role":"user","content":"x"}],"logit_bias":{"7":-1e2},'
+        b'"tools":[{"type":"function","function":{"name":"f","parameters":%b}}]}' % own
+    )
+    assert passed_body(judge_passed(body, ChatRequest), "a") == body
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"logit_bias": [1]},
+        {"tools": [{"type": "function", "function": {"name": "f", "parameters": []}}]},
+        {"response_format": {"type": "json_schema", "json_schema": {"name": "s", "schema": "x"}}},
+    ],
+)
+def test_what_must_be_an_object_is_one(more: dict[str, Any]) -> None:
+    (at,) = more
+    assert param(**more) == at
+
+
 def test_a_schema_is_no_deeper_than_a_reader_may_be_trusted_with() -> None:
     schema: dict[str, Any] = {}
     for _ in range(120):
@@ -334,3 +356,11 @@ def test_what_the_server_has_against_us_is_no_fault_of_the_clients(status: int) 
     found = streamed().failure(status, b"", b'{"detail":"Unknown model: llama-3"}')
     assert (found.status, found.code, found.sentence) == (500, Code.MODEL_FAILED, "")
     assert "Unknown model" in found.private
+
+
+def test_what_the_server_says_is_one_short_line_in_the_log_and_short_to_the_client() -> None:
+    long = json.dumps({"error": {"message": "x\n" * 50_000, "param": "/srv/models/a" + "y" * 5_000}}).encode()
+    ours, theirs = streamed().failure(401, b"", long), streamed().failure(400, b"", long)
+    assert "\n" not in ours.private
+    assert (len(ours.private) < 1_200, len(theirs.sentence) <= 1_000, len(theirs.param) <= 256) == (True,) * 3
+    assert "/srv" not in theirs.param
