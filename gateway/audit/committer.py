@@ -96,10 +96,7 @@ class Committer:
         batch.add(record, intent)
         batch.intents += 1
         self._open[intent] = None
-        if len(self._open) == 1:  # whoever is alone would wait for the rest of the tick for nobody
-            self._guarded(self._look)
-        else:
-            self._look_soon()
+        self._look_soon()
         return intent
 
     def close(self, intent: Intent) -> bool:

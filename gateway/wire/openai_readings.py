@@ -141,31 +141,39 @@ class Streamed(_Spoken):
         return event(self.answering.chunk(text, is_first=is_first))
 
 
-class Embedded:
-    """Embeddings, of an infer reply that is kept until it is whole."""
+class Kept:
+    """A reply that is kept until it is whole, of which nothing is told before."""
 
     is_stream = False
-    content_type = b"application/octet-stream"
-    failure = staticmethod(triton_failure)
     is_over = False
 
-    def __init__(self, section: Infer, request: EmbeddingsRequest, tokens: int, *, counted: bool) -> None:
-        """`tokens` of the texts; `counted`, or guessed."""
-        self.tokens = tokens if counted else 0
-        self._used = Usage(tokens, total_tokens=tokens, estimated=not counted)
-        self._section = section
-        self._request = request
+    def __init__(self) -> None:
         self._body = bytearray()
 
     def take(self, piece: bytes) -> bytes:
         self._body += piece
         if len(self._body) > _MOST_BODY_BYTES:
-            raise Unreadable(f"embeddings of more than {_MOST_BODY_BYTES} bytes")
+            raise Unreadable(f"a reply of more than {_MOST_BODY_BYTES} bytes")
         return b""
 
     @property
     def kept_bytes(self) -> int:
         return len(self._body)
+
+
+class Embedded(Kept):
+    """Embeddings, of an infer reply."""
+
+    content_type = b"application/octet-stream"
+    failure = staticmethod(triton_failure)
+
+    def __init__(self, section: Infer, request: EmbeddingsRequest, tokens: int, *, counted: bool) -> None:
+        """`tokens` of the texts; `counted`, or guessed."""
+        super().__init__()
+        self.tokens = tokens if counted else 0
+        self._used = Usage(tokens, total_tokens=tokens, estimated=not counted)
+        self._section = section
+        self._request = request
 
     @property
     def answer_bytes(self) -> int:

@@ -13,12 +13,11 @@ from gateway.errors import Code
 from gateway.wire.oip import public_text
 from gateway.wire.openai import EmbeddingsRequest
 from gateway.wire.openai_passed import PassedRequest
+from gateway.wire.openai_readings import Kept
 from gateway.wire.openai_replies import DONE, Answering, Failure, Usage, usage
 from gateway.wire.openai_to_oip import Failed, Unreadable
 from gateway.wire.sse import Events, event
 from gateway.wire.tokens import estimated
-
-_MOST_BODY_BYTES: Final = 32 * 1024**2
 
 _FAILED = 500
 _MOST_PARAM = 256  # characters of a key's path
@@ -87,26 +86,14 @@ class _Relayed:
         return usage(self._prompt_tokens, -(-self._characters // 4), estimated=True)
 
 
-class Relayed(_Relayed):
+class Relayed(_Relayed, Kept):
     """An answer that is whole."""
 
-    is_stream = False
-    is_over = False
     content_type = b"application/json"
 
     def __init__(self, request: PassedRequest, answering: Answering) -> None:
-        super().__init__(request, answering)
-        self._body = bytearray()
-
-    def take(self, piece: bytes) -> bytes:
-        self._body += piece
-        if len(self._body) > _MOST_BODY_BYTES:
-            raise Unreadable(f"an answer of more than {_MOST_BODY_BYTES} bytes")
-        return b""
-
-    @property
-    def kept_bytes(self) -> int:
-        return len(self._body)
+        _Relayed.__init__(self, request, answering)
+        Kept.__init__(self)
 
     @property
     def answer_bytes(self) -> int:

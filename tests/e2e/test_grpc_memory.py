@@ -17,6 +17,7 @@ pytestmark = pytest.mark.triton
 
 MIB = 2**20
 BUDGET_BYTES, MESSAGE_BYTES, NUMBER = 128 * MIB, 16 * MIB, 150
+LIMITS = {"GATEWAY_GRPC_MEMORY_BYTES": str(BUDGET_BYTES), "GATEWAY_GRPC_MESSAGE_BYTES": str(MESSAGE_BYTES)}
 # What comes in from one look to the next: the loop is held up by every message that becomes whole.
 BETWEEN_LOOKS_BYTES = 384 * MIB
 UNARY, STREAM = (f"/inference.GRPCInferenceService/{name}" for name in ("ModelInfer", "ModelStreamInfer"))
@@ -72,12 +73,7 @@ def test_large_messages_of_one_tenant_leave_room_for_the_others(tmp_path: Path, 
                 await asyncio.sleep(0.005)
             return Counter(await flood), small
 
-    with serving(
-        state,
-        MODELS,
-        GATEWAY_GRPC_MEMORY_BYTES=str(BUDGET_BYTES),
-        GATEWAY_GRPC_MESSAGE_BYTES=str(MESSAGE_BYTES),
-    ) as demo:
+    with serving(state, MODELS, **LIMITS) as demo:
         large, small = asyncio.run(main(demo.grpc, demo.process.pid))
     assert set(small) == {"served"}
     assert large["served"] > 0
@@ -95,12 +91,7 @@ def test_messages_that_never_end_are_cut_before_they_fill_the_memory(tmp_path: P
         async with grpc.aio.insecure_channel(address) as channel:
             return await sent(channel, UNARY, infer(8), modest)
 
-    with serving(
-        state,
-        MODELS,
-        GATEWAY_GRPC_MEMORY_BYTES=str(BUDGET_BYTES),
-        GATEWAY_GRPC_MESSAGE_BYTES=str(MESSAGE_BYTES),
-    ) as demo:
+    with serving(state, MODELS, **LIMITS) as demo:
         assert asyncio.run(served(demo.grpc)) == "served"
         start = resident_bytes(demo.process.pid)
         hoarder = Hoarder(demo.grpc, greedy, method, streams=NUMBER, message_bytes=MESSAGE_BYTES)

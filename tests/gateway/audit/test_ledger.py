@@ -53,6 +53,9 @@ async def test_what_one_tick_brings_is_one_append_and_so_is_what_gathers_in_flig
     world: SegmentWorld,
 ) -> None:
     async with running(world) as ledger:
+        ledger.settle(earlier := intend(ledger, "earlier"), DONE, now_us=NOW_US)
+        await earlier.durable()  # the committer runs, and no call is open
+        await until(lambda: len(entries(world, "outcome")) == 1)
         before = world.appends
         world.faults.append(Fault.SLOW)
         first = [intend(ledger, f"a{number}") for number in range(50)]
@@ -61,6 +64,7 @@ async def test_what_one_tick_brings_is_one_append_and_so_is_what_gathers_in_flig
         ledger.settle(first[0], DONE, now_us=NOW_US)
         await spin()
         assert world.appends - before == 1
+        assert world.held[0][1].count(b'"kind":"intent"') == len(first)
         world.release()
         for intent in first + second:
             await intent.durable()

@@ -128,7 +128,9 @@ async def waiting(here: Door, number: int) -> list[Any]:
     return calls
 
 
-async def test_in_a_process_that_has_grown_who_awaits_a_message_needs_room_for_the_largest() -> None:
+async def test_in_a_process_that_has_grown_who_awaits_a_message_needs_room_for_the_largest(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     async with door(ROOMY, ROOM_FOR_TWO) as here:
         stream = here.stream()
         await stream.write(infer(id="1"))
@@ -140,6 +142,7 @@ async def test_in_a_process_that_has_grown_who_awaits_a_message_needs_room_for_t
         assert (await stream.read()).infer_response.id == "2"
         await here.here.settled()
         assert here.here.denials() == ["too_many_at_once"] * 2
+        assert sum("is over its budget" in line for line in caplog.messages) == 1  # and the operator knows
 
 
 async def test_a_stream_that_may_send_no_more_has_what_is_under_way_answered() -> None:
@@ -287,5 +290,8 @@ def test_an_error_that_is_told_lets_go_of_all_that_led_to_it() -> None:
         assert request() is not None
         forget_frames(error)
         assert request() is None
+        error.__cause__ = error  # as of one that was raised from itself
+        forget_frames(error)
+        assert error.__cause__ is None
     finally:
         gc.enable()
