@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.call import Quota, Standing
-from gateway.wire.ratelimit import ratelimit_headers, retry_after
+from gateway.wire.ratelimit import ratelimit_headers, ratelimit_metadata, retry_after
 
 # RFC 9651, as far as these fields use it: a list (3.1) of strings (3.3.3) with parameters (3.1.2) that are integers (3.3.1) or strings.
 STRING = r'"(?:[\x20-\x21\x23-\x5b\x5d-\x7e]|\\["\\])*"'
@@ -52,6 +52,13 @@ def test_both_fields_are_structured_and_say_where_the_caller_stands(standing: St
 
 def test_without_limits_nothing_is_said() -> None:
     assert ratelimit_headers(()) == []
+    assert ratelimit_metadata(()) == []
+
+
+@given(st.tuples(rates, at_once))
+def test_grpc_says_the_same_as_http(standing: Standing) -> None:
+    said = [(name.decode(), value.decode()) for name, value in ratelimit_headers(standing)]
+    assert ratelimit_metadata(standing) == said
 
 
 @given(st.floats(0, 1e9))
