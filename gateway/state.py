@@ -58,7 +58,9 @@ def has_directory(settings: Settings) -> bool:
 async def opened_directory(settings: Settings) -> AsyncIterator[Directory]:
     """The tenants' directory over this state."""
     async with SqliteTable(state_folder(settings) / "table.sqlite") as table:
-        yield Directory(table, secrets.token_bytes)
+        directory = Directory(table, secrets.token_bytes)
+        await directory.repair()
+        yield directory
 
 
 def opened_segments(settings: Settings) -> FileSegments:

@@ -7,13 +7,13 @@ from typing import Any, Final, TypeVar
 from msgspec.structs import replace
 
 from tenants import fleet, model, plans
-from tenants.errors import Invalid
+from tenants.errors import InUse, Invalid
 from tenants.events import Action
 from tenants.fleet import Fleet
 from tenants.model import Model
 from tenants.plans import Plan
-from tenants.ports import MOST_ITEMS, Check, Key, Row
-from tenants.rows import Change, changed, created, fleet_at, model_at, new_row, plan_at, read, readable
+from tenants.ports import Key, Row
+from tenants.rows import Change, encoded, fleet_at, model_at, plan_at, read, readable
 
 Value = Fleet | Model | Plan
 Name = tuple[str, str]
@@ -28,6 +28,7 @@ _FAULTS: Final[dict[type[Value], Callable[[Any], Iterator[Invalid]]]] = {
 }
 _CREATED: Final = {Fleet: Action.FLEET_CREATED, Model: Action.MODEL_CREATED, Plan: Action.PLAN_CREATED}
 _CHANGED: Final = {Fleet: Action.FLEET_CHANGED, Model: Action.MODEL_CHANGED, Plan: Action.PLAN_CHANGED}
+_REMOVED: Final = {Fleet: Action.FLEET_REMOVED, Model: Action.MODEL_REMOVED, Plan: Action.PLAN_REMOVED}
 _AT: Final = {Fleet: fleet_at, Model: model_at, Plan: plan_at}
 
 _Value = TypeVar("_Value", bound=Value)
@@ -43,11 +44,10 @@ class Misfit:
 
 @dataclass(frozen=True, slots=True)
 class Changes:
-    """All values as they will be, what is written for that, and the rows that must stay as they are."""
+    """All values as they will be, and what is written for that."""
 
     values: tuple[Value, ...]
     changes: tuple[Change, ...]
-    checks: tuple[Check, ...]
 
 
 def name_of(value: Value) -> Name:
@@ -72,65 +72,36 @@ def misfits(world: Iterable[Value]) -> Iterator[Misfit]:
                 yield from (Misfit(value, why) for why in model.misfits(value, own))
 
 
-def changes(wanted: Sequence[Value], rows: Mapping[Key, Row], new_id: Callable[[], str]) -> Changes:
-    """What makes the rows as wanted. Raises Invalid when that would not be right, Unreadable for a row that cannot be judged."""
+def changes(
+    wanted: Sequence[Value],
+    rows: Mapping[Key, Row],
+    new_id: Callable[[], str],
+    unwanted: Sequence[Value] = (),
+) -> Changes:
+    """What makes the rows as wanted, and removes what is not. Raises Invalid or InUse when that would not be right, Unreadable for a row
+    that cannot be judged. Whether tenants are on a plan is for the caller to know.
+    """
     for value in wanted:
         for fault in faults(value):
             raise fault
     values = tuple(_with_id(value, rows, new_id) for value in wanted)
-    written = tuple(change for value in values if (change := _change(value, rows)))
-    touched = {value.name for value in values if isinstance(value, Fleet)} | {
+    written = [change for value in values if (change := _change(value, rows))]
+    written += [_removal(value, rows) for value in unwanted]
+    touched = {value.name for value in (*values, *unwanted) if isinstance(value, Fleet)} | {
         value.fleet for value in values if isinstance(value, Model)
     }
-    for misfit in misfits(_world(values, rows)):
-        if misfit.model in values or misfit.model.fleet in touched:
+    for misfit in misfits(_world(values, unwanted, rows)):
+        if misfit.model in values:
             raise Invalid(misfit.why.path, f"of model {misfit.model.name!r} {misfit.why.reason}")
-    return Changes(values, written, tuple(_relied_on(values, rows)) if written else ())
+        if misfit.model.fleet in {value.name for value in unwanted if isinstance(value, Fleet)}:
+            raise InUse("fleet", misfit.model.fleet, f"the model {misfit.model.name!r}")
+        if misfit.model.fleet in touched:
+            raise Invalid(misfit.why.path, f"of model {misfit.model.name!r} {misfit.why.reason}")
+    return Changes(values, tuple(written))
 
 
-def items(values: Sequence[Value]) -> int:
-    """How many items a transaction has that writes all of them: each with its event, and the checks."""
-    fleets = {value.name for value in values if isinstance(value, Fleet)}
-    relied_on = {value.fleet for value in values if isinstance(value, Model)} - fleets
-    return 2 * len(values) + len(relied_on)
-
-
-def batches(wanted: Iterable[Value], before: Mapping[Name, Value]) -> Iterator[tuple[Value, ...]]:
-    """The transactions that bring the wanted values, each leaving a world without misfits if the first and the last are.
-
-    One if it fits. Else the fleets come first, as wide as they were and as they will be, then models and plans, then the fleets as wanted.
-    """
-    values = list(wanted)
-    if items(values) <= MOST_ITEMS:
-        yield from [tuple(values)] if values else []
-        return
-    fleets = [value for value in values if isinstance(value, Fleet)]
-    wide = [_widened(it, before.get(name_of(it))) for it in fleets]
-    yield from _filled(it for it in wide if it != before.get(name_of(it)))
-    yield from _filled(value for value in values if not isinstance(value, Fleet))
-    yield from _filled(it for it, widened in zip(fleets, wide, strict=True) if it != widened)
-
-
-def _filled(values: Iterable[Value]) -> Iterator[tuple[Value, ...]]:
-    batch: list[Value] = []
-    for value in values:
-        if items([*batch, value]) > MOST_ITEMS:
-            yield tuple(batch)
-            batch = []
-        batch.append(value)
-    if batch:
-        yield tuple(batch)
-
-
-def _widened(wanted: Fleet, before: Value | None) -> Fleet:
-    """With room for whatever fits the one or the other."""
-    if not isinstance(before, Fleet):
-        return wanted
-    replicas = replace(wanted.replicas, max=max(wanted.replicas.max, before.replicas.max))
-    return replace(wanted, replicas=replicas, memory_bytes=max(wanted.memory_bytes, before.memory_bytes))
-
-
-def _at(value: Value) -> Key:
+def at(value: Value) -> Key:
+    """Where its row is."""
     return _AT[type(value)](value.name)
 
 
@@ -138,32 +109,31 @@ def _with_id(value: _Value, rows: Mapping[Key, Row], new_id: Callable[[], str]) 
     """A model keeps its id, or gets one."""
     if not isinstance(value, Model):
         return value
-    row = rows.get(_at(value))
+    row = rows.get(at(value))
     return replace(value, id=read(row, Model).id if row else new_id())
 
 
 def _change(value: Value, rows: Mapping[Key, Row]) -> Change | None:
-    row = rows.get(_at(value))
-    subject = value.id if isinstance(value, Model) else value.name
-    if row is None:
-        return created(_CREATED[type(value)], subject, new_row(_at(value), value))
-    if read(row, type(value)) == value:
+    row = rows.get(at(value))
+    if row is not None and read(row, type(value)) == value:
         return None
-    return changed(_CHANGED[type(value)], subject, row, value)
+    action = (_CREATED if row is None else _CHANGED)[type(value)]
+    return Change(action, _subject(value), at(value), row, encoded(value))
 
 
-def _world(values: Iterable[Value], rows: Mapping[Key, Row]) -> list[Value]:
+def _removal(value: Value, rows: Mapping[Key, Row]) -> Change:
+    return Change(_REMOVED[type(value)], _subject(value), at(value), rows[at(value)], None)
+
+
+def _subject(value: Value) -> str:
+    return value.id if isinstance(value, Model) else value.name
+
+
+def _world(values: Iterable[Value], unwanted: Iterable[Value], rows: Mapping[Key, Row]) -> list[Value]:
     """The fleets and models that there will be; a row that cannot be read is none."""
     there: dict[Key, Value] = {}
     for kind, partition in ((Fleet, "fleets"), (Model, "models")):
         there |= readable({key: row for key, row in rows.items() if key.partition == partition}, kind)
-    return [*(there | {_at(value): value for value in values}).values()]
-
-
-def _relied_on(values: Iterable[Value], rows: Mapping[Key, Row]) -> Iterator[Check]:
-    """The fleets of the models, where they are not written with them."""
-    values = list(values)
-    fleets = {value.name for value in values if isinstance(value, Fleet)}
-    for name in sorted({value.fleet for value in values if isinstance(value, Model)} - fleets):
-        if row := rows.get(fleet_at(name)):
-            yield Check(row.key, row.version)
+    there |= {at(value): value for value in values}
+    gone = {at(value) for value in unwanted}
+    return [value for place, value in there.items() if place not in gone]

@@ -1,18 +1,21 @@
 """From documents to a changed directory: what is declared against what is there, judged as a whole, applied, or refused as a whole.
 
-What is stored and not declared stays: nothing is removed. What fits in one transaction is one; more goes in several, in an order in which
-what is there is valid after each (`catalogue.batches`). Applying the same documents again changes nothing, and finishes what broke off.
+What is stored and not declared stays: nothing is removed. All changes become true at once (`directory/stages`), or none does. Applying
+the same documents again changes nothing.
 """
 
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal
 
 import msgspec
 from msgspec.structs import replace
 
-from tenants.catalogue import Misfit, Name, Value, batches, misfits, name_of
-from tenants.directory import Directory
+from tenants import catalogue
+from tenants.acts import Act
+from tenants.catalogue import Misfit, Name, Value, misfits, name_of
+from tenants.directory import Directory, stages
 from tenants.documents import Documents
 from tenants.errors import Conflict, Fault, Faulty, Invalid
 from tenants.model import Model
@@ -53,14 +56,11 @@ class Outline:
 
 async def read(directory: Directory, declared: Documents) -> Stored:
     """What a directory has now."""
-    there: list[Value] = [
-        *(await directory.fleets()).values(),
-        *(await directory.models()).values(),
-        *(await directory.plans()).values(),
-    ]
-    tenants = await directory.tenant_names(
+    now = await directory.values.catalogue()
+    tenants = await directory.tenants.names(
         name for document in declared.documents for name in _tenants(document.value)
     )
+    there: list[Value] = [*now.fleets.values(), *now.models.values(), *now.plans.values()]
     return Stored({name_of(value): value for value in there}, tenants)
 
 
@@ -73,25 +73,24 @@ def outlined(declared: Documents, stored: Stored) -> Outline:
     return Outline(differences, tuple(_notes(declared, stored)))
 
 
-async def apply(directory: Directory, declared: Documents, *, actor: str, now_us: int) -> Outline:
-    """What this call changed, now that the directory is as declared. Repeated: nothing more is written.
+async def apply(directory: Directory, declared: Documents, act: Act) -> Outline:
+    """What this call changed, now that the directory is as declared: in one go, or not at all. Repeated: nothing more is written.
 
-    Raises Faulty, with nothing written; Conflict when others kept changing the same; TableUnavailable when some of it may be written.
+    Raises Faulty and Conflict, with nothing written; TableUnavailable when all or nothing of it is.
     """
-    done: dict[Name, Difference] = {}
-    for attempt in range(_TRIES):
-        stored = await read(directory, declared)
-        outline = outlined(declared, stored)
-        try:
-            for batch in batches((it.value for it in outline.changes.values()), stored.values):
-                await directory.put(*batch, actor=actor, now_us=now_us)
-                done |= {name_of(value): outline.changes[name_of(value)] for value in batch}
-            break
-        except Conflict:  # most likely another process that applies the same: look again
-            if attempt == _TRIES - 1:
-                raise
-    changed = (done.get(name_of(it.value), Difference(it.value, "unchanged")) for it in outline.differences)
-    return Outline(tuple(changed), outline.notes)
+    for _ in range(_TRIES):
+        standing = await directory.journal.standing()
+        outline = outlined(declared, await read(directory, declared))
+        wanted = [it.value for it in outline.changes.values()]
+        if not wanted:
+            return outline
+        rows = await directory.values.rows()
+        found = catalogue.changes(wanted, rows, lambda: directory.journal.new_id("m"))
+        names = tuple(sorted(name_of(document.value) for document in declared.documents))
+        with suppress(Conflict):  # most likely another process that applies the same: look again
+            await stages.apply(directory.journal, standing, found.changes, names, act)
+            return outline
+    raise Conflict
 
 
 def _difference(value: Value, stored: Stored) -> Difference:

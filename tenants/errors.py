@@ -69,6 +69,33 @@ class Faulty(TenantsError):
         super().__init__("\n".join(map(str, self.faults)))
 
 
+class Stale(TenantsError):
+    """It is not as it was when the caller read it, so nothing was written. Read again and decide again."""
+
+    code = "stale"
+
+    def __init__(self, kind: str, name: str) -> None:
+        super().__init__(f"the {kind} {name!r} was changed since it was read")
+
+
+class InUse(TenantsError):
+    """Something else needs it, so it stays."""
+
+    code = "in_use"
+
+    def __init__(self, kind: str, name: str, by: str) -> None:
+        super().__init__(f"the {kind} {name!r} is in use by {by}")
+
+
+class Reused(TenantsError):
+    """The idempotency key was used for something else; nothing was written."""
+
+    code = "idempotency_key_reused"
+
+    def __init__(self) -> None:
+        super().__init__("this idempotency key was used for another request; take a new one")
+
+
 class Unreadable(TenantsError):
     """A stored row is damaged, or of a version that this program does not know. It opens no door."""
 

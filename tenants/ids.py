@@ -5,8 +5,6 @@ from typing import Annotated, Final
 
 from msgspec import Meta
 
-from tenants.keys import digits
-
 ID_CHARACTERS: Final = 20
 ID_RANDOM_BYTES: Final = 24
 
@@ -27,3 +25,12 @@ def new_id(prefix: str, random: bytes) -> str:
 def is_id(text: str) -> bool:
     """Whether the text has the form of an id."""
     return _FORM.fullmatch(text) is not None
+
+
+def digits(number: int, alphabet: str, length: int) -> str:
+    """The last `length` digits of the number in the base that the alphabet spans, zero-padded."""
+    found = []
+    for _ in range(length):
+        number, digit = divmod(number, len(alphabet))
+        found.append(alphabet[digit])
+    return "".join(reversed(found))

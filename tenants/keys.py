@@ -13,12 +13,15 @@ from typing import Final, Literal, NoReturn
 
 from msgspec import Struct
 
+from tenants.ids import Reference, digits
+
 ALPHABET: Final = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 PREFIX: Final = "gw_live_"
 SECRET_CHARACTERS: Final = 32
 CHECKSUM_CHARACTERS: Final = 6
 HINT_CHARACTERS: Final = 4
 RANDOM_BYTES: Final = 40
+MOST_SECONDS: Final = 10 * 365 * 86_400
 
 _FORM = re.compile(rf"{PREFIX}[0-9A-Za-z]{{{SECRET_CHARACTERS + CHECKSUM_CHARACTERS}}}")
 
@@ -57,26 +60,40 @@ class ApiKey(Struct, frozen=True, tag_field="v", tag=1):
     created_us: int
     expires_us: int | None
     revoked_us: int | None
+    account_id: Reference | None = None
+    """The service account that it is of, which must be there. None: it may use models, and control nothing."""
+    successor_id: Reference | None = None
+    """The key that it was rotated to."""
 
 
-State = Literal["active", "expired", "revoked"]
+State = Literal["active", "expiring", "rotating", "expired", "revoked"]
+Event = Literal["set to end", "rotated", "its time comes", "revoked"]
 
-#   active --its time comes--> expired
-#      \                         |
-#       +-------revoke-----------+--revoke--> revoked, for ever
-#
-# (revoked, its time has come) -> state
-STATES: Final[dict[tuple[bool, bool], State]] = {
-    (False, False): "active",
-    (False, True): "expired",
-    (True, False): "revoked",
-    (True, True): "revoked",
+WORKING: Final[frozenset[State]] = frozenset({"active", "expiring", "rotating"})
+
+# What becomes of a key. Revoked is for ever; an expired key does not come back either.
+NEXT: Final[dict[tuple[State, Event], State]] = {
+    ("active", "set to end"): "expiring",
+    ("active", "rotated"): "rotating",
+    ("expiring", "rotated"): "rotating",
+    ("expiring", "its time comes"): "expired",
+    ("rotating", "its time comes"): "expired",
+    ("active", "revoked"): "revoked",
+    ("expiring", "revoked"): "revoked",
+    ("rotating", "revoked"): "revoked",
+    ("expired", "revoked"): "revoked",
 }
 
 
 def state(key: ApiKey, now_us: int) -> State:
     """Where the key stands. It is expired from the very microsecond `expires_us` on."""
-    return STATES[key.revoked_us is not None, key.expires_us is not None and now_us >= key.expires_us]
+    if key.revoked_us is not None:
+        return "revoked"
+    if key.expires_us is None:
+        return "active"
+    if now_us >= key.expires_us:
+        return "expired"
+    return "expiring" if key.successor_id is None else "rotating"
 
 
 def mint(random: bytes) -> Secret:
@@ -116,12 +133,3 @@ def digest(text: str) -> str | None:
 def hashed(secret: Secret) -> str:
     """What a key is stored by: the SHA-256 of its text in hex."""
     return sha256(secret.reveal().encode()).hexdigest()
-
-
-def digits(number: int, alphabet: str, length: int) -> str:
-    """The last `length` digits of the number in the base that the alphabet spans, zero-padded."""
-    found = []
-    for _ in range(length):
-        number, digit = divmod(number, len(alphabet))
-        found.append(alphabet[digit])
-    return "".join(reversed(found))

@@ -1,30 +1,48 @@
-"""How the directory looks in the table: where each row is, and how a change becomes rows. Pure.
+"""How the directory looks in the table: where each row is, and how changes become rows. Pure.
 
-    partition       sort               value
-    tenants         <name>             TenantPointer
-    tenant/<id>     tenant             Tenant
-    tenant/<id>     key/<key id>       ApiKey
-    digest/<hex>    (empty)            KeyPointer
-    plans           <name>             Plan
-    models          <name>             Model
-    fleets          <name>             Fleet
-    outbox          <at_us>-<id>       Event, until the audit log has it
+    partition       sort                     value
+    tenants         <name>                   TenantPointer
+    tenant/<id>     tenant                   Tenant
+    tenant/<id>     member/<id>              Member
+    tenant/<id>     account/<id>             Account
+    tenant/<id>     key/<id>                 ApiKey
+    tenant/<id>     event/<sequence>/<n>     Event of the tenant, until the audit log has it
+    digest/<hex>    (empty)                  KeyPointer
+    plans           <name>                   Plan
+    plan/<name>     <tenant id>              (empty): that tenant is on the plan
+    models          <name>                   Model
+    fleets          <name>                   Fleet
+    events          <sequence>/<n>           Event of no tenant, until the audit log has it
+    changes         <sequence>               Changed
+    head            (empty)                  Head, and in its version the last sequence number
+    receipts        <digest>                 Receipt
+    documents       head                     Generation
+    stages          <id>                     Stage
+    stage/<id>      <n>                      Staged
+    format          (empty)                  Format
 
-Pointers are never removed: a name is never given to another tenant.
+Operators' keys are those of the tenant id `operator`, which has no row. Pointers are never removed: a name is never given
+to another tenant. Until events had a sequence number they were in the partition `outbox`.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Final, TypeVar
 
 import msgspec
 from msgspec import Raw, Struct
 
+from tenants.acts import Act
 from tenants.errors import Unreadable
-from tenants.events import Action, Event
+from tenants.events import Action, Changed, Event
 from tenants.ids import Reference
-from tenants.ports import Item, Key, Put, Row
+from tenants.ports import Delete, Item, Key, Put, Row
+
+OPERATOR: Final = "operator"
+"""Stands for a tenant's id in the pointers and keys of operators."""
+HEAD_AT: Final = Key("head")
+DOCUMENTS_AT: Final = Key("documents", "head")
 
 _Value = TypeVar("_Value")
 
@@ -42,15 +60,41 @@ class KeyPointer(Struct, frozen=True, tag_field="v", tag=1):
     key_id: Reference
 
 
+class Receipt(Struct, frozen=True, tag_field="v", tag=1):
+    """What came of the first act under an idempotency key: the value as stored, so never a secret.
+
+    Stored as JSON, version 1; readers refuse any other.
+    """
+
+    asked: str
+    at_us: int
+    result: Raw
+
+
 @dataclass(frozen=True, slots=True)
 class Change:
-    """One row as it was and will be, what was done to it, and the items that must go with it."""
+    """One row as it was and will be, what was done to it and to whom, and the items that must go with it.
+
+    `tenant_id` is whose change it is; None: nobody's. `after` None removes the row.
+    """
 
     action: Action
     subject_id: str
-    put: Put
-    before: bytes | None
+    at: Key
+    before: Row | None
+    after: bytes | None
+    tenant_id: str | None = None
     also: tuple[Item, ...] = ()
+
+    @property
+    def subject(self) -> str:
+        return f"{self.action.partition('.')[0]}/{self.subject_id}"
+
+    @property
+    def item(self) -> Item:
+        """Holds only while nobody else has written the row."""
+        expected = self.before.version if self.before else 0
+        return Delete(self.at, expected) if self.after is None else Put(self.at, self.after, expected)
 
 
 def name_at(name: str) -> Key:
@@ -59,6 +103,14 @@ def name_at(name: str) -> Key:
 
 def tenant_at(tenant_id: str) -> Key:
     return Key(f"tenant/{tenant_id}", "tenant")
+
+
+def member_at(tenant_id: str, member_id: str) -> Key:
+    return Key(f"tenant/{tenant_id}", f"member/{member_id}")
+
+
+def account_at(tenant_id: str, account_id: str) -> Key:
+    return Key(f"tenant/{tenant_id}", f"account/{account_id}")
 
 
 def key_at(tenant_id: str, key_id: str) -> Key:
@@ -73,6 +125,10 @@ def plan_at(name: str) -> Key:
     return Key("plans", name)
 
 
+def on_plan_at(plan: str, tenant_id: str) -> Key:
+    return Key(f"plan/{plan}", tenant_id)
+
+
 def model_at(name: str) -> Key:
     return Key("models", name)
 
@@ -81,33 +137,52 @@ def fleet_at(name: str) -> Key:
     return Key("fleets", name)
 
 
+def change_at(sequence: int) -> Key:
+    return Key("changes", f"{sequence:020d}")
+
+
+def event_at(tenant_id: str | None, sequence: int, number: int) -> Key:
+    place = f"{sequence:020d}/{number:02d}"
+    return Key("events", place) if tenant_id is None else Key(f"tenant/{tenant_id}", f"event/{place}")
+
+
+def receipt_at(key: str) -> Key:
+    return Key("receipts", key)
+
+
+def encoded(value: Struct) -> bytes:
+    return msgspec.json.encode(value)
+
+
 def new_row(key: Key, value: Struct) -> Put:
     """A row that must be new."""
-    return Put(key, msgspec.json.encode(value), expected=0)
+    return Put(key, encoded(value), expected=0)
 
 
-def created(action: Action, subject_id: str, put: Put, *also: Item) -> Change:
-    return Change(action, subject_id, put, None, also)
-
-
-def changed(action: Action, subject_id: str, before: Row, value: Struct) -> Change:
-    """Holds only while nobody else has written the row."""
-    put = Put(before.key, msgspec.json.encode(value), before.version)
-    return Change(action, subject_id, put, before.value)
-
-
-def items(change: Change, event_id: str, actor: str, now_us: int) -> tuple[Item, ...]:
-    """All that one change writes, its event among it."""
-    event = Event(
-        id=event_id,
-        at_us=now_us,
-        actor=actor,
-        action=change.action,
-        subject=f"{change.action.partition('.')[0]}/{change.subject_id}",
-        before=Raw(b"null" if change.before is None else change.before),
-        after=Raw(change.put.value),
-    )
-    return (change.put, *change.also, new_row(Key("outbox", f"{now_us:020d}-{event_id}"), event))
+def transaction(
+    changes: Sequence[Change], sequence: int, event_ids: Iterable[str], act: Act
+) -> tuple[Item, ...]:
+    """All that some changes write under their sequence number, their events among it; the head is not."""
+    written: list[Item] = []
+    places: list[tuple[str, str]] = []
+    for number, (change, event_id) in enumerate(zip(changes, event_ids, strict=False)):
+        at = event_at(change.tenant_id, sequence, number)
+        event = Event(
+            id=event_id,
+            at_us=act.at_us,
+            actor=act.actor,
+            action=change.action,
+            subject=change.subject,
+            before=Raw(b"null" if change.before is None else change.before.value),
+            after=Raw(b"null" if change.after is None else change.after),
+            reason=act.reason,
+            sequence=sequence,
+        )
+        places.append((at.partition, at.sort))
+        written += (change.item, *change.also, new_row(at, event))
+    subjects = tuple(dict.fromkeys(change.subject for change in changes))
+    record = Changed(sequence, act.at_us, subjects, tuple(places))
+    return (*written, new_row(change_at(sequence), record))
 
 
 def read(row: Row, kind: type[_Value]) -> _Value:

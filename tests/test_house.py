@@ -53,7 +53,10 @@ PURE = (
     *(f"gateway.scaling.{name}" for name in ("breaker", "decider", "windows", "balancer", "residency")),
     "gateway.envelope.sealed",
     *(f"gateway.telemetry.{name}" for name in ("table", "meter", "prometheus", "traceparent", "destination")),
-    *(f"tenants.{name}" for name in ("tenant", "model", "keys", "ids", "plans", "quotas", "usage")),
+    *(
+        f"tenants.{name}"
+        for name in ("acts", "tenant", "members", "model", "keys", "ids", "plans", "quotas", "usage")
+    ),
     *(
         f"tenants.{name}"
         for name in ("fleet", "openai", "nodes", "reading", "documents", "catalogue", "rows", "ports")

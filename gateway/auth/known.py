@@ -68,7 +68,7 @@ class Known:
         if self._unknown.get(digest, 0.0) > self.clock():
             return None
         try:
-            credentials = await self.directory.find_key(digest)
+            credentials = await self.directory.keys.find(digest)
         except TableUnavailable as fault:
             raise GatewayError(
                 Code.DIRECTORY_UNAVAILABLE, private=str(fault), retry_after_seconds=1
@@ -78,11 +78,15 @@ class Known:
     async def reread(self) -> None:
         """Read all that is known again. Raises TableUnavailable, and then nothing is forgotten but all grows older."""
         started = self.clock()
-        models = {name: model for name, model in (await self.directory.models()).items() if model.tenants}
-        fleets = await self.directory.fleets()  # after the models, so that a new model's fleet is among them
+        models = {
+            name: model for name, model in (await self.directory.values.models()).items() if model.tenants
+        }
+        fleets = (
+            await self.directory.values.fleets()
+        )  # after the models, so that a new model's fleet is among them
         digests = list(self._principals)
         for first in range(0, len(digests), _REREAD_AT_ONCE):
-            found = await self.directory.reread(digests[first : first + _REREAD_AT_ONCE])
+            found = await self.directory.keys.reread(digests[first : first + _REREAD_AT_ONCE])
             for digest, credentials in found.items():
                 self._learn(digest, credentials)
         if fleets != self._fleets:

@@ -16,7 +16,7 @@ import msgspec
 
 # The questions, as inference.cedarschema names them; "discover" is asked before either of the others.
 Action = Literal["discover", "infer", "describe"]
-TenantState = Literal["active", "suspended", "closed"]
+TenantState = Literal["active", "suspended", "closing", "closed"]
 
 CACHED_DECISIONS: Final = 10_000
 

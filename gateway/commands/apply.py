@@ -11,6 +11,7 @@ from gateway.commands.printing import faults, progress, remark
 from gateway.settings import Settings
 from gateway.state import has_directory, now_us, opened_directory
 from tenants import declare
+from tenants.acts import Act
 from tenants.catalogue import name_of
 from tenants.declare import Difference, Outline, Stored
 from tenants.documents import Documents
@@ -59,7 +60,7 @@ async def applied(settings: Settings, declared: Documents) -> Outline:
     """What was done. Raises Faulty, and then nothing was, and no state was made."""
     await outlined(settings, declared)
     async with opened_directory(settings) as directory:
-        return await declare.apply(directory, declared, actor=actor(), now_us=now_us())
+        return await declare.apply(directory, declared, act=Act(actor(), now_us()))
 
 
 def counted(outline: Outline, words: dict[str, str]) -> str:

@@ -16,6 +16,7 @@ from gateway.settings import Settings
 from gateway.state import now_us, opened_directory
 from gateway.triton.repository import models, tensor_names
 from tenants import declare, plans
+from tenants.acts import Act
 from tenants.catalogue import Value, name_of
 from tenants.directory import Directory, Minted
 from tenants.documents import Document, Documents
@@ -47,7 +48,7 @@ def add(commands: Commands, common: Parser) -> None:
 
 async def put_plan(directory: Directory, settings: Settings) -> None:
     document = tomllib.loads((settings.policies / "plans" / "demo.toml").read_text())
-    await directory.put_plan(plans.parse(document), actor=actor(), now_us=now_us())
+    await directory.values.put(plans.parse(document), act=Act(actor(), now_us()))
 
 
 async def _demo(settings: Settings, given: argparse.Namespace) -> int:
@@ -56,12 +57,11 @@ async def _demo(settings: Settings, given: argparse.Namespace) -> int:
     async with opened_directory(settings) as directory:
         await _expect_own(directory, settings)
         names = await _seed(directory, settings)
-        minted = await directory.create_key(
+        minted = await directory.keys.create(
             _TENANT,
             name="demo",
             expires_us=now_us() + _KEY_SECONDS * 1_000_000,
-            actor=actor(),
-            now_us=now_us(),
+            act=Act(actor(), now_us()),
         )
     async with opened(settings, progress=progress) as gateway:
         await serve(gateway, lambda found: _welcome(found, minted, names, settings, given))
@@ -70,8 +70,8 @@ async def _demo(settings: Settings, given: argparse.Namespace) -> int:
 
 async def _expect_own(directory: Directory, settings: Settings) -> None:
     """Raises StartFailed for a state that an operator has documents in: the demo would change them, and open its models to all."""
-    foreign: list[Value] = [it for it in (await directory.fleets()).values() if it != _FLEET]
-    foreign += [it for it in (await directory.models()).values() if it.fleet != _FLEET.name]
+    foreign: list[Value] = [it for it in (await directory.values.fleets()).values() if it != _FLEET]
+    foreign += [it for it in (await directory.values.models()).values() if it.fleet != _FLEET.name]
     if foreign:
         names = [" ".join(name_of(it)) for it in foreign]
         shown = ", ".join(names[:_MOST_SHOWN]) + (", ..." if len(names) > _MOST_SHOWN else "")
@@ -85,7 +85,7 @@ async def _seed(directory: Directory, settings: Settings) -> list[str]:
     """The demo's plan, tenant, fleet and models: those of the repository, and no others. Gives the models' names."""
     await put_plan(directory, settings)
     with suppress(AlreadyExists):  # from an earlier run over the same state
-        await directory.create_tenant(_TENANT, PLAN, actor=actor(), now_us=now_us())
+        await directory.tenants.create(_TENANT, PLAN, act=Act(actor(), now_us()))
     repository = settings.repository.resolve()
     names = models(repository)
     if not names:
@@ -93,9 +93,11 @@ async def _seed(directory: Directory, settings: Settings) -> list[str]:
             f"{repository} holds no model; a model is a folder with config.pbtxt and a version folder in it"
         )
     wanted: list[Value] = [_FLEET, *(_model(repository, name) for name in names)]
-    left = [replace(it, tenants=()) for it in (await directory.models()).values() if it.name not in names]
+    left = [
+        replace(it, tenants=()) for it in (await directory.values.models()).values() if it.name not in names
+    ]
     declared = Documents(tuple(Document(value) for value in [*wanted, *left]))
-    await declare.apply(directory, declared, actor=actor(), now_us=now_us())
+    await declare.apply(directory, declared, act=Act(actor(), now_us()))
     return names
 
 

@@ -7,6 +7,7 @@ from gateway.commands.printing import show, show_minted, when
 from gateway.settings import Settings
 from gateway.state import now_us, opened_directory
 from tenants import keys
+from tenants.acts import Act
 
 
 def add(parser: Parser, common: Parser) -> None:
@@ -41,23 +42,23 @@ async def _create(settings: Settings, given: argparse.Namespace) -> int:
     expires_us = None if given.expires is None else now + given.expires * 1_000_000
     models = tuple(given.models.split(",")) if given.models else None
     async with opened_directory(settings) as directory:
-        minted = await directory.create_key(
-            given.tenant, name=given.name, models=models, expires_us=expires_us, actor=actor(), now_us=now
+        minted = await directory.keys.create(
+            given.tenant, name=given.name, models=models, expires_us=expires_us, act=Act(actor(), now)
         )
     return show_minted(minted, given)
 
 
 async def _rotate(settings: Settings, given: argparse.Namespace) -> int:
     async with opened_directory(settings) as directory:
-        minted = await directory.rotate_key(
-            given.tenant, given.key, overlap_seconds=given.overlap, actor=actor(), now_us=now_us()
+        minted = await directory.keys.rotate(
+            given.tenant, given.key, overlap_seconds=given.overlap, act=Act(actor(), now_us())
         )
     return show_minted(minted, given)
 
 
 async def _list(settings: Settings, given: argparse.Namespace) -> int:
     async with opened_directory(settings) as directory:
-        found = await directory.list_keys(given.tenant)
+        found = (await directory.keys.list(given.tenant)).values
     rows = [
         {
             "id": key.id,
@@ -75,5 +76,5 @@ async def _list(settings: Settings, given: argparse.Namespace) -> int:
 
 async def _revoke(settings: Settings, given: argparse.Namespace) -> int:
     async with opened_directory(settings) as directory:
-        key = await directory.revoke_key(given.tenant, given.key, actor=actor(), now_us=now_us())
+        key = await directory.keys.revoke(given.tenant, given.key, act=Act(actor(), now_us()))
     return show([{"id": key.id, "revoked": when(key.revoked_us)}], given, one=True)

@@ -7,6 +7,7 @@ from gateway.commands.demo import PLAN, put_plan
 from gateway.commands.printing import show, when
 from gateway.settings import Settings
 from gateway.state import now_us, opened_directory
+from tenants.acts import Act
 from tenants.tenant import Tenant
 
 
@@ -27,27 +28,27 @@ def add(parser: Parser, common: Parser) -> None:
 
 async def _create(settings: Settings, given: argparse.Namespace) -> int:
     async with opened_directory(settings) as directory:
-        if given.plan == PLAN and PLAN not in await directory.plans():
+        if given.plan == PLAN and PLAN not in await directory.values.plans():
             await put_plan(directory, settings)
-        tenant = await directory.create_tenant(given.name, given.plan, actor=actor(), now_us=now_us())
+        tenant = await directory.tenants.create(given.name, given.plan, act=Act(actor(), now_us()))
     return show([_row(tenant)], given, one=True)
 
 
 async def _list(settings: Settings, given: argparse.Namespace) -> int:
     async with opened_directory(settings) as directory:
-        found = await directory.list_tenants()
+        found = (await directory.tenants.list()).values
     return show([_row(tenant) for tenant in found], given)
 
 
 async def _show(settings: Settings, given: argparse.Namespace) -> int:
     async with opened_directory(settings) as directory:
-        tenant = await directory.show_tenant(given.name)
+        tenant = await directory.tenants.show(given.name)
     return show([{**_row(tenant), "created": when(tenant.created_us)}], given, one=True)
 
 
 async def _close(settings: Settings, given: argparse.Namespace) -> int:
     async with opened_directory(settings) as directory:
-        tenant = await directory.close_tenant(given.name, actor=actor(), now_us=now_us())
+        tenant = await directory.tenants.do(given.name, "close", act=Act(actor(), now_us()))
     return show([{"name": tenant.name, "id": tenant.id, "state": tenant.state}], given, one=True)
 
 

@@ -23,6 +23,7 @@ from msgspec import structs
 from gateway.scaling.scalers.process import free_port
 from gateway.settings import load
 from gateway.state import now_us, opened_directory
+from tenants.acts import Act
 from tenants.fleet import Fleet, Replicas
 from tenants.model import Model, Scaling
 from tenants.plans import Limits, Plan, Rate
@@ -218,12 +219,12 @@ def passthrough(triton: Hop) -> Iterator[Hop]:
 
 async def _new_key(state: Path) -> str:
     async with opened_directory(load({}, state=state)) as directory:
-        await directory.put_plan(PLAN, actor=_ACTOR, now_us=now_us())
-        await directory.put_fleet(FLEET, actor=_ACTOR, now_us=now_us())
+        await directory.values.put(PLAN, act=Act(_ACTOR, now_us()))
+        await directory.values.put(FLEET, act=Act(_ACTOR, now_us()))
         for model in (_MODEL, structs.replace(_MODEL, name=STREAMED)):
-            await directory.put_model(model, actor=_ACTOR, now_us=now_us())
-        await directory.create_tenant("bench", PLAN.name, actor=_ACTOR, now_us=now_us())
-        minted = await directory.create_key("bench", actor=_ACTOR, now_us=now_us())
+            await directory.values.put_model(model, act=Act(_ACTOR, now_us()))
+        await directory.tenants.create("bench", PLAN.name, act=Act(_ACTOR, now_us()))
+        minted = await directory.keys.create("bench", act=Act(_ACTOR, now_us()))
     return minted.secret.reveal()
 
 

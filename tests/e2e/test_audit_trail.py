@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 
 from gateway.audit.record import Entry, Kind
-from tenants.directory import Directory
 from tests.e2e.world import (
     MODELS,
     Demo,
@@ -44,7 +43,7 @@ def test_every_answer_has_an_intent_and_an_outcome_of_the_right_caller(demo: Dem
     wanted = {answer.request_id for answer in answers}
     assert len(wanted) == len(answers)
     until(lambda: wanted <= _recorded(demo.state, "outcome").keys(), 2)
-    models = change(demo.state, Directory.models)
+    models = change(demo.state, lambda it: it.values.models())
     about = (minted.key.tenant_id, minted.key.id, models["echo_fp32"].id)
     intents, outcomes = _recorded(demo.state, "intent"), _recorded(demo.state, "outcome")
     for request in wanted:

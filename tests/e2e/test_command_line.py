@@ -18,6 +18,7 @@ from typing import Any
 
 import pytest
 
+from tenants.acts import Act
 from tenants.directory import Directory
 from tenants.fleet import Fleet
 from tenants.model import Model
@@ -70,7 +71,7 @@ def test_a_key_is_created_listed_rotated_and_revoked(told: Told) -> None:
     assert second["api_key"] != first["api_key"]
     listed = {key["id"]: key for key in told("keys", "list", "--tenant", "acme")}
     assert listed.keys() == {first["id"], second["id"]}
-    assert {key["state"] for key in listed.values()} == {"active"}
+    assert [listed[key["id"]]["state"] for key in (first, second)] == ["rotating", "expiring"]
     assert listed[first["id"]]["expires"] < listed[second["id"]]["expires"]
     assert first["api_key"] not in json.dumps(list(listed.values()))
     assert told("keys", "revoke", first["id"], "--tenant", "acme")["id"] == first["id"]
@@ -172,7 +173,9 @@ def test_the_actor_of_a_change_is_the_unix_user_whatever_the_environment_says(st
     with contextlib.closing(sqlite3.connect(state / "table.sqlite")) as table:
         events = [
             json.loads(value)
-            for (value,) in table.execute("SELECT value FROM rows WHERE partition = 'outbox'")
+            for (value,) in table.execute(
+                "SELECT value FROM rows WHERE partition = 'events' OR sort LIKE 'event/%'"
+            )
         ]
     assert {event["actor"] for event in events} == {f"cli:{pwd.getpwuid(os.getuid()).pw_name}"}
 
@@ -208,15 +211,15 @@ def test_a_demo_leaves_a_state_with_fleets_and_models_of_others_as_it_is(state: 
     mine = Model("", "digits", "/mine", "*", fleet=value.name)
 
     async def declare(directory: Directory) -> None:
-        await directory.put(value, mine, actor="test", now_us=1)
+        await directory.values.put(value, mine, act=Act("test", 1))
 
     change(state, declare)
-    before = change(state, Directory.models)
+    before = change(state, lambda it: it.values.models())
     done = command("demo", "--state", state, "--port", "0")
     expect_refusal(done, f"Fleet {value.name}", "name another with --state")
-    assert change(state, Directory.models) == before
-    assert change(state, Directory.fleets) == {value.name: value}
-    assert change(state, Directory.list_tenants) == ()
+    assert change(state, lambda it: it.values.models()) == before
+    assert change(state, lambda it: it.values.fleets()) == {value.name: value}
+    assert change(state, lambda it: it.tenants.list()).values == ()
 
 
 @pytest.mark.triton
@@ -228,7 +231,7 @@ def test_a_demo_may_serve_another_repository_than_before(state: Path, tmp_path: 
     for name in ("first", "second"):
         with serving(state, tmp_path / name) as demo:
             assert demo.call(f"/v2/models/{name}/ready").status == 200
-    models = change(state, Directory.models)
+    models = change(state, lambda it: it.values.models())
     assert {name: it.tenants for name, it in models.items()} == {"first": (), "second": "*"}
 
 

@@ -10,6 +10,7 @@ import pytest
 from msgspec.structs import replace
 
 from gateway.state import clock
+from tenants.acts import Act
 from tenants.directory import Directory
 from tenants.keys import digest, mint
 from tenants.plans import Limits
@@ -81,12 +82,12 @@ def _refused_credentials(house: Demo) -> Iterator[dict[str, str]]:
 
 
 async def _ended_keys(directory: Directory) -> list[str]:
-    made = [await directory.create_key("roomy", expires_us=2, actor="test", now_us=1)]
-    made.append(await directory.create_key("roomy", actor="test", now_us=1))
-    await directory.revoke_key("roomy", made[1].key.id, actor="test", now_us=2)
-    await directory.create_tenant("gone", "roomy", actor="test", now_us=1)
-    made.append(await directory.create_key("gone", actor="test", now_us=1))
-    await directory.close_tenant("gone", actor="test", now_us=2)
+    made = [await directory.keys.create("roomy", expires_us=2, act=Act("test", 1))]
+    made.append(await directory.keys.create("roomy", act=Act("test", 1)))
+    await directory.keys.revoke("roomy", made[1].key.id, act=Act("test", 2))
+    await directory.tenants.create("gone", "roomy", act=Act("test", 1))
+    made.append(await directory.keys.create("gone", act=Act("test", 1)))
+    await directory.tenants.do("gone", "close", act=Act("test", 2))
     return [minted.secret.reveal() for minted in made]
 
 
@@ -120,8 +121,8 @@ def test_a_model_of_others_looks_like_none_at_all(house: Demo) -> None:
 
 
 async def _give_private_to_other(directory: Directory) -> None:
-    private = (await directory.models())["private"]
-    await directory.put_model(replace(private, tenants=("other",)), actor="test", now_us=1)
+    private = (await directory.values.models())["private"]
+    await directory.values.put_model(replace(private, tenants=("other",)), act=Act("test", 1))
 
 
 def test_a_limited_key_may_use_its_models_and_no_others(house: Demo) -> None:

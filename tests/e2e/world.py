@@ -27,6 +27,7 @@ from gateway.audit.segment import scan
 from gateway.audit.verify import Report, verify
 from gateway.settings import Settings
 from gateway.state import clock, opened_directory
+from tenants.acts import Act
 from tenants.directory import Directory, Minted
 from tenants.plans import Limits, Plan, Rate
 from tests.conftest import ROOT
@@ -289,9 +290,9 @@ def new_tenant(
 
     async def act(directory: Directory) -> Minted:
         plan = Plan(name=name, weight=1, limits=limits)
-        await directory.put_plan(plan, actor="test", now_us=1)
-        await directory.create_tenant(name, name, actor="test", now_us=1)
-        return await directory.create_key(name, models=models, actor="test", now_us=1)
+        await directory.values.put(plan, act=Act("test", 1))
+        await directory.tenants.create(name, name, act=Act("test", 1))
+        return await directory.keys.create(name, models=models, act=Act("test", 1))
 
     return change(state, act)
 

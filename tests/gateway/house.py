@@ -26,6 +26,7 @@ from gateway.scaling.registry import ColdPhase, Event, Observer, Registry
 from gateway.scaling.sequences import Sequences
 from gateway.scaling.throttler import Throttler
 from gateway.telemetry.meter import Meter
+from tenants.acts import Act
 from tenants.directory import Directory
 from tenants.fleet import Fleet
 from tenants.keys import Secret
@@ -202,14 +203,14 @@ async def house(
     """Tenant acme with a key, and the models digits (everyone's) and private (of another tenant)."""
     loop = asyncio.get_running_loop()
     directory = Directory(MemoryTable(), secrets.token_bytes)
-    await directory.put_plan(Plan("team", 1, limits), actor="test", now_us=NOW_US)
+    await directory.values.put(Plan("team", 1, limits), act=Act("test", NOW_US))
     models = str(ROOT / "infra" / "models")
-    await directory.put_fleet(Fleet("local"), actor="test", now_us=NOW_US)
+    await directory.values.put(Fleet("local"), act=Act("test", NOW_US))
     for tenant in ("acme", "other"):
-        await directory.create_tenant(tenant, "team", actor="test", now_us=NOW_US)
-    await directory.put_model(Model("", "digits", models, "*"), actor="test", now_us=NOW_US)
-    await directory.put_model(Model("", "private", models, ("other",)), actor="test", now_us=NOW_US)
-    minted = await directory.create_key("acme", actor="test", now_us=NOW_US)
+        await directory.tenants.create(tenant, "team", act=Act("test", NOW_US))
+    await directory.values.put_model(Model("", "digits", models, "*"), act=Act("test", NOW_US))
+    await directory.values.put_model(Model("", "private", models, ("other",)), act=Act("test", NOW_US))
+    minted = await directory.keys.create("acme", act=Act("test", NOW_US))
     known = Known(directory, loop.time)
     await known.reread()
     segments, scaler = SegmentWorld(), ScalerWorld(list(worlds))

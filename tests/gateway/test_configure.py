@@ -3,6 +3,7 @@
 import pytest
 
 from gateway.errors import GatewayError
+from tenants.acts import Act
 from tenants.model import Model
 from tests.gateway.house import house
 from tests.worlds.triton import TritonWorld
@@ -11,8 +12,8 @@ from tests.worlds.triton import TritonWorld
 @pytest.mark.parametrize(("model", "reason"), [("private", "model_not_found"), ("digits", "forbidden")])
 async def test_who_may_not_see_a_configuration_leaves_a_denial(model: str, reason: str) -> None:
     async with TritonWorld() as triton, house(triton) as here:
-        await here.directory.put_model(Model("", "other", "/models", "*"), actor="test", now_us=1)
-        limited = await here.directory.create_key("acme", models=("other",), actor="test", now_us=1)
+        await here.directory.values.put_model(Model("", "other", "/models", "*"), act=Act("test", 1))
+        limited = await here.directory.keys.create("acme", models=("other",), act=Act("test", 1))
         await here.pipeline.known.reread()
         call = here.call(model, key=limited.secret, endpoint="metadata")
         with pytest.raises(GatewayError) as caught:

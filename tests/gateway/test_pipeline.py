@@ -12,6 +12,7 @@ from gateway.audit.record import DenialBody, DenialsBody, IntentBody
 from gateway.call import InferenceCall
 from gateway.errors import TABLE, Code, GatewayError
 from gateway.pipeline import Cut
+from tenants.acts import Act
 from tenants.keys import Secret, mint
 from tenants.model import Model
 from tenants.plans import Limits, Rate
@@ -219,14 +220,14 @@ async def bad_key(here: House, bad: str) -> Secret:
         case "unknown":
             return mint(bytes(range(40)))
         case "of a closed tenant":
-            secret = (await directory.create_key("other", actor="test", now_us=NOW_US)).secret
-            await directory.close_tenant("other", actor="test", now_us=NOW_US)
+            secret = (await directory.keys.create("other", act=Act("test", NOW_US))).secret
+            await directory.tenants.do("other", "close", act=Act("test", NOW_US))
             return secret
         case "revoked":
-            minted = await directory.create_key("acme", actor="test", now_us=NOW_US)
-            await directory.revoke_key("acme", minted.key.id, actor="test", now_us=NOW_US)
+            minted = await directory.keys.create("acme", act=Act("test", NOW_US))
+            await directory.keys.revoke("acme", minted.key.id, act=Act("test", NOW_US))
             return minted.secret
-    return (await directory.create_key("acme", expires_us=NOW_US, actor="test", now_us=NOW_US - 1)).secret
+    return (await directory.keys.create("acme", expires_us=NOW_US, act=Act("test", NOW_US - 1))).secret
 
 
 async def test_the_deadline_covers_the_reading_of_the_body() -> None:
@@ -277,8 +278,8 @@ async def test_a_foreign_model_and_one_that_does_not_exist_are_not_told_apart() 
 
 async def test_a_model_that_this_key_may_not_use_is_forbidden() -> None:
     async with TritonWorld() as triton, house(triton) as here:
-        await here.directory.put_model(Model("", "story", "/models", "*"), actor="test", now_us=NOW_US)
-        limited = await here.directory.create_key("acme", models=("story",), actor="test", now_us=NOW_US)
+        await here.directory.values.put_model(Model("", "story", "/models", "*"), act=Act("test", NOW_US))
+        limited = await here.directory.keys.create("acme", models=("story",), act=Act("test", NOW_US))
         assert (await refusal(here, here.call(key=limited.secret))).rendering.http == 403
         await here.settled()
         (denied,) = here.records("denial")
@@ -287,9 +288,9 @@ async def test_a_model_that_this_key_may_not_use_is_forbidden() -> None:
 
 async def test_a_suspended_tenant_is_forbidden_and_not_told_that_its_models_are_gone() -> None:
     async with TritonWorld() as triton, house(triton) as here:
-        acme = await here.directory.show_tenant("acme")
+        acme = await here.directory.tenants.show("acme")
         suspended = msgspec.json.encode(structs.replace(acme, state="suspended"))
-        await here.directory.table.transact(Put(tenant_at(acme.id), suspended, None))
+        await here.directory.journal.table.transact(Put(tenant_at(acme.id), suspended, None))
         assert (await refusal(here, here.call())).code is Code.FORBIDDEN
         await here.settled()
         (denied,) = here.records("denial")
@@ -317,8 +318,8 @@ async def test_a_body_over_the_plan_is_refused_before_it_is_read() -> None:
 async def test_a_revoked_key_stops_working_with_the_next_reread() -> None:
     async with TritonWorld() as triton, house(triton) as here:
         await here.pipeline.serve(here.call(), Client())
-        (key,) = await here.directory.list_keys("acme")
-        await here.directory.revoke_key("acme", key.id, actor="test", now_us=NOW_US)
+        (key,) = (await here.directory.keys.list("acme")).values
+        await here.directory.keys.revoke("acme", key.id, act=Act("test", NOW_US))
         await here.pipeline.known.reread()
         assert (await refusal(here, here.call())).rendering.http == 401
 

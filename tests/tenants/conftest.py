@@ -5,8 +5,9 @@ from random import Random
 import msgspec
 import pytest
 
+from tenants.acts import Act
 from tenants.directory import Directory
-from tenants.events import Event
+from tenants.events import Action, Event
 from tenants.fleet import Fleet
 from tenants.model import Model
 from tenants.plans import Limits, Plan, Rate
@@ -30,19 +31,23 @@ def directory(world: MemoryTable) -> Directory:
 @pytest.fixture
 async def acme(directory: Directory) -> Directory:
     """A directory with a plan, a tenant on it, and its model."""
-    await directory.put_plan(TEAM, actor=BY, now_us=NOW)
-    await directory.create_tenant("acme", "team", actor=BY, now_us=NOW)
-    await directory.put_fleet(Fleet("local"), actor=BY, now_us=NOW)
-    await directory.put_model(Model("", "digits", "infra/models", ("acme",)), actor=BY, now_us=NOW)
-    await directory.put_model(Model("", "secret", "infra/models", ()), actor=BY, now_us=NOW)
+    await directory.values.put(TEAM, act=Act(BY, NOW))
+    await directory.tenants.create("acme", "team", act=Act(BY, NOW))
+    await directory.values.put(Fleet("local"), act=Act(BY, NOW))
+    await directory.values.put_model(Model("", "digits", "infra/models", ("acme",)), act=Act(BY, NOW))
+    await directory.values.put_model(Model("", "secret", "infra/models", ()), act=Act(BY, NOW))
     return directory
 
 
 def events(world: MemoryTable) -> list[Event]:
-    outbox = sorted(
-        (row for row in world.rows.values() if row.key.partition == "outbox"), key=lambda row: row.key
-    )
-    return [msgspec.json.decode(row.value, type=Event) for row in outbox]
+    """What happened, in order; that documents were applied is told by what that changed."""
+    found = [
+        row.value
+        for row in world.rows.values()
+        if row.key.partition == "events" or row.key.sort.startswith("event/")
+    ]
+    told = [msgspec.json.decode(value, type=Event) for value in found]
+    return sorted((it for it in told if it.action != Action.DOCUMENTS_APPLIED), key=lambda it: it.sequence)
 
 
 def actions(world: MemoryTable) -> list[str]:

@@ -7,17 +7,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tenants import catalogue, declare
-from tenants.catalogue import Value, batches, misfits, name_of
+from tenants import declare
+from tenants.acts import Act
+from tenants.catalogue import Value, misfits, name_of
 from tenants.declare import Outline, Stored
 from tenants.directory import Directory
 from tenants.documents import Document, Documents, Source, parse
 from tenants.errors import Conflict, Faulty, Invalid, TableUnavailable, Unreadable
+from tenants.events import Head
 from tenants.fleet import Fleet, Replicas
 from tenants.model import Model, Scaling
 from tenants.plans import Limits, Plan
-from tenants.ports import MOST_ITEMS, Item, Put, Row
-from tenants.rows import fleet_at, model_at
+from tenants.ports import Item, Row
+from tenants.rows import HEAD_AT, fleet_at, model_at, read
 from tests.tenants.conftest import BY, NOW, events
 from tests.worlds.table import Fault, MemoryTable
 
@@ -35,11 +37,14 @@ def fleet(name: str = "local", *, most: int = 2, memory: int = 1000) -> Fleet:
 
 
 async def apply(directory: Directory, *values: Value) -> Outline:
-    return await declare.apply(directory, documents(*values), actor=BY, now_us=NOW)
+    return await declare.apply(directory, documents(*values), act=Act(BY, NOW))
 
 
 async def values_of(directory: Directory) -> dict[str, Value]:
-    there: list[Value] = [*(await directory.fleets()).values(), *(await directory.models()).values()]
+    there: list[Value] = [
+        *(await directory.values.fleets()).values(),
+        *(await directory.values.models()).values(),
+    ]
     return {value.name: value for value in there}
 
 
@@ -62,7 +67,7 @@ async def test_what_is_declared_is_there_afterwards_with_an_event_each(
     assert isinstance(made, Model)
     assert made == msgspec.structs.replace(model("digits"), id=made.id)
     assert made.id.startswith("m_")
-    assert await directory.plans() == {"team": plan}
+    assert await directory.values.plans() == {"team": plan}
     assert [
         (it.actor, it.at_us, it.action, it.subject) for it in sorted(events(world), key=lambda it: it.action)
     ] == [
@@ -108,21 +113,49 @@ async def test_a_transaction_that_is_refused_leaves_nothing(directory: Directory
             raise Conflict
 
     with pytest.raises(Conflict):
-        await apply(Directory(Refuses(), directory.entropy), fleet(), model("digits"))
+        await apply(Directory(Refuses(), directory.journal.entropy), fleet(), model("digits"))
     world.write_faults.append(Fault.LOST_BEFORE)
     with pytest.raises(TableUnavailable):
         await apply(directory, fleet(), model("digits"))
     assert world.rows == {}
 
 
-async def test_what_was_made_unheard_is_unchanged_when_repeated(
-    directory: Directory, world: MemoryTable
-) -> None:
-    world.write_faults.append(Fault.LOST_AFTER)
-    with pytest.raises(TableUnavailable):
-        await apply(directory, fleet(), model("digits"))
-    assert set(told(await apply(directory, fleet(), model("digits"))).values()) == {"unchanged"}
-    assert len(events(world)) == 2
+class FailsOnce(MemoryTable):
+    """The write with that number is lost, before it is made or after."""
+
+    number = 0
+    after = False
+    _written = 0
+
+    async def transact(self, *items: Item) -> None:
+        self._written += 1
+        if self._written != self.number:
+            await MemoryTable.transact(self, *items)
+            return
+        if self.after:
+            await MemoryTable.transact(self, *items)
+        raise TableUnavailable(f"write {self.number}")
+
+
+@pytest.mark.parametrize("after", [False, True], ids=["lost before", "lost after"])
+@pytest.mark.parametrize("number", range(1, 22))
+async def test_whatever_write_is_lost_all_of_the_documents_are_true_or_none(number: int, after: bool) -> None:  # noqa: FBT001
+    table = FailsOnce()
+    table.number, table.after = number, after
+    many: list[Value] = [fleet(), *(model(f"m{n:02}") for n in range(12))]
+    failed = False
+    try:
+        await apply(Directory(table, Random(7).randbytes), *many)
+    except TableUnavailable:
+        failed = True
+    table.number = 0
+    somebody = Directory(table, Random(8).randbytes)
+    await somebody.repair()
+    there = await values_of(somebody)
+    assert len(there) in ((0, 13) if failed else (13,))
+    assert len(events(table)) == len(there)
+    assert not [key for key in table.rows if key.partition.startswith("stage")]
+    assert set(told(await apply(somebody, *many)).values()) == {"unchanged" if there else "create"}
 
 
 async def test_two_that_apply_the_same_at_once_both_succeed_and_write_it_once(
@@ -134,7 +167,7 @@ async def test_two_that_apply_the_same_at_once_both_succeed_and_write_it_once(
                 await apply(directory, fleet(), model("digits"))
             await world.transact(*items)
 
-    second = Directory(AnotherIsFaster(rows=world.rows), directory.entropy)
+    second = Directory(AnotherIsFaster(rows=world.rows), directory.journal.entropy)
     assert set(told(await apply(second, fleet(), model("digits"))).values()) == {"unchanged"}
     assert len(events(world)) == 2
 
@@ -144,7 +177,7 @@ async def test_two_that_apply_the_same_at_once_both_succeed_and_write_it_once(
 
 async def refused(directory: Directory, text: str) -> list[str]:
     with pytest.raises(Faulty) as fault:
-        await declare.apply(directory, parse([Source("a.yaml", "/", text.encode())]), actor=BY, now_us=NOW)
+        await declare.apply(directory, parse([Source("a.yaml", "/", text.encode())]), act=Act(BY, NOW))
     assert fault.value.sentence == "\n".join(map(str, fault.value.faults))
     return [str(it) for it in fault.value.faults]
 
@@ -229,7 +262,7 @@ async def test_a_model_of_a_fleet_with_a_fault_is_not_blamed_for_it(directory: D
 async def test_a_tenant_that_is_not_there_yet_is_noted(acme: Directory) -> None:
     text = "kind: Model\nname: digits\nrepository: /m\ntenants: [acme, beta]"
     declared = parse([Source("a.yaml", "/", text.encode())])
-    outline = await declare.apply(acme, declared, actor=BY, now_us=NOW)
+    outline = await declare.apply(acme, declared, act=Act(BY, NOW))
     assert list(map(str, outline.notes)) == ["a.yaml:4: tenants[1]: there is no tenant 'beta' yet"]
 
 
@@ -244,7 +277,7 @@ async def test_the_directory_refuses_by_itself_what_does_not_fit(acme: Directory
         ((Fleet("no", replicas=Replicas(2, 1)),), "replicas.min"),
     ):
         with pytest.raises(Invalid) as refusal:
-            await acme.put(*wanted, actor=BY, now_us=NOW)
+            await acme.values.put(*wanted, act=Act(BY, NOW))
         assert refusal.value.path == path
     assert world.rows == before
 
@@ -254,30 +287,32 @@ async def test_a_model_is_not_put_on_a_fleet_that_changes_meanwhile(
 ) -> None:
     class ShrinksFirst(MemoryTable):
         async def transact(self, *items: Item) -> None:
-            await acme.put(fleet("gpu", memory=10), actor=BY, now_us=NOW)
+            await acme.values.put(fleet("gpu", memory=10), act=Act(BY, NOW))
             await world.transact(*items)
 
-    await acme.put(fleet("gpu"), actor=BY, now_us=NOW)
-    racing = Directory(ShrinksFirst(rows=world.rows), acme.entropy)
-    with pytest.raises(Conflict):
-        await racing.put(model("large", fleet="gpu", memory=1000), actor=BY, now_us=NOW)
+    await acme.values.put(fleet("gpu"), act=Act(BY, NOW))
+    racing = Directory(ShrinksFirst(rows=world.rows), acme.journal.entropy)
+    with pytest.raises(Invalid, match="more than the 10"):
+        await racing.values.put(model("large", fleet="gpu", memory=1000), act=Act(BY, NOW))
     assert model_at("large") not in world.rows
 
 
 async def test_a_row_that_cannot_be_read_is_not_written_over(acme: Directory, world: MemoryTable) -> None:
     world.rows[fleet_at("local")] = Row(fleet_at("local"), b'{"v":2}', 1)
     with pytest.raises(Unreadable):
-        await acme.put(fleet(), actor=BY, now_us=NOW)
+        await acme.values.put(fleet(), act=Act(BY, NOW))
 
 
 # More than fits in one transaction
 
 
 class Watched(MemoryTable):
-    """After every transaction, what is there must be valid."""
+    """After every transaction, what is there must be valid, unless whoever reads it would finish it first."""
 
     async def transact(self, *items: Item) -> None:
         await MemoryTable.transact(self, *items)
+        if HEAD_AT in self.rows and read(self.rows[HEAD_AT], Head).stage is not None:
+            return
         rows = list(self.rows.values())
         there: list[Value] = [
             msgspec.json.decode(it.value, type=Fleet) for it in rows if it.key.partition == "fleets"
@@ -336,55 +371,10 @@ def _without_id(value: Value) -> Value:
     return msgspec.structs.replace(value, id="") if isinstance(value, Model) else value
 
 
-@given(before=worlds(), wanted=worlds())
-def test_a_batch_is_a_transaction_and_one_is_enough_where_one_is(
-    before: list[Value], wanted: list[Value]
-) -> None:
-    found = list(batches(wanted, {name_of(it): it for it in before}))
-    assert all(catalogue.items(batch) <= MOST_ITEMS for batch in found)
-    assert len(found) == 1 or catalogue.items(wanted) > MOST_ITEMS
-
-
-async def test_what_is_counted_is_what_is_written(acme: Directory) -> None:
-    written: list[int] = []
-
-    class Counts(MemoryTable):
-        async def transact(self, *items: Item) -> None:
-            await MemoryTable.transact(self, *items)
-            written.append(len(items))
-
-    directory = Directory(Counts(), acme.entropy)
-    many: list[list[Value]] = [
-        [fleet(), fleet("b")],
-        [model("x")],
-        [model("y"), model("z", fleet="b"), fleet(most=9)],
-    ]
-    for batch in many:
-        await directory.put(*batch, actor=BY, now_us=NOW)
-    assert written == [catalogue.items(batch) for batch in many]
-
-
 async def test_forty_models_are_applied_at_once(directory: Directory, world: MemoryTable) -> None:
     many = [model(f"m{n}") for n in range(40)]
     assert set(told(await apply(directory, *many, fleet())).values()) == {"create"}
     assert len(await values_of(directory)) == 41
-    assert len(events(world)) == 41
-
-
-async def test_what_broke_off_is_finished_by_applying_again(directory: Directory, world: MemoryTable) -> None:
-    class BreaksOff(MemoryTable):
-        async def transact(self, *items: Item) -> None:
-            if any(isinstance(item, Put) and item.key == model_at("m39") for item in items):
-                raise TableUnavailable
-            await MemoryTable.transact(self, *items)
-
-    many = [model(f"m{n}") for n in range(40)]
-    with pytest.raises(TableUnavailable):
-        await apply(Directory(BreaksOff(rows=world.rows), directory.entropy), fleet(), *many)
-    assert 1 < len(await values_of(directory)) < 41
-    outline = await apply(directory, fleet(), *many)
-    assert told(outline)["Fleet local"] == "unchanged"
-    assert told(outline)["Model m39"] == "create"
     assert len(events(world)) == 41
 
 

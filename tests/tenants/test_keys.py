@@ -92,7 +92,7 @@ def test_a_hint_shows_no_more_than_four_characters_of_the_secret() -> None:
     ("expires_us", "revoked_us", "now_us", "expected"),
     [
         (None, None, 10**18, "active"),
-        (100, None, 99, "active"),
+        (100, None, 99, "expiring"),
         (100, None, 100, "expired"),
         (100, 50, 99, "revoked"),
         (100, 50, 100, "revoked"),

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import pytest
 
+from tenants.acts import Act
 from tenants.directory import Directory
 from tenants.errors import AlreadyExists, Invalid, TableUnavailable
 from tenants.fleet import Fleet
@@ -28,45 +29,45 @@ class Case:
 
 
 async def only_key(directory: Directory) -> str:
-    return (await directory.list_keys("acme"))[0].id
+    return ((await directory.keys.list("acme")).values)[0].id
 
 
 async def create_beta(directory: Directory) -> object:
-    return await directory.create_tenant("beta", "team", actor=BY, now_us=NOW + 1)
+    return await directory.tenants.create("beta", "team", act=Act(BY, NOW + 1))
 
 
 async def close(directory: Directory) -> object:
-    return await directory.close_tenant("acme", actor=BY, now_us=NOW + 1)
+    return await directory.tenants.do("acme", "close", act=Act(BY, NOW + 1))
 
 
 async def create_key(directory: Directory) -> object:
-    return await directory.create_key("acme", actor=BY, now_us=NOW + 1)
+    return await directory.keys.create("acme", act=Act(BY, NOW + 1))
 
 
 async def revoke(directory: Directory) -> object:
-    return await directory.revoke_key("acme", await only_key(directory), actor=BY, now_us=NOW + 1)
+    return await directory.keys.revoke("acme", await only_key(directory), act=Act(BY, NOW + 1))
 
 
 async def rotate(directory: Directory) -> object:
     key_id = await only_key(directory)
-    return await directory.rotate_key("acme", key_id, overlap_seconds=60, actor=BY, now_us=NOW + 1)
+    return await directory.keys.rotate("acme", key_id, overlap_seconds=60, act=Act(BY, NOW + 1))
 
 
 async def rotate_at_once(directory: Directory) -> object:
     key_id = await only_key(directory)
-    return await directory.rotate_key("acme", key_id, overlap_seconds=0, actor=BY, now_us=NOW + 1)
+    return await directory.keys.rotate("acme", key_id, overlap_seconds=0, act=Act(BY, NOW + 1))
 
 
 async def put_plan(directory: Directory) -> None:
-    await directory.put_plan(Plan("team", 1, Limits(10)), actor=BY, now_us=NOW + 1)
+    await directory.values.put(Plan("team", 1, Limits(10)), act=Act(BY, NOW + 1))
 
 
 async def put_model(directory: Directory) -> object:
-    return await directory.put_model(Model("", "digits", "elsewhere", "*"), actor=BY, now_us=NOW + 1)
+    return await directory.values.put_model(Model("", "digits", "elsewhere", "*"), act=Act(BY, NOW + 1))
 
 
 async def put_fleet(directory: Directory) -> None:
-    await directory.put_fleet(Fleet("local", idle_seconds=5), actor=BY, now_us=NOW + 1)
+    await directory.values.put(Fleet("local", idle_seconds=5), act=Act(BY, NOW + 1))
 
 
 CASES = [
@@ -95,7 +96,7 @@ def done(world: MemoryTable) -> list[str]:
 
 @pytest.fixture
 async def ready(acme: Directory) -> Directory:
-    await acme.create_key("acme", actor=BY, now_us=NOW)
+    await acme.keys.create("acme", act=Act(BY, NOW))
     return acme
 
 
@@ -129,9 +130,9 @@ async def test_a_change_that_was_made_unheard_ends_as_its_docstring_says_when_re
     "ask",
     [
         *(create_beta, close, create_key, revoke, rotate, put_plan, put_model, put_fleet),
-        lambda directory: directory.find_key("0" * 64),
-        lambda directory: directory.models(),
-        lambda directory: directory.list_tenants(),
+        lambda directory: directory.keys.find("0" * 64),
+        lambda directory: directory.values.models(),
+        lambda directory: directory.tenants.list(),
     ],
 )
 async def test_a_table_that_is_gone_is_said_to_be(acme: Directory, world: MemoryTable, ask: Change) -> None:
@@ -145,5 +146,5 @@ async def test_a_table_that_is_gone_is_said_to_be(acme: Directory, world: Memory
 async def test_a_throttled_table_answers_later(acme: Directory, world: MemoryTable) -> None:
     world.throttled = 1
     with pytest.raises(TableUnavailable):
-        await acme.models()
-    assert list(await acme.models()) == ["digits", "secret"]
+        await acme.values.models()
+    assert list(await acme.values.models()) == ["digits", "secret"]

@@ -4,6 +4,7 @@ import pytest
 from msgspec.structs import replace
 
 from tenants import declare
+from tenants.acts import Act
 from tenants.directory import Directory
 from tenants.documents import Document, Documents, Source, parse
 from tenants.model import Model, faults
@@ -118,5 +119,5 @@ def test_a_row_is_judged_as_a_document_is() -> None:
 async def test_a_model_that_is_elsewhere_needs_no_fleet(directory: Directory) -> None:
     elsewhere = Model("", "far", "", "*", "", openai=PassThrough("a:80"))
     for action in ("create", "unchanged"):
-        outline = await declare.apply(directory, Documents((Document(elsewhere),)), actor=BY, now_us=NOW)
+        outline = await declare.apply(directory, Documents((Document(elsewhere),)), act=Act(BY, NOW))
         assert [it.action for it in outline.differences] == [action]

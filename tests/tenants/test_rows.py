@@ -5,15 +5,29 @@ import pytest
 from msgspec import Raw, Struct
 
 from tenants import rows
+from tenants.acts import Act
+from tenants.directory.formats import Format
+from tenants.directory.stages import Also, Generation, Stage, Staged
 from tenants.errors import Unreadable
-from tenants.events import Action, Event
+from tenants.events import Action, Changed, Event, Head
 from tenants.fleet import Fleet, Process, Replicas
 from tenants.keys import ApiKey
+from tenants.members import Account, Member
 from tenants.model import Canary, CanaryInput, Model, Scaling
 from tenants.openai import Generate, Infer, PassThrough
 from tenants.plans import Limits, Plan, Rate
-from tenants.ports import Check, Key, Put, Row
-from tenants.rows import KeyPointer, TenantPointer, changed, created, items, new_row, read, readable
+from tenants.ports import Check, Delete, Key, Put, Row
+from tenants.rows import (
+    Change,
+    KeyPointer,
+    Receipt,
+    TenantPointer,
+    encoded,
+    new_row,
+    read,
+    readable,
+    transaction,
+)
 from tenants.tenant import Tenant
 
 GOLDEN: list[tuple[Struct, bytes]] = [
@@ -21,12 +35,13 @@ GOLDEN: list[tuple[Struct, bytes]] = [
     (KeyPointer("t_1", "k_1"), b'{"v":1,"tenant_id":"t_1","key_id":"k_1"}'),
     (
         Tenant("t_1", "acme", "team", "active", 1_700_000_000_000_001),
-        b'{"v":1,"id":"t_1","name":"acme","plan":"team","state":"active","created_us":1700000000000001}',
+        b'{"v":1,"id":"t_1","name":"acme","plan":"team","state":"active","created_us":1700000000000001,'
+        b'"closes_us":null}',
     ),
     (
         ApiKey("k_1", "t_1", "ci", "Ab1z", ("digits",), 5, 9, None),
         b'{"v":1,"id":"k_1","tenant_id":"t_1","name":"ci","hint":"Ab1z","models":["digits"],'
-        b'"created_us":5,"expires_us":9,"revoked_us":null}',
+        b'"created_us":5,"expires_us":9,"revoked_us":null,"account_id":null,"successor_id":null}',
     ),
     (
         Plan("team", 2, Limits(16777216, Rate(50.0, 100), None)),
@@ -78,7 +93,44 @@ GOLDEN: list[tuple[Struct, bytes]] = [
     (
         Event("e_1", 7, "cli:root", Action.KEY_REVOKED, "key/k_1", Raw(b'{"v":1}'), Raw(b"null")),
         b'{"v":1,"id":"e_1","at_us":7,"actor":"cli:root","action":"key.revoked","subject":"key/k_1",'
-        b'"before":{"v":1},"after":null}',
+        b'"before":{"v":1},"after":null,"reason":"","sequence":0}',
+    ),
+    (
+        Member("u_1", "t_1", "a@acme.example", "admin", 5),
+        b'{"v":1,"id":"u_1","tenant_id":"t_1","email":"a@acme.example","role":"admin","created_us":5}',
+    ),
+    (
+        Account("s_1", "t_1", "ci", "developer", 5),
+        b'{"v":1,"id":"s_1","tenant_id":"t_1","name":"ci","role":"developer","created_us":5}',
+    ),
+    (Head("g_1", 10), b'{"v":1,"stage":"g_1","rolled":10}'),
+    (
+        Changed(7, 5, ("key/k_1",), (("tenant/t_1", "event/7/00"),)),
+        b'{"v":1,"sequence":7,"at_us":5,"subjects":["key/k_1"],"events":[["tenant/t_1","event/7/00"]]}',
+    ),
+    (Receipt("d", 5, Raw(b'{"v":1}')), b'{"v":1,"asked":"d","at_us":5,"result":{"v":1}}'),
+    (
+        Generation(3, (("Fleet", "local"),)),
+        b'{"v":1,"number":3,"declared":[["Fleet","local"]]}',
+    ),
+    (Stage(2, "cli:root", 5, ""), b'{"v":1,"changes":2,"actor":"cli:root","at_us":5,"reason":""}'),
+    (
+        Staged(
+            Action.PLAN_REMOVED,
+            "team",
+            ("plans", "team"),
+            None,
+            1,
+            Raw(b'{"v":1}'),
+            Raw(b"null"),
+            (Also(("a", "b"), None),),
+        ),
+        b'{"v":1,"action":"plan.removed","subject_id":"team","at":["plans","team"],"tenant_id":null,'
+        b'"version":1,"before":{"v":1},"after":null,"also":[{"at":["a","b"],"value":null}]}',
+    ),
+    (
+        Format(2),
+        b'{"v":1,"number":2}',
     ),
 ]
 golden = pytest.mark.parametrize(
@@ -105,6 +157,14 @@ def test_a_model_from_before_there_were_fleets_is_on_the_local_one() -> None:
 def test_a_model_from_before_there_was_openai_is_not_offered_there() -> None:
     stored = GOLDEN[5][1].replace(b',"openai":null', b"")
     assert read(Row(AT, stored, 1), Model) == GOLDEN[5][0]
+
+
+def test_a_key_and_a_tenant_from_before_there_were_accounts_and_closing_have_neither() -> None:
+    for stored, value in (
+        (GOLDEN[3][1].partition(b',"account_id"')[0] + b"}", GOLDEN[3][0]),
+        (GOLDEN[2][1].partition(b',"closes_us"')[0] + b"}", GOLDEN[2][0]),
+    ):
+        assert read(Row(AT, stored, 1), type(value)) == value
 
 
 def test_a_part_of_a_row_that_came_later_is_passed_over() -> None:
@@ -163,27 +223,38 @@ def test_a_row_that_names_what_no_table_can_hold_is_refused(value: Struct) -> No
         read(Row(AT, msgspec.json.encode(value), 1), type(value))
 
 
-def test_a_change_is_written_with_its_event_under_its_condition() -> None:
-    before, after = GOLDEN[2]
-    closed = msgspec.structs.replace(before, state="closed")
-    put, event_put = items(
-        changed(Action.TENANT_CLOSED, "t_1", Row(AT, after, 4), closed), "e_1", "cli:root", 7
+def test_a_change_is_written_with_its_event_and_its_record_under_its_condition() -> None:
+    before, stored = GOLDEN[2]
+    after = encoded(msgspec.structs.replace(before, state="closed"))
+    closing = Change(Action.TENANT_CLOSED, "t_1", AT, Row(AT, stored, 4), after, "t_1")
+    put, event, record = transaction([closing], 12, ["e_1"], Act("cli:root", 7, "unpaid"))
+    place = Key("tenant/t_1", "event/00000000000000000012/00")
+    assert put == Put(AT, after, expected=4)
+    told = Event(
+        "e_1", 7, "cli:root", Action.TENANT_CLOSED, "tenant/t_1", Raw(stored), Raw(after), "unpaid", 12
     )
-    assert put == Put(AT, after.replace(b'"active"', b'"closed"'), expected=4)
-    assert isinstance(event_put, Put)
-    assert (event_put.key, event_put.expected) == (Key("outbox", "00000000000000000007-e_1"), 0)
-    event = msgspec.json.decode(event_put.value, type=Event)
-    assert event == Event(
-        "e_1", 7, "cli:root", Action.TENANT_CLOSED, "tenant/t_1", Raw(after), Raw(put.value)
-    )
+    assert event == new_row(place, told)
+    changed = Changed(12, 7, ("tenant/t_1",), ((place.partition, place.sort),))
+    assert record == new_row(Key("changes", "00000000000000000012"), changed)
 
 
 def test_a_creation_brings_what_must_go_with_it() -> None:
-    put, check = new_row(AT, GOLDEN[0][0]), Check(Key("other"), 3)
-    first, second, event_put = items(created(Action.PLAN_CREATED, "team", put, check), "e_1", "cli:root", 7)
-    assert (first, second) == (put, check)
-    assert isinstance(event_put, Put)
-    assert msgspec.json.decode(event_put.value, type=Event).before == Raw(b"null")
+    also = Check(Key("other"), 3)
+    creation = Change(Action.PLAN_CREATED, "team", AT, None, b"{}", also=(also,))
+    first, second, event, _ = transaction([creation], 1, ["e_1"], Act("cli:root", 7))
+    assert (first, second) == (Put(AT, b"{}", expected=0), also)
+    assert isinstance(event, Put)
+    assert event.key.partition == "events"
+    assert msgspec.json.decode(event.value, type=Event).before == Raw(b"null")
+
+
+def test_a_removal_tells_what_was_there() -> None:
+    removal = Change(Action.PLAN_REMOVED, "team", AT, Row(AT, b"{}", 3), None)
+    first, event, _ = transaction([removal], 1, ["e_1"], Act("cli:root", 7))
+    assert first == Delete(AT, expected=3)
+    assert isinstance(event, Put)
+    told = msgspec.json.decode(event.value, type=Event)
+    assert (told.before, told.after) == (Raw(b"{}"), Raw(b"null"))
 
 
 def test_each_kind_of_row_has_a_place_of_its_own() -> None:
@@ -191,6 +262,15 @@ def test_each_kind_of_row_has_a_place_of_its_own() -> None:
         rows.name_at("x"),
         rows.tenant_at("x"),
         rows.key_at("x", "x"),
+        rows.member_at("x", "x"),
+        rows.account_at("x", "x"),
+        rows.event_at("x", 1, 1),
+        rows.event_at(None, 1, 1),
+        rows.change_at(1),
+        rows.receipt_at("x"),
+        rows.on_plan_at("x", "x"),
+        rows.HEAD_AT,
+        rows.DOCUMENTS_AT,
         rows.digest_at("x"),
         rows.plan_at("x"),
         rows.model_at("x"),
@@ -200,6 +280,15 @@ def test_each_kind_of_row_has_a_place_of_its_own() -> None:
         ("tenants", "x"),
         ("tenant/x", "tenant"),
         ("tenant/x", "key/x"),
+        ("tenant/x", "member/x"),
+        ("tenant/x", "account/x"),
+        ("tenant/x", "event/00000000000000000001/01"),
+        ("events", "00000000000000000001/01"),
+        ("changes", "00000000000000000001"),
+        ("receipts", "x"),
+        ("plan/x", "x"),
+        ("head", ""),
+        ("documents", "head"),
         ("digest/x", ""),
         ("plans", "x"),
         ("models", "x"),
@@ -210,14 +299,29 @@ def test_each_kind_of_row_has_a_place_of_its_own() -> None:
 def test_the_names_of_what_happened_are_never_reused() -> None:
     assert {action.value for action in Action} == {
         "tenant.created",
+        "tenant.changed",
+        "tenant.suspended",
+        "tenant.resumed",
+        "tenant.closing",
+        "tenant.reopened",
         "tenant.closed",
+        "member.invited",
+        "member.changed",
+        "member.removed",
+        "account.created",
+        "account.changed",
+        "account.removed",
         "key.created",
         "key.rotated",
         "key.revoked",
         "plan.created",
         "plan.changed",
+        "plan.removed",
         "model.created",
         "model.changed",
+        "model.removed",
         "fleet.created",
         "fleet.changed",
+        "fleet.removed",
+        "documents.applied",
     }

@@ -7,6 +7,7 @@ import pytest
 from gateway.auth.api_key import ApiKeys
 from gateway.auth.known import Known
 from gateway.errors import Code, GatewayError
+from tenants.acts import Act
 from tenants.directory import Directory, Minted
 from tenants.errors import TableUnavailable
 from tenants.fleet import Fleet
@@ -36,14 +37,14 @@ class World:
         self.keys = ApiKeys(self.known, lambda: self.now_us)
 
     async def open(self) -> "World":
-        await self.directory.put_plan(Plan("team", 1, Limits(body_bytes=10)), actor="test", now_us=NOW_US)
-        await self.directory.put_fleet(Fleet("local"), actor="test", now_us=NOW_US)
-        await self.directory.create_tenant("acme", "team", actor="test", now_us=NOW_US)
+        await self.directory.values.put(Plan("team", 1, Limits(body_bytes=10)), act=Act("test", NOW_US))
+        await self.directory.values.put(Fleet("local"), act=Act("test", NOW_US))
+        await self.directory.tenants.create("acme", "team", act=Act("test", NOW_US))
         await self.known.reread()
         return self
 
     async def key(self, **given: int) -> Minted:
-        return await self.directory.create_key("acme", actor="test", now_us=NOW_US, **given)  # type: ignore[arg-type]
+        return await self.directory.keys.create("acme", act=Act("test", NOW_US), **given)  # type: ignore[arg-type]
 
     async def refused(self, secret: Secret | None) -> Code:
         with pytest.raises(GatewayError) as caught:
@@ -82,9 +83,9 @@ async def test_a_key_that_ended_stops_with_the_next_reread(end: str) -> None:
     minted = await world.key()
     await world.keys.authenticate(minted.secret)
     if end == "revoked":
-        await world.directory.revoke_key("acme", minted.key.id, actor="test", now_us=NOW_US)
+        await world.directory.keys.revoke("acme", minted.key.id, act=Act("test", NOW_US))
     else:
-        await world.directory.close_tenant("acme", actor="test", now_us=NOW_US)
+        await world.directory.tenants.do("acme", "close", act=Act("test", NOW_US))
     await world.known.reread()
     assert await world.refused(minted.secret) is Code.UNAUTHENTICATED
 
@@ -93,7 +94,7 @@ async def test_a_changed_plan_reaches_a_known_key_with_the_next_reread() -> None
     world = await World().open()
     key = (await world.key()).secret
     await world.keys.authenticate(key)
-    await world.directory.put_plan(Plan("team", 1, Limits(body_bytes=99)), actor="test", now_us=NOW_US)
+    await world.directory.values.put(Plan("team", 1, Limits(body_bytes=99)), act=Act("test", NOW_US))
     await world.known.reread()
     assert (await world.keys.authenticate(key)).plan.limits.body_bytes == 99
 
@@ -167,10 +168,10 @@ async def test_what_is_known_is_bounded() -> None:
 
 async def test_a_model_that_was_taken_from_all_tenants_is_not_known() -> None:
     world = await World().open()
-    await world.directory.put_model(Model("", "digits", "/models", "*"), actor="test", now_us=NOW_US)
+    await world.directory.values.put_model(Model("", "digits", "/models", "*"), act=Act("test", NOW_US))
     await world.known.reread()
     assert world.known.model("digits") is not None
-    await world.directory.put_model(Model("", "digits", "/models", ()), actor="test", now_us=NOW_US)
+    await world.directory.values.put_model(Model("", "digits", "/models", ()), act=Act("test", NOW_US))
     await world.known.reread()
     assert world.known.model("digits") is None
 
@@ -179,8 +180,10 @@ async def test_the_models_that_somebody_has_and_all_fleets_are_as_they_were_rere
     None
 ):
     world = await World().open()
-    mine = await world.directory.put_model(Model("", "digits", "/models", "*"), actor="test", now_us=NOW_US)
-    await world.directory.put_model(Model("", "nobodys", "/models", ()), actor="test", now_us=NOW_US)
+    mine = await world.directory.values.put_model(
+        Model("", "digits", "/models", "*"), act=Act("test", NOW_US)
+    )
+    await world.directory.values.put_model(Model("", "nobodys", "/models", ()), act=Act("test", NOW_US))
     assert world.known.models() == {}
     await world.known.reread()
     assert world.known.models() == {"digits": mine}
@@ -188,7 +191,7 @@ async def test_the_models_that_somebody_has_and_all_fleets_are_as_they_were_rere
     models, fleets = world.known.models(), world.known.fleets()
     await world.known.reread()
     assert (world.known.models() is models, world.known.fleets() is fleets) == (True, True)
-    await world.directory.put_fleet(Fleet("local", idle_seconds=5), actor="test", now_us=NOW_US)
+    await world.directory.values.put(Fleet("local", idle_seconds=5), act=Act("test", NOW_US))
     await world.known.reread()
     assert world.known.fleets() == {"local": Fleet("local", idle_seconds=5)}
     assert world.known.models() is models

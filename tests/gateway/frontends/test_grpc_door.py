@@ -12,6 +12,7 @@ from gateway.frontends.grpc_server import listening
 from gateway.frontends.http import Readiness
 from gateway.scaling.scalers.process import free_port
 from gateway.settings import Grpc, Http
+from tenants.acts import Act
 from tenants.plans import Limits, Rate
 from tests.gateway.frontends.grpc_worlds import door, ended, infer, trailing
 
@@ -73,8 +74,8 @@ async def test_a_key_that_is_revoked_while_its_message_comes_is_served_no_more()
         async with asyncio.timeout(10):
             while not here.memory._awaited:  # until the caller is known
                 await asyncio.sleep(0.001)
-        (key,) = await here.here.directory.list_keys("acme")
-        await here.here.directory.revoke_key("acme", key.id, actor="test", now_us=1_700_000_000_000_000)
+        (key,) = (await here.here.directory.keys.list("acme")).values
+        await here.here.directory.keys.revoke("acme", key.id, act=Act("test", 1_700_000_000_000_000))
         await here.here.pipeline.known.reread()
         await call.write(infer())
         await call.done_writing()

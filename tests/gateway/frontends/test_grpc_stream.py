@@ -11,6 +11,7 @@ from tritonclient.grpc import service_pb2 as official
 from gateway.frontends.grpc_call import Caller
 from gateway.frontends.grpc_stream import Stream
 from gateway.settings import Grpc
+from tenants.acts import Act
 from tenants.plans import Limits, Rate
 from tests.gateway.frontends.grpc_worlds import Door, door, ended, infer, trailing
 
@@ -207,8 +208,8 @@ async def test_a_key_that_is_revoked_ends_the_stream() -> None:
         stream = here.stream()
         await stream.write(infer(id="1"))
         assert await ids(stream, 1) == ["1"]
-        (key,) = await here.here.directory.list_keys("acme")
-        await here.here.directory.revoke_key("acme", key.id, actor="test", now_us=1_700_000_000_000_000)
+        (key,) = (await here.here.directory.keys.list("acme")).values
+        await here.here.directory.keys.revoke("acme", key.id, act=Act("test", 1_700_000_000_000_000))
         await here.here.pipeline.known.reread()
         await stream.write(infer(id="2"))
         assert (await ended(stream))[0] == "UNAUTHENTICATED"

@@ -19,6 +19,7 @@ from gateway.frontends.oip_rest import OipRest
 from gateway.frontends.openai import OpenAiRest
 from gateway.frontends.openai_models import Offers
 from gateway.wire.sse import Events
+from tenants.acts import Act
 from tenants.model import Model
 from tenants.openai import Generate, Infer
 from tenants.plans import Limits, Rate
@@ -52,7 +53,7 @@ async def opened(
             Model("", "vectors", "/models", "*", openai=Infer()),
             Model("", "private", "/models", ("other",), openai=section),
         ):
-            await here.directory.put_model(model, actor="test", now_us=NOW_US)
+            await here.directory.values.put_model(model, act=Act("test", NOW_US))
         await here.pipeline.known.reread()
         memory, numbers = JsonMemory(10**6, 10**6), count(1)
         oip = OipRest(here.pipeline, memory, 60.0)
@@ -142,7 +143,7 @@ async def test_what_depends_on_a_model_is_told_to_nobody_who_may_not_use_it() ->
 
 async def test_a_key_that_is_limited_to_other_models_is_forbidden() -> None:
     async with opened() as (_, here, world):
-        minted = await here.directory.create_key("acme", models=("plain",), actor="test", now_us=NOW_US)
+        minted = await here.directory.keys.create("acme", models=("plain",), act=Act("test", NOW_US))
         sent = request(here, "/v1/chat/completions", CHAT, key=minted.secret.reveal())
         assert await refused(world, sent) == (403, "forbidden")
         await here.settled()
@@ -227,7 +228,7 @@ async def test_a_key_sees_the_models_that_it_can_use_here_and_no_others() -> Non
         listed = json.loads((await world.ask(request(here, "/v1/models"))).body)
         assert [it["id"] for it in listed["data"]] == ["digits", "vectors"]
         assert listed["data"][0] == json.loads((await world.ask(request(here, "/v1/models/digits"))).body)
-        minted = await here.directory.create_key("acme", models=("vectors",), actor="test", now_us=NOW_US)
+        minted = await here.directory.keys.create("acme", models=("vectors",), act=Act("test", NOW_US))
         key = minted.secret.reveal()
         listed = json.loads((await world.ask(request(here, "/v1/models", key=key))).body)
         assert [it["id"] for it in listed["data"]] == ["vectors"]

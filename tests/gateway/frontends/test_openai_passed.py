@@ -15,6 +15,7 @@ from gateway.frontends.http_protocol import HttpLimits
 from gateway.frontends.oip_rest import OipRest
 from gateway.frontends.openai import OpenAiRest
 from gateway.frontends.openai_models import Offers
+from tenants.acts import Act
 from tenants.model import Model, Scaling
 from tenants.openai import PassThrough
 from tenants.plans import Limits, Rate
@@ -42,7 +43,7 @@ async def opened(
         section, scaling = PassThrough(server.address, model), Scaling(start_deadline_seconds=seconds)
         for name, tenants in (("far", ("acme",)), ("theirs", ("other",))):
             row = Model("", name, "", tenants, "", scaling=scaling, openai=section)
-            await here.directory.put_model(row, actor="test", now_us=NOW_US)
+            await here.directory.values.put_model(row, act=Act("test", NOW_US))
         await here.pipeline.known.reread()
         here.pipeline.throttler.registry.wake.set()
         memory, numbers = JsonMemory(10**6, 10**6), count(1)

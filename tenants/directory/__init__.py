@@ -1,0 +1,34 @@
+"""Every change to who may use what passes here: one transaction writes the change, its conditions and its event, or nothing.
+
+Every method raises TableUnavailable when the table gave no answer and Unreadable for a damaged row, every change also Conflict
+when others were faster again and again. Then call again: what a repeated change ends in is said at each.
+"""
+
+from collections.abc import Callable
+
+from tenants.directory import formats, stages
+from tenants.directory.journal import Journal, Page
+from tenants.directory.keys import Credentials, Identity, Keys, Minted
+from tenants.directory.members import Accounts, Members
+from tenants.directory.tenants import Found, Tenants
+from tenants.directory.values import Values
+from tenants.ports import Table
+
+__all__ = ["Credentials", "Directory", "Found", "Identity", "Minted", "Page"]
+
+
+class Directory:
+    """`entropy` gives that many random bytes, fit for secrets. Not shared between loops."""
+
+    def __init__(self, table: Table, entropy: Callable[[int], bytes]) -> None:
+        self.journal = Journal(table, entropy)
+        self.tenants = Tenants(self.journal)
+        self.members = Members(self.journal, self.tenants)
+        self.accounts = Accounts(self.journal, self.tenants)
+        self.keys = Keys(self.journal, self.tenants)
+        self.values = Values(self.journal)
+
+    async def repair(self) -> None:
+        """Bring the rows to this program's format, finish what a killed process left half done, and drop what it never began."""
+        await formats.migrate(self.journal)
+        await stages.drop_leftovers(self.journal)

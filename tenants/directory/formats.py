@@ -1,0 +1,60 @@
+"""How the rows lie in the table, as a whole: a number that says so, and the steps from one to the next.
+
+Each row has a version of its own for what is in it (`rows.py`); this one is for what rows there must be.
+"""
+
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Final
+
+from msgspec import Struct
+
+from tenants.errors import Conflict, Unreadable
+from tenants.ports import MOST_ITEMS, Key, Put
+from tenants.rows import TenantPointer, encoded, new_row, on_plan_at, read, readable, tenant_at
+from tenants.tenant import Tenant
+
+if TYPE_CHECKING:
+    from tenants.directory.journal import Journal
+
+AT: Final = Key("format")
+
+
+class Format(Struct, frozen=True, tag_field="v", tag=1):
+    """Stored as JSON, version 1; readers refuse any other."""
+
+    number: int
+
+
+async def migrate(journal: "Journal") -> None:
+    """The table is as this program wants it, and says so. A step may be made twice. Raises Unreadable for one of a later program."""
+    row = await journal.table.get(AT)
+    number = read(row, Format).number if row else 1
+    if number > NUMBER:
+        raise Unreadable(
+            f"the directory has format {number} and this program knows {NUMBER}: run a gateway of the version that wrote it"
+        )
+    if number == NUMBER:
+        return
+    for step in STEPS[number - 1 :]:
+        await step(journal)
+    try:
+        await journal.table.transact(
+            Put(AT, encoded(Format(NUMBER)), row.version) if row else new_row(AT, Format(NUMBER))
+        )
+    except Conflict:  # another process did the same
+        await migrate(journal)
+
+
+async def _place_tenants_on_plans(journal: "Journal") -> None:
+    """1 to 2: a tenant is found by its plan."""
+    pointers = [read(row, TenantPointer) for row in await journal.partition("tenants")]
+    rows = await journal.many(tenant_at(pointer.tenant_id) for pointer in pointers)
+    places = [on_plan_at(it.plan, it.id) for it in readable(rows, Tenant).values()]
+    for first in range(0, len(places), MOST_ITEMS):
+        await journal.table.transact(
+            *(Put(place, b"{}", None) for place in places[first : first + MOST_ITEMS])
+        )
+
+
+STEPS: Final[tuple[Callable[["Journal"], Awaitable[None]], ...]] = (_place_tenants_on_plans,)
+NUMBER: Final = len(STEPS) + 1

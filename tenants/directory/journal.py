@@ -1,0 +1,159 @@
+"""In what order changes are made: each is judged against what is there and written only if nothing was changed meanwhile.
+
+One row, the head, is written with every change; its version is the number of the last one. So all changes are in one order, whoever
+makes them, and who reads the records behind a number that it has seen misses none (`gateway/cluster/feed`).
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Final, Generic, TypeVar
+
+import msgspec
+from msgspec import Raw, Struct
+
+from tenants.acts import Act
+from tenants.directory import stages
+from tenants.errors import Conflict, Reused
+from tenants.events import Changed, Head
+from tenants.ids import ID_RANDOM_BYTES, new_id
+from tenants.ports import MOST_KEYS, Check, Item, Key, Put, Row, Table
+from tenants.rows import HEAD_AT, Change, Receipt, change_at, encoded, read, receipt_at, transaction
+
+RECEIPT_SECONDS: Final = 86_400
+MOST_CHANGES: Final = 8
+"""So many changes fit in one transaction, with their events and what goes with them."""
+_RIVALS: Final = 100
+
+_Result = TypeVar("_Result")
+_Read = TypeVar("_Read")
+
+
+@dataclass(frozen=True, slots=True)
+class Judged(Generic[_Result]):
+    """What an act comes to: its result, and what is written for that, which may be nothing.
+
+    `stored` is the result as a receipt keeps it: without secrets.
+    """
+
+    result: _Result
+    changes: tuple[Change, ...] = ()
+    stored: Struct | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """Where the order of changes is: its last number, and the head's content."""
+
+    sequence: int
+    head: Head
+
+    def put(self, head: Head | None = None) -> Put:
+        """Moves the head on by one number; whoever comes second meets a Conflict."""
+        return Put(HEAD_AT, encoded(head or self.head), expected=self.sequence)
+
+
+@dataclass(slots=True)
+class Journal:
+    """`entropy` gives that many random bytes, fit for secrets. Not shared between loops.
+
+    Everything here raises TableUnavailable when the table gave no answer, and Unreadable for a damaged row.
+    """
+
+    table: Table
+    entropy: Callable[[int], bytes]
+    _turn: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+    def new_id(self, prefix: str) -> str:
+        return new_id(prefix, self.entropy(ID_RANDOM_BYTES))
+
+    async def change(self, act: Act, judge: Callable[[], Awaitable[Judged[_Result]]]) -> _Result:
+        """The result of the judgement, which is asked again whenever somebody else was faster; all it wants written is.
+
+        Raises what the judgement raises, and Conflict when others were faster a hundred times.
+        """
+        async with self._turn:  # who waits here need not lose a race
+            for _ in range(_RIVALS):
+                standing = await self.standing()
+                judged = await judge()
+                if not judged.changes:
+                    return judged.result
+                try:
+                    await self.table.transact(*await self._items(standing, judged, act))
+                except Conflict:
+                    continue
+                return judged.result
+        raise Conflict(f"{_RIVALS} times somebody else was faster")
+
+    async def _items(self, standing: Standing, judged: Judged[_Result], act: Act) -> list[Item]:
+        ids = (self.new_id("e") for _ in judged.changes)
+        items = [standing.put(), *transaction(judged.changes, standing.sequence + 1, ids, act)]
+        if act.once is not None and judged.stored is not None:
+            before = await self.table.get(receipt_at(act.once.key))
+            receipt = Receipt(act.once.asked, act.at_us, Raw(encoded(judged.stored)))
+            items.append(Put(receipt_at(act.once.key), encoded(receipt), before.version if before else 0))
+        return items
+
+    async def receipt(self, act: Act, kind: type[_Read]) -> _Read | None:
+        """What came of the first act under the same idempotency key, for a day. Raises Reused when something else was asked under it."""
+        row = await self.table.get(receipt_at(act.once.key)) if act.once else None
+        if act.once is None or row is None:
+            return None
+        found = read(row, Receipt)
+        if act.at_us - found.at_us >= RECEIPT_SECONDS * 1_000_000:
+            return None
+        if found.asked != act.once.asked:
+            raise Reused
+        return msgspec.json.decode(found.result, type=kind)
+
+    async def standing(self) -> Standing:
+        """Where the order of changes is, with no documents half rolled out: what somebody left so is finished first."""
+        while True:
+            standing = await self.glance()
+            if standing.head.stage is None:
+                return standing
+            await stages.roll(self, standing)
+
+    async def glance(self) -> Standing:
+        """Where the order of changes is, whatever is under way."""
+        row = await self.table.get(HEAD_AT)
+        return Standing(row.version, read(row, Head)) if row else Standing(0, Head())
+
+    async def sequence(self) -> int:
+        """The number of the last change; what was read after this is not older than that."""
+        return (await self.standing()).sequence
+
+    async def changes(self, after: int, limit: int = 1000) -> tuple[Changed, ...]:
+        """Records behind that number, in order. One whose number is not the next means that some are gone."""
+        page = await self.table.list("changes", after=change_at(after).sort, limit=limit)
+        return tuple(read(row, Changed) for row in page.rows)
+
+    async def partition(self, partition: str, prefix: str = "") -> list[Row]:
+        """All rows of a partition, page by page."""
+        page = await self.table.list(partition, prefix)
+        rows = [*page.rows]
+        while page.next_after is not None:
+            page = await self.table.list(partition, prefix, page.next_after)
+            rows += page.rows
+        return rows
+
+    async def many(self, at: Iterable[Key]) -> dict[Key, Row]:
+        """Those that are there, in the order asked for."""
+        distinct = list(dict.fromkeys(at))
+        found: dict[Key, Row] = {}
+        for start in range(0, len(distinct), MOST_KEYS):
+            found |= await self.table.get_many(distinct[start : start + MOST_KEYS])
+        return {key: found[key] for key in distinct if key in found}
+
+
+@dataclass(frozen=True, slots=True)
+class Page(Generic[_Read]):
+    """Some values in order; `next_after` is the `after` of the next page, None when there is no more."""
+
+    values: tuple[_Read, ...]
+    next_after: str | None
+
+
+def versions(rows: Sequence[Row]) -> tuple[Check, ...]:
+    """That these stay as they were read."""
+    return tuple(Check(row.key, row.version) for row in rows)

@@ -1,0 +1,154 @@
+"""The tenants of the directory."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Final, Generic, TypeVar
+
+from msgspec.structs import replace
+
+from tenants import tenant
+from tenants.acts import Act
+from tenants.directory.journal import Journal, Judged, Page
+from tenants.errors import AlreadyExists, NotFound, Stale
+from tenants.events import Action, Event
+from tenants.ports import MOST_KEYS, Delete, Row
+from tenants.ports import Put as PutItem
+from tenants.rows import (
+    Change,
+    TenantPointer,
+    encoded,
+    name_at,
+    new_row,
+    on_plan_at,
+    plan_at,
+    read,
+    tenant_at,
+)
+from tenants.tenant import Deed, State, Tenant
+
+_Value = TypeVar("_Value")
+
+_ACTIONS: Final[dict[State, Action]] = {
+    "suspended": Action.TENANT_SUSPENDED,
+    "closing": Action.TENANT_CLOSING,
+    "closed": Action.TENANT_CLOSED,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Found(Generic[_Value]):
+    """What is there, and the version of its row: a change may ask that it is still that."""
+
+    value: _Value
+    version: int
+
+
+@dataclass(frozen=True, slots=True)
+class Tenants:
+    journal: Journal
+
+    async def create(self, name: str, plan: str, act: Act) -> Tenant:
+        """The new tenant. Repeated: AlreadyExists."""
+        tenant.check_name(name, "name")
+        tenant.check_name(plan, "plan")
+
+        async def judge() -> Judged[Tenant]:
+            if await self.journal.table.get(plan_at(plan)) is None:
+                raise NotFound("plan", plan)
+            if await self.journal.table.get(name_at(name)) is not None:
+                raise AlreadyExists("tenant", name)
+            made = Tenant(self.journal.new_id("t"), name, plan, "active", act.at_us)
+            return Judged(made, (created(made),), made)
+
+        return await self.journal.change(act, judge)
+
+    async def move(self, name: str, plan: str, act: Act, *, expected: int | None = None) -> Tenant:
+        """The tenant, on that plan. Repeated: the same, without another event. Raises Stale for another version than `expected`."""
+        tenant.check_name(plan, "plan")
+
+        async def judge() -> Judged[Tenant]:
+            row = await self.row(name)
+            before = read(row, Tenant)
+            check_version(row, expected, "tenant", name)
+            if await self.journal.table.get(plan_at(plan)) is None:
+                raise NotFound("plan", plan)
+            if before.plan == plan:
+                return Judged(before)
+            moved = replace(before, plan=plan)
+            return Judged(moved, (changed(Action.TENANT_CHANGED, row, before, moved),), moved)
+
+        return await self.journal.change(act, judge)
+
+    async def do(self, name: str, deed: Deed, act: Act, *, closes_us: int | None = None) -> Tenant:
+        """The tenant after the deed (`tenant.done`). Repeated: the same, without another event."""
+
+        async def judge() -> Judged[Tenant]:
+            row = await self.row(name)
+            before = read(row, Tenant)
+            after = tenant.done(before, deed, act.at_us, closes_us)
+            if after == before:
+                return Judged(before)
+            was_closing = before.state == "closing" and after.state == "active"
+            back = Action.TENANT_REOPENED if was_closing else Action.TENANT_RESUMED
+            return Judged(after, (changed(_ACTIONS.get(after.state, back), row, before, after),), after)
+
+        return await self.journal.change(act, judge)
+
+    async def find(self, name: str) -> Found[Tenant]:
+        row = await self.row(name)
+        return Found(read(row, Tenant), row.version)
+
+    async def show(self, name: str) -> Tenant:
+        return (await self.find(name)).value
+
+    async def list(self, after: str | None = None, limit: int = MOST_KEYS) -> Page[Tenant]:
+        """Also the closed ones, by name, behind the name `after`."""
+        page = await self.journal.table.list("tenants", after=after, limit=limit)
+        pointers = [read(row, TenantPointer) for row in page.rows]
+        rows = await self.journal.many(tenant_at(pointer.tenant_id) for pointer in pointers)
+        return Page(tuple(read(row, Tenant) for row in rows.values()), page.next_after)
+
+    async def events(self, name: str, after: str | None = None, limit: int = MOST_KEYS) -> Page[Event]:
+        """What happened to the tenant, oldest first."""
+        owner = await self.show(name)
+        page = await self.journal.table.list(f"tenant/{owner.id}", "event/", after, limit)
+        return Page(tuple(read(row, Event) for row in page.rows), page.next_after)
+
+    async def names(self, among: Iterable[str]) -> frozenset[str]:
+        """Those of the names that a tenant has, or had."""
+        return frozenset(key.sort for key in await self.journal.many(map(name_at, among)))
+
+    async def row(self, name: str) -> Row:
+        tenant.check_name(name, "tenant")
+        pointer = await self.journal.table.get(name_at(name))
+        row = pointer and await self.journal.table.get(tenant_at(read(pointer, TenantPointer).tenant_id))
+        if row is None:
+            raise NotFound("tenant", name)
+        return row
+
+
+def created(made: Tenant) -> Change:
+    """A new tenant, with its name and its place on its plan."""
+    also = (
+        new_row(name_at(made.name), TenantPointer(made.id)),
+        PutItem(on_plan_at(made.plan, made.id), b"{}", None),
+    )
+    return Change(Action.TENANT_CREATED, made.id, tenant_at(made.id), None, encoded(made), made.id, also)
+
+
+def changed(action: Action, row: Row, before: Tenant, after: Tenant) -> Change:
+    """A tenant that is another; who has moved is found under its new plan alone."""
+    also = (
+        ()
+        if before.plan == after.plan
+        else (
+            Delete(on_plan_at(before.plan, after.id), None),
+            PutItem(on_plan_at(after.plan, after.id), b"{}", None),
+        )
+    )
+    return Change(action, after.id, row.key, row, encoded(after), after.id, also)
+
+
+def check_version(row: Row, expected: int | None, kind: str, name: str) -> None:
+    if expected not in (None, row.version):
+        raise Stale(kind, name)

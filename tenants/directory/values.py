@@ -1,0 +1,150 @@
+"""The fleets, models and plans of the directory."""
+
+from dataclasses import dataclass
+from typing import TypeVar, cast
+
+from tenants import catalogue
+from tenants.acts import Act
+from tenants.catalogue import PARTITIONS, Value, name_of
+from tenants.directory import stages
+from tenants.directory.journal import MOST_CHANGES, Journal, Judged, Page
+from tenants.directory.tenants import Found, check_version
+from tenants.errors import Conflict, InUse, NotFound
+from tenants.events import Event
+from tenants.fleet import Fleet
+from tenants.model import Model
+from tenants.plans import Plan
+from tenants.ports import MOST_KEYS, Key, Row
+from tenants.rows import read, readable
+
+_Value = TypeVar("_Value", Fleet, Model, Plan)
+
+_LOOKS = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Catalogue:
+    """All that can be read of one instant, by name: behind the change with that number, and before the next one."""
+
+    sequence: int
+    fleets: dict[str, Fleet]
+    models: dict[str, Model]
+    plans: dict[str, Plan]
+
+
+@dataclass(frozen=True, slots=True)
+class Values:
+    journal: Journal
+
+    async def put(self, *wanted: Value, act: Act, expected: int | None = None) -> tuple[Value, ...]:
+        """All are as given and fit one another and what is there, or nothing is changed; a model keeps its id or gets one.
+
+        Repeated: nothing more is written. Raises ValueError for more than fit in one transaction (`MOST_CHANGES`; more is for
+        documents), and Stale where the only one is there in another version than `expected` (0: where it is there).
+        """
+        if len(wanted) > MOST_CHANGES:
+            raise ValueError(f"{len(wanted)} values, at most {MOST_CHANGES}")
+
+        async def judge() -> Judged[tuple[Value, ...]]:
+            rows = await self.rows()
+            if expected is not None:
+                _check(rows, wanted[0], expected)
+            found = catalogue.changes(wanted, rows, lambda: self.journal.new_id("m"))
+            return Judged(found.values, found.changes, found.values[0])
+
+        return await self.journal.change(act, judge)
+
+    async def put_model(self, wanted: Model, act: Act, *, expected: int | None = None) -> Model:
+        """`put` of one model."""
+        (made,) = await self.put(wanted, act=act, expected=expected)
+        return cast("Model", made)
+
+    async def remove(self, kind: type[_Value], name: str, act: Act, *, expected: int | None = None) -> None:
+        """There is none any more. Repeated: NotFound. Raises InUse for a fleet of models and a plan of tenants, Stale."""
+
+        async def judge() -> Judged[None]:
+            rows = await self.rows()
+            value = _named(rows, kind, name)
+            if expected is not None:
+                _check(rows, value, expected)
+            if isinstance(value, Plan) and (await self.tenants_on(name)):
+                raise InUse("plan", name, "tenants")
+            found = catalogue.changes((), rows, lambda: "", unwanted=(value,))
+            return Judged(None, found.changes)
+
+        await self.journal.change(act, judge)
+
+    async def find(self, kind: type[_Value], name: str) -> Found[_Value]:
+        """Raises NotFound."""
+        rows = await self.rows()
+        value = _named(rows, kind, name)
+        return Found(value, rows[catalogue.at(value)].version)
+
+    async def list(
+        self, kind: type[_Value], after: str | None = None, limit: int = MOST_KEYS
+    ) -> Page[_Value]:
+        """By name, behind the name `after`."""
+        page = await self.journal.table.list(_partition(kind), after=after, limit=limit)
+        return Page(tuple(read(row, kind) for row in page.rows), page.next_after)
+
+    async def catalogue(self) -> Catalogue:
+        """All of one instant. Fails closed: what cannot be read is not there. Raises Conflict where changes never stop."""
+        for _ in range(_LOOKS):
+            sequence = await self.journal.sequence()
+            rows = await self.rows()
+            if (await self.journal.glance()).sequence == sequence:
+                return Catalogue(sequence, _all(rows, Fleet), _all(rows, Model), _all(rows, Plan))
+        raise Conflict(f"changed {_LOOKS} times while it was read")
+
+    async def models(self) -> dict[str, Model]:
+        """All models by name. Fails closed: one that cannot be read is not there."""
+        return _all(await self.rows("models"), Model)
+
+    async def fleets(self) -> dict[str, Fleet]:
+        """All fleets by name. Fails closed: one that cannot be read is not there."""
+        return _all(await self.rows("fleets"), Fleet)
+
+    async def plans(self) -> dict[str, Plan]:
+        """All plans by name. Fails closed: one that cannot be read is not there."""
+        return _all(await self.rows("plans"), Plan)
+
+    async def tenants_on(self, plan: str) -> bool:
+        """Whether any tenant, also a closed one, is on the plan."""
+        page = await self.journal.table.list(f"plan/{plan}", limit=1)
+        while not page.rows and page.next_after is not None:
+            page = await self.journal.table.list(f"plan/{plan}", after=page.next_after, limit=1)
+        return bool(page.rows)
+
+    async def events(self, after: str | None = None, limit: int = MOST_KEYS) -> Page[Event]:
+        """What happened to what is of no tenant, oldest first."""
+        page = await self.journal.table.list("events", after=after, limit=limit)
+        return Page(tuple(read(row, Event) for row in page.rows), page.next_after)
+
+    async def generation(self) -> stages.Generation:
+        return (await stages.generation(self.journal))[1]
+
+    async def rows(self, *partitions: str) -> dict[Key, Row]:
+        found = [await self.journal.partition(name) for name in partitions or PARTITIONS]
+        return {row.key: row for rows in found for row in rows}
+
+
+def _all(rows: dict[Key, Row], kind: type[_Value]) -> dict[str, _Value]:
+    own = {key: row for key, row in rows.items() if key.partition == _partition(kind)}
+    return {found.name: found for found in readable(own, kind).values()}
+
+
+def _partition(kind: type[_Value]) -> str:
+    return f"{kind.__name__.lower()}s"
+
+
+def _named(rows: dict[Key, Row], kind: type[_Value], name: str) -> _Value:
+    row = rows.get(Key(_partition(kind), name))
+    if row is None:
+        raise NotFound(kind.__name__.lower(), name)
+    return read(row, kind)
+
+
+def _check(rows: dict[Key, Row], value: Value, expected: int) -> None:
+    kind, name = name_of(value)
+    row = rows.get(catalogue.at(value), Row(catalogue.at(value), b"", 0))
+    check_version(row, expected, kind.lower(), name)
