@@ -7,7 +7,7 @@ from msgspec import Raw, Struct
 from tenants import rows
 from tenants.acts import Act
 from tenants.directory.formats import Format
-from tenants.directory.stages import Also, Generation, Stage, Staged
+from tenants.directory.stages import Also, Generation, Stage, Staged, Waiting
 from tenants.errors import Unreadable
 from tenants.events import Action, Changed, Event, Head
 from tenants.fleet import Fleet, Process, Replicas
@@ -113,20 +113,27 @@ GOLDEN: list[tuple[Struct, bytes]] = [
         Generation(3, (("Fleet", "local"),)),
         b'{"v":1,"number":3,"declared":[["Fleet","local"]]}',
     ),
-    (Stage(2, "cli:root", 5, ""), b'{"v":1,"changes":2,"actor":"cli:root","at_us":5,"reason":""}'),
+    (
+        Stage(2, 7, "cli:root", 5, ""),
+        b'{"v":1,"transactions":2,"sequence":7,"actor":"cli:root","at_us":5,"reason":""}',
+    ),
     (
         Staged(
-            Action.PLAN_REMOVED,
-            "team",
-            ("plans", "team"),
-            None,
-            1,
-            Raw(b'{"v":1}'),
-            Raw(b"null"),
-            (Also(("a", "b"), None),),
+            (
+                Waiting(
+                    Action.PLAN_REMOVED,
+                    "team",
+                    ("plans", "team"),
+                    None,
+                    1,
+                    Raw(b'{"v":1}'),
+                    Raw(b"null"),
+                    (Also(("a", "b"), None),),
+                ),
+            )
         ),
-        b'{"v":1,"action":"plan.removed","subject_id":"team","at":["plans","team"],"tenant_id":null,'
-        b'"version":1,"before":{"v":1},"after":null,"also":[{"at":["a","b"],"value":null}]}',
+        b'{"v":1,"changes":[{"action":"plan.removed","subject_id":"team","at":["plans","team"],"tenant_id":null,'
+        b'"version":1,"before":{"v":1},"after":null,"also":[{"at":["a","b"],"value":null}]}]}',
     ),
     (
         Format(2),
