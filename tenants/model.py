@@ -1,18 +1,17 @@
 """A model that tenants may call: its name in Triton, the folder it is in, whose it is, and how it scales. Pure."""
 
 import math
-import re
 from collections.abc import Iterator
 from typing import Annotated, Final, Literal
 
 import msgspec
 from msgspec import Meta, Struct
 
+from tenants import names
 from tenants.errors import Invalid
 from tenants.fleet import Fleet, Seconds
+from tenants.names import FleetName, ModelName, TenantName
 from tenants.openai import PassThrough, Section, section_faults
-from tenants.tenant import NAME as TENANT_NAME
-from tenants.tenant import NAME_RULE as TENANT_NAME_RULE
 
 MOST_TENANTS: Final = 1000
 # An event holds the row before and after, and a row of a table has 350,000 bytes.
@@ -23,10 +22,6 @@ ABSENT_ELSEWHERE: Final[dict[str, str | None]] = {"repository": "", "fleet": "",
 ELSEWHERE: Final = (
     "has no meaning for a model behind a server that somebody else runs (openai.backend is pass-through)"
 )
-
-# What ends up in a path of the model repository must not lead out of it.
-_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,127}")
-_NAME_RULE = "must be 1 to 128 characters of A-Z, a-z, 0-9, '.', '_' and '-', not starting with '.'"
 
 # What one element of each datatype is in JSON. FP16 and BF16 have no JSON form in the protocol.
 _ELEMENT: Final[dict[str, type]] = {
@@ -71,11 +66,11 @@ class Model(Struct, frozen=True, tag_field="v", tag=1):
     """
 
     id: str
-    name: str
+    name: ModelName
     repository: str
-    tenants: tuple[str, ...] | Literal["*"]
+    tenants: tuple[TenantName, ...] | Literal["*"]
     """The names of the tenants that have it, or "*" for all."""
-    fleet: str = "local"
+    fleet: FleetName = "local"
     memory_bytes: Annotated[int, Meta(ge=1, le=2**50)] = 64 * 1024**2
     """What it takes of its replica's memory."""
     scaling: Scaling = Scaling()
@@ -96,14 +91,12 @@ class Model(Struct, frozen=True, tag_field="v", tag=1):
 
 def check_name(name: str, path: str) -> None:
     """Invalid unless the text can name a model."""
-    if not _NAME.fullmatch(name):
-        raise Invalid(path, _NAME_RULE)
+    names.MODEL.check(name, path)
 
 
 def faults(model: Model) -> Iterator[Invalid]:
     """What is wrong with it beyond the types of its fields, each with the path to it."""
-    if not _NAME.fullmatch(model.name):
-        yield Invalid("name", _NAME_RULE)
+    yield from names.MODEL.faults(model.name, "name")
     if model.is_elsewhere:
         yield from _stray(model)
     elif "://" in model.repository:
@@ -113,8 +106,7 @@ def faults(model: Model) -> Iterator[Invalid]:
     if len(model.tenants) > MOST_TENANTS:
         yield Invalid("tenants", f'more than {MOST_TENANTS}; "*" means all')
     for position, name in enumerate(() if model.tenants == "*" else model.tenants):
-        if not TENANT_NAME.fullmatch(name):
-            yield Invalid(f"tenants[{position}]", TENANT_NAME_RULE)
+        yield from names.TENANT.faults(name, f"tenants[{position}]")
     for position, tensor in enumerate(model.canary.inputs if model.canary else ()):
         yield from _tensor_faults(tensor, f"canary.inputs[{position}]")
     for fault in section_faults(model.openai) if model.openai else ():

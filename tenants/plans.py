@@ -6,8 +6,9 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta, Struct
 
+from tenants import names
 from tenants.errors import Invalid
-from tenants.tenant import NAME, NAME_RULE
+from tenants.names import PlanName
 
 
 class Rate(Struct, frozen=True, forbid_unknown_fields=True):
@@ -33,7 +34,7 @@ class Plan(Struct, frozen=True, forbid_unknown_fields=True, tag_field="v", tag=1
     has it; what changes a meaning is version 2.
     """
 
-    name: str
+    name: PlanName
     weight: Annotated[int, Meta(ge=1, le=1000)]
     limits: Limits
 
@@ -52,5 +53,4 @@ def parse(document: Mapping[str, object]) -> Plan:
 
 def faults(plan: Plan) -> Iterator[Invalid]:
     """What is wrong with it beyond the types of its fields."""
-    if not NAME.fullmatch(plan.name):
-        yield Invalid("name", NAME_RULE)
+    yield from names.PLAN.faults(plan.name, "name")

@@ -1,11 +1,10 @@
 """A tenant: a customer, with a name that people use and a pseudonymous id that the audit log keeps. Pure."""
 
-import re
 from typing import Final, Literal
 
 from msgspec import Struct
 
-from tenants.errors import Invalid
+from tenants import names
 from tenants.ids import Reference
 
 State = Literal["active", "suspended", "closed"]
@@ -16,9 +15,6 @@ NEXT: Final[dict[State, frozenset[State]]] = {
     "suspended": frozenset({"active", "closed"}),
     "closed": frozenset(),
 }
-
-NAME: Final = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
-NAME_RULE: Final = "must be 1 to 63 characters of a-z, 0-9 and '-', not starting with '-'"
 
 
 class Tenant(Struct, frozen=True, tag_field="v", tag=1):
@@ -37,5 +33,4 @@ class Tenant(Struct, frozen=True, tag_field="v", tag=1):
 
 def check_name(name: str, path: str) -> None:
     """Invalid unless the text can name a tenant, a plan or a fleet."""
-    if not NAME.fullmatch(name):
-        raise Invalid(path, NAME_RULE)
+    names.TENANT.check(name, path)

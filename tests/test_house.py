@@ -58,7 +58,7 @@ PURE = (
         f"tenants.{name}"
         for name in ("fleet", "openai", "nodes", "reading", "documents", "catalogue", "rows", "ports")
     ),
-    *(f"tenants.{name}" for name in ("entities", "events", "errors")),
+    *(f"tenants.{name}" for name in ("entities", "events", "errors", "names")),
     "gateway.config",
     "gateway.settings",
 )

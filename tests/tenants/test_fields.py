@@ -33,6 +33,8 @@ def counted(kind: inspect.StrType | inspect.VarTupleType) -> str:
 def taken(kind: inspect.Type) -> str:
     """What a field takes, in words."""
     match kind:
+        case inspect.Metadata(type=inner):  # what editors are told besides
+            return taken(inner)
         case inspect.IntType() | inspect.FloatType():
             number = "integer" if isinstance(kind, inspect.IntType) else "number"
             return f"{number}, {bounded(kind)}"
