@@ -96,6 +96,9 @@ def test_what_is_not_there_or_there_already_is_said(state: Path) -> None:
     expect_refusal(command("tenants", "create", "acme", *at), "acme")
     expect_refusal(command("tenants", "create", "beta", "--plan", "gold", *at), "gold", "gateway apply -f")
     expect_refusal(command("tenants", "create", "No Name", *at), "name")
+    expect_refusal(
+        command("tenants", "create", "operator", *at), "a word of the gateway's own", "another name"
+    )
     expect_refusal(command("tenants", "show", "nobody", *at), "nobody", "gateway tenants list")
     expect_refusal(command("keys", "create", "--tenant", "nobody", *at), "nobody")
     done = command("keys", "create", "--tenant", "acme", "--models", "nothing", *at)

@@ -11,7 +11,7 @@ from tenants import catalogue, declare
 from tenants.catalogue import Value, batches, misfits, name_of
 from tenants.declare import Outline, Stored
 from tenants.directory import Directory
-from tenants.documents import Document, Documents, Source, parse
+from tenants.documents import Document, Documents, Source, applicable, parse
 from tenants.errors import Conflict, Faulty, Invalid, TableUnavailable, Unreadable
 from tenants.fleet import Fleet, Replicas
 from tenants.model import Model, Scaling
@@ -24,6 +24,10 @@ from tests.worlds.table import Fault, MemoryTable
 
 def documents(*values: Value) -> Documents:
     return Documents(tuple(Document(value) for value in values))
+
+
+def read(text: str) -> Documents:
+    return applicable(parse([Source("a.yaml", "/", text.encode())]))
 
 
 def model(name: str, *, fleet: str = "local", most: int = 1, memory: int = 64) -> Model:
@@ -144,7 +148,7 @@ async def test_two_that_apply_the_same_at_once_both_succeed_and_write_it_once(
 
 async def refused(directory: Directory, text: str) -> list[str]:
     with pytest.raises(Faulty) as fault:
-        await declare.apply(directory, parse([Source("a.yaml", "/", text.encode())]), actor=BY, now_us=NOW)
+        await declare.apply(directory, read(text), actor=BY, now_us=NOW)
     assert fault.value.sentence == "\n".join(map(str, fault.value.faults))
     return [str(it) for it in fault.value.faults]
 
@@ -228,8 +232,7 @@ async def test_a_model_of_a_fleet_with_a_fault_is_not_blamed_for_it(directory: D
 
 async def test_a_tenant_that_is_not_there_yet_is_noted(acme: Directory) -> None:
     text = "kind: Model\nname: digits\nrepository: /m\ntenants: [acme, beta]"
-    declared = parse([Source("a.yaml", "/", text.encode())])
-    outline = await declare.apply(acme, declared, actor=BY, now_us=NOW)
+    outline = await declare.apply(acme, read(text), actor=BY, now_us=NOW)
     assert list(map(str, outline.notes)) == ["a.yaml:4: tenants[1]: there is no tenant 'beta' yet"]
 
 

@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tenants import fleet, model, names, plans, tenant
+from tenants import customer, fleet, model, names, plans, tenant
+from tenants.customer import TenantDocument
 from tenants.directory import Directory
 from tenants.errors import Invalid
 from tenants.fleet import Fleet
@@ -100,6 +101,7 @@ async def test_a_key_is_called_nothing_that_cannot_be_shown(acme: Directory, nam
 def test_no_new_tenant_is_taken_for_somebody_else_and_one_that_is_there_is_found(name: str) -> None:
     with pytest.raises(Invalid, match="a word of the gateway's own"):
         names.TENANT.check_new(name, "name")
+    assert [it.path for it in customer.faults(TenantDocument(name, "team"))] == ["name"]
     names.TENANT.check(name, "name")
     tenant.check_name(name, "tenant")
     assert list(model.faults(Model("m_1", "digits", "/m", (name,)))) == []
