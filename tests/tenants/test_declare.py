@@ -12,7 +12,7 @@ from tenants.acts import Act
 from tenants.catalogue import Value, misfits, name_of
 from tenants.declare import Outline, Stored
 from tenants.directory import Directory
-from tenants.documents import Document, Documents, Source, parse
+from tenants.documents import Document, Documents, Source, applicable, parse
 from tenants.errors import Conflict, Faulty, Invalid, TableUnavailable, Unreadable
 from tenants.events import Head
 from tenants.fleet import Fleet, Replicas
@@ -26,6 +26,10 @@ from tests.worlds.table import Fault, MemoryTable
 
 def documents(*values: Value) -> Documents:
     return Documents(tuple(Document(value) for value in values))
+
+
+def declared(text: str) -> Documents:
+    return applicable(parse([Source("a.yaml", "/", text.encode())]))
 
 
 def model(name: str, *, fleet: str = "local", most: int = 1, memory: int = 64) -> Model:
@@ -186,7 +190,7 @@ async def test_two_that_apply_the_same_at_once_both_succeed_and_write_it_once(
 
 async def refused(directory: Directory, text: str) -> list[str]:
     with pytest.raises(Faulty) as fault:
-        await declare.apply(directory, parse([Source("a.yaml", "/", text.encode())]), act=Act(BY, NOW))
+        await declare.apply(directory, declared(text), act=Act(BY, NOW))
     assert fault.value.sentence == "\n".join(map(str, fault.value.faults))
     return [str(it) for it in fault.value.faults]
 
@@ -270,8 +274,7 @@ async def test_a_model_of_a_fleet_with_a_fault_is_not_blamed_for_it(directory: D
 
 async def test_a_tenant_that_is_not_there_yet_is_noted(acme: Directory) -> None:
     text = "kind: Model\nname: digits\nrepository: /m\ntenants: [acme, beta]"
-    declared = parse([Source("a.yaml", "/", text.encode())])
-    outline = await declare.apply(acme, declared, act=Act(BY, NOW))
+    outline = await declare.apply(acme, declared(text), act=Act(BY, NOW))
     assert list(map(str, outline.notes)) == ["a.yaml:4: tenants[1]: there is no tenant 'beta' yet"]
 
 
