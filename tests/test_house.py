@@ -61,7 +61,10 @@ PURE = (
         f"tenants.{name}"
         for name in ("fleet", "openai", "nodes", "reading", "documents", "catalogue", "rows", "ports")
     ),
-    *(f"tenants.{name}" for name in ("entities", "events", "errors")),
+    *(
+        f"tenants.{name}"
+        for name in ("entities", "events", "errors", "names", "customer", "meanings", "schema")
+    ),
     "gateway.config",
     "gateway.settings",
 )
