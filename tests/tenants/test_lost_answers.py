@@ -1,5 +1,6 @@
 """Each change is tried with its answer lost before the write and after it, and then repeated."""
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ from tenants.fleet import Fleet
 from tenants.model import Model
 from tenants.plans import Limits, Plan
 from tests.tenants.conftest import BY, NOW, events
-from tests.worlds.table import Fault, MemoryTable
+from tests.worlds.table import Fault, MemoryTable, Pause
 
 Change = Callable[[Directory], Awaitable[object]]
 
@@ -147,3 +148,28 @@ async def test_a_throttled_table_answers_later(acme: Directory, world: MemoryTab
     with pytest.raises(TableUnavailable):
         await acme.models()
     assert list(await acme.models()) == ["digits", "secret"]
+
+
+async def test_pages_that_are_short_or_empty_hide_nothing(acme: Directory, world: MemoryTable) -> None:
+    for name in ("beta", "gamma", "delta"):
+        await acme.create_tenant(name, "team", actor=BY, now_us=NOW)
+    whole = await acme.list_tenants()
+    world.page_rows.extend([0, 1, 0, 2, 0])
+    assert await acme.list_tenants() == whole
+    assert [tenant.name for tenant in whole] == ["acme", "beta", "delta", "gamma"]
+    assert not world.page_rows
+
+
+async def test_a_slow_change_is_made_once_though_it_is_asked_for_again_meanwhile(
+    acme: Directory, world: MemoryTable
+) -> None:
+    pause = Pause()
+    world.pauses_before.extend([Pause(), pause])
+    world.pauses_before[0].go.set()  # the look at its plan; what is slow is the write
+    slow = asyncio.ensure_future(create_beta(acme))
+    await pause.came.wait()
+    await create_beta(acme)
+    pause.go.set()
+    with pytest.raises(AlreadyExists):
+        await slow
+    assert done(world) == ["tenant.created"]
