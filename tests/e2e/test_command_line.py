@@ -134,7 +134,14 @@ def test_wrong_usage_is_64(state: Path, arguments: list[str]) -> None:
     "arguments",
     [
         *([], ["demo"], ["serve"], ["apply"], ["doctor"]),
-        *(["tenants"], ["tenants", "create"], ["keys", "rotate"], ["audit", "verify"]),
+        *(
+            ["tenants"],
+            ["tenants", "create"],
+            ["keys", "rotate"],
+            ["audit", "verify"],
+            ["backup"],
+            ["restore"],
+        ),
     ],
 )
 def test_help_is_there(arguments: list[str]) -> None:
