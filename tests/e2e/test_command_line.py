@@ -138,7 +138,7 @@ def test_wrong_usage_is_64(state: Path, arguments: list[str]) -> None:
 @pytest.mark.parametrize(
     "arguments",
     [
-        *([], ["demo"], ["serve"], ["apply"], ["doctor"], ["schema"]),
+        *([], ["demo"], ["serve"], ["apply"], ["doctor"], ["schema"], ["backup"], ["restore"]),
         *(["tenants"], ["tenants", "create"], ["keys", "rotate"], ["audit", "verify"]),
     ],
 )
