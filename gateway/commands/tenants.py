@@ -7,7 +7,6 @@ from gateway.commands.demo import PLAN, put_plan
 from gateway.commands.printing import show, when
 from gateway.settings import Settings
 from gateway.state import now_us, opened_directory
-from tenants import names
 from tenants.acts import Act
 from tenants.tenant import Tenant
 
@@ -28,7 +27,6 @@ def add(parser: Parser, common: Parser) -> None:
 
 
 async def _create(settings: Settings, given: argparse.Namespace) -> int:
-    names.TENANT.check_new(given.name, "name")
     async with opened_directory(settings) as directory:
         if given.plan == PLAN and PLAN not in await directory.values.plans():
             await put_plan(directory, settings)
