@@ -17,7 +17,7 @@ _OF_ABSENT: Final = {
     "plan": "apply its document: {gateway} apply -f FILE",
 }
 # An argument that is a path, and what to say of another.
-_OPTIONS: Final = {"config": "with --config", "file": "with -f", "backup": "place for the back-up"}
+_OPTIONS: Final = {"config": "with --config", "file": "with -f", "backup": "folder"}
 # Another folder or file would not help.
 _NOT_OF_THE_PATH: Final = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EIO)
 
