@@ -17,7 +17,7 @@ import uvloop
 from gateway import __version__, config
 from gateway.audit.ports import SegmentFailed, SinkFailed
 from gateway.authz.cedar import PolicyError
-from gateway.commands import advice, apply, audit, demo, doctor, files, keys, schema, serve, tenants
+from gateway.commands import advice, apply, audit, demo, doctor, export, files, keys, schema, serve, tenants
 from gateway.commands.arguments import USAGE, Parser
 from gateway.scaling.scaler import StartFailed
 from gateway.settings import Settings, SettingsError, load
@@ -104,6 +104,7 @@ def _parser() -> Parser:
     demo.add(commands, state)
     serve.add(commands, common)
     apply.add(commands, common)
+    export.add(commands, common)
     tenants.add(commands.add_parser("tenants", help="the customers"), common)
     keys.add(commands.add_parser("keys", help="a tenant's API keys"), common)
     audit.add(commands.add_parser("audit", help="the audit log"), common)

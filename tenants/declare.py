@@ -58,6 +58,19 @@ async def read(directory: Directory, declared: Documents) -> Stored:
     )
 
 
+async def everything(directory: Directory) -> list[Declared]:
+    """All of one instant that documents may declare: plans, fleets, models, tenants that are open, each by name."""
+    for _ in range(_TRIES):
+        now = await directory.values.catalogue()
+        names = [row.key.sort for row in await directory.journal.partition("tenants")]
+        found = await customers.read_all(directory.journal, names)
+        if await directory.journal.sequence() == now.sequence:
+            tenants = [it.document for _, it in sorted(found.items())]
+            values: list[Declared] = [*now.plans.values(), *now.fleets.values(), *now.models.values()]
+            return values + [it for it in tenants if it is not None]
+    raise Conflict
+
+
 async def apply(
     directory: Directory,
     declared: Documents,

@@ -30,9 +30,14 @@ def sources(path: Path) -> Iterator[Source]:
     if not path.is_dir():
         yield source(path)
         return
-    files = sorted(
-        it for it in path.iterdir() if it.suffix in (".yaml", ".yml") and not it.name.startswith(".")
-    )
+    files = documents_in(path)
     if not files:
         raise FileNotFoundError(f"{path} holds no document; a document is a file *.yaml or *.yml")
     yield from map(source, files)
+
+
+def documents_in(folder: Path) -> list[Path]:
+    """Its files of documents, in the order of their names. Raises OSError."""
+    return sorted(
+        it for it in folder.iterdir() if it.suffix in (".yaml", ".yml") and not it.name.startswith(".")
+    )

@@ -139,3 +139,41 @@ def test_a_folder_is_its_yaml_files_and_an_empty_one_is_said(place: Place) -> No
             done = command("apply", "-f", wanted, *options, "--state", place.state)
             assert (done.returncode, done.stdout) == (1, "")
             assert f"{wanted} holds no document" in done.stderr
+
+
+def test_what_is_exported_changes_nothing_from_whatever_folder_it_is_applied(place: Place) -> None:
+    """Its models are in the folders that they were in, also where their documents named those from their own place."""
+    plan = "kind: Plan\nname: team\nweight: 1\nlimits: {body_bytes: 1000}\n"
+    place.write("all.yaml", model(repository="../mine", description="two\nlines: on"), plan)
+    place.told("apply", "-f", place.documents)
+    place.told("tenants", "create", "acme", "--plan", "team")
+    key = place.told("keys", "create", "--tenant", "acme")
+    folder = place.state.parent / "exported" / "here"
+    assert [Path(it).name for it in place.told("export", "-f", folder)["files"]] == [
+        "fleets.yaml",
+        "models.yaml",
+        "plans.yaml",
+        "tenants.yaml",
+    ]
+    assert str(place.documents.parent / "mine") in (folder / "models.yaml").read_text()
+    at = ("--state", place.state)
+    done = command("apply", "-f", folder, "--dry-run", *at)
+    assert (done.returncode, done.stdout) == (0, "nothing to do: 4 unchanged\n")
+    printed = command("export", *at)
+    assert (printed.returncode, printed.stderr) == (0, "")
+    assert key["id"] not in printed.stdout
+    one = place.write("one.yaml", printed.stdout)
+    assert command("apply", "-f", one, "--dry-run", *at).returncode == 0
+    assert [it["kind"] for it in json.loads(command("export", "--json", *at).stdout)] == [
+        *("Plan", "Fleet", "Model", "Tenant"),
+    ]
+    done = command("export", "-f", folder, *at)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "has documents already" in done.stderr
+
+
+def test_where_there_is_no_state_there_is_nothing_to_export_and_none_is_made(place: Place) -> None:
+    done = command("export", "--state", place.state)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "--state" in done.stderr
+    assert not place.state.exists()
