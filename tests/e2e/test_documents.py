@@ -17,6 +17,7 @@ from tests.e2e.world import (
     DIGITS,
     PROGRAM,
     announced,
+    change,
     command,
     end,
     first_line,
@@ -28,6 +29,7 @@ from tests.e2e.world import (
 
 SEEN_SECONDS = 5.0
 SEVEN = ROOT / "infra" / "examples" / "digit.json"
+
 # Serve
 
 
@@ -151,6 +153,21 @@ def test_two_gateways_serve_one_state(place: Place) -> None:
         assert second.stop() == 0
         assert first.call("/readyz", headers={}).status == 200
     assert place.told("audit", "verify")["fault"] is None
+
+
+@pytest.mark.triton
+def test_two_gateways_that_start_at_once_roll_out_the_same_documents_once(place: Place) -> None:
+    place.write("models.yaml", *(model(f"m{number}") for number in range(100)))
+    with (
+        place.starting() as first,
+        started(place.state, "serve", "--config", str(place.config), "--json") as second,
+    ):
+        for process in (first, second):
+            announced(process, place.state)
+        second.terminate()
+        second.wait(20)
+    assert sorted(re.findall(r"documents: (.*)", place.log)) == ["101 created", "101 unchanged"]
+    assert len(change(place.state, lambda it: it.values.models())) == 100
 
 
 # Doctor

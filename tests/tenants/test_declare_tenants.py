@@ -342,3 +342,20 @@ async def test_between_the_last_look_and_the_commit_nothing_slips_in() -> None:
         await declare.apply(second, read(PLAN), Act(BY, LATER), seen=seen)
     assert (await others.first.values.plans())["team"].weight == 3
     assert replay.faults(others.table.rows) == []
+
+
+async def test_more_than_can_be_remembered_of_documents_is_refused_and_pruning_makes_room(
+    directory: Directory, world: MemoryTable
+) -> None:
+    def named(letter: str, many: int) -> list[str]:
+        return [MODEL.replace("digits", f"{letter * 120}{it:04}") for it in range(many)]
+
+    await apply(directory, FLEET, *named("a", 999))
+    before = dict(world.rows)
+    (fault,) = await refused(directory, FLEET, *named("b", 99))
+    assert "remove some with --prune" in fault
+    assert {key for key in world.rows if key.partition in ("models", "documents")} == {
+        key for key in before if key.partition in ("models", "documents")
+    }
+    await apply(directory, FLEET, *named("b", 99), prune=Prune.CATALOGUE)
+    assert len(await directory.values.models()) == 99
