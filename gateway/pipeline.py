@@ -162,7 +162,7 @@ class Pipeline:
     async def recognise(self, call: InferenceCall) -> Principal:
         """Step 3 alone, for who must know the caller before there is a model to ask for; a denial is recorded. Raises GatewayError."""
         try:
-            return await self.auth.authenticate(call.credential)
+            return await self.auth.authenticate(call.credential, call.address)
         except Exception as fault:
             self._settle(refused := Passage(call, self.clock(), fault=_as_gateway_error(fault)))
             raise refused.fault or fault from fault
@@ -174,7 +174,7 @@ class Pipeline:
 
     async def _admit(self, passage: Passage, action: Action | None) -> tuple[Principal, ModelView]:
         call = passage.call
-        principal = passage.principal = await self.auth.authenticate(call.credential)  # 3
+        principal = passage.principal = await self.auth.authenticate(call.credential, call.address)  # 3
         model = passage.model = self.known.model(call.model) or _NO_MODEL
         if action is not None:
             self._authorize(passage, principal, action, model)  # 4
