@@ -11,14 +11,16 @@ import secrets
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 from gateway.admission.limiter import Limiter
 from gateway.audit.ledger import Ledger
 from gateway.auth.api_key import ApiKeys
-from gateway.auth.known import Known
+from gateway.auth.known import FRESH_SECONDS, Known
+from gateway.auth.look_ups import LookUps
+from gateway.auth.networks import Networks
 from gateway.authz.cedar import Authorizer
+from gateway.cluster.feed import Feed
 from gateway.frontends.grpc_memory import MessageMemory
 from gateway.frontends.grpc_server import GrpcDoor, listening
 from gateway.frontends.http import HttpDoor, Readiness, other_paths
@@ -38,13 +40,14 @@ from gateway.scaling.scalers.process import ProcessScaler, Wheel, find_wheel, fr
 from gateway.scaling.sequences import Sequences
 from gateway.scaling.throttler import Throttler
 from gateway.settings import CLOSED, Settings
-from gateway.state import clock, new_id, now_us, opened_directory, opened_ledger, state_folder
+from gateway.state import boot_clock, clock, new_id, now_us, opened_directory, opened_ledger, state_folder
 from gateway.telemetry.collector import collector
 from gateway.telemetry.destination import Destination
 from gateway.telemetry.meter import Meter
 from gateway.telemetry.prometheus import text
 from gateway.telemetry.rooms import Rooms, watch_process
-from tenants.errors import TableUnavailable
+from tenants.directory import Directory
+from tenants.plans import Rate
 
 log = logging.getLogger(__name__)
 
@@ -91,15 +94,16 @@ async def opened(settings: Settings, progress: Callable[[str], None]) -> AsyncIt
     async with AsyncExitStack() as stack:
         state = state_folder(settings)
         directory = await stack.enter_async_context(opened_directory(settings))
-        known = Known(directory, clock, settings.directory.stale_seconds)
-        await known.reread()
+        known = Known(boot_clock, settings.directory.stale_seconds)
+        registry = Registry()
+        auth = api_keys(settings, directory, known, registry)
+        await auth.look_ups.feed.look()
         ledger = await stack.enter_async_context(opened_ledger(settings))
         scaler = process_scaler(wheel, state)
         meter = Meter()
         tracer = await stack.enter_async_context(
             collector(Destination.of(os.environ), meter, now_us=now_us, draw=random.random)
         )
-        registry = Registry()
         throttler = Throttler(registry, clock, known.models, meter, settings.triton.most_waiting)
         autoscaler = Autoscaler(
             scaler=scaler,
@@ -116,7 +120,7 @@ async def opened(settings: Settings, progress: Callable[[str], None]) -> AsyncIt
         limiter = Limiter(clock)
         sequences = Sequences(throttler, clock, secrets.randbelow)
         pipeline = Pipeline(
-            auth=ApiKeys(known, now_us),
+            auth=auth,
             known=known,
             authorizer=Authorizer.load(settings.policies),
             limiter=limiter,
@@ -133,9 +137,7 @@ async def opened(settings: Settings, progress: Callable[[str], None]) -> AsyncIt
         await stack.enter_async_context(running(committer=ledger.run()))
         await stack.enter_async_context(
             running(
-                reread=every(
-                    settings.directory.reread_seconds, partial(_reread, known, registry), TableUnavailable
-                ),
+                feed=every(settings.directory.poll_seconds, auth.look_ups.feed.look),
                 autoscaler=autoscaler.run(),
                 forget=every(_FORGET_SECONDS, limiter.forget_idle),
                 sweep=every(_SWEEP_SECONDS, sequences.sweep),
@@ -144,10 +146,14 @@ async def opened(settings: Settings, progress: Callable[[str], None]) -> AsyncIt
         yield doors(settings, pipeline, registry)
 
 
-async def _reread(known: Known, registry: Registry) -> None:
-    """Raises TableUnavailable."""
-    await known.reread()
-    registry.wake.set()  # a fleet may have got a floor, a model another repository
+def api_keys(settings: Settings, directory: Directory, known: Known, registry: Registry) -> ApiKeys:
+    """Who may come in, and how what is known of them is kept true."""
+    knobs = settings.directory
+    # A fleet may have got a floor, a model another repository.
+    feed = Feed(directory, known, knobs.answer_seconds, renewed=registry.wake.set)
+    limit = Rate(knobs.unknown_per_second, knobs.unknown_burst) if knobs.unknown_per_second else None
+    networks = Networks(limit, clock)
+    return ApiKeys(known, LookUps(directory.keys, known, feed, networks, knobs.answer_seconds), now_us)
 
 
 def doors(settings: Settings, pipeline: Pipeline, registry: Registry) -> Gateway:
@@ -159,11 +165,13 @@ def doors(settings: Settings, pipeline: Pipeline, registry: Registry) -> Gateway
     )
     oip = OipRest(pipeline, memory, settings.http.request_seconds, bool(settings.http.model_config))
     openai = OpenAiRest(pipeline, memory, settings.http.request_seconds, Offers(known.models))
-    Rooms(pipeline.limiter, memory, messages, known, pipeline.authorizer, ledger, registry).watched_by(meter)
+    Rooms(
+        pipeline.limiter, memory, messages, pipeline.auth.look_ups, pipeline.authorizer, ledger, registry
+    ).watched_by(meter)
     watch_process(meter, clock)
 
     def present() -> Readiness:
-        return readiness(ledger, known, settings)
+        return readiness(ledger, known)
 
     door = HttpDoor(oip, other_paths(oip, present), new_id, openai)
     operator = OperatorDoor(operator_paths(lambda: text(meter.read()), present), new_id)
@@ -183,13 +191,13 @@ def doors(settings: Settings, pipeline: Pipeline, registry: Registry) -> Gateway
     return Gateway(settings, door, operator, grpc)
 
 
-def readiness(ledger: Ledger, known: Known, settings: Settings) -> Readiness:
+def readiness(ledger: Ledger, known: Known) -> Readiness:
     """Whether new requests are served now. Closed by a failed audit log or a directory that is too long out of reach."""
     if not ledger.is_open:
         return Readiness(ready=False, state="the audit log cannot be written")
-    if known.age_seconds > settings.directory.stale_seconds:
+    if known.is_stale:
         return Readiness(ready=False, state="the directory has been out of reach for too long")
-    if known.age_seconds > settings.directory.reread_seconds * 3:
+    if known.age_seconds >= FRESH_SECONDS:
         return Readiness(ready=True, state="degraded")
     return Readiness(ready=True, state="ok")
 

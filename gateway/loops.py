@@ -1,6 +1,6 @@
 """The only place that starts tasks: what runs beside the requests, by name, for as long as the process serves.
 
-A loop that fails takes the process down: a gateway without its committer or its re-reader must not go on as if
+A loop that fails takes the process down: a gateway without its committer or its feed must not go on as if
 nothing were wrong. What a loop expects to fail at, it handles itself.
 """
 

@@ -160,12 +160,12 @@ class Pipeline:
             raise GatewayError(Code.INTERNAL, private="a place without its configuration")
         return slot.config, passage.standing
 
-    async def recognise(self, credential: Secret | None, call: Callable[[], InferenceCall]) -> Principal:
-        """Step 3 alone, for who must know the caller before there is a model to ask for. Raises GatewayError; a denial is recorded, as
-        that of `call`.
-        """
+    async def recognise(
+        self, credential: Secret | None, address: str, call: Callable[[], InferenceCall]
+    ) -> Principal:
+        """Step 3 alone, for who must know the caller first. Raises GatewayError; a denial is recorded, as that of `call`."""
         try:
-            return await self.auth.authenticate(credential)
+            return await self.auth.authenticate(credential, address)
         except Exception as fault:
             self._settle(refused := Passage(call(), self.clock(), fault=_as_gateway_error(fault)))
             raise refused.fault or fault from fault
@@ -177,7 +177,7 @@ class Pipeline:
 
     async def _admit(self, passage: Passage, action: Action | None) -> tuple[Principal, ModelView]:
         call = passage.call
-        principal = passage.principal = await self.auth.authenticate(call.credential)  # 3
+        principal = passage.principal = await self.auth.authenticate(call.credential, call.address)  # 3
         model = passage.model = self.known.model(call.model) or _NO_MODEL
         if action is not None:
             self._authorize(passage, principal, action, model)  # 4

@@ -68,10 +68,20 @@ class Grpc:
 
 @dataclass(frozen=True, slots=True)
 class Directory:
-    reread_seconds: float = _knob(
-        2.0, "how often known keys, tenants, plans and models are read again", least=0.1
+    poll_seconds: float = _knob(
+        1.0, "pause between two looks at what was changed; over 3 s, requests look themselves", least=0.1
+    )
+    answer_seconds: float = _knob(
+        1.0, "how long the store may take to answer; longer is out of reach", least=0.1
     )
     stale_seconds: float = _knob(60.0, "how long known keys go on while the store is out of reach", least=1)
+    unknown_per_second: float = _knob(
+        20.0,
+        "unknown keys that are looked up for a client network (/24, /64); over it 429, for keys that are not warm alone; 0: no limit, "
+        "as must be behind a proxy, where all clients have one address",
+        most=1_000_000,
+    )
+    unknown_burst: int = _knob(100, "of these, how many at once", least=1, most=1_000_000)
 
 
 @dataclass(frozen=True, slots=True)

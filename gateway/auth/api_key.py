@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from gateway.auth.known import Known
+from gateway.auth.look_ups import LookUps
 from gateway.auth.principal import Principal
 from gateway.errors import Code, GatewayError
 from tenants.keys import Secret, hashed, is_well_formed
@@ -17,10 +18,11 @@ class ApiKeys:
     """`now_us` gives microseconds since the Unix epoch, which is what keys expire by."""
 
     known: Known
+    look_ups: LookUps
     now_us: Callable[[], int]
 
-    async def authenticate(self, credential: Secret | None) -> Principal:
-        """Who is calling. Raises UNAUTHENTICATED, DIRECTORY_UNAVAILABLE; fails closed."""
+    async def authenticate(self, credential: Secret | None, address: str) -> Principal:
+        """Who is calling from there. Raises UNAUTHENTICATED, DIRECTORY_UNAVAILABLE, RATE_LIMITED; fails closed."""
         if credential is None:
             raise _refusal("no credential")
         digest = hashed(credential)
@@ -28,11 +30,11 @@ class ApiKeys:
         if principal is None:
             if not is_well_formed(credential.reveal()):
                 raise _refusal("not of an API key's form")
-            principal = await self.known.principal(digest)
+            principal = await self.look_ups.principal(digest, address)
         if principal is None:
             raise _refusal("unknown or revoked")
         if principal.expires_us is not None and principal.expires_us <= self.now_us():
-            raise _refusal("expired")
+            raise _refusal("expired, or its tenant is closed")
         return principal
 
 

@@ -1,47 +1,86 @@
-"""What this process knows of the directory: keys with their tenants and plans, the models and the fleets.
+"""What this process knows of the directory: keys with their tenants and plans, the models and the fleets. Nothing here asks for anything.
 
-A warm key costs no look-up. Everything known is read again every two seconds (`reread`, run by the composition root), so that a revoked
-key stops working within five; until the change feed replaces this. While the Table is out of reach what is known goes on for
-`stale_seconds`, then the door closes. A key that is not in the directory is remembered as unknown for at most five seconds.
+A warm key costs no look-up, and its age is checked at each use by one comparison. `cluster/feed` says when the directory was last looked
+at and drops what was changed; `auth/look_ups` learns what is not known. Both confirmations are dated from the start of the look, on a
+clock that counts while the process or the machine stands still, so that whoever goes on looks before it serves:
+
+    age of the last look       under FRESH_SECONDS    known keys are served
+                               else                   the next request waits for a look; see `is_due`
+    age of the last answer     over stale_seconds     nobody is served: 503
+
+So a key that was revoked works for FRESH_SECONDS at most, and for `stale_seconds` while the table gives no answer.
 """
 
-from collections.abc import Callable, Mapping
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Mapping, Set
 from dataclasses import dataclass, field
+from math import inf
+from typing import Final
 
 from gateway.auth.principal import Principal
 from gateway.authz.cedar import ModelView, Subject
-from gateway.errors import Code, GatewayError
-from tenants.directory import Credentials, Directory
-from tenants.errors import TableUnavailable
+from tenants.directory import Credentials
 from tenants.fleet import Fleet
 from tenants.model import Model
 
-_UNKNOWN_SECONDS = 5.0
-_REREAD_AT_ONCE = 50
+FRESH_SECONDS: Final = 3.0
+"""Under the five seconds that are promised, by more than what lies between two looks and a look may take."""
+UNKNOWN_SECONDS: Final = 5.0
+_NOTHING: Final[Set[str]] = frozenset()
 
 
 @dataclass(slots=True)
 class Known:
-    """`clock` gives monotonic seconds. Not shared between loops."""
+    """`clock` gives seconds since the machine was started, those that it slept among them. Not shared between loops."""
 
-    directory: Directory
     clock: Callable[[], float]
     stale_seconds: float = 60.0
     most_keys: int = 10_000
-    confirmed_at: float = 0.0
-    _principals: dict[str, Principal] = field(default_factory=dict)
-    _seen: dict[str, Credentials] = field(default_factory=dict)
-    _unknown: dict[str, float] = field(default_factory=dict)
+    confirmed_at: float = -inf
+    looked_at: float = -inf
+    serves_until: float = -inf
+    epoch: int = 0
+    """Moves with each change. What was read across one may be older than it, and is not remembered."""
+    emptied: int = 0
     elsewhere: frozenset[str] = frozenset()
     """The models that a server has which speaks OpenAI's API and no other."""
+    _principals: dict[str, Principal] = field(default_factory=dict)
+    _is_full: bool = False
+    """Only then does it matter which key was used last: to note it costs a warm key a twentieth of its time."""
+    _unknown: OrderedDict[str, float] = field(default_factory=OrderedDict)
     _views: Mapping[str, ModelView] = field(default_factory=dict)
     _models: Mapping[str, Model] = field(default_factory=dict)
     _fleets: Mapping[str, Fleet] = field(default_factory=dict)
+
+    # What requests ask
+
+    def warm(self, digest: str) -> Principal | None:
+        """Who the key with this digest stands for, if that is known here and fresh enough; else it is to be looked up."""
+        if self.clock() >= self.serves_until:
+            return None
+        principal = self._principals.get(digest)
+        if self._is_full and principal is not None:
+            del self._principals[digest]
+            self._principals[digest] = principal
+        return principal
+
+    def is_unknown(self, digest: str) -> bool:
+        """Whether the directory had no such key a moment ago."""
+        return self._unknown.get(digest, -inf) > self.clock()
+
+    @property
+    def is_due(self) -> bool:
+        """Whether nobody is to be served before the directory was looked at once more."""
+        return self.clock() >= self.looked_at + FRESH_SECONDS
 
     @property
     def age_seconds(self) -> float:
         """How long ago the directory last confirmed all that is known here."""
         return self.clock() - self.confirmed_at
+
+    @property
+    def is_stale(self) -> bool:
+        return self.age_seconds >= self.stale_seconds
 
     def model(self, name: str) -> ModelView | None:
         return self._views.get(name)
@@ -54,80 +93,86 @@ class Known:
         """Every fleet by name. Another mapping once one of them has changed."""
         return self._fleets
 
-    def warm(self, digest: str) -> Principal | None:
-        """Who the key with this digest stands for, if that is known here and fresh enough; else ask for the `principal`."""
-        return self._principals.get(digest) if self.age_seconds <= self.stale_seconds else None
+    # What the directory says
 
-    async def principal(self, digest: str) -> Principal | None:
-        """Who the key with this digest stands for; None for nobody. Raises DIRECTORY_UNAVAILABLE."""
-        if self.age_seconds > self.stale_seconds:
-            raise GatewayError(Code.DIRECTORY_UNAVAILABLE, retry_after_seconds=1)
-        known = self._principals.get(digest)
-        if known is not None:
-            return known
-        if self._unknown.get(digest, 0.0) > self.clock():
+    def looked(self, started: float, *, answered: bool) -> None:
+        """A look that began then is over."""
+        self.looked_at = started
+        if answered:
+            self.confirmed_at = started
+        self.serves_until = min(self.looked_at + FRESH_SECONDS, self.confirmed_at + self.stale_seconds)
+
+    def concerned(self, subjects: Mapping[str, Set[str]]) -> list[str]:
+        """The known keys that a change of these, ids by their kind, concerns. What was unknown may be known now."""
+        self.epoch += 1
+        self._unknown.clear()
+        keys, tenants, accounts, plans = (
+            subjects.get(kind, _NOTHING) for kind in ("key", "tenant", "account", "plan")
+        )
+        return [
+            digest
+            for digest, it in self._principals.items()
+            if it.key_id in keys
+            or it.tenant_id in tenants
+            or it.account_id in accounts
+            or it.plan.name in plans
+        ]
+
+    def learn(self, digest: str, credentials: Credentials | None) -> Principal | None:
+        """Remember who the key stands for, or that there is no such key; beyond `most_keys` the longest unused is forgotten."""
+        principal = principal_of(credentials)
+        if principal is None:
+            self._principals.pop(digest, None)
+            self._unknown.pop(digest, None)
+            self._unknown[digest] = self.clock() + UNKNOWN_SECONDS
+            if len(self._unknown) > self.most_keys:
+                self._unknown.popitem(last=False)
             return None
-        try:
-            credentials = await self.directory.keys.find(digest)
-        except TableUnavailable as fault:
-            raise GatewayError(
-                Code.DIRECTORY_UNAVAILABLE, private=str(fault), retry_after_seconds=1
-            ) from fault
-        return self._learn(digest, credentials)
+        before = self._principals.get(digest)
+        if before == principal:
+            return before
+        self._principals[digest] = principal
+        if len(self._principals) > self.most_keys:
+            del self._principals[next(iter(self._principals))]
+        self._is_full = len(self._principals) == self.most_keys
+        return principal
 
-    async def reread(self) -> None:
-        """Read all that is known again. Raises TableUnavailable, and then nothing is forgotten but all grows older."""
-        started = self.clock()
-        models = {
-            name: model for name, model in (await self.directory.values.models()).items() if model.tenants
-        }
-        fleets = (
-            await self.directory.values.fleets()
-        )  # after the models, so that a new model's fleet is among them
-        digests = list(self._principals)
-        for first in range(0, len(digests), _REREAD_AT_ONCE):
-            found = await self.directory.keys.reread(digests[first : first + _REREAD_AT_ONCE])
-            for digest, credentials in found.items():
-                self._learn(digest, credentials)
+    def forget(self, digests: Iterable[str]) -> None:
+        for digest in digests:
+            self._principals.pop(digest, None)
+
+    def empty(self) -> None:
+        """No key is known any more. The models stay until others are read: what is served by them are keys."""
+        self.epoch += 1
+        self.emptied += bool(self._principals or self._unknown)
+        self._principals.clear()
+        self._unknown.clear()
+
+    def catalogue(self, models: Mapping[str, Model], fleets: Mapping[str, Fleet]) -> bool:
+        """From now on these are all; whether that is anything new."""
+        models = {name: model for name, model in models.items() if model.tenants}
+        is_new = (models, fleets) != (self._models, self._fleets)
         if fleets != self._fleets:
             self._fleets = fleets
         if models != self._models:
             self._models = models
             self._views = {name: model_view(model) for name, model in models.items()}
             self.elsewhere = frozenset(name for name, model in models.items() if model.is_elsewhere)
-        self.confirmed_at = started
-
-    def _learn(self, digest: str, credentials: Credentials | None) -> Principal | None:
-        if (
-            credentials is None
-            or credentials.key.revoked_us is not None
-            or credentials.tenant.state == "closed"
-        ):
-            self._principals.pop(digest, None)
-            self._seen.pop(digest, None)
-            if len(self._unknown) >= self.most_keys:
-                self._unknown.clear()
-            self._unknown[digest] = self.clock() + _UNKNOWN_SECONDS
-            return None
-        if self._seen.get(digest) == credentials:
-            return self._principals[digest]
-        if len(self._principals) >= self.most_keys:
-            oldest = next(iter(self._principals))
-            del self._principals[oldest], self._seen[oldest]
-        principal = make_principal(credentials)
-        self._principals[digest] = principal
-        self._seen[digest] = credentials
-        return principal
+        return is_new
 
 
-def make_principal(credentials: Credentials) -> Principal:
-    key, tenant, plan = credentials.key, credentials.tenant, credentials.plan
-    models = None if key.models is None else frozenset(key.models)
+def principal_of(credentials: Credentials | None) -> Principal | None:
+    """Who is served by these; None where nobody ever is again."""
+    if credentials is None or credentials.key.revoked_us is not None or credentials.tenant.state == "closed":
+        return None
+    key, tenant, plan, account = credentials.key, credentials.tenant, credentials.plan, credentials.account
+    closes_us = tenant.closes_us if tenant.state == "closing" else None
     return Principal(
         key_id=key.id,
         key_name=key.name,
         tenant_id=tenant.id,
         tenant_name=tenant.name,
+        account_id=key.account_id,
         plan=plan,
         subject=Subject(
             principal_id=key.id,
@@ -135,9 +180,10 @@ def make_principal(credentials: Credentials) -> Principal:
             tenant_name=tenant.name,
             tenant_state=tenant.state,
             plan=plan.name,
-            models=models,
+            models=None if key.models is None else frozenset(key.models),
+            role=account.role if account else None,
         ),
-        expires_us=key.expires_us,
+        expires_us=min((end for end in (key.expires_us, closes_us) if end is not None), default=None),
     )
 
 

@@ -1,4 +1,4 @@
-"""Who a credential stands for: one frozen value per key, made anew when the key, its tenant or its plan changes."""
+"""Who a credential stands for: one frozen value per key, made anew when the key, its account, its tenant or its plan changes."""
 
 from dataclasses import dataclass
 
@@ -14,4 +14,5 @@ class Principal:
     tenant_name: str
     plan: Plan
     subject: Subject  # the same, as the policies see it
-    expires_us: int | None
+    expires_us: int | None  # the key's end, or its tenant's if that comes first
+    account_id: str | None = None  # the service account that the key is of

@@ -14,6 +14,8 @@ from typing import Any, Final, Literal, get_args
 import cedarpy
 import msgspec
 
+from tenants.members import ROLES, Role
+
 # The questions, as inference.cedarschema names them; "discover" is asked before either of the others.
 Action = Literal["discover", "infer", "describe"]
 TenantState = Literal["active", "suspended", "closing", "closed"]
@@ -37,7 +39,7 @@ class UndecidedError(Exception):
 
 
 class Subject(msgspec.Struct, frozen=True, cache_hash=True):
-    """Who asks. `models` None: every model of the tenant."""
+    """Who asks. `models` None: every model of the tenant. `role` None: no service account's, so nothing narrows it by that."""
 
     principal_id: str
     tenant_id: str
@@ -45,6 +47,7 @@ class Subject(msgspec.Struct, frozen=True, cache_hash=True):
     tenant_state: TenantState
     plan: str
     models: frozenset[str] | None
+    role: Role | None = None
 
 
 class ModelView(msgspec.Struct, frozen=True, cache_hash=True):
@@ -146,8 +149,9 @@ class Authorizer:
         """Ask about every kind of subject once; raises UndecidedError if Cedar cannot say."""
         model = ModelView("m_", "model", everyone=False, tenants=frozenset({"tenant"}))
         models = (None, frozenset({"model"}), frozenset[str]())
-        for state, listed, action in product(get_args(TenantState), models, get_args(Action)):
-            self._ask(Subject("k_", "t_", "tenant", state, "plan", listed), action, model)
+        roles = (None, *ROLES)
+        for state, listed, role, action in product(get_args(TenantState), models, roles, get_args(Action)):
+            self._ask(Subject("k_", "t_", "tenant", state, "plan", listed, role), action, model)
 
 
 def _read(file: Path) -> str:
@@ -184,7 +188,8 @@ def _entities(subject: Subject, model: ModelView) -> list[dict[str, Any]]:
     """The four entities of one question, as inference.cedarschema declares them."""
     plan = _uid("Plan", subject.plan)
     tenant = _uid("Tenant", subject.tenant_id)
-    limit = {} if subject.models is None else {"models": subject.models}
+    limit: dict[str, Any] = {} if subject.models is None else {"models": subject.models}
+    role = {} if subject.role is None else {"role": _uid("Role", subject.role)}
     return [
         {"uid": plan, "attrs": {}, "parents": []},
         {
@@ -194,7 +199,7 @@ def _entities(subject: Subject, model: ModelView) -> list[dict[str, Any]]:
         },
         {
             "uid": _uid("Principal", subject.principal_id),
-            "attrs": {"tenant": tenant, **limit},
+            "attrs": {"tenant": tenant, **limit, **role},
             "parents": [tenant],
         },
         {

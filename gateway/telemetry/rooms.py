@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from gateway.admission.limiter import Limiter
 from gateway.audit.ledger import Ledger
-from gateway.auth.known import Known
+from gateway.auth.look_ups import LookUps
 from gateway.authz.cedar import Authorizer
 from gateway.frontends.grpc_memory import MessageMemory
 from gateway.frontends.http_body import JsonMemory
@@ -25,7 +25,7 @@ class Rooms:
     limiter: Limiter
     memory: JsonMemory
     messages: MessageMemory
-    known: Known
+    look_ups: LookUps
     authorizer: Authorizer
     ledger: Ledger
     registry: Registry
@@ -34,7 +34,11 @@ class Rooms:
         meter.watch_number(table.IN_FLIGHT, lambda: self.limiter.at_once)
         meter.watch_number(table.JSON_MEMORY, lambda: self.memory.taken_bytes)
         meter.watch_number(table.MESSAGE_MEMORY, lambda: self.messages.taken_bytes)
-        meter.watch_number(table.DIRECTORY_AGE, lambda: self.known.age_seconds)
+        known, feed, networks = self.look_ups.known, self.look_ups.feed, self.look_ups.networks
+        meter.watch_number(table.DIRECTORY_AGE, lambda: known.age_seconds)
+        meter.watch_number(table.DIRECTORY_SEQUENCE, lambda: feed.sequence or 0)
+        meter.watch_number(table.DIRECTORY_EMPTIED, lambda: known.emptied)
+        meter.watch_number(table.LOOK_UPS_REFUSED, lambda: networks.refused)
         meter.watch_number(table.UNDECIDED, lambda: self.authorizer.undecided)
         counters = self.ledger.counters
         meter.watch_number(table.AUDIT_OPEN, lambda: int(self.ledger.is_open))

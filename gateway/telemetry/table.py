@@ -81,6 +81,27 @@ UNDECIDED = Metric(
 DIRECTORY_AGE = Metric(
     "gateway.directory.age", "gauge", "s", (), "how long ago the directory last confirmed what is known"
 )
+DIRECTORY_SEQUENCE = Metric(
+    "gateway.directory.sequence",
+    "gauge",
+    "",
+    (),
+    "number of the directory's last change that is known here; gateways of one directory should not differ for long",
+)
+DIRECTORY_EMPTIED = Metric(
+    "gateway.directory.emptied",
+    "counter",
+    "{time}",
+    (),
+    "times that all known keys were dropped, as nobody could tell what was changed",
+)
+LOOK_UPS_REFUSED = Metric(
+    "gateway.directory.lookups_refused",
+    "counter",
+    "{call}",
+    (),
+    "calls refused as their network had too many unknown keys looked up",
+)
 AUDIT_OPEN = Metric(
     "gateway.audit.open", "gauge", "", (), "1 while the audit log takes records, 0 while nothing is served"
 )
@@ -179,7 +200,8 @@ UPTIME = Metric("process.uptime", "gauge", "s", (), "how long it serves")
 TABLE = (
     *(CALLS, IN_FLIGHT, UPSTREAM, RECEIVED, SENT, ERRORS),
     *(JSON_MEMORY, MESSAGE_MEMORY),
-    *(UNDECIDED, DIRECTORY_AGE, AUDIT_OPEN, AUDIT_RECORDS, AUDIT_COMMITS, AUDIT_BYTES),
+    *(UNDECIDED, DIRECTORY_AGE, DIRECTORY_SEQUENCE, DIRECTORY_EMPTIED, LOOK_UPS_REFUSED),
+    *(AUDIT_OPEN, AUDIT_RECORDS, AUDIT_COMMITS, AUDIT_BYTES),
     *(AUDIT_FAILURES, AUDIT_REFUSED, AUDIT_UNKNOWN),
     *(HELD, REPLICAS, RESIDENT, COLD_START, STARTS, START_FAILURES, CRASHES, STOPS),
     *(LOADS, LOAD_FAILURES, EVICTIONS, IDLE_UNLOADS, CANARY_FAILURES, BREAKER_OPENS),

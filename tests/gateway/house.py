@@ -17,8 +17,11 @@ from gateway.audit.record import DenialBody, OutcomeBody
 from gateway.audit.segment import StoredRecord, scan
 from gateway.auth.api_key import ApiKeys
 from gateway.auth.known import Known
+from gateway.auth.look_ups import LookUps
+from gateway.auth.networks import Networks
 from gateway.authz.cedar import Authorizer
 from gateway.call import Endpoint, InferenceCall, Outgoing, Reply, Standing
+from gateway.cluster.feed import Feed
 from gateway.loops import running
 from gateway.pipeline import Pipeline
 from gateway.scaling.autoscaler import Autoscaler
@@ -93,6 +96,7 @@ class House:
     segments: SegmentWorld
     scaler: ScalerWorld
     key: Secret
+    feed: Feed
     _requests: "count[int]" = field(default_factory=lambda: count(1))
 
     def call(
@@ -211,8 +215,9 @@ async def house(
     await directory.values.put_model(Model("", "digits", models, "*"), act=Act("test", NOW_US))
     await directory.values.put_model(Model("", "private", models, ("other",)), act=Act("test", NOW_US))
     minted = await directory.keys.create("acme", act=Act("test", NOW_US))
-    known = Known(directory, loop.time)
-    await known.reread()
+    known = Known(loop.time)
+    feed = Feed(directory, known)
+    await feed.look()
     segments, scaler = SegmentWorld(), ScalerWorld(list(worlds))
     ids = count(1)
     meter = Meter()
@@ -224,7 +229,9 @@ async def house(
         knobs=knobs or Knobs(retry_seconds=0.01),
     ) as ledger:
         pipeline = Pipeline(
-            auth=ApiKeys(known, lambda: NOW_US),
+            auth=ApiKeys(
+                known, LookUps(directory.keys, known, feed, Networks(None, loop.time)), lambda: NOW_US
+            ),
             known=known,
             authorizer=Authorizer.load(POLICIES),
             limiter=Limiter(loop.time),
@@ -236,5 +243,5 @@ async def house(
             meter=meter,
         )
         async with running(autoscaler=autoscaler.run(), committer=ledger.run()):
-            yield House(pipeline, directory, segments, scaler, minted.secret)
+            yield House(pipeline, directory, segments, scaler, minted.secret, feed)
     assert segments.misuses == []

@@ -14,7 +14,7 @@ async def test_who_may_not_see_a_configuration_leaves_a_denial(model: str, reaso
     async with TritonWorld() as triton, house(triton) as here:
         await here.directory.values.put_model(Model("", "other", "/models", "*"), act=Act("test", 1))
         limited = await here.directory.keys.create("acme", models=("other",), act=Act("test", 1))
-        await here.pipeline.known.reread()
+        await here.feed.look()
         call = here.call(model, key=limited.secret, endpoint="metadata")
         with pytest.raises(GatewayError) as caught:
             await here.pipeline.configure(call)

@@ -315,12 +315,12 @@ async def test_a_body_over_the_plan_is_refused_before_it_is_read() -> None:
         assert (await refusal(here, here.call(payload=body))).rendering.http == 413
 
 
-async def test_a_revoked_key_stops_working_with_the_next_reread() -> None:
+async def test_a_revoked_key_stops_working_with_the_next_look() -> None:
     async with TritonWorld() as triton, house(triton) as here:
         await here.pipeline.serve(here.call(), Client())
         (key,) = (await here.directory.keys.list("acme")).values
         await here.directory.keys.revoke("acme", key.id, act=Act("test", NOW_US))
-        await here.pipeline.known.reread()
+        await here.feed.look()
         assert (await refusal(here, here.call())).rendering.http == 401
 
 

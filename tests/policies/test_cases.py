@@ -13,6 +13,7 @@ import pytest
 
 import policies
 from gateway.authz.cedar import Action, Authorizer, Decision, ModelView, Subject, TenantState
+from tenants.members import Role
 
 FOLDER = Path(policies.__file__).parent
 SCHEMA = cedarpy.Schema.from_str((FOLDER / "inference.cedarschema").read_text("utf-8"))
@@ -32,6 +33,7 @@ class Tenant(Strict, frozen=True):
 class Principal(Strict, frozen=True):
     tenant: str
     models: frozenset[str] | None = None
+    role: Role | None = None
 
 
 class Model(Strict, frozen=True):
@@ -64,6 +66,7 @@ class Cases(Strict, frozen=True):
             tenant_state=tenant.state,
             plan=tenant.plan,
             models=principal.models,
+            role=principal.role,
         )
         names = frozenset[str]() if everyone else frozenset(model.tenants)
         return authorizer.decide(
@@ -132,6 +135,7 @@ def test_every_name_in_the_cases_is_declared_and_used() -> None:
         ('tenant = "globex" }', 'tenant = "globex", model = [] }'),
         ('tenants = "*" }', 'tenants = "all" }'),
         ('state = "closed"', 'state = "shut"'),
+        ('role = "viewer"', 'role = "owner"'),
         ('decision = "DENY"', 'decision = "REFUSE"'),
         ('action = "discover"', 'action = "discover"\nbecause = "so"'),
         ("[tenants]", "[others]\n[tenants]"),

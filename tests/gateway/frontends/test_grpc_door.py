@@ -76,7 +76,7 @@ async def test_a_key_that_is_revoked_while_its_message_comes_is_served_no_more()
                 await asyncio.sleep(0.001)
         (key,) = (await here.here.directory.keys.list("acme")).values
         await here.here.directory.keys.revoke("acme", key.id, act=Act("test", 1_700_000_000_000_000))
-        await here.here.pipeline.known.reread()
+        await here.here.feed.look()
         await call.write(infer())
         await call.done_writing()
         assert (await ended(call))[0] == "UNAUTHENTICATED"

@@ -210,7 +210,7 @@ async def test_a_key_that_is_revoked_ends_the_stream() -> None:
         assert await ids(stream, 1) == ["1"]
         (key,) = (await here.here.directory.keys.list("acme")).values
         await here.here.directory.keys.revoke("acme", key.id, act=Act("test", 1_700_000_000_000_000))
-        await here.here.pipeline.known.reread()
+        await here.here.feed.look()
         await stream.write(infer(id="2"))
         assert (await ended(stream))[0] == "UNAUTHENTICATED"
 

@@ -54,7 +54,7 @@ async def opened(
             Model("", "private", "/models", ("other",), openai=section),
         ):
             await here.directory.values.put_model(model, act=Act("test", NOW_US))
-        await here.pipeline.known.reread()
+        await here.feed.look()
         memory, numbers = JsonMemory(10**6, 10**6), count(1)
         oip = OipRest(here.pipeline, memory, 60.0)
         openai = OpenAiRest(here.pipeline, memory, 60.0, Offers(here.pipeline.known.models))

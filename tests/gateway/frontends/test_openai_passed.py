@@ -44,7 +44,7 @@ async def opened(
         for name, tenants in (("far", ("acme",)), ("theirs", ("other",))):
             row = Model("", name, "", tenants, "", scaling=scaling, openai=section)
             await here.directory.values.put_model(row, act=Act("test", NOW_US))
-        await here.pipeline.known.reread()
+        await here.feed.look()
         here.pipeline.throttler.registry.wake.set()
         memory, numbers = JsonMemory(10**6, 10**6), count(1)
         oip = OipRest(here.pipeline, memory, 60.0, shows_config=True)

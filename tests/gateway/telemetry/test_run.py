@@ -40,7 +40,9 @@ async def watched(triton: TritonWorld) -> AsyncIterator[tuple[House, Meter]]:
         at = it.pipeline
         memory = JsonMemory(1000, 1000)
         messages = MessageMemory(1000, 1000, lambda: 0, lambda: 0)
-        rooms = Rooms(at.limiter, memory, messages, at.known, at.authorizer, at.ledger, at.throttler.registry)
+        rooms = Rooms(
+            at.limiter, memory, messages, at.auth.look_ups, at.authorizer, at.ledger, at.throttler.registry
+        )
         rooms.watched_by(at.meter)
         watch_process(at.meter, asyncio.get_running_loop().time)
         yield it, at.meter
