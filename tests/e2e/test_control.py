@@ -42,8 +42,7 @@ def control(demo: Demo, method: str, path: str, body: Any = None, *, by: str = "
 
 def test_every_example_of_the_readme_works_as_it_is_printed(demo: Demo) -> None:
     blocks = re.findall(r"<!-- example.*? -->\n```sh\n(.*?)```", README.read_text(), re.DOTALL)
-    shell = 'set -euo pipefail\ncurl() { command curl --fail-with-body --show-error "$@"; echo; }\n'
-    script = (shell + "".join(blocks)).replace("; echo; }", "; }")
+    script = 'set -euo pipefail\ncurl() { command curl --fail-with-body "$@"; }\n' + "".join(blocks)
     script = script.replace("http://127.0.0.1:8090", demo.operator)
     script = script.replace("http://127.0.0.1:8080", f"http://{demo.address}")
     done = subprocess.run(
