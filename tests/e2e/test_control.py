@@ -12,7 +12,7 @@ import pytest
 
 from gateway.state import clock
 from tests.conftest import ROOT
-from tests.e2e.world import MODELS, Answer, Demo, fp32, read_answer, serving, until
+from tests.e2e.world import MODELS, Answer, Demo, fp32, in_parallel, read_answer, serving, until
 
 pytestmark = pytest.mark.triton
 
@@ -80,6 +80,19 @@ def test_a_plan_that_is_put_is_the_limit_within_five_seconds(demo: Demo) -> None
     assert demo.infer("echo_fp32", fp32(1.5), key=key).status == 200
     assert control(demo, "PATCH", "/tenants/moved", {"plan": "narrow"}, if_match=tag).status == 200
     until(lambda: demo.infer("echo_fp32", fp32(1.5), key=key).status == 413, LIVE_SECONDS)
+
+
+def test_fifty_equal_requests_over_sockets_make_one_key(demo: Demo) -> None:
+    control(demo, "POST", "/tenants", {"name": "eager", "plan": "demo"})
+
+    def ask() -> Answer:
+        return control(demo, "POST", "/tenants/eager/keys", {"name": "one"}, idempotency_key="fifty")
+
+    answers = in_parallel([ask] * 50)
+    assert {answer.status for answer in answers} == {201}
+    assert len({answer.json["id"] for answer in answers}) == 1
+    assert sum(answer.json["api_key"] is not None for answer in answers) == 1
+    assert len(control(demo, "GET", "/tenants/eager/keys").json["items"]) == 1
 
 
 def test_a_keys_text_is_told_once_and_is_nowhere_else(demo: Demo) -> None:

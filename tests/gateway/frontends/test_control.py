@@ -85,6 +85,14 @@ async def test_a_body_that_is_too_large_is_refused_while_it_comes() -> None:
         assert problem(await listening.ask(sent))["type"].endswith("body_too_large")
 
 
+async def test_a_fault_of_ours_is_a_problem_and_says_nothing_of_itself() -> None:
+    async with operators() as (listening, world):
+        world.directory.journal.table = object()  # type: ignore[assignment]
+        answer = await listening.ask(request(world, "GET /control/v1/tenants"))
+        assert problem(answer)["type"].endswith("internal")
+        assert b"attribute" not in answer.body
+
+
 async def test_who_is_cut_off_by_a_stop_hears_a_problem() -> None:
     reached = asyncio.Event()
 
