@@ -17,7 +17,19 @@ import uvloop
 from gateway import __version__, config
 from gateway.audit.ports import SegmentFailed, SinkFailed
 from gateway.authz.cedar import PolicyError
-from gateway.commands import advice, apply, audit, demo, doctor, files, keys, serve, tenants
+from gateway.commands import (
+    advice,
+    apply,
+    audit,
+    backup,
+    demo,
+    doctor,
+    files,
+    keys,
+    schema,
+    serve,
+    tenants,
+)
 from gateway.commands.arguments import USAGE, Parser
 from gateway.scaling.scaler import StartFailed
 from gateway.settings import Settings, SettingsError, load
@@ -108,7 +120,9 @@ def _parser() -> Parser:
     tenants.add(commands.add_parser("tenants", help="the customers"), common)
     keys.add(commands.add_parser("keys", help="a tenant's API keys"), common)
     audit.add(commands.add_parser("audit", help="the audit log"), common)
+    backup.add(commands, common)
     doctor.add(commands, common)
+    schema.add(commands)
     return parser
 
 
