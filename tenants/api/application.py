@@ -6,8 +6,10 @@ body is read for somebody who may not ask. Every answer here is JSON; a refusal 
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from typing import Final, Literal
 
 import msgspec
@@ -34,6 +36,8 @@ Listener = Literal["operator", "public"]
 Credential = Callable[[Sequence[bytes], Sequence[bytes]], Secret | None]
 """The one credential in the values of Authorization and x-api-key, None without any. Raises Problem."""
 
+MOST_AT_ONCE: Final = 100
+"""Requests of one tenant, and of all operators."""
 _FAULT: Final = 500
 
 _log: Final = logging.getLogger(__name__)
@@ -49,6 +53,7 @@ class Control:
     credential: Credential
     now_us: Callable[[], int]
     seconds: float = 300.0
+    _under_way: Counter[str] = field(default_factory=Counter)
 
     def paths(self, listener: Listener) -> Starlette:
         """The application of one listener. `request.state.request_id` names each request."""
@@ -92,7 +97,8 @@ class Control:
         tenant = await self._tenant(caller, request.path_params.get("tenant"))
         subject = caller.identity.tenant if operation.action == "whoami" else tenant
         policies = caller.check(operation.action, subject, now_us)
-        answer = await operation.do(await self._asked(request, operation, caller, tenant, now_us))
+        with self._counted(caller):
+            answer = await operation.do(await self._asked(request, operation, caller, tenant, now_us))
         if operation.is_change:
             _log.info(
                 "%s %s by key:%s: %d, allowed by %s",
@@ -103,6 +109,20 @@ class Control:
                 ", ".join(policies),
             )
         return _rendered(answer, request, operation)
+
+    @contextmanager
+    def _counted(self, caller: Caller) -> Iterator[None]:
+        """What one tenant asks at once takes memory and turns from the others, so it has a bound. Raises Problem."""
+        own = caller.identity.tenant.id if caller.identity.tenant else ""
+        if self._under_way[own] >= MOST_AT_ONCE:
+            raise Problem("too_many_at_once", f"at most {MOST_AT_ONCE} at once; let some finish first")
+        self._under_way[own] += 1
+        try:
+            yield
+        finally:
+            self._under_way[own] -= 1
+            if not self._under_way[own]:
+                del self._under_way[own]
 
     async def _caller(self, request: Request, listener: Listener, now_us: int) -> Caller:
         """Who is calling. A text that cannot be a key is not looked up. Raises Problem, TableUnavailable; fails closed."""
@@ -196,8 +216,8 @@ async def _body(request: Request, operation: Operation) -> Struct | None:
     try:
         async for piece in request.stream():
             content += piece
-            if len(content) > bodies.MOST_BYTES:
-                raise Problem("body_too_large", f"a body has at most {bodies.MOST_BYTES} bytes")
+            if len(content) > operation.most_bytes:
+                raise Problem("body_too_large", f"a body has at most {operation.most_bytes} bytes here")
     except ClientDisconnect:
         raise Problem("malformed", "the body has no end") from None
     if content and not _is_json(headers.getlist("content-type")):

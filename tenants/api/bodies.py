@@ -9,6 +9,8 @@ from msgspec import Struct
 from tenants.api.problems import Problem
 
 MOST_BYTES: Final = 1024 * 1024
+MOST_OTHER_BYTES: Final = 64 * 1024
+"""Of what is no plan, model or fleet."""
 MOST_DEPTH: Final = 32
 
 _Body = TypeVar("_Body", bound=Struct)

@@ -4,7 +4,7 @@ from typing import Any, Final
 
 import msgspec
 
-from tenants.api.bodies import MOST_BYTES
+from tenants.api.bodies import MOST_BYTES, MOST_OTHER_BYTES
 from tenants.api.problems import CONTENT_TYPE, TABLE, TYPE, ProblemDetails
 from tenants.api.routes import OPERATIONS, Operation
 from tenants.ports import MOST_KEYS
@@ -16,7 +16,8 @@ _REF: Final = "#/components/schemas/{name}"
 _DESCRIPTION: Final = f"""Tenants, who acts for them, their keys, and what they may call.
 
 Operators call it on the operator's listener with a key of theirs, tenants on the public one with a key of a service account. Every answer
-carries x-request-id; a refusal is an RFC 9457 problem whose type is {TYPE}<code>. A body has at most {MOST_BYTES} bytes."""
+carries x-request-id; a refusal is an RFC 9457 problem whose type is {TYPE}<code>. A body has at most {MOST_OTHER_BYTES} bytes,
+that of a PUT {MOST_BYTES}."""
 
 _SUCCESS: Final = {200: "Done", 201: "Created", 204: "Done", 304: "As you have it"}
 _QUERY: Final[dict[str, tuple[str, dict[str, Any]]]] = {

@@ -45,6 +45,7 @@ TABLE: Final = MappingProxyType(
         "invalid": Kind(422, "What was asked for breaks a rule"),
         "idempotency_key_reused": Kind(422, "This idempotency key was used for something else"),
         "precondition_required": Kind(428, "Say what you have read"),
+        "too_many_at_once": Kind(429, "Too many requests at once", retry_after_seconds=1),
         "internal": Kind(500, "The gateway made a mistake"),
         "unreadable": Kind(500, "A stored record cannot be read"),
         "table_unavailable": Kind(503, "The state store gave no answer", retry_after_seconds=1),

@@ -12,6 +12,7 @@ from msgspec import Struct
 
 from tenants.api import keys, tenants
 from tenants.api.asked import Answer, Asked
+from tenants.api.bodies import MOST_BYTES, MOST_OTHER_BYTES
 from tenants.api.members import ACCOUNTS, MEMBERS, create_account, invite
 from tenants.api.problems import TABLE
 from tenants.api.shapes import (
@@ -99,6 +100,11 @@ class Operation:
         return self.method == "GET" and not self.is_list and self.action != "whoami"
 
     @property
+    def most_bytes(self) -> int:
+        """Of its body. A plan, a model and a fleet may be large; what tenants send is not."""
+        return MOST_BYTES if self.method == "PUT" else MOST_OTHER_BYTES
+
+    @property
     def query(self) -> tuple[str, ...]:
         return (("cursor", "limit") if self.is_list else ()) + (("reason",) if self.is_change else ())
 
@@ -112,7 +118,7 @@ class Operation:
         """The codes that it may be refused with."""
         refused = {"two_credentials", "unauthenticated", "forbidden", "malformed", "invalid"}
         refused |= {"no_such_path", "internal", "unreadable", "table_unavailable", "stopping"}
-        refused |= {"deadline_exceeded", "not_found", "method_not_allowed"}
+        refused |= {"deadline_exceeded", "not_found", "method_not_allowed", "too_many_at_once"}
         if self.is_change:
             refused |= {"conflict", "body_too_large", "not_json", "already_exists", "in_use"}
         if self.is_guarded:

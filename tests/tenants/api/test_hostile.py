@@ -42,8 +42,8 @@ MALFORMED: list[tuple[str, bytes]] = [
     ("a comma too many", b'{"name":"a","plan":"team",}'),
     ("single quotes", b"{'name':'a','plan':'team'}"),
     ("depth beyond the bound", nested(MOST_DEPTH + 1)),
-    ("depth beyond any stack", nested(200_000)),
-    ("a number with more digits than anybody reads", b'{"name":' + b"1" * 100_000 + b"}"),
+    ("depth beyond any stack", nested(20_000)),
+    ("a number with more digits than anybody reads", b'{"name":' + b"1" * 50_000 + b"}"),
     ("an octal number", b'{"name":0777,"plan":"team"}'),
 ]
 
@@ -61,7 +61,7 @@ INVALID: list[tuple[str, str, Any, str]] = [
     ("POST", TENANTS, {"name": "Acme", "plan": "team"}, "name"),
     ("POST", TENANTS, {"name": "a\0", "plan": "team"}, "name"),
     ("POST", TENANTS, {"name": "a" * 64, "plan": "team"}, "name"),
-    ("POST", TENANTS, {"name": "a" * 500_000, "plan": "team"}, "name"),
+    ("POST", TENANTS, {"name": "a" * 60_000, "plan": "team"}, "name"),
     ("POST", TENANTS, {"name": "acme\n", "plan": "team"}, "name"),
     ("POST", TENANTS, {"name": "../x", "plan": "team"}, "name"),
     ("POST", TENANTS, {"name": "\u0430cme", "plan": "team"}, "name"),
@@ -230,7 +230,8 @@ async def test_json_may_say_its_charset(world: World) -> None:
 
 async def test_a_body_has_a_bound_and_nothing_is_read_for_who_may_not_ask(world: World) -> None:
     huge = b'{"name":"' + b"a" * MOST_BYTES + b'"}'
-    assert (await world.ask("POST", TENANTS, huge)).code == "body_too_large"
+    assert (await world.ask("PUT", PLAN, huge, if_none_match="*")).code == "body_too_large"
+    assert (await world.ask("POST", TENANTS, huge[: 64 * 1024 + 1])).code == "body_too_large"
     assert (await world.ask("POST", TENANTS, huge, by="admin")).code == "forbidden"
     assert (await world.ask("POST", TENANTS, huge, by="nobody")).code == "unauthenticated"
 

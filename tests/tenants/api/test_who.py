@@ -1,10 +1,12 @@
 """Who may ask for what: every operation of the table by every sort of caller, and what those are told who may not."""
 
+import asyncio
 from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
 
+from tenants.api.application import MOST_AT_ONCE
 from tenants.api.routes import OPERATIONS, Operation
 from tests.tenants.api.worlds import CALLERS, Told, World
 
@@ -260,3 +262,16 @@ async def test_who_was_denied_and_by_which_policy_is_in_the_log(
     denied, allowed = caplog.messages
     assert f"issue by key:{world.ids['developer key']}: key-is-above-ones-role" in denied
     assert f"createKey by key:{world.ids['developer key']}: 201, allowed by role-keeps-its" in allowed
+
+
+async def test_one_tenant_that_asks_too_much_at_once_hears_so_and_others_do_not(world: World) -> None:
+    asks = [world.ask("GET", "/tenants/acme", by="admin") for _ in range(4 * MOST_AT_ONCE)]
+    answers, other = await asyncio.gather(
+        asyncio.gather(*asks), world.ask("GET", "/tenants/globex", by="stranger")
+    )
+    assert {answer.status for answer in answers} == {200, 429}
+    refused = next(answer for answer in answers if answer.status == 429)
+    assert (refused.code, refused.headers["retry-after"]) == ("too_many_at_once", "1")
+    assert sum(answer.status == 200 for answer in answers) >= 2 * MOST_AT_ONCE  # of two gateways
+    assert other.status == 200
+    assert (await world.ask("GET", "/tenants/acme", by="admin")).status == 200
