@@ -24,45 +24,42 @@ KeyAction = Literal["issue", "revoke"]
 async def create(asked: Asked) -> Answer:
     body: NewOperatorKey = asked.body
     models, account = (body.models, body.account) if isinstance(body, NewKey) else (None, None)
-    if asked.tenant is not None and account is not None:
-        found = await asked.directory.accounts.find(asked.tenant.name, account)
-        _check(asked, "issue", found.value.role)
     expires_us = _expires_us(body, asked.now_us)
-    return _minted(
-        asked,
-        await asked.once(
-            ApiKey,
-            lambda: asked.directory.keys.create(
-                _owner(asked),
-                asked.act,
-                name=body.name,
-                models=models,
-                expires_us=expires_us,
-                account_id=account,
-            ),
-        ),
-    )
+
+    async def change() -> Minted:
+        if asked.tenant is not None and account is not None:
+            found = await asked.directory.accounts.find(asked.tenant.name, account)
+            _check(asked, "issue", found.value.role)
+        return await asked.directory.keys.create(
+            _owner(asked),
+            asked.act,
+            name=body.name,
+            models=models,
+            expires_us=expires_us,
+            account_id=account,
+        )
+
+    return _minted(asked, await asked.once(ApiKey, change))
 
 
 async def rotate(asked: Asked) -> Answer:
     body: Rotation = asked.body
-    await _check_key(asked, "issue")
-    return _minted(
-        asked,
-        await asked.once(
-            ApiKey,
-            lambda: asked.directory.keys.rotate(
-                _owner(asked), asked.names["key"], asked.act, overlap_seconds=body.overlap_seconds
-            ),
-        ),
-    )
+
+    async def change() -> Minted:
+        await _check_key(asked, "issue")
+        return await asked.directory.keys.rotate(
+            _owner(asked), asked.names["key"], asked.act, overlap_seconds=body.overlap_seconds
+        )
+
+    return _minted(asked, await asked.once(ApiKey, change))
 
 
 async def revoke(asked: Asked) -> Answer:
-    await _check_key(asked, "revoke")
-    done = await asked.once(
-        ApiKey, lambda: asked.directory.keys.revoke(_owner(asked), asked.names["key"], asked.act)
-    )
+    async def change() -> ApiKey:
+        await _check_key(asked, "revoke")
+        return await asked.directory.keys.revoke(_owner(asked), asked.names["key"], asked.act)
+
+    done = await asked.once(ApiKey, change)
     return Answer(key_view(done.value, asked.now_us), replayed=done.replayed)
 
 

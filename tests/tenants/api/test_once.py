@@ -165,3 +165,13 @@ async def test_a_keys_text_is_told_once_and_stored_nowhere(
         for place in (world.everything, read, caplog.text.encode()):
             assert text.encode() not in place
             assert text[12:].encode() not in place
+
+
+async def test_what_happened_since_does_not_change_the_first_result(world: World) -> None:
+    path, body = "/tenants/acme/keys", {"account": world.ids["account"]}
+    first = await world.ask("POST", path, body, by="developer", idempotency_key="k")
+    account = f"/tenants/acme/accounts/{world.ids['account']}"
+    await world.ask("DELETE", account, if_match=await world.etag(account))
+    again = await world.ask("POST", path, body, by="developer", idempotency_key="k")
+    assert again.json == {**first.json, "api_key": None}
+    assert (await world.ask("POST", path, body, by="developer", idempotency_key="new")).code == "not_found"
