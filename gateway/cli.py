@@ -24,6 +24,7 @@ from gateway.commands import (
     backup,
     demo,
     doctor,
+    export,
     files,
     keys,
     schema,
@@ -117,6 +118,7 @@ def _parser() -> Parser:
     demo.add(commands, state)
     serve.add(commands, common)
     apply.add(commands, common)
+    export.add(commands, common)
     tenants.add(commands.add_parser("tenants", help="the customers"), common)
     keys.add(commands.add_parser("keys", help="a tenant's API keys"), common)
     audit.add(commands.add_parser("audit", help="the audit log"), common)

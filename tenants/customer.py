@@ -13,11 +13,11 @@ from msgspec import Meta, Struct
 
 from tenants import names
 from tenants.errors import Invalid
+from tenants.members import Role
 from tenants.names import MemberName, PlanName, TenantName
 
 MOST_MEMBERS: Final = 1000
 
-Role = Literal["admin", "developer", "viewer", "billing"]
 DeclaredState = Literal["active", "suspended"]  # closing is for ever, and not for a file to say
 
 
@@ -44,8 +44,8 @@ class TenantDocument(Struct, frozen=True):
 
 
 def faults(document: TenantDocument) -> Iterator[Invalid]:
-    """What is wrong with it beyond the types of its fields, each with the path to it."""
-    yield from names.TENANT.new_faults(document.name, "name")
+    """What is wrong with it beyond the types of its fields, each with the path to it. Whether a new tenant may have the name: `outline`."""
+    yield from names.TENANT.faults(document.name, "name")
     yield from names.PLAN.faults(document.plan, "plan")
     first: dict[str, int] = {}
     for position, member in enumerate(document.members or ()):

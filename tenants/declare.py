@@ -1,142 +1,156 @@
 """From documents to a changed directory: what is declared against what is there, judged as a whole, applied, or refused as a whole.
 
-What is stored and not declared stays: nothing is removed. All changes become true at once (`directory/stages`), or none does. Applying
-the same documents again changes nothing.
+What is stored and not declared stays, unless it was declared before and is to be pruned. All changes become true at once
+(`directory/stages`), or none does. Applying the same documents again changes nothing.
 """
 
-from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
-from typing import Any, Final, Literal
+from typing import Final
 
 import msgspec
-from msgspec.structs import replace
 
 from tenants import catalogue
 from tenants.acts import Act
-from tenants.catalogue import Misfit, Name, Value, misfits, name_of
-from tenants.directory import Directory, stages
+from tenants.catalogue import Declared, Name, Value, name_of
+from tenants.customer import TenantDocument
+from tenants.directory import Directory, customers, stages
 from tenants.documents import Documents
-from tenants.errors import Conflict, Fault, Faulty, Invalid
-from tenants.model import Model
+from tenants.errors import Conflict, Fault, Faulty, Moved
+from tenants.events import Action, Event
+from tenants.model import MOST_ROW_BYTES
+from tenants.outline import Outline, Prune, Stored, named_tenants, outlined
+from tenants.ports import Key
+from tenants.rows import Change, encoded, readable
 
-Action = Literal["create", "change", "unchanged"]
+_TRIES: Final = 20
 
-_TRIES: Final = 5
-
-
-@dataclass(frozen=True, slots=True)
-class Stored:
-    """What is there already, by kind and name, and those of the tenants that the documents name."""
-
-    values: Mapping[Name, Value] = field(default_factory=dict)
-    tenants: frozenset[str] = frozenset()
-
-
-@dataclass(frozen=True, slots=True)
-class Difference:
-    """What applying a document does. `fields` are the paths that change, with the value before and after."""
-
-    value: Value
-    action: Action
-    fields: Mapping[str, tuple[object, object]] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
-class Outline:
-    """All that applying does, in the documents' order, and what is worth a second look though it is no fault."""
-
-    differences: tuple[Difference, ...]
-    notes: tuple[Fault, ...]
-
-    @property
-    def changes(self) -> dict[Name, Difference]:
-        return {name_of(it.value): it for it in self.differences if it.action != "unchanged"}
+# What refers to something comes behind it, and goes before it.
+_ORDER: Final = {
+    Action.MODEL_REMOVED: 5,
+    Action.FLEET_REMOVED: 6,
+    Action.PLAN_REMOVED: 7,
+}
+_KINDS: Final = ("plan", "fleet", "model", "tenant", "member")
 
 
 async def read(directory: Directory, declared: Documents) -> Stored:
     """What a directory has now."""
     now = await directory.values.catalogue()
-    tenants = await directory.tenants.names(
-        name for document in declared.documents for name in _tenants(document.value)
+    before = frozenset((await directory.values.generation()).declared)
+    documented = frozenset(name_of(document.value) for document in declared.documents)
+    owners = [name for kind, name in before | documented if kind == "Tenant"]
+    found = await customers.read_all(directory.journal, owners)
+    there: list[Declared] = [*now.fleets.values(), *now.models.values(), *now.plans.values()]
+    there += [document for it in found.values() if (document := it.document) is not None]
+    others = await directory.tenants.states(
+        name for document in declared.documents for name in named_tenants(document.value)
     )
-    there: list[Value] = [*now.fleets.values(), *now.models.values(), *now.plans.values()]
-    return Stored({name_of(value): value for value in there}, tenants)
+    return Stored(
+        sequence=now.sequence,
+        values={name_of(value): value for value in there},
+        tenants=others | {name: it.tenant.state for name, it in found.items()},
+        declared=before,
+        users={
+            name: await directory.tenants.on_plan(name)
+            for kind, name in before - documented
+            if kind == "Plan"
+        },
+    )
 
 
-def outlined(declared: Documents, stored: Stored) -> Outline:
-    """What these documents change. Raises Faulty with every fault in them, between them, and with what is there. Pure."""
-    faults = [*declared.faults, *_misfits(declared, stored)]
-    if faults:
-        raise Faulty(faults)
-    differences = tuple(_difference(document.value, stored) for document in declared.documents)
-    return Outline(differences, tuple(_notes(declared, stored)))
+async def everything(directory: Directory) -> list[Declared]:
+    """All of one instant that documents may declare: plans, fleets, models, tenants that are open, each by name."""
+    for _ in range(_TRIES):
+        now = await directory.values.catalogue()
+        names = [row.key.sort for row in await directory.journal.partition("tenants")]
+        found = await customers.read_all(directory.journal, names)
+        if await directory.journal.sequence() == now.sequence:
+            tenants = [it.document for _, it in sorted(found.items())]
+            values: list[Declared] = [*now.plans.values(), *now.fleets.values(), *now.models.values()]
+            return values + [it for it in tenants if it is not None]
+    raise Conflict
 
 
-async def apply(directory: Directory, declared: Documents, act: Act) -> Outline:
+async def apply(
+    directory: Directory,
+    declared: Documents,
+    act: Act,
+    *,
+    prune: Prune = Prune.NOTHING,
+    seen: Outline | None = None,
+) -> Outline:
     """What this call changed, now that the directory is as declared: in one go, or not at all. Repeated: nothing more is written.
 
-    Raises Faulty and Conflict, with nothing written; TableUnavailable when all or nothing of it is.
+    Raises Faulty and Conflict, with nothing written; Moved where that would be something else than somebody has `seen`, as somebody
+    else was faster; TableUnavailable when all or nothing of it is written.
     """
     for _ in range(_TRIES):
         standing = await directory.journal.standing()
-        outline = outlined(declared, await read(directory, declared))
-        wanted = [it.value for it in outline.changes.values()]
-        if not wanted:
+        stored = await read(directory, declared)
+        try:
+            outline = outlined(declared, stored, prune)
+        except Faulty as fault:
+            if seen is None or seen.sequence == stored.sequence:
+                raise
+            raise await _moved(directory, seen) from fault
+        if seen is not None and any(seen.changes.get(name) != it for name, it in outline.changes.items()):
+            raise await _moved(directory, seen)
+        if not outline.changes and outline.declared == stored.declared:
             return outline
-        rows = await directory.values.rows()
-        found = catalogue.changes(wanted, rows, lambda: directory.journal.new_id("m"))
-        names = tuple(sorted(name_of(document.value) for document in declared.documents))
+        names = _remembered(outline)
+        changes = await _changes(directory, outline, act)
         with suppress(Conflict):  # most likely another process that applies the same: look again
-            await stages.apply(directory.journal, standing, found.changes, names, act)
+            await stages.apply(directory.journal, standing, changes, names, act)
             return outline
     raise Conflict
 
 
-def _difference(value: Value, stored: Stored) -> Difference:
-    before = stored.values.get(name_of(value))
-    if before is None:
-        return Difference(value, "create")
-    if isinstance(value, Model) and isinstance(before, Model):
-        value = replace(value, id=before.id)
-    old, new = dict(_leaves(msgspec.to_builtins(before))), dict(_leaves(msgspec.to_builtins(value)))
-    fields = {path: (old.get(path), new.get(path)) for path in old | new if old.get(path) != new.get(path)}
-    return Difference(value, "change" if fields else "unchanged", fields)
-
-
-def _leaves(tree: dict[str, Any], path: str = "") -> Iterator[tuple[str, object]]:
-    """Values by path; a canary is one value."""
-    for name, value in tree.items():
-        if isinstance(value, dict) and name != "canary":
-            yield from _leaves(value, f"{path}{name}.")
+async def _changes(directory: Directory, outline: Outline, act: Act) -> list[Change]:
+    wanted: list[Value] = []
+    unwanted: list[Value] = []
+    tenants: list[tuple[TenantDocument, bool]] = []
+    for it in outline.changes.values():
+        if isinstance(it.value, TenantDocument):
+            tenants.append((it.value, it.action == "remove"))
         else:
-            yield f"{path}{name}", value
+            (unwanted if it.action == "remove" else wanted).append(it.value)
+    journal = directory.journal
+    rows = await directory.values.rows()
+    changes = list(catalogue.changes(wanted, rows, lambda: journal.new_id("m"), unwanted).changes)
+    there = await customers.read_all(journal, (value.name for value, _ in tenants))
+    for value, goes in tenants:
+        if goes:
+            changes.append(customers.closing(there[value.name], act.at_us))
+        else:
+            changes += customers.changes(value, there.get(value.name), journal.new_id, act.at_us)
+    return sorted(changes, key=_place)
 
 
-def _misfits(declared: Documents, stored: Stored) -> Iterator[Fault]:
-    """What each is right and together is not. It is a fault of the model's document, or of its fleet's where only that is declared."""
-    documents = {name_of(document.value): document for document in declared.documents}
-    world = {**stored.values, **{name: document.value for name, document in documents.items()}}
-    for misfit in misfits(world.values()):
-        if ("Fleet", misfit.model.fleet) in declared.broken:
-            continue  # what it would be, nobody knows
-        if document := documents.get(name_of(misfit.model)):
-            yield document.fault(misfit.why)
-        elif document := documents.get(("Fleet", misfit.model.fleet)):
-            yield document.fault(_too_small(misfit))
+def _place(change: Change) -> int:
+    return _ORDER.get(change.action, _KINDS.index(change.action.partition(".")[0]))
 
 
-def _too_small(misfit: Misfit) -> Invalid:
-    path = "memory_bytes" if misfit.why.path == "memory_bytes" else "replicas.max"
-    return Invalid(path, f"the model {misfit.model.name!r} is there already, and its {misfit.why.sentence}")
+def _remembered(outline: Outline) -> tuple[Name, ...]:
+    """What is to be known of the documents later. Raises Faulty for more than there is room for: the event has it twice."""
+    names = tuple(sorted(outline.declared))
+    if len(encoded(stages.Generation(0, names))) > MOST_ROW_BYTES:
+        why = f"documents have declared {len(names)} things by now, more than can be remembered: remove some with --prune"
+        raise Faulty([Fault("", 0, "", why)])
+    return names
 
 
-def _notes(declared: Documents, stored: Stored) -> Iterator[Fault]:
-    for document in declared.documents:
-        for position, name in enumerate(_tenants(document.value)):
-            if name not in stored.tenants:
-                yield document.fault(Invalid(f"tenants[{position}]", f"there is no tenant {name!r} yet"))
+async def _moved(directory: Directory, seen: Outline) -> Moved:
+    """Who was faster, and with what."""
+    journal = directory.journal
+    records = await journal.changes(seen.sequence)
+    rows = await journal.many(Key(*at) for record in records for at in record.events)
+    told = sorted(readable(rows, Event).values(), key=lambda event: event.sequence)
+    return Moved([(it.actor, it.at_us, _called(it)) for it in told if it.action != Action.DOCUMENTS_APPLIED])
 
 
-def _tenants(value: Value) -> tuple[str, ...]:
-    return value.tenants if isinstance(value, Model) and value.tenants != "*" else ()
+def _called(event: Event) -> str:
+    """What the event is of, as people call it."""
+    images = [msgspec.json.decode(image) for image in (event.after, event.before)]
+    image = next((it for it in images if isinstance(it, dict)), {})
+    what, _, one = event.subject.partition("/")
+    return f"{what} {image.get('name') or image.get('email') or one}"

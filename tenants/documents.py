@@ -12,13 +12,12 @@ there already is judged in `declare.py`.
 import os.path
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final, Generic
+from typing import Any, Final
 
 from msgspec.structs import replace
-from typing_extensions import TypeVar
 
 from tenants import catalogue, nodes
-from tenants.catalogue import Declared, Name, Value, name_of
+from tenants.catalogue import Declared, Name, name_of
 from tenants.customer import TenantDocument
 from tenants.errors import Fault, Invalid
 from tenants.fleet import Fleet
@@ -35,7 +34,6 @@ KINDS: Final[dict[str, type[Declared]]] = {
     "Plan": Plan,
     "Tenant": TenantDocument,
 }
-_NOT_APPLIED: Final = "documents of this kind are not applied yet; see: gateway tenants create"
 _NOT_BUILT: Final = {
     "Privacy": "documents of this kind are not built yet; nothing of a body is stored today",
     "Issuer": "documents of this kind are not built yet; clients use API keys",
@@ -48,9 +46,6 @@ _INSTEAD: Final[dict[type[Declared], dict[str, str]]] = {
     },
 }
 
-# A document or documents without a parameter are those of a directory's values, which `declare` applies.
-_Value_co = TypeVar("_Value_co", bound=Declared, default=Value, covariant=True)
-
 
 @dataclass(frozen=True, slots=True)
 class Source:
@@ -62,10 +57,10 @@ class Source:
 
 
 @dataclass(frozen=True, slots=True)
-class Document(Generic[_Value_co]):
+class Document:
     """A declared value, and the lines that it was declared in. A model's id is for the directory to say and empty here."""
 
-    value: _Value_co
+    value: Declared
     file: str = ""
     line: int = 0
     lines: Mapping[str, int] = field(default_factory=dict)
@@ -79,33 +74,18 @@ class Document(Generic[_Value_co]):
 
 
 @dataclass(frozen=True, slots=True)
-class Documents(Generic[_Value_co]):
+class Documents:
     """What could be read of some files, and what could not. `broken` are kind and name of those with faults."""
 
-    documents: tuple[Document[_Value_co], ...]
+    documents: tuple[Document, ...]
     faults: tuple[Fault, ...] = ()
     broken: frozenset[Name] = frozenset()
 
 
-def applicable(declared: Documents[Declared]) -> Documents:
-    """Those that can be applied; each of the others is a fault, so that whoever applies them refuses them all.
-
-    Goes away, and with it the parameter, when `declare` knows what to do with tenants.
-    """
-    able: list[Document] = []
-    faults = list(declared.faults)
-    for it in declared.documents:
-        if isinstance(it.value, TenantDocument):
-            faults.append(it.fault(Invalid("kind", _NOT_APPLIED)))
-        else:
-            able.append(Document(it.value, it.file, it.line, it.lines))
-    return Documents(tuple(able), tuple(faults), declared.broken)
-
-
-def parse(sources: Iterable[Source]) -> Documents[Declared]:
+def parse(sources: Iterable[Source]) -> Documents:
     """All documents of some files. Never fails; what has a fault is not among the documents."""
     faults: list[Fault] = []
-    found: list[Document[Declared]] = []
+    found: list[Document] = []
     broken: set[Name] = set()
     many = 0
     for source in sources:
@@ -129,7 +109,7 @@ def parse(sources: Iterable[Source]) -> Documents[Declared]:
     )
 
 
-def _document(node: nodes.Node, source: Source, faults: list[Fault]) -> Document[Declared] | None:
+def _document(node: nodes.Node, source: Source, faults: list[Fault]) -> Document | None:
     before = len(faults)
     if not isinstance(node, nodes.Mapping):
         Reader(source.name, faults).expected("a mapping with a kind", node, "")
@@ -180,8 +160,8 @@ def _named(node: nodes.Node) -> Name:
     return kind, name
 
 
-def _twice(documents: Sequence[Document[Declared]], faults: list[Fault]) -> Iterator[Name]:
-    first: dict[Name, Document[Declared]] = {}
+def _twice(documents: Sequence[Document], faults: list[Fault]) -> Iterator[Name]:
+    first: dict[Name, Document] = {}
     for document in documents:
         name = name_of(document.value)
         before = first.setdefault(name, document)

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import ClassVar
 
 
@@ -121,6 +122,32 @@ class Conflict(TenantsError):
 
     def __init__(self, private: str = "") -> None:
         super().__init__("somebody else changed this meanwhile; try again", private=private)
+
+
+class Moved(TenantsError):
+    """Others changed something since somebody looked, so that what was shown is not what would be done; nothing was written."""
+
+    code = "conflict"
+
+    def __init__(self, changes: Iterable[tuple[str, int, str]]) -> None:
+        """Who changed when, in microseconds since 1970, what; in their order."""
+        by: dict[tuple[str, str], list[str]] = {}
+        for actor, at_us, what in changes:
+            by.setdefault(
+                (actor, f"{datetime.fromtimestamp(at_us // 1_000_000, UTC):%Y-%m-%dT%H:%M:%SZ}"), []
+            ).append(what)
+        who = "; ".join(f"{actor} changed {_some(what)} at {when}" for (actor, when), what in by.items())
+        super().__init__(
+            f"nothing was applied, as this was changed meanwhile: {who or 'it is not known by whom'}. Run it again"
+        )
+
+
+_MOST_NAMED = 5
+
+
+def _some(names: list[str]) -> str:
+    more = len(names) - _MOST_NAMED
+    return ", ".join(names[:_MOST_NAMED]) + (f" and {more} more" if more > 0 else "")
 
 
 class TableUnavailable(TenantsError):

@@ -1,19 +1,15 @@
 """Who acts for a tenant: members, who are people, and service accounts, which are programs; each has a role. Pure."""
 
-import re
 from typing import Final, Literal, get_args
 
 from msgspec import Struct
 
+from tenants import names
 from tenants.errors import Invalid
 
 Role = Literal["admin", "developer", "viewer", "billing"]
 ROLES: Final[tuple[Role, ...]] = get_args(Role)
 """What each may do is for the policies to say. Operators are of no tenant."""
-
-EMAIL_CHARACTERS: Final = 254
-
-_EMAIL = re.compile(r"[^@\s\x00-\x1f\x7f]{1,64}@[^@\s\x00-\x1f\x7f]{1,189}")
 
 
 class Member(Struct, frozen=True, tag_field="v", tag=1):
@@ -46,8 +42,7 @@ class Account(Struct, frozen=True, tag_field="v", tag=1):
 
 def email(text: str, path: str) -> str:
     """The address as it is stored; Invalid for what is none."""
-    if len(text) > EMAIL_CHARACTERS or not text.isprintable() or not _EMAIL.fullmatch(text):
-        raise Invalid(path, f"must be an email address of at most {EMAIL_CHARACTERS} characters")
+    names.MEMBER.check(text, path)
     return text.lower()
 
 

@@ -37,7 +37,7 @@ ONLY = {
     "cedarpy": ("gateway.authz",),
     "opentelemetry": ("gateway.telemetry",),
     "prometheus_client": (),
-    "yaml": ("tenants.nodes",),
+    "yaml": ("tenants.nodes", "tenants.writing"),
     "jinja2": ("gateway.wire.chat",),
     "tokenizers": ("gateway.wire.tokens",),
 }
@@ -63,7 +63,17 @@ PURE = (
     ),
     *(
         f"tenants.{name}"
-        for name in ("entities", "events", "errors", "names", "customer", "meanings", "schema")
+        for name in (
+            "entities",
+            "events",
+            "errors",
+            "names",
+            "customer",
+            "meanings",
+            "schema",
+            "outline",
+            "writing",
+        )
     ),
     *(f"tenants.api.{name}" for name in ("problems", "strict", "bodies")),
     "gateway.config",

@@ -3,6 +3,7 @@
 import argparse
 import json
 import logging
+import os
 import shutil
 import sys
 from collections.abc import Iterable
@@ -76,6 +77,11 @@ def program() -> str:
     if found and called.exists() and Path(found).samefile(called):
         return called.name
     return short(called)
+
+
+def colours() -> bool:
+    """Whether people look at the output, on something that knows colours, and did not ask for none (no-color.org)."""
+    return sys.stdout.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
 
 
 def progress(text: str) -> None:

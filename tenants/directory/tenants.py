@@ -22,6 +22,7 @@ from tenants.rows import (
     on_plan_at,
     plan_at,
     read,
+    readable,
     tenant_at,
 )
 from tenants.tenant import Deed, State, Tenant
@@ -114,9 +115,17 @@ class Tenants:
         page = await self.journal.table.list(f"tenant/{owner.id}", "event/", after, limit)
         return Page(tuple(read(row, Event) for row in page.rows), page.next_after)
 
-    async def names(self, among: Iterable[str]) -> frozenset[str]:
-        """Those of the names that a tenant has, or had."""
-        return frozenset(key.sort for key in await self.journal.many(map(name_at, among)))
+    async def states(self, among: Iterable[str]) -> dict[str, State]:
+        """Those of the names that a tenant has, or had, and how it is stored. Fails closed: one that cannot be read is not there."""
+        pointers = readable(await self.journal.many(map(name_at, among)), TenantPointer)
+        rows = await self.journal.many(tenant_at(pointer.tenant_id) for pointer in pointers.values())
+        return {it.name: it.state for it in readable(rows, Tenant).values()}
+
+    async def on_plan(self, plan: str) -> dict[str, State]:
+        """Who is on the plan, also a closed one."""
+        places = await self.journal.partition(f"plan/{plan}")
+        rows = await self.journal.many(tenant_at(place.key.sort) for place in places)
+        return {it.name: it.state for it in readable(rows, Tenant).values()}
 
     async def row(self, name: str) -> Row:
         tenant.check_name(name, "tenant")

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.e2e.place import Place
 from tests.e2e.world import DIGITS, MODELS, Demo, new_tenant, serving
 
 
@@ -43,3 +44,8 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         terminalreporter.section("figures")
     for name, value in figures:
         terminalreporter.write_line(f"{name}: {value}")
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Place:
+    return Place(tmp_path)

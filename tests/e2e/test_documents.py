@@ -6,21 +6,18 @@ import os
 import re
 import shutil
 import subprocess
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from tests.conftest import ROOT
+from tests.e2e.place import FLEET, Place, model
 from tests.e2e.world import (
     DIGITS,
-    MODELS,
     PROGRAM,
-    Demo,
     announced,
+    change,
     command,
     end,
     first_line,
@@ -32,163 +29,6 @@ from tests.e2e.world import (
 
 SEEN_SECONDS = 5.0
 SEVEN = ROOT / "infra" / "examples" / "digit.json"
-FLEET = "kind: Fleet\nname: local\nreplicas: {max: 2}\n"
-
-
-def model(name: str = "echo_fp32", **more: object) -> str:
-    given = {"kind": "Model", "name": name, "repository": str(MODELS), "tenants": "*", **more}
-    return json.dumps(given) + "\n"  # JSON is YAML
-
-
-class Place:
-    """A folder with a state, documents, and a configuration that names both."""
-
-    def __init__(self, folder: Path) -> None:
-        self.state, self.documents, self.config = (
-            folder / "state",
-            folder / "documents",
-            folder / "gateway.yaml",
-        )
-        self.documents.mkdir()
-        self.write("fleets.yaml", FLEET)
-        self.configure()
-
-    def write(self, name: str, *documents: str) -> Path:
-        path = self.documents / name
-        path.write_text("---\n".join(documents))
-        return path
-
-    def configure(self, more: str = "") -> None:
-        self.config.write_text(
-            'listen: {http: "127.0.0.1:0"}\noperator_listen: "127.0.0.1:0"\nstate: ./state\ndocuments: documents\n'
-            + more
-        )
-
-    def told(self, *arguments: str | Path, code: int = 0) -> Any:
-        """What a command of this place printed as JSON."""
-        done = command(*arguments, "--config", self.config, "--json")
-        assert (done.returncode, done.stderr) == (code, "")
-        return json.loads(done.stdout)
-
-    @contextmanager
-    def serving(self, key: str = "") -> Iterator[Demo]:
-        with self.starting() as process:
-            yield replace(announced(process, self.state), key=key)
-
-    @contextmanager
-    def starting(self) -> Iterator["subprocess.Popen[bytes]"]:
-        """`gateway serve`, which may not serve. When the block ends, nothing of this state runs, or the test fails."""
-        with started(self.state, "serve", "--config", str(self.config), "--json") as process:
-            try:
-                yield process
-            finally:
-                end(process, self.state)
-
-    @property
-    def log(self) -> str:
-        return self.state.with_suffix(".stderr").read_text()
-
-
-@pytest.fixture
-def place(tmp_path: Path) -> Place:
-    return Place(tmp_path)
-
-
-# Apply
-
-
-def test_a_dry_run_says_what_would_change_and_changes_nothing(place: Place) -> None:
-    path = place.write("all.yaml", FLEET, model())
-    done = command("apply", "-f", path, "--dry-run", "--state", place.state)
-    assert (done.returncode, done.stderr) == (2, "")
-    assert done.stdout == "create  Fleet local\ncreate  Model echo_fp32\n2 to create\n"
-    assert not place.state.exists()
-
-
-def test_documents_are_applied_once_and_then_there_is_nothing_to_do(place: Place) -> None:
-    path = place.write("all.yaml", FLEET, model())
-    at = ("-f", path, "--state", place.state)
-    assert command("apply", *at).stdout.endswith("2 created\n")
-    assert command("apply", *at).stdout == "nothing to do: 2 unchanged\n"
-    assert command("apply", *at, "--dry-run").returncode == 0
-    place.write("all.yaml", FLEET, model(memory_bytes=1000))
-    done = command("apply", *at, "--dry-run")
-    assert done.returncode == 2
-    assert done.stdout == (
-        "change  Model echo_fp32\n          memory_bytes: 67108864 -> 1000\n1 to change, 1 unchanged\n"
-    )
-    assert command("apply", *at).returncode == 0
-    assert command("apply", *at, "--dry-run").returncode == 0
-
-
-def test_programs_get_the_same_as_json(place: Place) -> None:
-    path = place.write("all.yaml", FLEET, model(tenants=["acme"]))
-    note = {"file": str(path), "line": 5, "path": "tenants[0]", "reason": "there is no tenant 'acme' yet"}
-    first = place.told("apply", "-f", path)
-    assert first == {
-        "applied": True,
-        "changes": [
-            {"kind": "Fleet", "name": "local", "action": "create", "fields": {}},
-            {"kind": "Model", "name": "echo_fp32", "action": "create", "fields": {}},
-        ],
-        "unchanged": 0,
-        "notes": [note],
-    }
-    place.write("all.yaml", FLEET, model())
-    (change,) = place.told("apply", "-f", path, "--dry-run", code=2)["changes"]
-    assert change["fields"] == {"tenants": {"before": ["acme"], "after": "*"}}
-
-
-def test_a_tenants_document_is_judged_and_not_applied_yet(place: Place) -> None:
-    tenant = "kind: Tenant\nname: acme\nplan: team\nmembers: [{email: admin@acme.example, role: admin}]\n"
-    path = place.write("all.yaml", FLEET, tenant)
-    for words in (("--dry-run",), ()):
-        done = command("apply", "-f", path, "--state", place.state, *words)
-        assert (done.returncode, done.stdout) == (1, "")
-        assert f"{path}:5: kind: documents of this kind are not applied yet" in done.stderr
-    assert not place.state.exists()
-    place.write("all.yaml", FLEET, tenant.replace("role: admin", "role: owner"))
-    assert f"{path}:8: members[0].role" in command("apply", "-f", path, "--state", place.state).stderr
-
-
-def test_every_fault_is_a_line_and_nothing_is_applied(place: Place) -> None:
-    place.write(
-        "a.yaml", FLEET.replace("local", "other"), "kind: Model\nname: x\nrepository: m\ntenants: [on]\n"
-    )
-    place.write("b.yml", "kind: Model\nname: z\nfleet: nowhere\nrepository: m\ntenants: '*'\n")
-    done = command("apply", "-f", place.documents, "--state", place.state)
-    assert (done.returncode, done.stdout) == (1, "")
-    first, second, last = done.stderr.splitlines()
-    assert first.startswith(f"{place.documents}/a.yaml:8: tenants[0]: 'on' is read differently")
-    assert second == f"{place.documents}/b.yml:3: fleet: there is no fleet 'nowhere'"
-    assert last == "gateway: nothing was applied"
-    assert not place.state.exists()
-    done = command("apply", "-f", place.documents, "--state", place.state, "--json")
-    assert [(it["line"], it["path"]) for it in json.loads(done.stdout)["faults"]] == [
-        (8, "tenants[0]"),
-        (3, "fleet"),
-    ]
-    assert done.returncode == 1
-
-
-def test_a_folder_is_its_yaml_files_and_an_empty_one_is_said(place: Place) -> None:
-    place.write("models.yml", model())
-    for name in ("notes.txt", ".hidden.yaml", "saved.yaml~"):
-        place.write(name, "no document")
-    assert len(place.told("apply", "-f", place.documents)["changes"]) == 2
-    for path in (place.documents / "models.yml", place.documents / "fleets.yaml"):
-        path.unlink()
-    for missing in (place.documents, place.documents / "none.yaml"):
-        done = command("apply", "-f", missing, "--state", place.state)
-        assert (done.returncode, done.stdout) == (1, "")
-        assert str(missing) in done.stderr
-    empty = place.write("empty.yaml", "# nothing yet\n")
-    for wanted in (empty, place.documents):
-        for options in ((), ("--dry-run",)):
-            done = command("apply", "-f", wanted, *options, "--state", place.state)
-            assert (done.returncode, done.stdout) == (1, "")
-            assert f"{wanted} holds no document" in done.stderr
-
 
 # Serve
 
@@ -313,6 +153,21 @@ def test_two_gateways_serve_one_state(place: Place) -> None:
         assert second.stop() == 0
         assert first.call("/readyz", headers={}).status == 200
     assert place.told("audit", "verify")["fault"] is None
+
+
+@pytest.mark.triton
+def test_two_gateways_that_start_at_once_roll_out_the_same_documents_once(place: Place) -> None:
+    place.write("models.yaml", *(model(f"m{number}") for number in range(100)))
+    with (
+        place.starting() as first,
+        started(place.state, "serve", "--config", str(place.config), "--json") as second,
+    ):
+        for process in (first, second):
+            announced(process, place.state)
+        second.terminate()
+        second.wait(20)
+    assert sorted(re.findall(r"documents: (.*)", place.log)) == ["101 created", "101 unchanged"]
+    assert len(change(place.state, lambda it: it.values.models())) == 100
 
 
 # Doctor

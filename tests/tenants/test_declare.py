@@ -10,13 +10,13 @@ from hypothesis import strategies as st
 from tenants import declare
 from tenants.acts import Act
 from tenants.catalogue import Value, misfits, name_of
-from tenants.declare import Outline, Stored
 from tenants.directory import Directory
-from tenants.documents import Document, Documents, Source, applicable, parse
+from tenants.documents import Document, Documents, Source, parse
 from tenants.errors import Conflict, Faulty, Invalid, TableUnavailable, Unreadable
 from tenants.events import Head
 from tenants.fleet import Fleet, Replicas
 from tenants.model import Model, Scaling
+from tenants.outline import Outline, Stored, outlined
 from tenants.plans import Limits, Plan
 from tenants.ports import Item, Key, Row
 from tenants.rows import HEAD_AT, fleet_at, model_at, read
@@ -29,7 +29,7 @@ def documents(*values: Value) -> Documents:
 
 
 def declared(text: str) -> Documents:
-    return applicable(parse([Source("a.yaml", "/", text.encode())]))
+    return parse([Source("a.yaml", "/", text.encode())])
 
 
 def model(name: str, *, fleet: str = "local", most: int = 1, memory: int = 64) -> Model:
@@ -391,7 +391,7 @@ async def test_forty_models_are_applied_at_once(directory: Directory, world: Mem
 
 
 def test_an_outline_of_nothing_stored_needs_no_directory() -> None:
-    assert told(declare.outlined(documents(fleet(), model("a")), Stored())) == {
+    assert told(outlined(documents(fleet(), model("a")), Stored())) == {
         "Fleet local": "create",
         "Model a": "create",
     }

@@ -1,7 +1,9 @@
 """Documents are rolled out wholly or not at all, whoever dies, drops, commits or looks in between."""
 
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import dataclass
+from itertools import count
 from random import Random
 
 import pytest
@@ -12,15 +14,18 @@ from tenants.catalogue import Value
 from tenants.directory import Directory, stages
 from tenants.directory.stages import Stage, stage_at, staged_at
 from tenants.documents import Document, Documents
-from tenants.errors import Unreadable
+from tenants.errors import TableUnavailable, Unreadable
 from tenants.events import Action, Head
 from tenants.fleet import Fleet
 from tenants.model import Canary, CanaryInput, Model
+from tenants.outline import Prune, outlined
 from tenants.plans import Limits, Plan
 from tenants.ports import Item, Key, Put, Row
 from tenants.rows import HEAD_AT, Change, encoded, model_at, new_row
+from tests.e2e.applier import declared
 from tests.tenants import replay
 from tests.tenants.conftest import BY, NOW, events
+from tests.tenants.test_declare import FailsOnce
 from tests.worlds.table import MemoryTable
 
 MANY = 40
@@ -192,3 +197,39 @@ async def test_two_that_drop_the_same_stage_leave_nothing(number: int) -> None:
     table.written, table.meanwhile = 0, lambda: stages.drop_leftovers(other.journal)
     await stages.drop_leftovers(one.journal)
     assert left_aside(table) == []
+
+
+@pytest.mark.parametrize("after", [False, True], ids=["lost before", "lost after"])
+async def test_whatever_write_is_lost_a_change_of_everything_is_made_wholly_or_not_at_all(
+    *, after: bool
+) -> None:
+    """Plans, models, a tenant and its members change, come and go."""
+    ready = MemoryTable()
+    await declare.apply(Directory(ready, Random(7).randbytes), declared(2), Act(BY, NOW))
+    outcomes = list[int]()
+    for number in count(1):
+        table = FailsOnce(rows=dict(ready.rows))
+        table.number, table.after = number, after
+        with suppress(TableUnavailable):
+            await declare.apply(
+                Directory(table, Random(8).randbytes), declared(4), Act(BY, NOW + 1), prune=Prune.CATALOGUE
+            )
+            break  # that was one more than there are
+        table.number = 0
+        somebody = Directory(table, Random(9).randbytes)
+        await somebody.repair()
+        outcomes.append(await _generation(somebody, 2, 4))
+        assert replay.faults(table.rows) == []
+        await declare.apply(somebody, declared(4), Act(BY, NOW + 2), prune=Prune.CATALOGUE)
+        assert (await _generation(somebody, 4), left_aside(table)) == (4, [])
+    assert outcomes == sorted(outcomes)
+    assert set(outcomes) == {2, 4}
+    assert len(outcomes) > 20
+
+
+async def _generation(directory: Directory, *numbers: int) -> int:
+    for number in numbers:
+        stored = await declare.read(directory, declared(number))
+        if not outlined(declared(number), stored, Prune.CATALOGUE).changes:
+            return number
+    return pytest.fail("half of something")

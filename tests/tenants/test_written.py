@@ -105,6 +105,8 @@ _TENANTS = st.builds(
     st.sampled_from(["active", "suspended"]),
 )
 
+DECLARED = _FLEETS | _MODELS | _PLANS | _TENANTS
+
 
 def render(value: Declared) -> str:
     """A document of the value, in YAML's flow style."""
@@ -122,7 +124,7 @@ def _flow(tree: Any) -> str:
     return json.dumps(tree, ensure_ascii=False)
 
 
-@given(st.lists(_FLEETS | _MODELS | _PLANS | _TENANTS, max_size=4, unique_by=name_of))
+@given(st.lists(DECLARED, max_size=4, unique_by=name_of))
 def test_what_is_written_is_what_is_read(wanted: list[Declared]) -> None:
     assert not any(fault for value in wanted for fault in faults(value))
     assert values(read("\n---\n".join(map(render, wanted)))) == wanted
