@@ -75,6 +75,7 @@ PURE = (
             "writing",
         )
     ),
+    *(f"tenants.api.{name}" for name in ("problems", "strict", "bodies")),
     "gateway.config",
     "gateway.settings",
 )

@@ -8,6 +8,7 @@ from typing import NamedTuple
 import pytest
 
 from gateway.auth.known import Known
+from gateway.cluster.feed import Feed
 from gateway.stores.backup import TABLE
 from gateway.stores.sqlite import SqliteTable
 from tenants import keys
@@ -76,7 +77,8 @@ async def test_a_key_that_is_unknown_costs_one_row(states: list[State]) -> None:
 
 async def test_a_gateway_reads_no_tenant_and_no_key_when_it_starts(states: list[State]) -> None:
     few, many = [
-        await work_of(state, lambda directory: Known(directory, lambda: 0.0).reread()) for state in states
+        await work_of(state, lambda directory: Feed(directory, Known(lambda: 0.0, 60.0)).look())
+        for state in states
     ]
     assert few == many
 
