@@ -9,19 +9,39 @@ from typing import Final
 
 from gateway.commands.printing import program
 from gateway.settings import Settings
+from tenants.errors import InUse, NotFound, Stale, TableUnavailable, TenantsError
 
 _OF_ABSENT: Final = {
     "tenant": "see: {gateway} tenants list",
+    "member": "see: {gateway} members list --tenant NAME",
+    "account": "see: {gateway} accounts list --tenant NAME",
     "key": "see: {gateway} keys list --tenant NAME",
     "model": "apply its document, which names the tenant or all: {gateway} apply -f FILE",
     "plan": "apply its document: {gateway} apply -f FILE",
+    "fleet": "apply its document: {gateway} apply -f FILE",
+}
+_OF_USED: Final = {
+    "plan": "move them, the closed ones too: {gateway} tenants move NAME --plan OTHER",
+    "fleet": "put it on another fleet or delete it first: {gateway} models put -f FILE",
 }
 # Another folder or file would not help.
 _NOT_OF_THE_PATH: Final = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EIO)
 
 
-def of_absent(kind: str) -> str:
-    return _OF_ABSENT[kind].format(gateway=program())
+def of_refusal(fault: TenantsError) -> str:
+    """What is to be done about it; nothing where its own sentence says that."""
+    match fault:
+        case NotFound(kind=kind):
+            advice = _OF_ABSENT.get(kind, "")
+        case InUse(kind=kind):
+            advice = _OF_USED.get(kind, "")
+        case Stale():
+            advice = "look at what it is now, and decide again"
+        case TableUnavailable():
+            advice = "look at what is there before you ask again"
+        case _:
+            advice = ""
+    return advice.format(gateway=program())
 
 
 def of_system(fault: OSError, given: argparse.Namespace, settings: Settings | None = None) -> str:

@@ -76,7 +76,7 @@ def test_a_key_is_created_listed_rotated_and_revoked(told: Told) -> None:
     assert first["api_key"] not in json.dumps(list(listed.values()))
     assert told("keys", "revoke", first["id"], "--tenant", "acme")["id"] == first["id"]
     states = {key["id"]: key["state"] for key in told("keys", "list", "--tenant", "acme")}
-    assert states == {first["id"]: "revoked", second["id"]: "active"}
+    assert states == {first["id"]: "revoked", second["id"]: "expiring"}
 
 
 def test_people_get_tables_and_a_key_once(state: Path) -> None:

@@ -1,0 +1,135 @@
+"""`gateway plans`, `gateway models` and `gateway fleet`: what documents declare, one kind at a time."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+import msgspec
+
+from gateway.commands.command import PAGED, REASON, Asked, Command, Run, argument, asked
+from gateway.commands.files import documents
+from gateway.commands.printing import Row, Sheet, card, program, show, show_all, when
+from tenants.catalogue import Value, name_of
+from tenants.directory import Page
+from tenants.directory.journal import MOST_CHANGES
+from tenants.errors import Faulty, Invalid
+from tenants.fleet import Fleet
+from tenants.model import Model
+from tenants.plans import Plan
+
+_Value = TypeVar("_Value", Fleet, Model, Plan)
+
+
+def _list(kind: type[_Value], row: Callable[[_Value], Row]) -> Run:
+    @asked
+    async def run(it: Asked) -> int:
+        async def listing(after: str | None, limit: int) -> Page[_Value]:
+            return await it.directory.values.list(kind, after, limit)
+
+        return await show_all(it.given, listing, _whole if it.given.json else row)
+
+    return run
+
+
+def _show(kind: type[_Value]) -> Run:
+    @asked
+    async def run(it: Asked) -> int:
+        return card(_whole((await it.directory.values.find(kind, it.given.name)).value), it.given)
+
+    return run
+
+
+def _put(kind: type[_Value]) -> Run:
+    @asked
+    async def run(it: Asked) -> int:
+        values = _declared(kind, it.given.file)
+        sheet = Sheet(as_json=it.given.json)
+        put = await it.directory.values.put(*values, act=it.act)
+        sheet.add([dict(zip(("kind", "name"), name_of(value), strict=True)) for value in put])
+        return sheet.end()
+
+    return run
+
+
+def _delete(kind: type[_Value]) -> Run:
+    @asked
+    async def run(it: Asked) -> int:
+        await it.directory.values.remove(kind, it.given.name, it.act)
+        return show({"name": it.given.name, "removed": when(it.now_us)}, it.given)
+
+    return run
+
+
+def _declared(kind: type[_Value], path: Path) -> list[Value]:
+    """The documents of a file or folder, all of this kind and few enough for one change. Raises Faulty, Invalid, OSError."""
+    declared = documents(path)
+    if declared.faults:
+        raise Faulty(declared.faults)
+    for it in declared.documents:
+        if not isinstance(it.value, kind):
+            reason = f"must be {kind.__name__} here; {program()} apply takes all kinds"
+            raise Faulty([it.fault(Invalid("kind", reason))])
+    if len(declared.documents) > MOST_CHANGES:
+        reason = f"{path} holds {len(declared.documents)} documents, and {MOST_CHANGES} can be put at once"
+        raise Invalid("", f"{reason}; {program()} apply takes any number")
+    return [it.value for it in declared.documents]
+
+
+def _whole(value: Value) -> Row:
+    """All that is stored, in the words of its document."""
+    fields: dict[str, Any] = msgspec.to_builtins(value)
+    return {"kind": name_of(value)[0], **{name: it for name, it in fields.items() if name != "v"}}
+
+
+def _plan(plan: Plan) -> Row:
+    rate = plan.limits.requests_per_second
+    return {
+        "name": plan.name,
+        "weight": plan.weight,
+        "per second": f"{rate.rate:g}, {rate.burst} at once" if rate else "any",
+        "under way": plan.limits.concurrent_requests or "any",
+        "body": plan.limits.body_bytes,
+    }
+
+
+def _model(model: Model) -> Row:
+    who = model.tenants if model.tenants == "*" else ",".join(model.tenants) or "nobody"
+    return {"name": model.name, "id": model.id, "fleet": model.fleet or "elsewhere", "tenants": who}
+
+
+def _fleet(fleet: Fleet) -> Row:
+    return {
+        "name": fleet.name,
+        "scaler": fleet.scaler.type,
+        "replicas": f"{fleet.replicas.min} to {fleet.replicas.max}",
+        "memory": fleet.memory_bytes,
+    }
+
+
+_FILE: Final = argument(
+    "-f", "--file", type=Path, required=True, metavar="PATH", help="a file, or a folder of *.yaml"
+)
+
+
+def _commands(
+    kind: type[_Value], noun: str, row: Callable[[_Value], Row], in_use: str = ""
+) -> tuple[Command, ...]:
+    name = argument("name", help=f"the {noun}'s name")
+    like = {"plan": "team", "model": "digits", "fleet": "local"}[noun]
+    return (
+        Command("list", f"all {noun}s by name", _list(kind, row), PAGED, "--json"),
+        Command("show", f"one {noun}", _show(kind), (name,), like),
+        Command(
+            "put",
+            f"make a few {noun}s as their documents say",
+            _put(kind),
+            (_FILE, REASON),
+            f"-f {like}.yaml",
+        ),
+        Command("delete", f"remove a {noun}{in_use}", _delete(kind), (name, REASON), like),
+    )
+
+
+PLANS: Final = _commands(Plan, "plan", _plan, " that no tenant is on")
+MODELS: Final = _commands(Model, "model", _model)
+FLEET: Final = _commands(Fleet, "fleet", _fleet, " that no model is on")
