@@ -108,7 +108,8 @@ def _flat(row: Row, path: str = "") -> Iterator[tuple[str, object]]:
         if isinstance(value, dict):
             yield from _flat(value, f"{path}{name}.")
         else:
-            yield f"{path}{name}", value if isinstance(value, str) else json.dumps(value)
+            text = "none" if value is None else json.dumps(value)
+            yield f"{path}{name}", value if isinstance(value, str) else text
 
 
 def show_minted(minted: Minted, given: argparse.Namespace) -> int:

@@ -112,7 +112,7 @@ class Keys:
     ) -> Minted:
         """A new key with the same rights and end; the old one ends after the overlap, if not earlier.
 
-        Repeated: another new key while the old one works, Invalid after.
+        Repeated: another new key while the old one works, Invalid after. Raises NotFound where its account is gone: so is what it may do.
         """
         if not 0 <= overlap_seconds <= keys.MOST_SECONDS:
             raise Invalid("overlap_seconds", f"must be 0 to {keys.MOST_SECONDS}")
@@ -123,6 +123,8 @@ class Keys:
             old = read(row, ApiKey)
             if (state := keys.state(old, act.at_us)) not in WORKING:
                 raise Invalid("key", f"is {state}")
+            if old.account_id is not None:
+                await self._check_account(owner_id, old.account_id)
             minted, creation = self._mint(replace(old, created_us=act.at_us, successor_id=None))
             end_us = act.at_us + round(overlap_seconds * 1_000_000)
             end_us = end_us if old.expires_us is None else min(old.expires_us, end_us)
