@@ -19,6 +19,8 @@ from gateway.audit.ledger import Ledger
 from gateway.auth.api_key import ApiKeys
 from gateway.auth.known import Known
 from gateway.authz.cedar import Authorizer
+from gateway.authz.control import ControlAuthorizer
+from gateway.frontends.control import control_credential
 from gateway.frontends.grpc_memory import MessageMemory
 from gateway.frontends.grpc_server import GrpcDoor, listening
 from gateway.frontends.http import HttpDoor, Readiness, other_paths
@@ -44,6 +46,8 @@ from gateway.telemetry.destination import Destination
 from gateway.telemetry.meter import Meter
 from gateway.telemetry.prometheus import text
 from gateway.telemetry.rooms import Rooms, watch_process
+from tenants.api.application import Control
+from tenants.directory import Directory
 from tenants.errors import TableUnavailable
 
 log = logging.getLogger(__name__)
@@ -141,7 +145,13 @@ async def opened(settings: Settings, progress: Callable[[str], None]) -> AsyncIt
                 sweep=every(_SWEEP_SECONDS, sequences.sweep),
             )
         )
-        yield doors(settings, pipeline, registry)
+        yield doors(settings, pipeline, registry, control_api(directory, settings))
+
+
+def control_api(directory: Directory, settings: Settings) -> Control:
+    """Raises PolicyError."""
+    authorizer = ControlAuthorizer.load(settings.policies)
+    return Control(directory, authorizer, control_credential, now_us, settings.http.request_seconds)
 
 
 async def _reread(known: Known, registry: Registry) -> None:
@@ -150,7 +160,7 @@ async def _reread(known: Known, registry: Registry) -> None:
     registry.wake.set()  # a fleet may have got a floor, a model another repository
 
 
-def doors(settings: Settings, pipeline: Pipeline, registry: Registry) -> Gateway:
+def doors(settings: Settings, pipeline: Pipeline, registry: Registry, control: Control) -> Gateway:
     """What clients and the operator call, over the rooms; from here on the figures of all of them can be read."""
     known, ledger, meter = pipeline.known, pipeline.ledger, pipeline.meter
     memory = JsonMemory(settings.http.json_memory_bytes, settings.http.json_head_bytes)
@@ -165,8 +175,9 @@ def doors(settings: Settings, pipeline: Pipeline, registry: Registry) -> Gateway
     def present() -> Readiness:
         return readiness(ledger, known, settings)
 
-    door = HttpDoor(oip, other_paths(oip, present), new_id, openai)
-    operator = OperatorDoor(operator_paths(lambda: text(meter.read()), present), new_id)
+    door = HttpDoor(oip, other_paths(oip, present), new_id, openai, control.paths("public"))
+    figures = operator_paths(lambda: text(meter.read()), present)
+    operator = OperatorDoor(figures, new_id, control.paths("operator"))
     grpc = GrpcDoor(
         OipGrpc(
             pipeline,

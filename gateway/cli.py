@@ -110,7 +110,8 @@ def _log_to_stderr() -> None:
     handler = logging.StreamHandler()
     handler.setFormatter(line)
     logging.basicConfig(handlers=[handler], level=logging.WARNING)
-    logging.getLogger("gateway").setLevel(logging.INFO)
+    for room in ("gateway", "tenants"):
+        logging.getLogger(room).setLevel(logging.INFO)
 
 
 def _faulty(faulty: Faulty, sentence: str, code: int = 1) -> NoReturn:

@@ -97,6 +97,15 @@ class Reused(TenantsError):
         super().__init__("this idempotency key was used for another request; take a new one")
 
 
+class Repeated(TenantsError):
+    """It was done already under the same idempotency key; the receipt says what came of it. Never leaves the process."""
+
+    code = "repeated"
+
+    def __init__(self) -> None:
+        super().__init__("this was done already")
+
+
 class Unreadable(TenantsError):
     """A stored row is damaged, or of a version that this program does not know. It opens no door."""
 

@@ -1,12 +1,15 @@
-"""What this room needs from outside: a Table of small records. Docstrings say what is true on return.
+"""What this room needs from outside: a Table of small records, and an Authorizer. Docstrings say what is true on return.
 
-The shape is what DynamoDB and SQLite can both keep. Adapters live in `gateway/stores`;
-`tests/contracts/table.py` is their exam.
+The Table's shape is what DynamoDB and SQLite can both keep. Its adapters live in `gateway/stores`;
+`tests/contracts/table.py` is their exam. The Authorizer's is `gateway/authz/control.py`.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import Literal, NamedTuple, Protocol
+
+from tenants.members import Role
+from tenants.tenant import State
 
 MOST_ITEMS = 25
 MOST_KEYS = 100
@@ -99,6 +102,44 @@ class Table(Protocol):
         A counter starts at 0 and a negative amount gives back. Counters and rows do not see each other. What
         was taken with a lost answer counts as spent.
         """
+
+
+CallerRole = Literal["operator", "admin", "developer", "viewer", "billing", "none"]
+"""`none` is a key without a service account: it uses models and controls nothing."""
+PlatformAction = Literal["whoami", "survey", "create", "shape", "empower"]
+TenantAction = Literal["whoami", "view", "inspect", "review", "administer", "govern", "issue", "revoke"]
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """May the holder of this key do that to the tenant, or with None to what is of no tenant? The words are those of
+    `policies/control.cedarschema`.
+
+    `of_tenant_id` is whose the key is, None an operator's. `gives` is the role that the key at hand has, None: none.
+    """
+
+    key_id: str
+    role: CallerRole
+    of_tenant_id: str | None
+    action: PlatformAction | TenantAction
+    tenant_id: str | None = None
+    tenant_state: State = "active"
+    gives: Role | None = None
+
+
+class Verdict(Protocol):
+    """`policies`: the ids of those that decided, for the log."""
+
+    @property
+    def allowed(self) -> bool: ...
+
+    @property
+    def policies(self) -> tuple[str, ...]: ...
+
+
+class Authorizer(Protocol):
+    def decide(self, question: Question) -> Verdict:
+        """What the policies say. Never raises: what cannot be decided is denied."""
 
 
 def check_key(key: Key) -> None:

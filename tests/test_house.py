@@ -61,7 +61,10 @@ PURE = (
         f"tenants.{name}"
         for name in ("fleet", "openai", "nodes", "reading", "documents", "catalogue", "rows", "ports")
     ),
-    *(f"tenants.{name}" for name in ("entities", "events", "errors")),
+    *(
+        f"tenants.{name}"
+        for name in ("entities", "events", "errors", "api.problems", "api.strict", "api.bodies")
+    ),
     "gateway.config",
     "gateway.settings",
 )

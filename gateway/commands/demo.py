@@ -57,15 +57,19 @@ async def _demo(settings: Settings, given: argparse.Namespace) -> int:
     async with opened_directory(settings) as directory:
         await _expect_own(directory, settings)
         names = await _seed(directory, settings)
-        minted = await directory.keys.create(
-            _TENANT,
-            name="demo",
-            expires_us=now_us() + _KEY_SECONDS * 1_000_000,
-            act=Act(actor(), now_us()),
-        )
+        minted, operators = await _mint(directory, _TENANT), await _mint(directory, None)
     async with opened(settings, progress=progress) as gateway:
-        await serve(gateway, lambda found: _welcome(found, minted, names, settings, given))
+        await serve(
+            gateway,
+            lambda found: _welcome(found, minted, operators, names=names, settings=settings, given=given),
+        )
     return 0
+
+
+async def _mint(directory: Directory, tenant: str | None) -> Minted:
+    """A key of the demo's: its text is known to nobody once this run is over, so each run has its own."""
+    expires_us = now_us() + _KEY_SECONDS * 1_000_000
+    return await directory.keys.create(tenant, name="demo", expires_us=expires_us, act=Act(actor(), now_us()))
 
 
 async def _expect_own(directory: Directory, settings: Settings) -> None:
@@ -128,14 +132,19 @@ def _openai(repository: Path, name: str) -> Generate | None:
 
 
 def _welcome(
-    found: "Addresses", minted: Minted, names: list[str], settings: Settings, given: argparse.Namespace
+    found: "Addresses",
+    minted: Minted,
+    operators: Minted,
+    *,
+    names: list[str],
+    settings: Settings,
+    given: argparse.Namespace,
 ) -> None:
     """What a program reads in one line, and a person on one screen."""
-    key = minted.secret.reveal()
+    key, operator_key = minted.secret.reveal(), operators.secret.reveal()
     if given.json:
-        print(
-            json.dumps({**doors(found), "tenant": _TENANT, "api_key": key, "operator_key": None}), flush=True
-        )
+        said = {**doors(found), "tenant": _TENANT, "api_key": key, "operator_key": operator_key}
+        print(json.dumps(said), flush=True)
         return
     example = settings.repository.resolve().parent / "examples" / "digit.json"
     call = f"{found.http}/v2/models/{names[0]} -H 'Authorization: Bearer {key}'"
@@ -145,6 +154,7 @@ def _welcome(
         f"The gateway is at {found.http}, for operators at {found.operator}; its models are {', '.join(names)}.\n"
         f"{over_grpc(found)}"
         f"Tenant {_TENANT}, plan {PLAN}, key (shown once, good for seven days):\n\n  {key}\n\n"
+        f"An operator's key, for {found.operator}/control/v1:\n\n  {operator_key}\n\n"
         f"No Triton runs yet. The first request starts one and waits for it:\n\n  curl -s {call}\n\n"
         "Ctrl-C ends the gateway and every Triton that it started.",
         flush=True,

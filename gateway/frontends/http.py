@@ -16,6 +16,7 @@ from starlette.types import ASGIApp
 
 from gateway import __version__
 from gateway.errors import Code, GatewayError
+from gateway.frontends.control import CONTROL, ControlDownstream
 from gateway.frontends.http_downstream import HttpDownstream, error_headers
 from gateway.frontends.http_exchange import EXTENSION, Receive, Send
 from gateway.frontends.oip_rest import METHOD, MODEL_PATH, OipRest, Scope
@@ -44,6 +45,7 @@ class HttpDoor:
     others: ASGIApp
     new_id: Callable[[], str]
     openai: OpenAiRest | None = None  # None: that API is not offered
+    control: ASGIApp | None = None  # the same
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         exchange, request_id = scope["extensions"][EXTENSION], self.new_id()
@@ -52,6 +54,9 @@ class HttpDoor:
         if self.openai is not None and scope["raw_path"].startswith(BELOW):
             downstream = OpenAiDownstream(exchange, request_id)
             answer = self.openai(scope, exchange, downstream)
+        elif self.control is not None and scope["raw_path"].startswith(CONTROL):
+            downstream = ControlDownstream(exchange, request_id)
+            answer = downstream.asked(self.control, scope, receive)
         else:
             downstream = HttpDownstream(exchange, request_id)
             answer = self._answer(scope, receive, downstream)

@@ -1,6 +1,6 @@
-"""The operator's door: figures and health, on a listener of its own that is on loopback unless somebody says otherwise.
+"""The operator's door: figures, health and the control API, on a listener of its own that is on loopback unless somebody says otherwise.
 
-Without a credential, so nothing here names a tenant, a key or a request.
+Figures and health are without a credential, so nothing of them names a tenant, a key or a request.
 """
 
 import asyncio
@@ -16,6 +16,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp
 
 from gateway.errors import Code, GatewayError
+from gateway.frontends.control import CONTROL, ControlDownstream
 from gateway.frontends.http import Readiness, refusal
 from gateway.frontends.http_downstream import HttpDownstream
 from gateway.frontends.http_exchange import EXTENSION, Receive, Send
@@ -33,11 +34,19 @@ class OperatorDoor:
 
     paths: ASGIApp
     new_id: Callable[[], str]
+    control: ASGIApp | None = None  # None: it is not offered
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        downstream = HttpDownstream(scope["extensions"][EXTENSION], self.new_id())
+        exchange, request_id = scope["extensions"][EXTENSION], self.new_id()
+        downstream: HttpDownstream
+        if self.control is not None and scope["raw_path"].startswith(CONTROL):
+            downstream = ControlDownstream(exchange, request_id)
+            answer = downstream.asked(self.control, scope, receive)
+        else:
+            downstream = HttpDownstream(exchange, request_id)
+            answer = self.paths(scope, receive, downstream.relay)
         try:
-            await self.paths(scope, receive, downstream.relay)
+            await answer
         except asyncio.CancelledError:  # the client left, or the grace of a stop is over
             if not downstream.started:
                 await downstream.refuse(GatewayError(Code.STOPPING, retry_after_seconds=1))

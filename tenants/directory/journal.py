@@ -14,7 +14,7 @@ from msgspec import Raw, Struct
 
 from tenants.acts import Act
 from tenants.directory import stages
-from tenants.errors import Conflict, Reused
+from tenants.errors import Conflict, Repeated, Reused
 from tenants.events import Changed, Head
 from tenants.ids import ID_RANDOM_BYTES, new_id
 from tenants.ports import MOST_KEYS, Check, Item, Key, Put, Row, Table
@@ -33,7 +33,7 @@ _Read = TypeVar("_Read")
 class Judged(Generic[_Result]):
     """What an act comes to: its result, and what is written for that, which may be nothing.
 
-    `stored` is the result as a receipt keeps it: without secrets.
+    `stored` is the result as a receipt keeps it, also of an act that changes nothing: without secrets.
     """
 
     result: _Result
@@ -70,41 +70,50 @@ class Journal:
     async def change(self, act: Act, judge: Callable[[], Awaitable[Judged[_Result]]]) -> _Result:
         """The result of the judgement, which is asked again whenever somebody else was faster; all it wants written is.
 
-        Raises what the judgement raises, and Conflict when others were faster a hundred times.
+        Raises what the judgement raises, and Conflict when others were faster a hundred times. Under an idempotency key it is done once:
+        Repeated, also for those that come at the same time, as a receipt is looked for behind the head that the change relies on.
         """
         async with self._turn:  # who waits here need not lose a race
             for _ in range(_RIVALS):
                 standing = await self.standing()
+                if await self._found(act) is not None:
+                    raise Repeated
                 judged = await judge()
-                if not judged.changes:
+                items = self._items(standing, judged, act)
+                if not items:
                     return judged.result
                 try:
-                    await self.table.transact(*await self._items(standing, judged, act))
+                    await self.table.transact(*items)
                 except Conflict:
                     continue
                 return judged.result
         raise Conflict(f"{_RIVALS} times somebody else was faster")
 
-    async def _items(self, standing: Standing, judged: Judged[_Result], act: Act) -> list[Item]:
-        ids = (self.new_id("e") for _ in judged.changes)
-        items = [standing.put(), *transaction(judged.changes, standing.sequence + 1, ids, act)]
+    def _items(self, standing: Standing, judged: Judged[_Result], act: Act) -> list[Item]:
+        items: list[Item] = []
+        if judged.changes:
+            ids = (self.new_id("e") for _ in judged.changes)
+            items = [standing.put(), *transaction(judged.changes, standing.sequence + 1, ids, act)]
         if act.once is not None and judged.stored is not None:
-            before = await self.table.get(receipt_at(act.once.key))
             receipt = Receipt(act.once.asked, act.at_us, Raw(encoded(judged.stored)))
-            items.append(Put(receipt_at(act.once.key), encoded(receipt), before.version if before else 0))
+            # Also where there was nothing to change: asked again later, there may be. No change was made meanwhile.
+            items = items or [Check(HEAD_AT, standing.sequence)]
+            items.append(Put(receipt_at(act.once.key), encoded(receipt), None))
         return items
 
     async def receipt(self, act: Act, kind: type[_Read]) -> _Read | None:
         """What came of the first act under the same idempotency key, for a day. Raises Reused when something else was asked under it."""
+        found = await self._found(act)
+        return None if found is None else msgspec.json.decode(found.result, type=kind)
+
+    async def _found(self, act: Act) -> Receipt | None:
         row = await self.table.get(receipt_at(act.once.key)) if act.once else None
-        if act.once is None or row is None:
-            return None
-        found = read(row, Receipt)
-        if act.at_us - found.at_us >= RECEIPT_SECONDS * 1_000_000:
+        found = read(row, Receipt) if row else None
+        if act.once is None or found is None or act.at_us - found.at_us >= RECEIPT_SECONDS * 1_000_000:
             return None
         if found.asked != act.once.asked:
             raise Reused
-        return msgspec.json.decode(found.result, type=kind)
+        return found
 
     async def standing(self) -> Standing:
         """Where the order of changes is, with no documents half rolled out: what somebody left so is finished first."""

@@ -143,7 +143,7 @@ class Keys:
             row = await self._row(await self._any_owner_id(tenant_name), key_id)
             before = read(row, ApiKey)
             if before.revoked_us is not None:
-                return Judged(before)
+                return Judged(before, stored=before)
             after = replace(before, revoked_us=act.at_us)
             owner_id = self._event_owner(before.tenant_id)
             change = Change(Action.KEY_REVOKED, key_id, row.key, row, encoded(after), owner_id)

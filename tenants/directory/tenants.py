@@ -73,7 +73,7 @@ class Tenants:
             if await self.journal.table.get(plan_at(plan)) is None:
                 raise NotFound("plan", plan)
             if before.plan == plan:
-                return Judged(before)
+                return Judged(before, stored=before)
             moved = replace(before, plan=plan)
             return Judged(moved, (changed(Action.TENANT_CHANGED, row, before, moved),), moved)
 
@@ -87,7 +87,7 @@ class Tenants:
             before = read(row, Tenant)
             after = tenant.done(before, deed, act.at_us, closes_us)
             if after == before:
-                return Judged(before)
+                return Judged(before, stored=before)
             was_closing = before.state == "closing" and after.state == "active"
             back = Action.TENANT_REOPENED if was_closing else Action.TENANT_RESUMED
             return Judged(after, (changed(_ACTIONS.get(after.state, back), row, before, after),), after)

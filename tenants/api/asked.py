@@ -1,0 +1,165 @@
+"""One request as an operation meets it, and what comes of it."""
+
+from base64 import urlsafe_b64encode
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from hashlib import sha256
+from typing import Any, Generic, TypeVar
+
+import msgspec
+
+from tenants.acts import Act
+from tenants.api.problems import Problem
+from tenants.api.shapes import Listed
+from tenants.directory import Directory, Found, Identity, Page
+from tenants.errors import Repeated
+from tenants.members import Role
+from tenants.ports import MOST_KEYS, Authorizer, CallerRole, PlatformAction, Question, TenantAction
+from tenants.tenant import Tenant, state
+
+_Value = TypeVar("_Value")
+_Stored = TypeVar("_Stored")
+View = Callable[[Any, int], Any]
+"""How a stored value is shown at that microsecond."""
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Who asks, and how it is asked whether they may."""
+
+    identity: Identity
+    authorizer: Authorizer
+
+    @property
+    def key_id(self) -> str:
+        return self.identity.key.id
+
+    @property
+    def role(self) -> CallerRole:
+        if self.identity.tenant is None:
+            return "operator"
+        return "none" if self.identity.account is None else self.identity.account.role
+
+    def check(
+        self,
+        action: PlatformAction | TenantAction,
+        tenant: Tenant | None,
+        now_us: int,
+        gives: Role | None = None,
+    ) -> tuple[str, ...]:
+        """The ids of the policies that allow it. Raises Problem: forbidden."""
+        own = self.identity.tenant
+        verdict = self.authorizer.decide(
+            Question(
+                key_id=self.key_id,
+                role=self.role,
+                of_tenant_id=own.id if own else None,
+                action=action,
+                tenant_id=tenant.id if tenant else None,
+                tenant_state=state(tenant, now_us) if tenant else "active",
+                gives=gives,
+            )
+        )
+        if not verdict.allowed:
+            raise Problem("forbidden", f"a key whose role is {self.role} may not do that now")
+        return verdict.policies
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """What the caller has read: `matches` is the ETag that must still be right, `creates` says that there must be nothing yet."""
+
+    matches: str | None = None
+    creates: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome(Generic[_Value]):
+    """`replayed`: it was done under the same idempotency key before, and not again."""
+
+    value: _Value
+    replayed: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """`body` None: there is none. `tag` is the ETag of one thing; `secret`: nobody may keep it."""
+
+    body: Any = None
+    status: int = 200
+    tag: str | None = None
+    replayed: bool = False
+    secret: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """`tenant` is that of the path, whom the caller may see. `after` and `limit` are a list's."""
+
+    directory: Directory
+    caller: Caller
+    act: Act
+    names: Mapping[str, str] = field(default_factory=dict)
+    tenant: Tenant | None = None
+    body: Any = None
+    condition: Condition = Condition()
+    after: str | None = None
+    limit: int = MOST_KEYS
+
+    @property
+    def now_us(self) -> int:
+        return self.act.at_us
+
+    @property
+    def tenant_name(self) -> str:
+        """Of a path that has one."""
+        return self.names["tenant"]
+
+    async def once(
+        self, stored: type[_Stored], change: Callable[[], Awaitable[_Value]]
+    ) -> Outcome[_Value | _Stored]:
+        """What the change comes to, or what it came to under the same idempotency key: then it is not made again."""
+        journal = self.directory.journal
+        found = await journal.receipt(self.act, stored)
+        if found is not None:
+            return Outcome(found, replayed=True)
+        try:
+            return Outcome(await change(), replayed=False)
+        except Repeated:  # of those that came at once, another was first
+            found = await journal.receipt(self.act, stored)
+        if found is None:
+            raise Problem("conflict", "the state store has lost what was done; look before you ask again")
+        return Outcome(found, replayed=True)
+
+    async def changed(
+        self, found: Found[_Value], view: View, change: Callable[[int], Awaitable[_Value]]
+    ) -> Answer:
+        """The answer to a change of what was found, which is as the caller has read it. Raises Problem: stale."""
+        version = self.checked(found, view)
+        value = await change(version)
+        shown = view(value, self.now_us)
+        return Answer(shown, tag=tag(shown, version + (value != found.value)))
+
+    def checked(self, found: Found[Any], view: View) -> int:
+        """The version that a change must find. Raises Problem when the caller has read another."""
+        if self.condition.matches != tag(view(found.value, self.now_us), found.version):
+            raise Problem("stale", "it is not as it was when you read it; read it again")
+        return found.version
+
+    def shown(self, found: Found[Any], view: View) -> Answer:
+        body = view(found.value, self.now_us)
+        return Answer(body, tag=tag(body, found.version))
+
+    def listed(self, page: Page[Any], view: View) -> Answer:
+        items = tuple(view(value, self.now_us) for value in page.values)
+        return Answer(Listed(items, None if page.next_after is None else cursor(page.next_after)))
+
+
+def cursor(after: str) -> str:
+    """A position in a list as clients get it. It says nothing that the list does not, and nobody needs to read it."""
+    return urlsafe_b64encode(after.encode()).decode().rstrip("=")
+
+
+def tag(shown: object, version: int) -> str:
+    """An ETag: the version of the row, and a digest of how it is shown, as a time may come without anybody writing."""
+    return f'"{version}-{sha256(msgspec.json.encode(shown)).hexdigest()[:16]}"'

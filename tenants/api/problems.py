@@ -1,0 +1,118 @@
+"""ONE table: what can go wrong in the control API, and how it is said (RFC 9457). Pure.
+
+No sentence tells whether something that is not the caller's exists: another tenant and its things read as absent ones do.
+"""
+
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Final
+
+import msgspec
+from msgspec import UNSET, Struct, UnsetType
+
+from tenants.errors import Conflict, Invalid, TableUnavailable, TenantsError
+
+MOST_CHARACTERS: Final = 1000
+CONTENT_TYPE: Final = "application/problem+json"
+TYPE: Final = "urn:gateway:problem:"
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """How one code is said; `retry_after_seconds` where trying again may help."""
+
+    status: int
+    title: str
+    retry_after_seconds: int | None = None
+
+
+# A code is never given another meaning.
+TABLE: Final = MappingProxyType(
+    {
+        "malformed": Kind(400, "The request is malformed"),
+        "two_credentials": Kind(400, "Two different credentials in one request"),
+        "unauthenticated": Kind(401, "The credential is missing or not valid"),
+        "forbidden": Kind(403, "This key may not do that"),
+        "not_found": Kind(404, "There is no such thing"),
+        "no_such_path": Kind(404, "There is nothing at this path"),
+        "method_not_allowed": Kind(405, "This path takes another method"),
+        "already_exists": Kind(409, "It exists already"),
+        "in_use": Kind(409, "It is in use"),
+        "conflict": Kind(409, "Somebody else was faster", retry_after_seconds=1),
+        "stale": Kind(412, "It was changed since it was read"),
+        "body_too_large": Kind(413, "The body is too large"),
+        "not_json": Kind(415, "The body must be JSON as it is"),
+        "invalid": Kind(422, "What was asked for breaks a rule"),
+        "idempotency_key_reused": Kind(422, "This idempotency key was used for something else"),
+        "precondition_required": Kind(428, "Say what you have read"),
+        "internal": Kind(500, "The gateway made a mistake"),
+        "unreadable": Kind(500, "A stored record cannot be read"),
+        "table_unavailable": Kind(503, "The state store gave no answer", retry_after_seconds=1),
+        "stopping": Kind(503, "The gateway is stopping", retry_after_seconds=1),
+        "deadline_exceeded": Kind(504, "It did not finish in time", retry_after_seconds=1),
+    }
+)
+
+
+class ProblemDetails(Struct, frozen=True, rename={"kind": "type"}):
+    """RFC 9457: `type` names the problem for ever, `instance` is the request's id, `path` leads to the fault in what was asked."""
+
+    kind: str
+    title: str
+    status: int
+    detail: str
+    instance: str
+    path: str | UnsetType = UNSET
+
+
+class Problem(Exception):
+    """A refusal of the control API; all of it is public. `allow`: the methods that a path takes."""
+
+    def __init__(self, code: str, detail: str, *, path: str = "", allow: str = "") -> None:
+        super().__init__(f"{code}: {detail}")
+        self.code = code
+        self.kind = TABLE[code]
+        self.detail = detail[:MOST_CHARACTERS]  # it may say again what was sent
+        self.path = path[:MOST_CHARACTERS]
+        self.allow = allow
+
+    def details(self, request_id: str) -> bytes:
+        return msgspec.json.encode(
+            ProblemDetails(
+                kind=f"{TYPE}{self.code}",
+                title=self.kind.title,
+                status=self.kind.status,
+                detail=self.detail,
+                instance=request_id,
+                path=self.path or UNSET,
+            )
+        )
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """What goes with it beside its body."""
+        headers = {}
+        if self.kind.retry_after_seconds is not None:
+            headers["retry-after"] = str(self.kind.retry_after_seconds)
+        if self.code == "unauthenticated":
+            headers["www-authenticate"] = "Bearer"
+        if self.allow:
+            headers["allow"] = self.allow
+        return headers
+
+
+def of(error: TenantsError) -> Problem:
+    """What the directory refuses, as this API says it."""
+    match error:
+        case Invalid():
+            return Problem("invalid", error.reason, path=error.path)
+        case Conflict() | TableUnavailable():
+            return Problem(error.code, error.sentence)
+    return Problem(error.code if error.code in TABLE else "internal", error.sentence)
+
+
+def unauthenticated() -> Problem:
+    """A missing, malformed, unknown, revoked, expired and foreign key all read the same."""
+    return Problem(
+        "unauthenticated", "send a key of this listener's as Authorization: Bearer, or as x-api-key"
+    )

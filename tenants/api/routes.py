@@ -1,0 +1,293 @@
+"""ONE table: every operation of the control API. Routing, the OpenAPI document, the README's table and the tests are made from it.
+
+A new operation is a row here; it is denied to everybody until a policy of `policies/control.cedar` permits its action.
+"""
+
+import re
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any, Final, Literal
+
+from msgspec import Struct
+
+from tenants.api import keys, tenants
+from tenants.api.asked import Answer, Asked
+from tenants.api.members import ACCOUNTS, MEMBERS, create_account, invite
+from tenants.api.problems import TABLE
+from tenants.api.shapes import (
+    AccountView,
+    Closing,
+    EventView,
+    KeyView,
+    Listed,
+    MemberView,
+    MintedKey,
+    NewAccount,
+    NewKey,
+    NewMember,
+    NewOperatorKey,
+    NewTenant,
+    Nothing,
+    RoleChange,
+    Rotation,
+    TenantChange,
+    TenantModel,
+    TenantView,
+    Whoami,
+)
+from tenants.api.strict import strict
+from tenants.api.values import FLEETS, MODELS, PLANS
+from tenants.fleet import Fleet
+from tenants.model import Model
+from tenants.plans import Plan
+from tenants.ports import PlatformAction, TenantAction
+
+BASE: Final = "/control/v1"
+Method = Literal["GET", "POST", "PATCH", "PUT", "DELETE"]
+
+_ISSUING: Final[tuple[TenantAction, ...]] = ("inspect", "issue", "revoke")
+_EMPOWERING: Final[tuple[PlatformAction, ...]] = ("survey", "empower", "empower")
+_NAMED = re.compile(r"\{(\w+)\}")
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """`action` is what Cedar is asked about the tenant of the path, or about the platform where it has none. `answer` None: no body."""
+
+    id: str
+    method: Method
+    path: str
+    action: PlatformAction | TenantAction
+    do: Callable[[Asked], Awaitable[Answer]]
+    answer: Any
+    summary: str
+    body: type[Struct] | None = None
+    status: int = 200
+
+    @property
+    def full_path(self) -> str:
+        return BASE + self.path
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The parameters of its path."""
+        return tuple(_NAMED.findall(self.path))
+
+    @property
+    def is_list(self) -> bool:
+        """Takes `cursor` and `limit`."""
+        return getattr(self.answer, "__origin__", None) is Listed
+
+    @property
+    def is_change(self) -> bool:
+        """Takes a `reason`, and leaves an event."""
+        return self.method != "GET"
+
+    @property
+    def is_once(self) -> bool:
+        """Takes an Idempotency-Key."""
+        return self.method == "POST"
+
+    @property
+    def is_guarded(self) -> bool:
+        """Needs If-Match; a PUT takes If-None-Match: * instead, and creates."""
+        return self.method in ("PATCH", "PUT", "DELETE")
+
+    @property
+    def is_tagged(self) -> bool:
+        """Its answer has an ETag: one thing, which may be asked for with If-None-Match."""
+        return self.method == "GET" and not self.is_list and self.action != "whoami"
+
+    @property
+    def query(self) -> tuple[str, ...]:
+        return (("cursor", "limit") if self.is_list else ()) + (("reason",) if self.is_change else ())
+
+    @property
+    def successes(self) -> tuple[int, ...]:
+        created = (201,) if self.method == "PUT" else ()
+        return (self.status, *created, *((304,) if self.is_tagged else ()))
+
+    @property
+    def problems(self) -> tuple[str, ...]:
+        """The codes that it may be refused with."""
+        refused = {"two_credentials", "unauthenticated", "forbidden", "malformed", "invalid"}
+        refused |= {"no_such_path", "internal", "unreadable", "table_unavailable", "stopping"}
+        refused |= {"deadline_exceeded", "not_found", "method_not_allowed"}
+        if self.is_change:
+            refused |= {"conflict", "body_too_large", "not_json", "already_exists", "in_use"}
+        if self.is_guarded:
+            refused |= {"stale", "precondition_required"}
+        if self.is_once:
+            refused |= {"idempotency_key_reused"}
+        return tuple(code for code in TABLE if code in refused)
+
+
+def _people(name: str, roster: Any, create: Any, new: type[Struct], view: Any) -> tuple[Operation, ...]:
+    """What there is of members and of accounts."""
+    title, path = name.title(), f"/tenants/{{tenant}}/{name}s"
+    word, made = ("invite", "invite a person") if name == "member" else ("create", "make a service account")
+    what = "member" if name == "member" else "service account"
+    one = f"{path}/{{{name}}}"
+    return (
+        Operation(
+            f"list{title}s", "GET", path, "inspect", roster.list_all, Listed[view], f"list the {what}s"
+        ),
+        Operation(f"{word}{title}", "POST", path, "administer", create, view, made, new, 201),
+        Operation(f"show{title}", "GET", one, "inspect", roster.show, view, f"show a {what}"),
+        Operation(
+            f"change{title}",
+            "PATCH",
+            one,
+            "administer",
+            roster.change,
+            view,
+            f"give a {what} another role",
+            RoleChange,
+        ),
+        Operation(
+            f"remove{title}",
+            "DELETE",
+            one,
+            "administer",
+            roster.remove,
+            None,
+            f"remove a {what}" + ("" if name == "member" else "; its keys stop working"),
+            status=204,
+        ),
+    )
+
+
+def _keys(whose: str, path: str, new: type[Struct]) -> tuple[Operation, ...]:
+    """What there is of a tenant's keys and of operators'."""
+    read, issue, revoke = _EMPOWERING if whose else _ISSUING
+    one, of = f"{path}/{{key}}", " of an operator's" if whose else ""
+    return (
+        Operation(
+            f"list{whose}Keys", "GET", path, read, keys.list_all, Listed[KeyView], f"list the keys{of}"
+        ),
+        Operation(
+            f"create{whose}Key", "POST", path, issue, keys.create, MintedKey, f"make a key{of}", new, 201
+        ),
+        Operation(f"show{whose}Key", "GET", one, read, keys.show, KeyView, f"show a key{of}"),
+        Operation(
+            f"rotate{whose}Key",
+            "POST",
+            f"{one}/rotate",
+            issue,
+            keys.rotate,
+            MintedKey,
+            f"make a key{of} that follows another, which ends after the overlap",
+            Rotation,
+            201,
+        ),
+        Operation(
+            f"revoke{whose}Key",
+            "POST",
+            f"{one}/revoke",
+            revoke,
+            keys.revoke,
+            KeyView,
+            f"end a key{of} for ever",
+            Nothing,
+        ),
+    )
+
+
+def _shelf(name: str, shelf: Any, kind: type[Struct]) -> tuple[Operation, ...]:
+    """What there is of plans, of models and of fleets."""
+    title, one = name.title(), f"/{name}s/{{name}}"
+    view: Any = strict(kind)
+    return (
+        Operation(
+            f"list{title}s", "GET", f"/{name}s", "survey", shelf.list_all, Listed[view], f"list the {name}s"
+        ),
+        Operation(f"show{title}", "GET", one, "survey", shelf.show, view, f"show a {name}"),
+        Operation(f"put{title}", "PUT", one, "shape", shelf.put, view, f"create or replace a {name}", view),
+        Operation(
+            f"delete{title}", "DELETE", one, "shape", shelf.remove, None, f"delete a {name}", status=204
+        ),
+    )
+
+
+_TENANT: Final = "/tenants/{tenant}"
+
+OPERATIONS: Final[tuple[Operation, ...]] = (
+    Operation("whoami", "GET", "/whoami", "whoami", tenants.whoami, Whoami, "show whose key this is"),
+    Operation(
+        "listTenants",
+        "GET",
+        "/tenants",
+        "survey",
+        tenants.list_all,
+        Listed[TenantView],
+        "list the tenants, by name",
+    ),
+    Operation(
+        "createTenant",
+        "POST",
+        "/tenants",
+        "create",
+        tenants.create,
+        TenantView,
+        "make a tenant",
+        NewTenant,
+        201,
+    ),
+    Operation("showTenant", "GET", _TENANT, "view", tenants.show, TenantView, "show a tenant"),
+    Operation(
+        "changeTenant",
+        "PATCH",
+        _TENANT,
+        "govern",
+        tenants.change,
+        TenantView,
+        "put a tenant on another plan",
+        TenantChange,
+    ),
+    *(
+        Operation(f"{verb}Tenant", "POST", f"{_TENANT}/{verb}", "govern", do, TenantView, summary, body)
+        for verb, do, body, summary in (
+            ("suspend", tenants.suspend, Nothing, "stop serving a tenant"),
+            ("resume", tenants.resume, Nothing, "serve a suspended tenant again"),
+            ("close", tenants.close, Closing, "end a tenant, now or after a grace"),
+            ("reopen", tenants.reopen, Nothing, "keep a tenant that was to be closed"),
+        )
+    ),
+    Operation(
+        "showTenantPlan", "GET", f"{_TENANT}/plan", "view", tenants.plan, strict(Plan), "show a tenant's plan"
+    ),
+    Operation(
+        "listTenantModels",
+        "GET",
+        f"{_TENANT}/models",
+        "inspect",
+        tenants.models,
+        Listed[TenantModel],
+        "list the models that a tenant may call",
+    ),
+    Operation(
+        "listTenantAudit",
+        "GET",
+        f"{_TENANT}/audit",
+        "review",
+        tenants.audit,
+        Listed[EventView],
+        "list what happened to a tenant, oldest first",
+    ),
+    *_people("member", MEMBERS, invite, NewMember, MemberView),
+    *_people("account", ACCOUNTS, create_account, NewAccount, AccountView),
+    *_keys("", f"{_TENANT}/keys", NewKey),
+    *_keys("Operator", "/operator/keys", NewOperatorKey),
+    *_shelf("plan", PLANS, Plan),
+    *_shelf("model", MODELS, Model),
+    *_shelf("fleet", FLEETS, Fleet),
+    Operation(
+        "listAudit",
+        "GET",
+        "/audit",
+        "survey",
+        tenants.platform_audit,
+        Listed[EventView],
+        "list what happened to what is of no tenant, oldest first",
+    ),
+)

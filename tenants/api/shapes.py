@@ -1,0 +1,244 @@
+"""What clients send and are sent: typed, times in RFC 3339 and UTC, never a stored secret. Pure.
+
+Plans, models and fleets have the fields of their rows (`strict.py`). A field may be added; one that is here keeps its meaning.
+"""
+
+from datetime import UTC, datetime, timedelta
+from typing import Annotated, Any, Final, Generic, TypeVar
+
+from msgspec import Meta, Raw, Struct
+
+from tenants import keys, tenant
+from tenants.directory import Minted
+from tenants.events import Event
+from tenants.keys import MOST_SECONDS, PREFIX, ApiKey
+from tenants.members import Account, Member, Role
+from tenants.model import Model
+from tenants.ports import CallerRole
+from tenants.tenant import Tenant
+
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND: Final = timedelta(microseconds=1)
+
+Moment = Annotated[datetime, Meta(tz=True)]
+Seconds = Annotated[float, Meta(ge=0, le=MOST_SECONDS)]
+
+_Item = TypeVar("_Item")
+
+
+def moment(us: int) -> datetime:
+    return _EPOCH + us * _MICROSECOND
+
+
+def microseconds(at: datetime) -> int:
+    return (at - _EPOCH) // _MICROSECOND
+
+
+# What is sent
+
+
+class Sent(Struct, frozen=True, forbid_unknown_fields=True):
+    """A body; what it does not name is refused."""
+
+
+class Nothing(Sent, frozen=True):
+    """No body, or {}."""
+
+
+class NewTenant(Sent, frozen=True):
+    name: str
+    plan: str
+
+
+class TenantChange(Sent, frozen=True):
+    plan: str
+
+
+class Closing(Sent, frozen=True):
+    """For so long it may be reopened."""
+
+    after_seconds: Seconds = 0.0
+
+
+class NewMember(Sent, frozen=True):
+    email: str
+    role: Role
+
+
+class NewAccount(Sent, frozen=True):
+    name: str
+    role: Role
+
+
+class RoleChange(Sent, frozen=True):
+    role: Role
+
+
+class NewOperatorKey(Sent, frozen=True):
+    """It ends after so many seconds, or at that time, or when it is revoked."""
+
+    name: str = ""
+    expires_seconds: Annotated[float, Meta(gt=0, le=MOST_SECONDS)] | None = None
+    expires_at: Moment | None = None
+
+
+class NewKey(NewOperatorKey, frozen=True):
+    """`models`: what it may use, null: all that the tenant may. `account`: the id of a service account, whose role it has."""
+
+    models: tuple[str, ...] | None = None
+    account: str | None = None
+
+
+class Rotation(Sent, frozen=True):
+    """For so long the old key works too."""
+
+    overlap_seconds: Seconds = 86_400.0
+
+
+# What is answered
+
+
+class Listed(Struct, Generic[_Item], frozen=True):
+    """A page may be short, even empty, while there is more: only `next_cursor` tells."""
+
+    items: tuple[_Item, ...]
+    next_cursor: str | None
+
+
+class TenantView(Struct, frozen=True):
+    id: str
+    name: str
+    plan: str
+    state: tenant.State
+    created_at: Moment
+    closes_at: Moment | None
+
+
+class MemberView(Struct, frozen=True):
+    id: str
+    email: str
+    role: Role
+    created_at: Moment
+
+
+class AccountView(Struct, frozen=True):
+    id: str
+    name: str
+    role: Role
+    created_at: Moment
+
+
+class KeyView(Struct, frozen=True):
+    """`hint` is how its text begins. `models` null: all that its tenant may use. `successor` is the key that it was rotated to."""
+
+    id: str
+    name: str
+    hint: str
+    state: keys.State
+    models: tuple[str, ...] | None
+    account: str | None
+    created_at: Moment
+    expires_at: Moment | None
+    revoked_at: Moment | None
+    successor: str | None
+
+
+class MintedKey(KeyView, frozen=True):
+    """A new key. `api_key` is its text, shown this once: null where the request was repeated."""
+
+    api_key: str | None
+
+
+class TenantModel(Struct, frozen=True):
+    """A model that the tenant may call."""
+
+    id: str
+    name: str
+
+
+class EventView(Struct, frozen=True):
+    """Who did what to what. `before` and `after` are the stored records, or null."""
+
+    id: str
+    at: Moment
+    actor: str
+    action: str
+    subject: str
+    reason: str
+    before: Raw
+    after: Raw
+
+
+class Whoami(Struct, frozen=True):
+    """Whose key this is. `tenant` is its name, null for an operator's; `account` null: the key controls nothing."""
+
+    key: str
+    role: CallerRole
+    tenant: str | None
+    account: str | None
+
+
+# From the one to the other
+
+
+def tenant_view(value: Tenant, now_us: int) -> TenantView:
+    return TenantView(
+        id=value.id,
+        name=value.name,
+        plan=value.plan,
+        state=tenant.state(value, now_us),
+        created_at=moment(value.created_us),
+        closes_at=None if value.closes_us is None else moment(value.closes_us),
+    )
+
+
+def member_view(value: Member, _: int) -> MemberView:
+    return MemberView(value.id, value.email, value.role, moment(value.created_us))
+
+
+def account_view(value: Account, _: int) -> AccountView:
+    return AccountView(value.id, value.name, value.role, moment(value.created_us))
+
+
+def key_view(value: ApiKey, now_us: int) -> KeyView:
+    return KeyView(**_key_fields(value, now_us))
+
+
+def minted_view(value: Minted, now_us: int) -> MintedKey:
+    return MintedKey(**_key_fields(value.key, now_us), api_key=value.secret.reveal())
+
+
+def replayed_view(value: ApiKey, now_us: int) -> MintedKey:
+    return MintedKey(**_key_fields(value, now_us), api_key=None)
+
+
+def _key_fields(value: ApiKey, now_us: int) -> dict[str, Any]:
+    return {
+        "id": value.id,
+        "name": value.name,
+        "hint": f"{PREFIX}{value.hint}",
+        "state": keys.state(value, now_us),
+        "models": value.models,
+        "account": value.account_id,
+        "created_at": moment(value.created_us),
+        "expires_at": None if value.expires_us is None else moment(value.expires_us),
+        "revoked_at": None if value.revoked_us is None else moment(value.revoked_us),
+        "successor": value.successor_id,
+    }
+
+
+def event_view(value: Event, _: int) -> EventView:
+    return EventView(
+        id=value.id,
+        at=moment(value.at_us),
+        actor=value.actor,
+        action=value.action,
+        subject=value.subject,
+        reason=value.reason,
+        before=value.before,
+        after=value.after,
+    )
+
+
+def tenant_model(value: Model, _: int) -> TenantModel:
+    return TenantModel(value.id, value.name)

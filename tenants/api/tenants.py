@@ -1,0 +1,96 @@
+"""What is asked about tenants."""
+
+from functools import partial
+
+from tenants.api.asked import Answer, Asked, tag
+from tenants.api.shapes import (
+    Closing,
+    NewTenant,
+    TenantChange,
+    Whoami,
+    event_view,
+    tenant_model,
+    tenant_view,
+)
+from tenants.api.strict import shown
+from tenants.directory import Page
+from tenants.model import Model
+from tenants.plans import Plan
+from tenants.tenant import Deed, Tenant
+
+
+async def create(asked: Asked) -> Answer:
+    body: NewTenant = asked.body
+    made = await asked.once(Tenant, lambda: asked.directory.tenants.create(body.name, body.plan, asked.act))
+    view = tenant_view(made.value, asked.now_us)
+    return Answer(view, 201, tag=tag(view, 1), replayed=made.replayed)
+
+
+async def list_all(asked: Asked) -> Answer:
+    return asked.listed(await asked.directory.tenants.list(asked.after, asked.limit), tenant_view)
+
+
+async def show(asked: Asked) -> Answer:
+    return asked.shown(await asked.directory.tenants.find(asked.tenant_name), tenant_view)
+
+
+async def change(asked: Asked) -> Answer:
+    body: TenantChange = asked.body
+    name, tenants = asked.tenant_name, asked.directory.tenants
+    return await asked.changed(
+        await tenants.find(name),
+        tenant_view,
+        lambda version: tenants.move(name, body.plan, asked.act, expected=version),
+    )
+
+
+async def _do(deed: Deed, asked: Asked) -> Answer:
+    closes_us = None
+    if isinstance(asked.body, Closing):
+        closes_us = asked.now_us + round(asked.body.after_seconds * 1_000_000)
+    done = await asked.once(
+        Tenant,
+        lambda: asked.directory.tenants.do(asked.tenant_name, deed, asked.act, closes_us=closes_us),
+    )
+    return Answer(tenant_view(done.value, asked.now_us), replayed=done.replayed)
+
+
+suspend, resume, close, reopen = (
+    partial(_do, "suspend"),
+    partial(_do, "resume"),
+    partial(_do, "close"),
+    partial(_do, "reopen"),
+)
+
+
+async def plan(asked: Asked) -> Answer:
+    owner = await asked.directory.tenants.show(asked.tenant_name)
+    return asked.shown(await asked.directory.values.find(Plan, owner.plan), shown)
+
+
+async def models(asked: Asked) -> Answer:
+    """Those that it may call, and of those no more than that."""
+    page = await asked.directory.values.list(Model, asked.after, asked.limit)
+    own = tuple(model for model in page.values if model.serves(asked.tenant_name))
+    return asked.listed(Page(own, page.next_after), tenant_model)
+
+
+async def audit(asked: Asked) -> Answer:
+    page = await asked.directory.tenants.events(asked.tenant_name, asked.after, asked.limit)
+    return asked.listed(page, event_view)
+
+
+async def platform_audit(asked: Asked) -> Answer:
+    return asked.listed(await asked.directory.values.events(asked.after, asked.limit), event_view)
+
+
+async def whoami(asked: Asked) -> Answer:
+    who = asked.caller.identity
+    return Answer(
+        Whoami(
+            key=who.key.id,
+            role=asked.caller.role,
+            tenant=who.tenant.name if who.tenant else None,
+            account=who.account.id if who.account else None,
+        )
+    )

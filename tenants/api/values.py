@@ -1,0 +1,81 @@
+"""What is asked about plans, models and fleets: what operators declare, one at a time."""
+
+import posixpath
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+
+import msgspec
+from msgspec import Struct
+
+from tenants.api.asked import Answer, Asked, tag
+from tenants.api.problems import Problem
+from tenants.api.strict import shown
+from tenants.errors import NotFound
+from tenants.fleet import Fleet
+from tenants.model import ABSENT_ELSEWHERE, Model
+from tenants.openai import PassThrough
+from tenants.plans import Plan
+
+_Value = TypeVar("_Value", Fleet, Model, Plan)
+
+
+@dataclass(frozen=True, slots=True)
+class Shelf(Generic[_Value]):
+    """The operations on one kind."""
+
+    kind: type[_Value]
+
+    async def list_all(self, asked: Asked) -> Answer:
+        return asked.listed(await asked.directory.values.list(self.kind, asked.after, asked.limit), shown)
+
+    async def show(self, asked: Asked) -> Answer:
+        return asked.shown(await asked.directory.values.find(self.kind, asked.names["name"]), shown)
+
+    async def put(self, asked: Asked) -> Answer:
+        values, name = asked.directory.values, asked.names["name"]
+        value = wanted(self.kind, name, asked.body)
+        if asked.condition.creates:
+            (made,) = await values.put(value, act=asked.act, expected=0)
+            view = shown(made, asked.now_us)
+            return Answer(view, 201, tag=tag(view, 1))
+        try:
+            found = await values.find(self.kind, name)
+        except NotFound as error:
+            raise Problem("stale", f"{error.sentence}; create it with If-None-Match: *") from error
+
+        async def change(version: int) -> Any:
+            return (await values.put(value, act=asked.act, expected=version))[0]
+
+        return await asked.changed(found, shown, change)
+
+    async def remove(self, asked: Asked) -> Answer:
+        values, name = asked.directory.values, asked.names["name"]
+        version = asked.checked(await values.find(self.kind, name), shown)
+        await values.remove(self.kind, name, asked.act, expected=version)
+        return Answer(status=204)
+
+
+PLANS, MODELS, FLEETS = Shelf(Plan), Shelf(Model), Shelf(Fleet)
+
+
+def wanted(kind: type[_Value], name: str, body: Struct) -> _Value:
+    """The value that a body says, under the name of its path. Raises Problem: invalid."""
+    given: dict[str, Any] = msgspec.to_builtins(body)
+    if given.setdefault("name", name) != name:
+        raise Problem("invalid", f"must be {name!r} as in the path, or be left out", path="name")
+    if kind is Model:
+        given["id"] = ""  # the directory's to give; what was read may be put again
+        given = _placed(given)
+    return msgspec.convert(given, kind)
+
+
+def _placed(given: dict[str, Any]) -> dict[str, Any]:
+    """A model with its folder, or without one where somebody else runs it."""
+    if (given.get("openai") or {}).get("backend") == PassThrough.__struct_config__.tag:
+        return {**ABSENT_ELSEWHERE, **given}
+    repository = given.get("repository", "")
+    if "://" not in repository and not repository.startswith("/"):
+        raise Problem(
+            "invalid", "must be an absolute path: there is no file here to be relative to", path="repository"
+        )
+    return {**given, "repository": repository if "://" in repository else posixpath.normpath(repository)}
