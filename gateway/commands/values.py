@@ -31,6 +31,20 @@ def _list(kind: type[_Value], row: Callable[[_Value], Row]) -> Run:
     return run
 
 
+@asked
+async def _list_models(it: Asked) -> int:
+    """All, or those that one tenant may call."""
+    tenant = it.given.tenant
+    if tenant is not None:
+        await it.directory.tenants.show(tenant)
+
+    async def listing(after: str | None, limit: int) -> Page[Model]:
+        page = await it.directory.values.list(Model, after, limit)
+        return Page(tuple(it for it in page.values if tenant is None or it.serves(tenant)), page.next_after)
+
+    return await show_all(it.given, listing, _whole if it.given.json else _model)
+
+
 def _show(kind: type[_Value]) -> Run:
     @asked
     async def run(it: Asked) -> int:
@@ -111,25 +125,37 @@ _FILE: Final = argument(
 )
 
 
-def _commands(
-    kind: type[_Value], noun: str, row: Callable[[_Value], Row], in_use: str = ""
-) -> tuple[Command, ...]:
+def _commands(kind: type[_Value], noun: str, like: str, in_use: str, *lists: Command) -> tuple[Command, ...]:
     name = argument("name", help=f"the {noun}'s name")
-    like = {"plan": "team", "model": "digits", "fleet": "local"}[noun]
+    words = f"make a few {noun}s as their documents say"
     return (
-        Command("list", f"all {noun}s by name", _list(kind, row), PAGED, "--json"),
+        *lists,
         Command("show", f"one {noun}", _show(kind), (name,), like),
-        Command(
-            "put",
-            f"make a few {noun}s as their documents say",
-            _put(kind),
-            (_FILE, REASON),
-            f"-f {like}.yaml",
-        ),
+        Command("put", words, _put(kind), (_FILE, REASON), f"-f {like}.yaml"),
         Command("delete", f"remove a {noun}{in_use}", _delete(kind), (name, REASON), like),
     )
 
 
-PLANS: Final = _commands(Plan, "plan", _plan, " that no tenant is on")
-MODELS: Final = _commands(Model, "model", _model)
-FLEET: Final = _commands(Fleet, "fleet", _fleet, " that no model is on")
+_OF_TENANT: Final = argument("--tenant", metavar="T", help="only those that this tenant may call")
+
+PLANS: Final = _commands(
+    Plan,
+    "plan",
+    "team",
+    " that no tenant is on",
+    Command("list", "all plans by name", _list(Plan, _plan), PAGED, "--json"),
+)
+MODELS: Final = _commands(
+    Model,
+    "model",
+    "digits",
+    "",
+    Command("list", "all models by name", _list_models, (_OF_TENANT, *PAGED), "--tenant acme"),
+)
+FLEET: Final = _commands(
+    Fleet,
+    "fleet",
+    "local",
+    " that no model is on",
+    Command("list", "all fleets by name", _list(Fleet, _fleet), PAGED, "--json"),
+)

@@ -5,7 +5,7 @@ import pytest
 from tenants.acts import Act, Once
 from tenants.directory import Directory
 from tenants.directory.journal import RECEIPT_SECONDS
-from tenants.errors import Reused, TableUnavailable
+from tenants.errors import Repeated, Reused, TableUnavailable
 from tenants.keys import ApiKey
 from tenants.members import Member
 from tenants.tenant import Tenant
@@ -47,6 +47,32 @@ async def test_another_request_under_the_same_key_is_refused(acme: Directory, wo
     with pytest.raises(Reused):
         await acme.journal.receipt(act(asked="create gamma"), Tenant)
     assert world.rows == rows
+
+
+async def test_of_two_who_come_at_once_one_does_it_and_the_other_is_told_so(
+    acme: Directory, world: MemoryTable
+) -> None:
+    """Both have found no receipt."""
+    first = await acme.tenants.create("beta", "team", act())
+    rows = dict(world.rows)
+    with pytest.raises(Repeated):
+        await acme.tenants.create("beta", "team", act(NOW + 2))
+    with pytest.raises(Reused):
+        await acme.tenants.create("gamma", "team", act(NOW + 2, asked="create gamma"))
+    assert world.rows == rows
+    assert await acme.journal.receipt(act(NOW + 2), Tenant) == first
+
+
+async def test_what_was_so_already_is_told_again_and_not_done_later(acme: Directory) -> None:
+    await acme.tenants.do("acme", "suspend", Act(BY, NOW))
+    before = await acme.journal.sequence()
+    suspended = await acme.tenants.do("acme", "suspend", act(asked="suspend acme"))
+    assert await acme.journal.sequence() == before
+    await acme.tenants.do("acme", "resume", Act(BY, NOW + 2))
+    with pytest.raises(Repeated):
+        await acme.tenants.do("acme", "suspend", act(NOW + 3, asked="suspend acme"))
+    assert await acme.journal.receipt(act(NOW + 3, asked="suspend acme"), Tenant) == suspended
+    assert (await acme.tenants.show("acme")).state == "active"
 
 
 async def test_another_key_is_another_request(acme: Directory) -> None:
