@@ -15,7 +15,7 @@ _OF_ABSENT: Final = {
     "tenant": "see: {gateway} tenants list",
     "member": "see: {gateway} members list --tenant NAME",
     "account": "see: {gateway} accounts list --tenant NAME",
-    "key": "see: {gateway} keys list --tenant NAME",
+    "key": "see: {gateway} keys list --tenant NAME (or --operator)",
     "model": "apply its document, which names the tenant or all: {gateway} apply -f FILE",
     "plan": "apply its document: {gateway} apply -f FILE",
     "fleet": "apply its document: {gateway} apply -f FILE",
