@@ -12,6 +12,7 @@ Commands: TypeAlias = "argparse._SubParsersAction[Parser]"  # noqa: SLF001 - arg
 
 USAGE: Final = 64
 
+_CURSOR_BYTES: Final = 500
 _UNITS: Final = {"m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 
 
@@ -38,6 +39,13 @@ def count(text: str) -> int:
     if not (text.isascii() and text.isdigit()) or not 0 < int(text) <= 2**31:
         raise argparse.ArgumentTypeError(f"{text!r} is no number of things; write 1, 20 or 500")
     return int(text)
+
+
+def cursor(text: str) -> str:
+    """What a list said of its next part; a store takes no longer key."""
+    if not text.isprintable() or not 0 < len(text.encode()) <= _CURSOR_BYTES:
+        raise argparse.ArgumentTypeError("that is no place in a list; write what the list before said")
+    return text
 
 
 def example(words: str) -> str:

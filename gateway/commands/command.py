@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
 
-from gateway.commands.arguments import Commands, Parser, actor, count, example
+from gateway.commands.arguments import Commands, Parser, actor, count, cursor, example
 from gateway.settings import Settings
 from gateway.state import now_us, opened_directory
 from tenants.acts import Act
@@ -72,7 +72,12 @@ TENANT: Final = argument("--tenant", required=True, metavar="T", help="the tenan
 REASON: Final = argument("--reason", default="", metavar="TEXT", help="why; it is kept with the change")
 PAGED: Final = (
     argument("--limit", type=count, metavar="N", help="at most so many (default: all)"),
-    argument("--after", metavar="C", help="only what comes behind this one, as a list with --limit says it"),
+    argument(
+        "--after",
+        type=cursor,
+        metavar="C",
+        help="only what comes behind this one, as a list with --limit says it",
+    ),
 )
 
 

@@ -40,7 +40,9 @@ async def _list_models(it: Asked) -> int:
 
     async def listing(after: str | None, limit: int) -> Page[Model]:
         page = await it.directory.values.list(Model, after, limit)
-        return Page(tuple(it for it in page.values if tenant is None or it.serves(tenant)), page.next_after)
+        return Page(
+            tuple(model for model in page.values if tenant is None or model.serves(tenant)), page.next_after
+        )
 
     return await show_all(it.given, listing, _whole if it.given.json else _model)
 

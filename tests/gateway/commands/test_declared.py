@@ -64,6 +64,8 @@ def test_every_command_of_a_noun_finds_its_state_both_ways_and_speaks_json(words
         "tenants list --limit 0",
         "tenants list --limit ten",
         "tenants list --limit -1",
+        f"tenants list --after {'a' * 501}",
+        "tenants list --after \udcff",
         "tenants close acme --after tomorrow",
         "tenants move acme",
         "members invite --tenant acme --email ann@acme.example",

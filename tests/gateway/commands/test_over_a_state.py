@@ -9,7 +9,11 @@ import pytest
 
 from gateway import cli
 from gateway.commands import advice
+from tenants.acts import Act
+from tenants.directory import Directory
 from tenants.errors import Conflict, InUse, NotFound, Reused, Stale, TableUnavailable
+from tenants.plans import Limits, Plan
+from tests.e2e.world import change
 
 PLANS = "kind: Plan\nname: {name}\nweight: 1\nlimits: {{body_bytes: 10}}\n---\n"
 
@@ -70,6 +74,23 @@ def test_a_tenant_is_closed_after_a_while_or_at_once(told: Told) -> None:
     assert told("tenants", "list")[0]["state"] == "closing"
     assert told("tenants", "reopen", "acme") == made
     assert told("tenants", "close", "acme") == {"name": "acme", "id": made["id"], "state": "closed"}
+
+
+def test_where_a_tenant_and_a_key_stand_is_judged_by_the_clock_and_not_by_what_is_stored(
+    told: Told, tmp_path: Path
+) -> None:
+    async def long_ago(directory: Directory) -> None:
+        await directory.values.put(Plan("team", 1, Limits(10)), act=Act("test", 1))
+        await directory.tenants.create("acme", "team", Act("test", 1))
+        await directory.keys.create("acme", Act("test", 1), expires_us=2)
+        await directory.tenants.do("acme", "close", Act("test", 1), closes_us=2)
+        stored = await directory.tenants.show("acme")
+        assert stored.state == "closing"
+
+    change(tmp_path / "state", long_ago)
+    assert [it["state"] for it in told("tenants", "list")] == ["closed"]
+    assert told("tenants", "show", "acme")["state"] == "closed"
+    assert [it["state"] for it in told("keys", "list", "--tenant", "acme")] == ["expired"]
 
 
 def test_a_key_is_told_with_its_account_and_its_successor(told: Told) -> None:
