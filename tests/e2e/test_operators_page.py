@@ -1,6 +1,5 @@
 """The operators' page is true: its blocks are run from top to bottom over a fresh state, and print what it shows; no command is missing."""
 
-import argparse
 import os
 import re
 import subprocess
@@ -9,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from gateway.cli import parser
 from tests.conftest import ROOT
 from tests.e2e.world import PROGRAM
+from tests.gateway.commands.test_declared import ALL
 
 PAGE = ROOT / "gateway" / "commands" / "README.md"
 
@@ -81,17 +80,7 @@ def test_every_block_of_the_operators_page_prints_what_it_shows(tmp_path: Path) 
         assert (done.returncode == 1) == shown.startswith("gateway: "), line
 
 
-def commands(of: argparse.ArgumentParser, words: str = "gateway") -> Iterator[str]:
-    """Every command that the parser knows, as it is typed."""
-    under = [action for action in of._actions if isinstance(action, argparse._SubParsersAction)]
-    for action in under:
-        for name, inner in action.choices.items():
-            yield from commands(inner, f"{words} {name}")
-    if not under:
-        yield words
-
-
-@pytest.mark.parametrize("command", list(commands(parser())))
+@pytest.mark.parametrize("command", [" ".join(("gateway", *words)) for words in ALL])
 def test_every_command_is_on_the_operators_page(command: str) -> None:
     text = "\n".join((*blocks("console"), *blocks("sh"), *re.findall("`(gateway [^`]*)`", PAGE.read_text())))
     assert re.search(rf"^(\$ )?{command}\b", text, re.MULTILINE), (
