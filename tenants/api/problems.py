@@ -54,6 +54,10 @@ TABLE: Final = MappingProxyType(
 )
 
 
+# What clients call what the directory calls otherwise.
+_FIELDS: Final = MappingProxyType({"expires_us": "expires_at", "account_id": "account"})
+
+
 class ProblemDetails(Struct, frozen=True, rename={"kind": "type"}):
     """RFC 9457: `type` names the problem for ever, `instance` is the request's id, `path` leads to the fault in what was asked."""
 
@@ -105,7 +109,7 @@ def of(error: TenantsError) -> Problem:
     """What the directory refuses, as this API says it."""
     match error:
         case Invalid():
-            return Problem("invalid", error.reason, path=error.path)
+            return Problem("invalid", error.reason, path=_FIELDS.get(error.path, error.path))
         case Conflict() | TableUnavailable():
             return Problem(error.code, error.sentence)
     return Problem(error.code if error.code in TABLE else "internal", error.sentence)

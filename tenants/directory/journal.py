@@ -76,10 +76,11 @@ class Journal:
         async with self._turn:  # who waits here need not lose a race
             for _ in range(_RIVALS):
                 standing = await self.standing()
-                if await self._found(act) is not None:
+                receipt = await self._receipt(act)
+                if _fresh(receipt, act) is not None:
                     raise Repeated
                 judged = await judge()
-                items = self._items(standing, judged, act)
+                items = self._items(standing, judged, act, receipt)
                 if not items:
                     return judged.result
                 try:
@@ -89,7 +90,7 @@ class Journal:
                 return judged.result
         raise Conflict(f"{_RIVALS} times somebody else was faster")
 
-    def _items(self, standing: Standing, judged: Judged[_Result], act: Act) -> list[Item]:
+    def _items(self, standing: Standing, judged: Judged[_Result], act: Act, before: Row | None) -> list[Item]:
         items: list[Item] = []
         if judged.changes:
             ids = (self.new_id("e") for _ in judged.changes)
@@ -98,22 +99,17 @@ class Journal:
             receipt = Receipt(act.once.asked, act.at_us, Raw(encoded(judged.stored)))
             # Also where there was nothing to change: asked again later, there may be. No change was made meanwhile.
             items = items or [Check(HEAD_AT, standing.sequence)]
-            items.append(Put(receipt_at(act.once.key), encoded(receipt), None))
+            expected = before.version if before else 0
+            items.append(Put(receipt_at(act.once.key), encoded(receipt), expected))
         return items
 
     async def receipt(self, act: Act, kind: type[_Read]) -> _Read | None:
         """What came of the first act under the same idempotency key, for a day. Raises Reused when something else was asked under it."""
-        found = await self._found(act)
+        found = _fresh(await self._receipt(act), act)
         return None if found is None else msgspec.json.decode(found.result, type=kind)
 
-    async def _found(self, act: Act) -> Receipt | None:
-        row = await self.table.get(receipt_at(act.once.key)) if act.once else None
-        found = read(row, Receipt) if row else None
-        if act.once is None or found is None or act.at_us - found.at_us >= RECEIPT_SECONDS * 1_000_000:
-            return None
-        if found.asked != act.once.asked:
-            raise Reused
-        return found
+    async def _receipt(self, act: Act) -> Row | None:
+        return await self.table.get(receipt_at(act.once.key)) if act.once else None
 
     async def standing(self) -> Standing:
         """Where the order of changes is, with no documents half rolled out: what somebody left so is finished first."""
@@ -161,6 +157,16 @@ class Page(Generic[_Read]):
 
     values: tuple[_Read, ...]
     next_after: str | None
+
+
+def _fresh(row: Row | None, act: Act) -> Receipt | None:
+    """The receipt, while it holds for the act. Raises Reused."""
+    found = read(row, Receipt) if row else None
+    if act.once is None or found is None or act.at_us - found.at_us >= RECEIPT_SECONDS * 1_000_000:
+        return None
+    if found.asked != act.once.asked:
+        raise Reused
+    return found
 
 
 def versions(rows: Sequence[Row]) -> tuple[Check, ...]:

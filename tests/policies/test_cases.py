@@ -2,26 +2,18 @@
 
 import json
 import tomllib
-from collections.abc import Iterator
-from copy import deepcopy
-from pathlib import Path
 from typing import Any, Literal
 
 import cedarpy
 import msgspec
 import pytest
 
-import policies
 from gateway.authz.cedar import Action, Authorizer, Decision, ModelView, Subject, TenantState
+from tests.policies.weakening import FOLDER, Strict, effects, parsed, weakened
 
-FOLDER = Path(policies.__file__).parent
 SCHEMA = cedarpy.Schema.from_str((FOLDER / "inference.cedarschema").read_text("utf-8"))
-POLICIES = json.loads(cedarpy.policies_to_json_str((FOLDER / "inference.cedar").read_text("utf-8")))
-IDS = {policy["annotations"]["id"]: policy["effect"] for policy in POLICIES["staticPolicies"].values()}
-
-
-class Strict(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    pass
+POLICIES = parsed("inference")
+IDS = effects(POLICIES)
 
 
 class Tenant(Strict, frozen=True):
@@ -90,20 +82,7 @@ def test_the_policies_decide_as_the_case_says_and_for_its_reasons(case: Case) ->
     assert authorizer.undecided == 0
 
 
-def weakened() -> Iterator[Any]:
-    """The policy set without one policy, and without one condition, for each of them."""
-    for position, policy in POLICIES["staticPolicies"].items():
-        name = policy["annotations"]["id"]
-        less = deepcopy(POLICIES)
-        del less["staticPolicies"][position]
-        yield pytest.param(less, id=f"{name} dropped")
-        for index in range(len(policy["conditions"])):
-            less = deepcopy(POLICIES)
-            del less["staticPolicies"][position]["conditions"][index]
-            yield pytest.param(less, id=f"{name} without condition {index}")
-
-
-@pytest.mark.parametrize("document", list(weakened()))
+@pytest.mark.parametrize("document", list(weakened(POLICIES)))
 def test_no_policy_and_no_condition_can_go_without_a_case_noticing(document: Any) -> None:
     authorizer = Authorizer(SCHEMA, cedarpy.PolicySet.from_json_str(json.dumps(document)), version="weakened")
     assert any(CASES.outcome(authorizer, case).allowed != expected(case).allowed for case in CASES.cases)

@@ -1,0 +1,42 @@
+"""Policies without one of them, and without one condition of one, for each: what a set of cases has to notice."""
+
+import json
+from collections.abc import Iterator
+from copy import deepcopy
+from pathlib import Path
+from typing import Any
+
+import cedarpy
+import msgspec
+import pytest
+
+import policies
+
+FOLDER = Path(policies.__file__).parent
+
+
+class Strict(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A part of a file of cases."""
+
+
+def parsed(name: str) -> Any:
+    """The policies of that name, as JSON."""
+    return json.loads(cedarpy.policies_to_json_str((FOLDER / f"{name}.cedar").read_text("utf-8")))
+
+
+def effects(document: Any) -> dict[str, str]:
+    """By @id: permit or forbid."""
+    return {policy["annotations"]["id"]: policy["effect"] for policy in document["staticPolicies"].values()}
+
+
+def weakened(document: Any) -> Iterator[Any]:
+    """The policy set without one policy, and without one condition, for each of them."""
+    for position, policy in document["staticPolicies"].items():
+        name = policy["annotations"]["id"]
+        less = deepcopy(document)
+        del less["staticPolicies"][position]
+        yield pytest.param(less, id=f"{name} dropped")
+        for index in range(len(policy["conditions"])):
+            less = deepcopy(document)
+            del less["staticPolicies"][position]["conditions"][index]
+            yield pytest.param(less, id=f"{name} without condition {index}")

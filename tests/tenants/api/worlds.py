@@ -1,0 +1,197 @@
+"""The control API of two gateways over one table in memory, asked as the doors ask it; two tenants, and a key of every sort."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from itertools import count
+from pathlib import Path
+from random import Random
+from typing import Any
+
+from starlette.types import ASGIApp
+
+import policies
+from gateway.authz.control import ControlAuthorizer
+from gateway.frontends.control import control_credential
+from tenants.acts import Act
+from tenants.api.application import Control, Listener
+from tenants.directory import Directory
+from tenants.fleet import Fleet
+from tenants.keys import Secret
+from tenants.members import ROLES
+from tenants.model import Model
+from tenants.plans import Limits, Plan
+from tenants.ports import Item, Key, Row
+from tests.tenants.conftest import BY, NOW, TEAM
+from tests.worlds.table import MemoryTable
+
+AUTHORIZER = ControlAuthorizer.load(Path(policies.__file__).parent)
+CALLERS = ("operator", *ROLES, "stranger", "plain", "nobody")
+"""`stranger` is the admin of another tenant, `plain` a key without an account, `nobody` has none."""
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """An answer; header names in lower case."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.body)
+
+    @property
+    def code(self) -> str:
+        """Of a problem, which is one in all that RFC 9457 and we promise, or the test fails."""
+        assert self.headers["content-type"] == "application/problem+json"
+        said = self.json
+        assert said["status"] == self.status
+        assert said["instance"]
+        assert said["title"]
+        assert said["detail"]
+        kind: str = said["type"]
+        assert kind.startswith("urn:gateway:problem:")
+        return kind.removeprefix("urn:gateway:problem:")
+
+
+class BusyTable(MemoryTable):
+    """Whoever waits for it lets others go on, so that what happens at once is at once."""
+
+    __slots__ = ()
+
+    async def get(self, key: Key) -> Row | None:
+        await asyncio.sleep(0)
+        return await MemoryTable.get(self, key)
+
+    async def transact(self, *items: Item) -> None:
+        await asyncio.sleep(0)
+        await MemoryTable.transact(self, *items)
+
+
+@dataclass(slots=True)
+class World:
+    """Requests go to its two gateways in turn.
+
+    `now_us` is the clock. `keys` are texts by caller, `ids` the ids of what is there by what it is."""
+
+    table: MemoryTable = field(default_factory=BusyTable)
+    now_us: int = NOW
+    keys: dict[str, str] = field(default_factory=dict)
+    ids: dict[str, str] = field(default_factory=dict)
+    directory: Directory = field(init=False)
+    _doors: dict[str, list[ASGIApp]] = field(default_factory=dict)
+    _requests: Any = field(default_factory=count)
+
+    def __post_init__(self) -> None:
+        listeners: tuple[Listener, ...] = ("operator", "public")
+        for seed in (7, 8):
+            self.directory = Directory(self.table, Random(seed).randbytes)
+            control = Control(self.directory, AUTHORIZER, control_credential, lambda: self.now_us)
+            for listener in listeners:
+                self._doors.setdefault(listener, []).append(control.paths(listener))
+
+    async def ask(
+        self,
+        method: str,
+        path: str,
+        body: Any = None,
+        *,
+        by: str = "operator",
+        at: str | None = None,
+        **headers: str,
+    ) -> Told:
+        """Ask below /control/v1 with that caller's key, at the listener where it works unless `at` says another one. What is not bytes
+        is sent as JSON; a header's underscores are hyphens, and "" leaves it out."""
+        content = body if isinstance(body, bytes) else b"" if body is None else json.dumps(body).encode()
+        sent = {"content-type": "application/json"} if content else {}
+        if by in self.keys:
+            sent["x-api-key"] = self.keys[by]
+        sent |= {name.replace("_", "-"): value for name, value in headers.items()}
+        listener = at or ("operator" if by in ("operator", "nobody") else "public")
+        target = path if path.startswith("/control/") else f"/control/v1{path}"
+        path, _, query = target.partition("?")
+        number = next(self._requests)
+        scope: dict[str, Any] = {
+            "type": "http",
+            "http_version": "1.1",
+            "method": method,
+            "scheme": "http",
+            "path": path,
+            "raw_path": path.encode(),
+            "query_string": query.encode(),
+            "root_path": "",
+            "headers": [(n.encode(), v.encode("latin-1")) for n, v in sent.items() if v],
+            "client": ("127.0.0.1", 1),
+            "server": ("127.0.0.1", 80),
+            "state": {"request_id": f"{number:032x}"},
+        }
+        return await told(self._doors[listener][number % 2], scope, content)
+
+    async def etag(self, path: str, by: str = "operator") -> str:
+        return (await self.ask("GET", path, by=by)).headers["etag"]
+
+    @property
+    def everything(self) -> bytes:
+        """All that is stored."""
+        return b"\n".join(
+            b"%b %b %b" % (key.partition.encode(), key.sort.encode(), row.value)
+            for key, row in self.table.rows.items()
+        )
+
+
+async def told(application: ASGIApp, scope: dict[str, Any], content: bytes) -> Told:
+    messages: list[Any] = []
+    pieces = [content[start : start + 65_536] for start in range(0, len(content), 65_536)] or [b""]
+
+    async def receive() -> Any:
+        return {"type": "http.request", "body": pieces.pop(0), "more_body": bool(pieces)}
+
+    async def send(message: Any) -> None:
+        messages.append(message)
+
+    await application(scope, receive, send)
+    start, *rest = messages
+    headers = [(name.decode(), value.decode()) for name, value in start["headers"]]
+    assert len(dict(headers)) == len(headers), "a header twice"
+    body = b"".join(message.get("body", b"") for message in rest)
+    return Told(start["status"], dict(headers), body)
+
+
+@asynccontextmanager
+async def peopled() -> AsyncIterator[World]:
+    """acme with a member, an account and a key for each role, a key of no account, and the stranger globex."""
+    world = World()
+    directory, act = world.directory, Act(BY, NOW)
+
+    async def key(caller: str, tenant: str | None, account_id: str | None = None) -> None:
+        minted = await directory.keys.create(tenant, act, name=caller, account_id=account_id)
+        world.keys[caller], world.ids[f"{caller} key"] = reveal(minted.secret), minted.key.id
+
+    await directory.values.put(TEAM, Plan("spare", 1, Limits(1000)), Fleet("local"), Fleet("idle"), act=act)
+    for name in ("acme", "globex"):
+        await directory.tenants.create(name, "team", act)
+    await directory.values.put_model(Model("", "digits", "/models", ("acme",)), act)
+    await directory.values.put_model(Model("", "hidden", "/models", ("globex",)), act)
+    await key("operator", None)
+    for role in ROLES:
+        account = await directory.accounts.create("acme", f"its-{role}", role, act)
+        world.ids[f"{role} account"] = account.id
+        await key(role, "acme", account.id)
+    admin = await directory.accounts.create("globex", "its-admin", "admin", act)
+    await key("stranger", "globex", admin.id)
+    await key("plain", "acme")
+    spare_key = await directory.keys.create(None, act, name="spare")
+    world.ids["spare key"] = spare_key.key.id
+    member = await directory.members.invite("acme", "ada@acme.example", "viewer", act)
+    world.ids["member"] = member.id
+    spare = await directory.accounts.create("acme", "spare", "viewer", act)
+    world.ids["account"] = spare.id
+    yield world
+
+
+def reveal(secret: Secret) -> str:
+    return secret.reveal()
