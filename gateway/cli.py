@@ -21,11 +21,13 @@ from gateway.commands import (
     advice,
     apply,
     audit,
+    backup,
     demo,
     doctor,
     files,
     keys,
     members,
+    schema,
     serve,
     tenants,
     values,
@@ -53,6 +55,9 @@ _EXAMPLES: Final = {
     "serve": "--config gateway.yaml",
     "apply": "-f documents --dry-run --config gateway.yaml",
     "doctor": "--config gateway.yaml",
+    "schema": "--kind Model",
+    "backup": "/backups/monday --config gateway.yaml",
+    "restore": "/backups/monday --state new",
 }
 
 
@@ -140,6 +145,8 @@ def parser() -> Parser:
     serve.add(commands, common)
     apply.add(commands, common)
     doctor.add(commands, common)
+    schema.add(commands)
+    backup.add(commands, common)
     for name, words in _EXAMPLES.items():
         commands.choices[name].epilog = example(f"{name} {words}")
     for noun, about, table in _NOUNS:

@@ -7,9 +7,11 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+from gateway import __version__
 from gateway.audit.ledger import Knobs, Ledger
 from gateway.audit.verify import Report, verify
 from gateway.settings import Settings
+from gateway.stores import backup
 from gateway.stores.files import FileSegments, SegmentBytes
 from gateway.stores.sqlite import SqliteTable
 from tenants.directory import Directory
@@ -51,13 +53,13 @@ def state_folder(settings: Settings) -> Path:
 
 def has_directory(settings: Settings) -> bool:
     """Whether there is a tenants' directory in this state already."""
-    return (settings.state / "table.sqlite").exists()
+    return (settings.state / backup.TABLE).exists()
 
 
 @asynccontextmanager
 async def opened_directory(settings: Settings) -> AsyncIterator[Directory]:
     """The tenants' directory over this state."""
-    async with SqliteTable(state_folder(settings) / "table.sqlite") as table:
+    async with SqliteTable(state_folder(settings) / backup.TABLE) as table:
         directory = Directory(table, secrets.token_bytes)
         await directory.repair()
         yield directory
@@ -65,7 +67,7 @@ async def opened_directory(settings: Settings) -> AsyncIterator[Directory]:
 
 def opened_segments(settings: Settings) -> FileSegments:
     """The audit log's segments of this state; to be entered."""
-    return FileSegments(state_folder(settings) / "audit", size_bytes=settings.audit.segment_bytes)
+    return FileSegments(state_folder(settings) / backup.AUDIT, size_bytes=settings.audit.segment_bytes)
 
 
 @asynccontextmanager
@@ -86,10 +88,22 @@ async def opened_ledger(settings: Settings) -> AsyncIterator[Ledger]:
 
 def verified(settings: Settings) -> Report:
     """What the audit log of this state amounts to, also while it is written. Changes nothing. Raises FileNotFoundError without one."""
-    folder = settings.state / "audit"
+    folder = settings.state / backup.AUDIT
     if not folder.is_dir():
         raise FileNotFoundError(
             f"there is no audit log in {settings.state.resolve()}; name its state with --state"
         )
     segments = SegmentBytes(folder)
     return verify(segments, unfinished=segments.owned())
+
+
+def backed_up(settings: Settings, to: Path, told: Callable[[str], None]) -> backup.Manifest:
+    """A whole back-up of this state is at `to`, also while gateways run. Raises OSError, TableUnavailable, UnknownFormat."""
+    return backup.back_up(
+        settings.state.resolve(), to.absolute(), made_us=now_us(), program=__version__, told=told
+    )
+
+
+def restored(settings: Settings, source: Path, told: Callable[[str], None]) -> backup.Manifest:
+    """This state is what was backed up. Raises OSError, and then nothing was changed."""
+    return backup.restore(source.absolute(), settings.state.resolve(), told=told)

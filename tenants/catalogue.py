@@ -6,7 +6,8 @@ from typing import Any, Final, TypeVar
 
 from msgspec.structs import replace
 
-from tenants import fleet, model, plans
+from tenants import customer, fleet, model, plans
+from tenants.customer import TenantDocument
 from tenants.errors import InUse, Invalid
 from tenants.events import Action
 from tenants.fleet import Fleet
@@ -16,15 +17,19 @@ from tenants.ports import Key, Row
 from tenants.rows import Change, encoded, fleet_at, model_at, plan_at, read, readable
 
 Value = Fleet | Model | Plan
+"""What a directory keeps as it is declared."""
+Declared = Value | TenantDocument
+"""What documents declare."""
 Name = tuple[str, str]
 """Kind and name, as `("Model", "digits")`."""
 
 PARTITIONS: Final = ("fleets", "models", "plans")
 
-_FAULTS: Final[dict[type[Value], Callable[[Any], Iterator[Invalid]]]] = {
+_FAULTS: Final[dict[type[Declared], Callable[[Any], Iterator[Invalid]]]] = {
     Fleet: fleet.faults,
     Model: model.faults,
     Plan: plans.faults,
+    TenantDocument: customer.faults,
 }
 _CREATED: Final = {Fleet: Action.FLEET_CREATED, Model: Action.MODEL_CREATED, Plan: Action.PLAN_CREATED}
 _CHANGED: Final = {Fleet: Action.FLEET_CHANGED, Model: Action.MODEL_CHANGED, Plan: Action.PLAN_CHANGED}
@@ -50,11 +55,11 @@ class Changes:
     changes: tuple[Change, ...]
 
 
-def name_of(value: Value) -> Name:
-    return type(value).__name__, value.name
+def name_of(value: Declared) -> Name:
+    return type(value).__name__.removesuffix("Document"), value.name
 
 
-def faults(value: Value) -> Iterator[Invalid]:
+def faults(value: Declared) -> Iterator[Invalid]:
     """What is wrong with the value by itself, beyond the types of its fields."""
     return _FAULTS[type(value)](value)
 

@@ -5,19 +5,21 @@
     repository: models      # relative to this file
     tenants: "*"
 
-A document has the fields of its row (`fleet.py`, `model.py`, `plans.py`) and `kind`. How they fit one another and what is there already is
-judged in `declare.py`.
+A document has the fields of its value (`fleet.py`, `model.py`, `plans.py`, `customer.py`) and `kind`. How they fit one another and what is
+there already is judged in `declare.py`.
 """
 
 import os.path
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, Generic
 
 from msgspec.structs import replace
+from typing_extensions import TypeVar
 
 from tenants import catalogue, nodes
-from tenants.catalogue import Name, Value, name_of
+from tenants.catalogue import Declared, Name, Value, name_of
+from tenants.customer import TenantDocument
 from tenants.errors import Fault, Invalid
 from tenants.fleet import Fleet
 from tenants.model import ABSENT_ELSEWHERE, ELSEWHERE, Model
@@ -27,25 +29,27 @@ from tenants.reading import Reader
 
 MOST_DOCUMENTS: Final = 1000
 
-KINDS: Final[dict[str, type[Value]]] = {"Fleet": Fleet, "Model": Model, "Plan": Plan}
+KINDS: Final[dict[str, type[Declared]]] = {
+    "Fleet": Fleet,
+    "Model": Model,
+    "Plan": Plan,
+    "Tenant": TenantDocument,
+}
+_NOT_APPLIED: Final = "documents of this kind are not applied yet; see: gateway tenants create"
 _NOT_BUILT: Final = {
-    "Tenant": "documents of this kind are not built yet; see: gateway tenants create",
     "Privacy": "documents of this kind are not built yet; nothing of a body is stored today",
     "Issuer": "documents of this kind are not built yet; clients use API keys",
 }
-_NOT_KEPT: Final = "is not built yet, and a limit that nobody keeps would be none"
-_INSTEAD: Final[dict[str, dict[str, str]]] = {
-    "Fleet": {"scaler.type": "must be process; ecs and kubernetes are not built yet"},
-    "Model": {},
-    "Plan": {
-        "prices": "is not built yet: nothing is billed",
-        **{
-            f"limits.{name}": _NOT_KEPT
-            for name in ("requests_per_day", "tokens_per_minute", "compute_seconds_per_day")
-        },
-        **{f"limits.{name}": _NOT_KEPT for name in ("money_per_month", "soft", "per_key", "per_model")},
+_INSTEAD: Final[dict[type[Declared], dict[str, str]]] = {
+    Fleet: {"scaler.type": "must be process; ecs and kubernetes are not built yet"},
+    TenantDocument: {
+        "issuers": "is not built yet; clients use API keys",
+        "privacy": "is not built yet; nothing of a body is stored today",
     },
 }
+
+# A document or documents without a parameter are those of a directory's values, which `declare` applies.
+_Value_co = TypeVar("_Value_co", bound=Declared, default=Value, covariant=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,10 +62,10 @@ class Source:
 
 
 @dataclass(frozen=True, slots=True)
-class Document:
+class Document(Generic[_Value_co]):
     """A declared value, and the lines that it was declared in. A model's id is for the directory to say and empty here."""
 
-    value: Value
+    value: _Value_co
     file: str = ""
     line: int = 0
     lines: Mapping[str, int] = field(default_factory=dict)
@@ -75,18 +79,33 @@ class Document:
 
 
 @dataclass(frozen=True, slots=True)
-class Documents:
+class Documents(Generic[_Value_co]):
     """What could be read of some files, and what could not. `broken` are kind and name of those with faults."""
 
-    documents: tuple[Document, ...]
+    documents: tuple[Document[_Value_co], ...]
     faults: tuple[Fault, ...] = ()
     broken: frozenset[Name] = frozenset()
 
 
-def parse(sources: Iterable[Source]) -> Documents:
+def applicable(declared: Documents[Declared]) -> Documents:
+    """Those that can be applied; each of the others is a fault, so that whoever applies them refuses them all.
+
+    Goes away, and with it the parameter, when `declare` knows what to do with tenants.
+    """
+    able: list[Document] = []
+    faults = list(declared.faults)
+    for it in declared.documents:
+        if isinstance(it.value, TenantDocument):
+            faults.append(it.fault(Invalid("kind", _NOT_APPLIED)))
+        else:
+            able.append(Document(it.value, it.file, it.line, it.lines))
+    return Documents(tuple(able), tuple(faults), declared.broken)
+
+
+def parse(sources: Iterable[Source]) -> Documents[Declared]:
     """All documents of some files. Never fails; what has a fault is not among the documents."""
     faults: list[Fault] = []
-    found: list[Document] = []
+    found: list[Document[Declared]] = []
     broken: set[Name] = set()
     many = 0
     for source in sources:
@@ -110,7 +129,7 @@ def parse(sources: Iterable[Source]) -> Documents:
     )
 
 
-def _document(node: nodes.Node, source: Source, faults: list[Fault]) -> Document | None:
+def _document(node: nodes.Node, source: Source, faults: list[Fault]) -> Document[Declared] | None:
     before = len(faults)
     if not isinstance(node, nodes.Mapping):
         Reader(source.name, faults).expected("a mapping with a kind", node, "")
@@ -120,7 +139,7 @@ def _document(node: nodes.Node, source: Source, faults: list[Fault]) -> Document
         return None
     fields = {name: entry for name, entry in node.entries.items() if name != "kind"}
     given: dict[str, Any] = {"id": ""} if kind is Model else {}
-    instead = _INSTEAD[kind.__name__]
+    instead = _INSTEAD.get(kind, {})
     if kind is Model and _is_elsewhere(fields):
         given |= ABSENT_ELSEWHERE
         instead = instead | dict.fromkeys(ABSENT_ELSEWHERE, ELSEWHERE)
@@ -143,7 +162,7 @@ def _is_elsewhere(fields: Mapping[str, tuple[int, nodes.Node]]) -> bool:
     return isinstance(backend, nodes.Scalar) and backend.text == PassThrough.__struct_config__.tag
 
 
-def _kind(node: nodes.Mapping, source: Source, faults: list[Fault]) -> type[Value] | None:
+def _kind(node: nodes.Mapping, source: Source, faults: list[Fault]) -> type[Declared] | None:
     line, entry = node.entries.get("kind", (node.line, None))
     name = entry.text if isinstance(entry, nodes.Scalar) else ""
     if name in KINDS:
@@ -161,8 +180,8 @@ def _named(node: nodes.Node) -> Name:
     return kind, name
 
 
-def _twice(documents: Sequence[Document], faults: list[Fault]) -> Iterator[Name]:
-    first: dict[Name, Document] = {}
+def _twice(documents: Sequence[Document[Declared]], faults: list[Fault]) -> Iterator[Name]:
+    first: dict[Name, Document[Declared]] = {}
     for document in documents:
         name = name_of(document.value)
         before = first.setdefault(name, document)

@@ -131,3 +131,14 @@ class TableUnavailable(TenantsError):
 
     def __init__(self, private: str = "") -> None:
         super().__init__("the state store gave no answer; a change may have been made", private=private)
+
+
+class UnknownFormat(TableUnavailable):
+    """The table is not of a format that this program knows. Nothing was written, and asking again does not help."""
+
+    code = "unknown_format"
+
+    def __init__(self, sentence: str) -> None:
+        super().__init__()
+        self.sentence = sentence
+        self.args = (sentence,)

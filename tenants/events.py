@@ -72,7 +72,7 @@ class Changed(Struct, frozen=True, tag_field="v", tag=1):
 class Head(Struct, frozen=True, tag_field="v", tag=1):
     """The end of the order of changes; the version of its row is the last sequence number.
 
-    While documents are being rolled out `stage` is whose, and `rolled` how many of its changes are done: nothing else is
+    While documents are being rolled out `stage` is whose, and `rolled` how many of its transactions are done: nothing else is
     changed before that is finished, by whoever comes first. Stored as JSON, version 1; readers refuse any other.
     """
 

@@ -5,8 +5,9 @@ from typing import Annotated, Literal
 
 from msgspec import Meta, Struct
 
+from tenants import names
 from tenants.errors import Invalid
-from tenants.tenant import NAME, NAME_RULE
+from tenants.names import FleetName
 
 Seconds = Annotated[float, Meta(gt=0, le=86_400)]
 
@@ -31,7 +32,7 @@ class Fleet(Struct, frozen=True, tag_field="v", tag=1):
     any other change is version 2. Readers refuse versions they do not know.
     """
 
-    name: str
+    name: FleetName
     scaler: Process = Process()
     replicas: Replicas = Replicas()
     memory_bytes: Annotated[int, Meta(ge=1, le=2**50)] = 2 * 1024**3
@@ -41,8 +42,7 @@ class Fleet(Struct, frozen=True, tag_field="v", tag=1):
 
 def faults(fleet: Fleet) -> Iterator[Invalid]:
     """What is wrong with it beyond the types of its fields, each with the path to it."""
-    if not NAME.fullmatch(fleet.name):
-        yield Invalid("name", NAME_RULE)
+    yield from names.FLEET.faults(fleet.name, "name")
     if fleet.replicas.min > fleet.replicas.max:
         yield Invalid(
             "replicas.min", f"is {fleet.replicas.min}, more than replicas.max ({fleet.replicas.max})"

@@ -1,20 +1,23 @@
 """A model that tenants may call: its name in Triton, the folder it is in, whose it is, and how it scales. Pure."""
 
 import math
-import re
+from collections import Counter
 from collections.abc import Iterator
 from typing import Annotated, Final, Literal
+from unicodedata import category
 
 import msgspec
 from msgspec import Meta, Struct
+from msgspec.structs import replace
 
+from tenants import names
 from tenants.errors import Invalid
 from tenants.fleet import Fleet, Seconds
+from tenants.names import FleetName, ModelName, Tag, TenantName
 from tenants.openai import PassThrough, Section, section_faults
-from tenants.tenant import NAME as TENANT_NAME
-from tenants.tenant import NAME_RULE as TENANT_NAME_RULE
 
 MOST_TENANTS: Final = 1000
+MOST_DESCRIPTION_CHARACTERS: Final = 2000
 # An event holds the row before and after, and a row of a table has 350,000 bytes.
 MOST_ROW_BYTES: Final = 150_000
 
@@ -24,9 +27,14 @@ ELSEWHERE: Final = (
     "has no meaning for a model behind a server that somebody else runs (openai.backend is pass-through)"
 )
 
-# What ends up in a path of the model repository must not lead out of it.
-_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,127}")
-_NAME_RULE = "must be 1 to 128 characters of A-Z, a-z, 0-9, '.', '_' and '-', not starting with '.'"
+_CONTROLS: Final = ("Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp")
+_NOT_SHOWN: Final = "must be printable characters, tabs and line ends"
+
+# Those of the Open Inference Protocol, and Triton's BF16.
+Datatype = Literal[
+    "BOOL", "BYTES", "FP16", "BF16", "FP32", "FP64",
+    "INT8", "INT16", "INT32", "INT64", "UINT8", "UINT16", "UINT32", "UINT64",
+]  # fmt: skip
 
 # What one element of each datatype is in JSON. FP16 and BF16 have no JSON form in the protocol.
 _ELEMENT: Final[dict[str, type]] = {
@@ -63,6 +71,18 @@ class Canary(Struct, frozen=True):
     inputs: Annotated[tuple[CanaryInput, ...], Meta(min_length=1, max_length=64)]
 
 
+class TensorMetadata(Struct, frozen=True):
+    """A tensor as people are told of it; -1 in the shape is any number."""
+
+    name: Annotated[str, Meta(min_length=1, max_length=256)]
+    datatype: Datatype
+    shape: Annotated[tuple[Annotated[int, Meta(ge=-1, le=2**31 - 1)], ...], Meta(max_length=16)]
+    description: Annotated[str, Meta(max_length=500)] = ""
+
+
+Tensors = Annotated[tuple[TensorMetadata, ...], Meta(max_length=64)]
+
+
 class Model(Struct, frozen=True, tag_field="v", tag=1):
     """A model; `repository` is the folder that holds `<name>/config.pbtxt`. One that is elsewhere has no folder and no fleet: both are "".
 
@@ -71,11 +91,11 @@ class Model(Struct, frozen=True, tag_field="v", tag=1):
     """
 
     id: str
-    name: str
+    name: ModelName
     repository: str
-    tenants: tuple[str, ...] | Literal["*"]
+    tenants: tuple[TenantName, ...] | Literal["*"]
     """The names of the tenants that have it, or "*" for all."""
-    fleet: str = "local"
+    fleet: FleetName = "local"
     memory_bytes: Annotated[int, Meta(ge=1, le=2**50)] = 64 * 1024**2
     """What it takes of its replica's memory."""
     scaling: Scaling = Scaling()
@@ -83,11 +103,20 @@ class Model(Struct, frozen=True, tag_field="v", tag=1):
     """None: one is made of zeros, where the model's inputs allow that."""
     openai: Section | None = None
     """None: it is not offered through OpenAI's API."""
+    description: Annotated[str, Meta(max_length=MOST_DESCRIPTION_CHARACTERS)] = ""
+    tags: Annotated[tuple[Tag, ...], Meta(max_length=32)] = ()
+    inputs: Tensors = ()
+    outputs: Tensors = ()
+    """These four are for the catalogue that people read. They change nothing of how it is served."""
 
     @property
     def is_elsewhere(self) -> bool:
         """Whether a server that somebody else runs has it: nothing of it is started, loaded or unloaded here."""
         return isinstance(self.openai, PassThrough)
+
+    def is_served_like(self, other: "Model") -> bool:
+        """Whether the two differ at most in what the catalogue says of them."""
+        return _uncatalogued(self) == _uncatalogued(other)
 
     def serves(self, tenant: str) -> bool:
         """Whether the tenant of that name has this model."""
@@ -96,14 +125,12 @@ class Model(Struct, frozen=True, tag_field="v", tag=1):
 
 def check_name(name: str, path: str) -> None:
     """Invalid unless the text can name a model."""
-    if not _NAME.fullmatch(name):
-        raise Invalid(path, _NAME_RULE)
+    names.MODEL.check(name, path)
 
 
 def faults(model: Model) -> Iterator[Invalid]:
     """What is wrong with it beyond the types of its fields, each with the path to it."""
-    if not _NAME.fullmatch(model.name):
-        yield Invalid("name", _NAME_RULE)
+    yield from names.MODEL.faults(model.name, "name")
     if model.is_elsewhere:
         yield from _stray(model)
     elif "://" in model.repository:
@@ -113,16 +140,46 @@ def faults(model: Model) -> Iterator[Invalid]:
     if len(model.tenants) > MOST_TENANTS:
         yield Invalid("tenants", f'more than {MOST_TENANTS}; "*" means all')
     for position, name in enumerate(() if model.tenants == "*" else model.tenants):
-        if not TENANT_NAME.fullmatch(name):
-            yield Invalid(f"tenants[{position}]", TENANT_NAME_RULE)
+        yield from names.TENANT.faults(name, f"tenants[{position}]")
     for position, tensor in enumerate(model.canary.inputs if model.canary else ()):
         yield from _tensor_faults(tensor, f"canary.inputs[{position}]")
     for fault in section_faults(model.openai) if model.openai else ():
         yield Invalid(f"openai.{fault.path}", fault.reason)
+    yield from _catalogue_faults(model)
     size = len(msgspec.json.encode(model))
     if size > MOST_ROW_BYTES:
-        path = "canary" if model.canary else ""
+        path = max(model.__struct_fields__, key=lambda name: len(msgspec.json.encode(getattr(model, name))))
         yield Invalid(path, f"the model takes {size} bytes as JSON, and may take {MOST_ROW_BYTES}")
+
+
+def _uncatalogued(model: Model) -> Model:
+    return replace(model, description="", tags=(), inputs=(), outputs=())
+
+
+def _catalogue_faults(model: Model) -> Iterator[Invalid]:
+    """What people read has letters that can be shown, and names nothing twice."""
+    if not _is_shown(model.description):
+        yield Invalid("description", _NOT_SHOWN)
+    for position, tag in enumerate(model.tags):
+        yield from names.TAG.faults(tag, f"tags[{position}]")
+    twice = {
+        "tags": Counter(model.tags),
+        "inputs": Counter(tensor.name for tensor in model.inputs),
+        "outputs": Counter(tensor.name for tensor in model.outputs),
+    }
+    for path, counted in twice.items():
+        yield from (Invalid(path, f"names {name!r} twice") for name, many in counted.items() if many > 1)
+    for path, tensors in (("inputs", model.inputs), ("outputs", model.outputs)):
+        for position, tensor in enumerate(tensors):
+            if not tensor.name.isprintable():
+                yield Invalid(f"{path}[{position}].name", "must be printable characters")
+            if not _is_shown(tensor.description):
+                yield Invalid(f"{path}[{position}].description", _NOT_SHOWN)
+
+
+def _is_shown(text: str) -> bool:
+    """No controls, which a terminal or a browser obeys; spaces of every script."""
+    return all(char in "\n\t" or category(char) not in _CONTROLS for char in text)
 
 
 def _stray(model: Model) -> Iterator[Invalid]:

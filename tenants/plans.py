@@ -1,13 +1,36 @@
 """A plan: what a tenant bought. Pure; whoever reads a file of `policies/plans` passes its content here."""
 
+import re
 from collections.abc import Iterator, Mapping
-from typing import Annotated
+from decimal import Decimal
+from typing import Annotated, Final
 
 import msgspec
 from msgspec import Meta, Struct
 
+from tenants import names
 from tenants.errors import Invalid
-from tenants.tenant import NAME, NAME_RULE
+from tenants.names import ModelName, PlanName
+
+MOST_MODELS: Final = 100
+
+# Limits that somebody keeps (`gateway/admission`). No plan with another gets in: a limit that nobody keeps would be none.
+ENFORCED: Final = frozenset({"body_bytes", "requests_per_second", "concurrent_requests"})
+_NOT_ENFORCED: Final = "is not enforced yet, and a limit that nobody keeps would be none"
+
+# Money is a text all the way: a float has no tenth of a cent.
+_AMOUNT: Final = re.compile(r"(0|[1-9][0-9]{0,11})(\.[0-9]{1,6})?")
+_AMOUNT_RULE: Final = (
+    'must be an amount like "500.00": at most 12 digits, and after the point at most 6, in quotes'
+)
+_CURRENCY: Final = re.compile(r"[A-Z]{3}")
+
+Amount = Annotated[str, Meta(extra_json_schema={"pattern": f"^{_AMOUNT.pattern}$"})]
+Currency = Annotated[str, Meta(extra_json_schema={"pattern": f"^{_CURRENCY.pattern}$"})]
+AtOnce = Annotated[int, Meta(ge=1, le=1_000_000)]
+Daily = Annotated[int, Meta(ge=1, le=10**12)]
+Tokens = Annotated[int, Meta(ge=1, le=10**12)]
+ComputeSeconds = Annotated[float, Meta(gt=0, le=10**9)]
 
 
 class Rate(Struct, frozen=True, forbid_unknown_fields=True):
@@ -17,25 +40,68 @@ class Rate(Struct, frozen=True, forbid_unknown_fields=True):
     burst: Annotated[int, Meta(ge=1, le=1_000_000)]
 
 
-class Limits(Struct, frozen=True, forbid_unknown_fields=True):
+class Soft(Struct, frozen=True, forbid_unknown_fields=True):
+    """What warns and refuses nothing."""
+
+    money_per_month: Amount
+
+
+class Part(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """Limits of one key or one model, within those of the tenant. None means that there is no such limit."""
+
+    requests_per_second: Rate | None = None
+    concurrent_requests: AtOnce | None = None
+    requests_per_day: Daily | None = None
+    tokens_per_minute: Tokens | None = None
+    compute_seconds_per_day: ComputeSeconds | None = None
+    money_per_month: Amount | None = None
+
+
+class Limits(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """None means that the plan has no such limit. A body always has one."""
 
     body_bytes: Annotated[int, Meta(ge=1, le=2**50)]
     requests_per_second: Rate | None = None
-    concurrent_requests: Annotated[int, Meta(ge=1, le=1_000_000)] | None = None
+    concurrent_requests: AtOnce | None = None
+    requests_per_day: Daily | None = None
+    tokens_per_minute: Tokens | None = None
+    compute_seconds_per_day: ComputeSeconds | None = None
+    money_per_month: Amount | None = None
+    soft: Soft | None = None
+    per_key: Part | None = None
+    """For each key alone."""
+    per_model: Annotated[dict[ModelName, Part], Meta(max_length=MOST_MODELS)] | None = None
 
 
-class Plan(Struct, frozen=True, forbid_unknown_fields=True, tag_field="v", tag=1):
+class Prices(Struct, frozen=True, forbid_unknown_fields=True):
+    """What the tenant is told that it costs. Nothing is billed yet."""
+
+    currency: Currency
+    per_1000_requests: Amount = "0"
+    per_million_tokens: Amount = "0"
+    per_compute_second: Amount = "0"
+
+
+class Plan(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, tag_field="v", tag=1):
     """Limits under a name; `weight` is its share when tenants wait for the same model.
 
     Stored as JSON, version 1. Unlike other rows, one with a field that the reader does not know is refused:
     to overlook a limit would be to lift it. So a new limit reaches every reader before the first plan that
-    has it; what changes a meaning is version 2.
+    has it, and a plan without it is written without its name; what changes a meaning is version 2. A row that
+    a later program wrote may have limits which this one knows and does not keep: see `unenforced`.
     """
 
-    name: str
+    name: PlanName
     weight: Annotated[int, Meta(ge=1, le=1000)]
     limits: Limits
+    prices: Prices | None = None
+
+
+def amount(text: str) -> Decimal:
+    """The number that an amount is, exactly. ValueError for a text that is none."""
+    if not _AMOUNT.fullmatch(text):
+        raise ValueError(f"{text!r} is no amount")
+    return Decimal(text)
 
 
 def parse(document: Mapping[str, object]) -> Plan:
@@ -52,5 +118,45 @@ def parse(document: Mapping[str, object]) -> Plan:
 
 def faults(plan: Plan) -> Iterator[Invalid]:
     """What is wrong with it beyond the types of its fields."""
-    if not NAME.fullmatch(plan.name):
-        yield Invalid("name", NAME_RULE)
+    yield from names.PLAN.faults(plan.name, "name")
+    yield from _money_faults(plan)
+    for name in plan.limits.per_model or ():
+        yield from names.MODEL.faults(name, f"limits.per_model.{name}")
+    for name in unenforced(plan.limits):
+        yield Invalid(f"limits.{name}", _NOT_ENFORCED)
+
+
+def unenforced(limits: Limits) -> tuple[str, ...]:
+    """Those of its limits that nobody keeps."""
+    said = (name for name in limits.__struct_fields__ if getattr(limits, name) is not None)
+    return tuple(name for name in said if name not in ENFORCED)
+
+
+def _money_faults(plan: Plan) -> Iterator[Invalid]:
+    if plan.prices and not _CURRENCY.fullmatch(plan.prices.currency):
+        yield Invalid("prices.currency", 'must be three letters of ISO 4217, as "USD"')
+    wrong = {path for path, text in _amounts(plan) if not _AMOUNT.fullmatch(text)}
+    yield from (Invalid(path, _AMOUNT_RULE) for path in sorted(wrong))
+    for path, text in _amounts(plan):
+        if path not in wrong and path.startswith("limits.") and not amount(text):
+            yield Invalid(path, "must be more than 0")
+    hard, soft = plan.limits.money_per_month, plan.limits.soft
+    if hard and soft and not wrong and amount(soft.money_per_month) > amount(hard):
+        yield Invalid("limits.soft.money_per_month", f"is more than limits.money_per_month ({hard})")
+
+
+def _amounts(plan: Plan) -> Iterator[tuple[str, str]]:
+    """Every amount in it with its path."""
+    limits = plan.limits
+    parts: dict[str, Limits | Part | Soft | None] = {
+        "": limits,
+        "soft.": limits.soft,
+        "per_key.": limits.per_key,
+    }
+    parts |= {f"per_model.{name}.": part for name, part in (limits.per_model or {}).items()}
+    for path, part in parts.items():
+        if part is not None and part.money_per_month is not None:
+            yield f"limits.{path}money_per_month", part.money_per_month
+    for name in ("per_1000_requests", "per_million_tokens", "per_compute_second"):
+        if plan.prices is not None:
+            yield f"prices.{name}", getattr(plan.prices, name)

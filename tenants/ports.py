@@ -15,8 +15,14 @@ MOST_ITEMS = 25
 MOST_KEYS = 100
 MOST_ROWS = 1000
 MOST_COUNT = 2**53
+# DynamoDB holds 400 KB an item, its key and the names of its attributes included.
 VALUE_BYTES = 350_000
-KEY_BYTES = 1024
+# Of each part of a key. A sort key has 1,024 in DynamoDB and may not be empty: the rest is for what an adapter makes of "".
+KEY_BYTES = 1000
+# Of a transaction's keys and new values together; DynamoDB takes 4 MB.
+TRANSACTION_BYTES = 3_500_000
+# A page ends with the row whose value reaches this, if not before; DynamoDB ends one at 1 MB.
+PAGE_BYTES = 1_048_576
 
 
 class Key(NamedTuple):
@@ -28,7 +34,10 @@ class Key(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """What was found. `version` is 1 for a new row, also after a delete, and one more with each write."""
+    """What was found. `version` is 1 for a new row and one more with each write.
+
+    After a delete it is 1 again: it tells a row from its earlier states, not from another that came in its place.
+    """
 
     key: Key
     value: bytes
@@ -37,7 +46,10 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """Some rows in order. `next_after` is the `after` of the next page, None when there is no more."""
+    """Some rows in order. `next_after` is the `after` of the next page, None when there is no more.
+
+    It comes behind the `after` that was asked with, and need not be the place of a row.
+    """
 
     rows: tuple[Row, ...]
     next_after: str | None
@@ -72,35 +84,55 @@ Item = Put | Delete | Check
 
 
 class Table(Protocol):
-    """Small records that survive a crash, strongly consistent.
+    """Small records that survive a crash, strongly consistent, for any number of processes.
 
-    Every method raises `TableUnavailable` when no answer came (a write may then have happened or not) and
-    ValueError, before anything is sent, for what is over the limits above.
+    A read sees every write that returned before it was asked. It sees a row as one write left it; the rows
+    of one transaction may be seen to change one after the other. What was read is of one instant when a
+    transaction of `Check`s on it holds.
+
+    Every method raises ValueError, before anything is sent, for what is over the limits above, and
+    `TableUnavailable` when no answer came: the store is out of reach, too slow, or has too much to do. A read
+    may be asked again. A write was then made, wholly and once, or was not; it may even be made yet, so a
+    later read does not settle it: what does is a conditional write of the same rows, of which at most one
+    succeeds. Cancelling a call leaves the same behind.
+
+    Nothing is made twice: whoever repeats a write underneath sees to it that the store does it once.
     """
 
     async def get(self, key: Key) -> Row | None:
-        """The row as the last finished write left it."""
+        """The row as the last finished write left it; None when there is none."""
 
     async def get_many(self, keys: Sequence[Key]) -> dict[Key, Row]:
-        """Up to 100 rows, each as `get` gives it but not of one instant. Absent ones are missing."""
+        """All of up to 100 rows, however large, each as `get` gives it but not of one instant.
+
+        Absent ones are missing. A key that is named twice is found once; the order means nothing.
+        """
 
     async def list(
         self, partition: str, prefix: str = "", after: str | None = None, limit: int = MOST_KEYS
     ) -> Page:
-        """Rows of a partition whose sort starts with `prefix` and comes after `after`.
+        """Rows of a partition whose sort starts with `prefix` and comes after `after`, which need not exist.
 
-        At most `limit` of them (1 to 1,000). A page may be short, even empty, while there is more: only
-        `next_after` tells.
+        At most `limit` of them (1 to 1,000), and none behind the one with which their values reach 1 MiB. A
+        page may be short, even empty, while there is more: only `next_after` tells. The pages are not of one
+        instant: a row that is there from the first page to the last comes once, one that is written or deleted
+        meanwhile comes once or not at all.
         """
 
     async def transact(self, *items: Item) -> None:
-        """All of 1 to 25 items with distinct keys are written and durable; on `Conflict` none is."""
+        """All conditions held at one instant, at which all of 1 to 25 items were written; that is durable.
+
+        The keys are distinct. Raises `Conflict` when a condition did not hold: nothing was written, nor will
+        be. It means nothing else; a store that puts a transaction off for the sake of another on the same rows
+        is asked again underneath, and counts as unavailable when that does not help.
+        """
 
     async def take(self, key: Key, amount: int, ceiling: int) -> int | None:
         """The counter's new total, durable; None, and nothing changed, when it would leave 0..ceiling.
 
-        A counter starts at 0 and a negative amount gives back. Counters and rows do not see each other. What
-        was taken with a lost answer counts as spent.
+        A counter starts at 0. A negative amount gives back; where ceilings move, under the highest of them, as
+        a total that is still over its ceiling is refused too. Counters and rows do not see each other. What was
+        taken with a lost answer counts as spent.
         """
 
 
@@ -169,11 +201,19 @@ def check_items(items: Sequence[Item]) -> None:
         check_key(item.key)
         if isinstance(item, Put) and len(item.value) > VALUE_BYTES:
             raise ValueError(f"a value of {len(item.value)} bytes, at most {VALUE_BYTES}")
+    if (total := sum(map(item_bytes, items))) > TRANSACTION_BYTES:
+        raise ValueError(f"a transaction of {total} bytes, at most {TRANSACTION_BYTES}")
 
 
-def check_page(partition: str, limit: int) -> None:
-    """ValueError for a listing that no store answers."""
-    check_key(Key(partition))
+def item_bytes(item: Item) -> int:
+    """What an item counts of the bytes of its transaction."""
+    return sum(len(part.encode()) for part in item.key) + (len(item.value) if isinstance(item, Put) else 0)
+
+
+def check_page(partition: str, prefix: str, after: str | None, limit: int) -> None:
+    """ValueError for a listing that some store could not answer."""
+    check_key(Key(partition, prefix))
+    check_key(Key(partition, after or ""))
     if not 1 <= limit <= MOST_ROWS:
         raise ValueError(f"a limit of {limit} rows, must be 1 to {MOST_ROWS}")
 

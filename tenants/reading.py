@@ -76,6 +76,8 @@ class Reader:
         if isinstance(annotation, type) and issubclass(annotation, Struct):
             found = self.struct(node, annotation, path)
             return _NOTHING if found is None else found
+        if get_origin(annotation) is dict:
+            return self._table(node, get_args(annotation)[1], meta, path)
         if get_origin(annotation) is tuple:
             return self._list(node, get_args(annotation)[0], meta, path)
         return self._leaf(node, Annotated[annotation, meta] if meta else annotation, path)
@@ -109,6 +111,22 @@ class Reader:
         self.lines.update({f"{path}[{place}]": item.line for place, item in enumerate(node.items)})
         return _NOTHING if any(item is _NOTHING for item in items) else items
 
+    def _table(self, node: Node, annotation: Any, meta: Meta | None, path: str) -> object:
+        """Values under names that the document chooses."""
+        if not isinstance(node, Mapping):
+            self.expected("a mapping", node, path)
+            return _NOTHING
+        most = (meta and meta.max_length) or len(node.entries)
+        if len(node.entries) > most:
+            self.fault(node.line, path, f"Expected at most {most} names, got {len(node.entries)}")
+            return _NOTHING
+        self.lines.update({f"{path}.{name}": line for name, (line, _) in node.entries.items()})
+        values = {
+            name: self._value(value, annotation, f"{path}.{name}")
+            for name, (_, value) in node.entries.items()
+        }
+        return _NOTHING if any(value is _NOTHING for value in values.values()) else values
+
     def _leaf(self, node: Node, annotation: Any, path: str) -> object:
         if not isinstance(node, Scalar) or node.fault:
             self.expected("one value", node, path)
@@ -119,6 +137,8 @@ class Reader:
             reason = str(error).replace("`", "")
             if path.endswith("_bytes") and _SIZE.fullmatch(node.text):
                 reason += "; in bytes, as 4294967296"
+            if isinstance(node.value, int | float) and reason.startswith("Expected str"):
+                reason += "; a text is in quotes"
             self.fault(node.line, path, reason)
             return _NOTHING
 
@@ -144,4 +164,4 @@ def _chosen(union: Any, node: Node) -> Any:
     members = [member for member in get_args(union) if member is not type(None)]
     lists = [member for member in members if get_origin(_bare(member)[0]) is tuple]
     fitting = lists if lists and isinstance(node, Sequence) else [m for m in members if m not in lists]
-    return Union[tuple(fitting)]  # noqa: UP007 - made at run time
+    return Union[tuple(fitting or lists)]  # noqa: UP007 - made at run time

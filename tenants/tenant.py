@@ -1,11 +1,11 @@
 """A tenant: a customer, with a name that people use and a pseudonymous id that the audit log keeps. Pure."""
 
-import re
 from typing import Final, Literal
 
 from msgspec import Struct
 from msgspec.structs import replace
 
+from tenants import names
 from tenants.errors import Invalid
 from tenants.ids import Reference
 
@@ -26,9 +26,6 @@ NEXT: Final[dict[tuple[State, Deed], State]] = {
     ("closing", "reopen"): "active",
     ("active", "reopen"): "active",
 }
-
-NAME: Final = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
-NAME_RULE: Final = "must be 1 to 63 characters of a-z, 0-9 and '-', not starting with '-'"
 
 
 class Tenant(Struct, frozen=True, tag_field="v", tag=1):
@@ -77,5 +74,4 @@ def done(tenant: Tenant, deed: Deed, now_us: int, closes_us: int | None = None) 
 
 def check_name(name: str, path: str) -> None:
     """Invalid unless the text can name a tenant, a plan or a fleet."""
-    if not NAME.fullmatch(name):
-        raise Invalid(path, NAME_RULE)
+    names.TENANT.check(name, path)

@@ -63,7 +63,10 @@ PURE = (
     ),
     *(
         f"tenants.{name}"
-        for name in ("entities", "events", "errors", "api.problems", "api.strict", "api.bodies")
+        for name in (
+            *("entities", "events", "errors", "names", "customer", "meanings", "schema"),
+            *("api.problems", "api.strict", "api.bodies"),
+        )
     ),
     "gateway.config",
     "gateway.settings",

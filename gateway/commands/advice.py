@@ -24,6 +24,8 @@ _OF_USED: Final = {
     "plan": "move them, the closed ones too: {gateway} tenants move NAME --plan OTHER",
     "fleet": "put it on another fleet or delete it first: {gateway} models put -f FILE",
 }
+# An argument that is a path, and what to say of another.
+_OPTIONS: Final = {"config": "with --config", "file": "with -f", "backup": "place for the back-up"}
 # Another folder or file would not help.
 _NOT_OF_THE_PATH: Final = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EIO)
 
@@ -60,9 +62,9 @@ def of_system(fault: OSError, given: argparse.Namespace, settings: Settings | No
 
 def _named(given: argparse.Namespace, settings: Settings | None) -> Iterator[tuple[Path, str]]:
     """The paths that a person gave, and how."""
-    for option, name in (("--config", "config"), ("-f", "file")):
+    for name, how in _OPTIONS.items():
         if path := getattr(given, name, None):
-            yield path, f"with {option}"
+            yield path, how
     if settings is None:
         return
     if settings.documents:

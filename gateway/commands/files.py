@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-from tenants.documents import KINDS, Documents, Source, parse
+from tenants.documents import KINDS, Documents, Source, applicable, parse
 from tenants.errors import Invalid
 from tenants.nodes import MOST_BYTES
 
@@ -16,8 +16,8 @@ def source(path: Path) -> Source:
 
 
 def documents(path: Path) -> Documents:
-    """What a file or folder declares. Raises Invalid where that is nothing, OSError."""
-    declared = parse(sources(path))
+    """What a file or folder declares that can be applied; the rest are faults. Raises Invalid where that is nothing, OSError."""
+    declared = applicable(parse(sources(path)))
     if not declared.documents and not declared.faults:
         raise Invalid(
             "", f"{path} holds no document; a document is a mapping with a kind: {', '.join(KINDS)}"

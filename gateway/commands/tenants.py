@@ -7,6 +7,7 @@ from gateway.commands.command import PAGED, REASON, Asked, Command, argument, as
 from gateway.commands.demo import PLAN, put_plan
 from gateway.commands.printing import Row, card, program, show, show_all, when
 from tenants import tenant
+from tenants.directory.members import Accounts, Members
 from tenants.ports import MOST_ROWS
 from tenants.tenant import Deed, Tenant
 
@@ -26,12 +27,22 @@ async def _list(it: Asked) -> int:
 @asked
 async def _show(it: Asked) -> int:
     found = await it.directory.tenants.show(it.given.name)
-    # There are at most a thousand of each.
-    members = await it.directory.members.list(found.name, limit=MOST_ROWS)
-    accounts = await it.directory.accounts.list(found.name, limit=MOST_ROWS)
     times = {"created": when(found.created_us), "closes": when(found.closes_us)}
-    people = {"members": len(members.values), "accounts": len(accounts.values)}
+    people = {
+        "members": await _count(it.directory.members, found.name),
+        "accounts": await _count(it.directory.accounts, found.name),
+    }
     return card({**_row(found, it), **times, **people}, it.given)
+
+
+async def _count(roster: Members | Accounts, tenant_name: str) -> int:
+    """How many there are: at most a thousand, which a page or a few hold."""
+    many, after = 0, None
+    while True:
+        page = await roster.list(tenant_name, after, MOST_ROWS)
+        many, after = many + len(page.values), page.next_after
+        if after is None:
+            return many
 
 
 @asked

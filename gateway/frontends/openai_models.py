@@ -3,7 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from gateway.errors import Code, GatewayError
@@ -46,8 +46,10 @@ class Offers:
         if row is None or row.openai is None:
             raise GatewayError(Code.MODEL_NOT_FOUND)
         known = self._read.get(name)
-        if known is None or known.row != row:
+        if known is None or not (known.row == row or known.row.is_served_like(row)):
             known = self._read[name] = await asyncio.to_thread(_read, row, row.openai)
+        elif known.row != row:
+            known = self._read[name] = replace(known, row=row)
         return known
 
 

@@ -14,7 +14,7 @@ import re
 import tempfile
 import threading
 from asyncio import Future
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
@@ -199,7 +199,7 @@ class FileSegments:
         new = [folder for folder in (self._folder, *self._folder.parents) if not folder.exists()]
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         for folder in new:
-            _sync_folder(folder.parent)
+            sync(folder.parent)
         for path in self._folder.glob("*" + _SPARE):
             with _opened(path) as fd:
                 if _is_free(fd):  # its process died before it used it
@@ -213,7 +213,7 @@ class FileSegments:
         blocks = Blocks(spare.fd)
         self._spare = None
         spare.path.rename(path)
-        _sync_folder(self._folder)
+        sync(self._folder)
         return FileSegment(segment_id, spare.fd, blocks, self._size_bytes, loop)
 
     def _prepare_spare(self) -> None:
@@ -283,11 +283,20 @@ class SegmentBytes(Mapping[str, bytes]):
             if path.suffix == _SUFFIX
         }
 
-    def owned(self) -> list[str]:
-        """Those that a living process is writing."""
+    def begun(self) -> list[str]:
+        """Those that hold something."""
         found = []
         for segment_id, path in self._paths.items():
-            with _opened(path, os.O_RDONLY) as fd:
+            with path.open("rb") as file:
+                if any(file.read(1)):
+                    found.append(segment_id)
+        return found
+
+    def owned(self, among: Iterable[str] | None = None) -> list[str]:
+        """Those that a living process is writing."""
+        found = []
+        for segment_id in self._paths if among is None else among:
+            with _opened(self._paths[segment_id], os.O_RDONLY) as fd:
                 if not _is_free(fd):
                     found.append(segment_id)
         return found
@@ -318,9 +327,9 @@ def _opened(path: Path, how: int = os.O_RDWR) -> Iterator[int]:
         os.close(fd)
 
 
-def _sync_folder(folder: Path) -> None:
-    """Durably its names are what they are now."""
-    with _opened(folder, os.O_RDONLY | os.O_DIRECTORY) as fd:
+def sync(path: Path) -> None:
+    """What a file holds, or which names a folder has, is on the disk."""
+    with _opened(path, os.O_RDONLY) as fd:
         os.fsync(fd)
 
 

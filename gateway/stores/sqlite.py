@@ -1,8 +1,8 @@
 """The Table in one SQLite file, for one host: any number of processes may have it open at once.
 
 Durable: a write has reached the disk (WAL, synchronous FULL) when the call returns. Trusted: whoever can
-write the file can make keys, so its mode is 0600. If it is lost, all tenants and keys are; the back-up is
-`sqlite3 FILE ".backup COPY"`, also while it is in use.
+write the file can make keys, so its mode is 0600. If it is lost, all tenants and keys are; `gateway backup` copies
+it, also while it is in use. `schema.py` has its format.
 
 Fails closed: every SQLite error is TableUnavailable. A process that stops inside a write keeps the other
 writers out, and each of them gives up after `busy_seconds`; readers go on.
@@ -17,11 +17,13 @@ from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from tempfile import mkstemp
 from types import TracebackType
-from typing import Final, Self, TypeVar
+from typing import Self, TypeVar
 
+from gateway.stores import schema
 from tenants.errors import Conflict, TableUnavailable
 from tenants.ports import (
     MOST_KEYS,
+    PAGE_BYTES,
     Check,
     Item,
     Key,
@@ -35,19 +37,6 @@ from tenants.ports import (
     check_take,
 )
 
-# "gwTB", so that another program's file is never taken for ours. A new version is a new number and a step
-# from the old one; a file of a version that is not ours is refused.
-APPLICATION_ID: Final = 0x67775442
-SCHEMA_VERSION: Final = 1
-_SCHEMA = (
-    "PRAGMA journal_mode = WAL",
-    """CREATE TABLE rows (partition TEXT NOT NULL, sort TEXT NOT NULL,
-       value BLOB NOT NULL, version INTEGER NOT NULL, PRIMARY KEY (partition, sort)) STRICT, WITHOUT ROWID""",
-    """CREATE TABLE counters (partition TEXT NOT NULL, sort TEXT NOT NULL, total INTEGER NOT NULL,
-       PRIMARY KEY (partition, sort)) STRICT, WITHOUT ROWID""",
-    f"PRAGMA application_id = {APPLICATION_ID}",
-    f"PRAGMA user_version = {SCHEMA_VERSION}",
-)
 _FROM = "SELECT sort, value, version FROM rows WHERE partition = ? AND sort >= ? ORDER BY sort"
 _AFTER = "SELECT sort, value, version FROM rows WHERE partition = ? AND sort > ? ORDER BY sort"
 
@@ -64,7 +53,7 @@ class SqliteTable:
         self._connection: sqlite3.Connection
 
     async def __aenter__(self) -> Self:
-        """Open, made if there was none. TableUnavailable if it cannot be, or is of another version."""
+        """Open, made if there was none, of the newest version. Raises TableUnavailable, UnknownFormat."""
         try:
             self._connection = await self._run(self._open)
         except BaseException:
@@ -90,7 +79,7 @@ class SqliteTable:
     async def list(
         self, partition: str, prefix: str = "", after: str | None = None, limit: int = MOST_KEYS
     ) -> Page:
-        check_page(partition, limit)
+        check_page(partition, prefix, after, limit)
         return await self._run(lambda: self._page(partition, prefix, after, limit))
 
     async def transact(self, *items: Item) -> None:
@@ -116,18 +105,13 @@ class SqliteTable:
         self._path.chmod(0o600)
         connection = sqlite3.connect(self._path, timeout=self._busy_seconds, isolation_level=None)
         try:
-            self._recognise(connection)
+            schema.version_of(connection, self._path)
             connection.execute("PRAGMA synchronous = FULL")
+            schema.migrate(connection, self._path)
         except BaseException:
             connection.close()
             raise
         return connection
-
-    def _recognise(self, connection: sqlite3.Connection) -> None:
-        (application_id,) = connection.execute("PRAGMA application_id").fetchone()
-        (version,) = connection.execute("PRAGMA user_version").fetchone()
-        if (application_id, version) != (APPLICATION_ID, SCHEMA_VERSION):
-            raise TableUnavailable(f"{self._path}: not a table of schema version {SCHEMA_VERSION}")
 
     def _row(self, key: Key) -> Row | None:
         select = "SELECT value, version FROM rows WHERE partition = ? AND sort = ?"
@@ -137,17 +121,19 @@ class SqliteTable:
     def _page(self, partition: str, prefix: str, after: str | None, limit: int) -> Page:
         select, bound = (_FROM, prefix) if after is None or after < prefix else (_AFTER, after)
         rows: list[Row] = []
+        held_bytes = 0
         with closing(self._connection.execute(select, (partition, bound))) as found:
             for sort, value, version in found:
                 if not sort.startswith(prefix):
                     break
-                if len(rows) == limit:
+                if len(rows) == limit or held_bytes >= PAGE_BYTES:
                     return Page(tuple(rows), rows[-1].key.sort)
                 rows.append(Row(Key(partition, sort), value, version))
+                held_bytes += len(value)
         return Page(tuple(rows), None)
 
     def _transact(self, items: Sequence[Item]) -> None:
-        with _writing(self._connection) as connection:
+        with self._writing() as connection:
             for item in items:
                 row = self._row(item.key)
                 version = row.version if row else 0
@@ -162,7 +148,7 @@ class SqliteTable:
                     connection.execute("DELETE FROM rows WHERE partition = ? AND sort = ?", item.key)
 
     def _take(self, key: Key, amount: int, ceiling: int) -> int | None:
-        with _writing(self._connection) as connection:
+        with self._writing() as connection:
             select = "SELECT total FROM counters WHERE partition = ? AND sort = ?"
             (total,) = connection.execute(select, key).fetchone() or (0,)
             total += amount
@@ -170,6 +156,32 @@ class SqliteTable:
                 return None
             connection.execute("INSERT OR REPLACE INTO counters VALUES (?, ?, ?)", (*key, total))
             return int(total)
+
+    @contextmanager
+    def _writing(self) -> Iterator[sqlite3.Connection]:
+        """One transaction, in the format that was there when the file was opened: a newer program may have changed it since."""
+        with schema.writing(self._connection) as connection:
+            schema.version_of(connection, self._path)
+            yield connection
+
+
+def copy(path: Path, to: Path) -> int:
+    """`to` becomes the table as it was at one instant, also while it is written. Returns its schema version. Raises TableUnavailable,
+    UnknownFormat.
+    """
+    try:
+        with (
+            closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=rw", uri=True)) as source,
+            closing(sqlite3.connect(to)) as target,
+        ):
+            version = schema.version_of(source, path)
+            source.backup(target)
+            ((found, *_), *_) = target.execute("PRAGMA quick_check(1)")
+    except sqlite3.Error as error:
+        raise TableUnavailable(f"{path}: {error}") from error
+    if found != "ok":
+        raise TableUnavailable(f"{path}: {found}")
+    return version
 
 
 def _create(path: Path) -> None:
@@ -180,23 +192,8 @@ def _create(path: Path) -> None:
     descriptor, made = mkstemp(dir=path.parent, prefix=f"{path.name}.")
     os.close(descriptor)
     try:
-        with closing(sqlite3.connect(made, isolation_level=None)) as connection:
-            for statement in _SCHEMA:
-                connection.execute(statement)
+        schema.create(Path(made))
         with suppress(FileExistsError):
             os.link(made, path)
     finally:
         os.unlink(made)
-
-
-@contextmanager
-def _writing(connection: sqlite3.Connection) -> Iterator[sqlite3.Connection]:
-    """One transaction: all of it is on the disk afterwards, or, when it raises, nothing."""
-    connection.execute("BEGIN IMMEDIATE")
-    try:
-        yield connection
-        connection.execute("COMMIT")
-    except BaseException:
-        if connection.in_transaction:
-            connection.execute("ROLLBACK")
-        raise

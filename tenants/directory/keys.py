@@ -6,7 +6,7 @@ from typing import Final
 
 from msgspec.structs import replace
 
-from tenants import keys, model, tenant
+from tenants import keys, model, names, tenant
 from tenants.acts import Act
 from tenants.directory.journal import Journal, Judged, Page
 from tenants.directory.members import check_open
@@ -17,7 +17,7 @@ from tenants.ids import is_id
 from tenants.keys import WORKING, ApiKey, Secret
 from tenants.members import Account
 from tenants.model import Model
-from tenants.plans import Plan
+from tenants.plans import Plan, unenforced
 from tenants.ports import MOST_KEYS, Row
 from tenants.rows import (
     OPERATOR,
@@ -37,7 +37,6 @@ from tenants.rows import (
 from tenants.tenant import Tenant
 
 MOST_MODELS: Final = 100
-NAME_CHARACTERS: Final = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,8 +87,7 @@ class Keys:
 
         Repeated: another key; a first one whose text was lost shows in the list and can be revoked.
         """
-        if len(name) > NAME_CHARACTERS or not name.isprintable():
-            raise Invalid("name", f"must be at most {NAME_CHARACTERS} printable characters")
+        names.KEY.check(name, "name")
         if expires_us is not None and expires_us <= act.at_us:
             raise Invalid("expires_us", "is in the past")
         if tenant_name is None and (models is not None or account_id is not None):
@@ -172,13 +170,16 @@ class Keys:
         return (await self.reread([digest]))[digest]
 
     async def reread(self, digests: Sequence[str]) -> dict[str, Credentials | None]:
-        """`find` for many at once. Fails closed: what is absent, dangling or unreadable is None, and so is an operator's key."""
+        """`find` for many at once. Fails closed: what is absent, dangling or unreadable is None, and so are an operator's key
+        and one whose plan has a limit that nobody keeps.
+        """
         many = self.journal.many
         pointers = readable(await many(map(digest_at, digests)), KeyPointer)
         at = pointers.values()
         known = readable(await many(key_at(p.tenant_id, p.key_id) for p in at), ApiKey)
         owners = readable(await many(tenant_at(p.tenant_id) for p in at), Tenant)
-        plans = readable(await many(plan_at(owner.plan) for owner in owners.values()), Plan)
+        sold = readable(await many(plan_at(owner.plan) for owner in owners.values()), Plan)
+        plans = {at: plan for at, plan in sold.items() if not unenforced(plan.limits)}
         of_accounts = [account_at(it.tenant_id, it.account_id) for it in known.values() if it.account_id]
         accounts = readable(await many(of_accounts), Account)
 

@@ -5,7 +5,7 @@ from typing import Final, Generic, TypeVar
 
 from msgspec.structs import replace
 
-from tenants import members, tenant
+from tenants import members, names, tenant
 from tenants.acts import Act
 from tenants.directory.journal import Journal, Judged, Page
 from tenants.directory.tenants import Found, Tenants, check_version
@@ -122,7 +122,7 @@ class Accounts(_Roster[Account]):
 
     async def create(self, tenant_name: str, name: str, role: str, act: Act) -> Account:
         """The new account. Repeated: AlreadyExists."""
-        tenant.check_name(name, "name")
+        names.SERVICE_ACCOUNT.check_new(name, "name")
         given = members.role(role, "role")
 
         def make(owner: Tenant) -> Account:

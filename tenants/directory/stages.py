@@ -1,15 +1,17 @@
 """Documents rolled out in one go or not at all: many changes, staged in rows of their own, become true with one write of the head.
 
-    1 stage    the changes and who wants them are written aside; nobody looks there
+    1 stage    the changes and who wants them are written aside, as the transactions that they will be; nobody looks there
     2 commit   one transaction writes the head (which names the stage) and the new generation; it fails if anything was changed
-               since the changes were judged, or if somebody dropped the stage
-    3 roll     a transaction for every few changes, with their events; the head says how far
+               since the changes were judged
+    3 roll     transaction by transaction, each with its events; the head says how far
 
 Whoever meets a head that names a stage rolls it to its end before anything else (`Journal.standing`), so it is finished whatever becomes
-of the process that began. A stage that no head names is dropped when a gateway or command starts.
+of the process that began. A stage can be committed only while the head is where it was judged against. Once that has moved the stage
+is nothing or done, and is dropped by whoever comes by: until then it is left alone, as somebody may be about to commit it.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
 from msgspec import Raw, Struct
@@ -18,12 +20,16 @@ from tenants.acts import Act
 from tenants.errors import Conflict, Unreadable
 from tenants.events import Action, Head
 from tenants.ports import MOST_ITEMS, Check, Delete, Item, Key, Put, Row
-from tenants.rows import DOCUMENTS_AT, Change, encoded, new_row, read, transaction
+from tenants.rows import DOCUMENTS_AT, Change, encoded, new_row, read, readable, transaction
 
 if TYPE_CHECKING:
     from tenants.directory.journal import Journal, Standing
 
-_AT_ONCE: Final = 5  # each with its event and up to two more items, beside the head and the record
+# Of a transaction, beside the head and the record. What it writes is twice its staged row at most: the rows, and events with all of that.
+_ROLLED_ITEMS: Final = MOST_ITEMS - 2
+_ROLLED_BYTES: Final = 300_000
+# Of a transaction that stages; what a table takes at once is a little more.
+_STAGED_BYTES: Final = 3_000_000
 
 
 class Also(Struct, frozen=True):
@@ -33,8 +39,8 @@ class Also(Struct, frozen=True):
     value: str | None
 
 
-class Staged(Struct, frozen=True, tag_field="v", tag=1):
-    """A change that waits. Stored as JSON, version 1; readers refuse any other."""
+class Waiting(Struct, frozen=True):
+    """A change that waits; `version` is that of the row before, and 0 where there is none."""
 
     action: Action
     subject_id: str
@@ -46,17 +52,27 @@ class Staged(Struct, frozen=True, tag_field="v", tag=1):
     also: tuple[Also, ...]
 
 
-class Stage(Struct, frozen=True, tag_field="v", tag=1):
-    """How many changes wait under its id, and whose they are. Stored as JSON, version 1; readers refuse any other."""
+class Staged(Struct, frozen=True, tag_field="v", tag=1):
+    """What one transaction will change. Stored as JSON, version 1; readers refuse any other."""
 
-    changes: int
+    changes: tuple[Waiting, ...]
+
+
+class Stage(Struct, frozen=True, tag_field="v", tag=1):
+    """How many transactions wait under its id, whose they are, and behind which number of the order of changes they were judged.
+
+    Stored as JSON, version 1; readers refuse any other.
+    """
+
+    transactions: int
+    sequence: int
     actor: str
     at_us: int
     reason: str
 
 
 class Generation(Struct, frozen=True, tag_field="v", tag=1):
-    """How often documents were applied, and the [kind, name] of all that they declare.
+    """How often documents were applied, and the [kind, name] of all that they declared and that is there.
 
     Stored as JSON, version 1; readers refuse any other.
     """
@@ -90,79 +106,95 @@ async def apply(
 
     With TableUnavailable they are made wholly or not at all too, at the latest when somebody looks.
     """
-    stage = journal.new_id("g")
-    await _write(journal, stage, changes, act)
+    stage = await _write(journal, standing, changes, act) if changes else None
     row, before = await generation(journal)
     after = Generation(before.number + 1, declared)
     applied = Change(Action.DOCUMENTS_APPLIED, str(after.number), DOCUMENTS_AT, row, encoded(after))
     commit = transaction([applied], standing.sequence + 1, [journal.new_id("e")], act)
-    there = Check(stage_at(stage), 1)
     try:
-        await journal.table.transact(standing.put(Head(stage)), *commit, there)
+        await journal.table.transact(standing.put(Head(stage)), *commit)
     except Conflict:
-        await _drop(journal, stage)
+        await drop_leftovers(journal)
         raise
-    await journal.standing()
+    await drop_leftovers(journal)
 
 
 async def roll(journal: "Journal", standing: "Standing") -> None:
-    """The next few changes of the stage that the head names, and its end behind the last. Whoever else does that may be faster."""
-    stage, first = standing.head.stage or "", standing.head.rolled
-    rows = await journal.many(
-        [stage_at(stage), *(staged_at(stage, first + more) for more in range(_AT_ONCE))]
-    )
-    if stage_at(stage) not in rows:
+    """The next transaction of the stage that the head names. Whoever else does that may be faster."""
+    stage, done = standing.head.stage or "", standing.head.rolled
+    rows = await journal.many([stage_at(stage), staged_at(stage, done)])
+    if len(rows) < len((stage, done)):
         if await journal.glance() == standing:  # else somebody was faster, and has cleared up
             raise Unreadable(f"the head names the stage {stage}, which is not there")
         return
-    told = read(rows.pop(stage_at(stage)), Stage)
-    changes = [_change(read(row, Staged)) for row in rows.values()]
-    last = first + len(changes)
-    head = Head(stage, last) if last < told.changes else Head()
+    told, staged = read(rows[stage_at(stage)], Stage), read(rows[staged_at(stage, done)], Staged)
+    changes = [_change(waiting) for waiting in staged.changes]
+    head = Head(stage, done + 1) if done + 1 < told.transactions else Head()
     act = Act(told.actor, told.at_us, told.reason)
     ids = (journal.new_id("e") for _ in changes)
     try:
         await journal.table.transact(
             standing.put(head), *transaction(changes, standing.sequence + 1, ids, act)
         )
-    except Conflict:
-        if (
-            await journal.glance() == standing
-        ):  # nobody was faster: a row is not as it was judged, which cannot be
-            raise
-        return
-    if head.stage is None:
-        await _drop(journal, stage)
+    except Conflict as conflict:
+        if await journal.glance() == standing:  # nobody was faster
+            raise Unreadable(f"the stage {stage} meets a row that was changed by no directory") from conflict
 
 
-async def drop_leftovers(journal: "Journal") -> int:
-    """How many stages were dropped that never came to be; who is still writing one begins anew."""
-    committed = (await journal.standing()).head.stage
-    left = [row.key.sort for row in await journal.partition("stages")]
-    for stage in left:
-        if stage != committed:
-            await _drop(journal, stage)
-    return len(left)
+async def drop_leftovers(journal: "Journal") -> None:
+    """What no head names nor will name is gone; a stage that the head names is rolled out first."""
+    standing = await journal.standing()
+    rows = {row.key: row for row in await journal.partition("stages")}
+    for key, told in readable(rows, Stage).items():
+        if told.sequence < standing.sequence:
+            await _drop(journal, rows[key])
 
 
-async def _write(journal: "Journal", stage: str, changes: Sequence[Change], act: Act) -> None:
-    told = Stage(len(changes), act.actor, act.at_us, act.reason)
-    await journal.table.transact(new_row(stage_at(stage), told))
-    for number, change in enumerate(changes):
-        # One a transaction: a change holds two rows of up to 150,000 bytes.
-        await journal.table.transact(new_row(staged_at(stage, number), _staged(change)))
+async def _write(journal: "Journal", standing: "Standing", changes: Sequence[Change], act: Act) -> str:
+    """The id of a new stage. Raises Conflict when that was dropped meanwhile: the head has moved."""
+    stage = journal.new_id("g")
+    rows = [encoded(Staged(tuple(waiting))) for waiting in _transactions(changes)]
+    told = Stage(len(rows), standing.sequence, act.actor, act.at_us, act.reason)
+    items: list[Item] = [new_row(stage_at(stage), told)]
+    size = 0
+    for number, value in enumerate(rows):
+        if len(items) == MOST_ITEMS or size + len(value) > _STAGED_BYTES:
+            await journal.table.transact(*items)
+            items, size = [Check(stage_at(stage), 1)], 0  # what comes behind a drop would be found by nobody
+        items.append(Put(staged_at(stage, number), value, expected=0))
+        size += len(value)
+    await journal.table.transact(*items)
+    return stage
 
 
-async def _drop(journal: "Journal", stage: str) -> None:
-    """Its first row last: so long as that is there somebody will come back for the others."""
-    rows = [row.key for row in await journal.partition(f"stage/{stage}")]
-    for first in range(0, len(rows), MOST_ITEMS):
-        await journal.table.transact(*(Delete(key, None) for key in rows[first : first + MOST_ITEMS]))
-    await journal.table.transact(Delete(stage_at(stage), None))
+def _transactions(changes: Sequence[Change]) -> Iterator[list[Waiting]]:
+    """In their order, as many together as a transaction takes."""
+    found: list[Waiting] = []
+    items = size = 0
+    for change in changes:
+        waiting = _waiting(change)
+        more, longer = len((change.item, *change.also, "its event")), len(encoded(waiting))
+        if found and (items + more > _ROLLED_ITEMS or size + longer > _ROLLED_BYTES):
+            yield found
+            found, items, size = [], 0, 0
+        found.append(waiting)
+        items, size = items + more, size + longer
+    if found:
+        yield found
 
 
-def _staged(change: Change) -> Staged:
-    return Staged(
+async def _drop(journal: "Journal", row: Row) -> None:
+    """Marked first, so that nothing is added any more; its own row last: so long as that is there somebody comes back for the others."""
+    with suppress(Conflict):  # somebody else drops it
+        await journal.table.transact(Put(row.key, row.value, row.version))
+        keys = [staged.key for staged in await journal.partition(f"stage/{row.key.sort}")]
+        for first in range(0, len(keys), MOST_ITEMS):
+            await journal.table.transact(*(Delete(key, None) for key in keys[first : first + MOST_ITEMS]))
+        await journal.table.transact(Delete(row.key, row.version + 1))
+
+
+def _waiting(change: Change) -> Waiting:
+    return Waiting(
         action=change.action,
         subject_id=change.subject_id,
         at=(change.at.partition, change.at.sort),
@@ -180,18 +212,18 @@ def _also(item: Item) -> Also:
     return Also((item.key.partition, item.key.sort), item.value.decode() if isinstance(item, Put) else None)
 
 
-def _change(staged: Staged) -> Change:
-    at = Key(*staged.at)
-    before, after = bytes(staged.before), bytes(staged.after)
+def _change(waiting: Waiting) -> Change:
+    at = Key(*waiting.at)
+    before, after = bytes(waiting.before), bytes(waiting.after)
     return Change(
-        action=staged.action,
-        subject_id=staged.subject_id,
+        action=waiting.action,
+        subject_id=waiting.subject_id,
         at=at,
-        before=Row(at, before, staged.version) if staged.version else None,
+        before=Row(at, before, waiting.version) if waiting.version else None,
         after=None if after == b"null" else after,
-        tenant_id=staged.tenant_id,
+        tenant_id=waiting.tenant_id,
         also=tuple(
             Delete(Key(*it.at), None) if it.value is None else Put(Key(*it.at), it.value.encode(), None)
-            for it in staged.also
+            for it in waiting.also
         ),
     )

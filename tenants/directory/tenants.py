@@ -6,7 +6,7 @@ from typing import Final, Generic, TypeVar
 
 from msgspec.structs import replace
 
-from tenants import tenant
+from tenants import names, tenant
 from tenants.acts import Act
 from tenants.directory.journal import Journal, Judged, Page
 from tenants.errors import AlreadyExists, NotFound, Stale
@@ -49,8 +49,8 @@ class Tenants:
 
     async def create(self, name: str, plan: str, act: Act) -> Tenant:
         """The new tenant. Repeated: AlreadyExists."""
-        tenant.check_name(name, "name")
-        tenant.check_name(plan, "plan")
+        names.TENANT.check_new(name, "name")
+        names.PLAN.check(plan, "plan")
 
         async def judge() -> Judged[Tenant]:
             if await self.journal.table.get(plan_at(plan)) is None:

@@ -6,4 +6,9 @@ report       from samples to the table of the README; pure
 bars         what the numbers must be; pure
 passthrough  one of the hops: all that a Python proxy must do, and nothing else
 authorize    what nginx asks in another: whose key this is
+
+What do many tenants and keys cost? `python -m tests.bench.many --help`.
+
+many         a gateway on a state of them, measured against its bars
+many_state   that state
 """

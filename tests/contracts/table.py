@@ -4,20 +4,18 @@ A test module subclasses `TableContract` and says with the `open_table` fixture 
 call opens the same store once more.
 """
 
-import asyncio
-from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager
-from itertools import count
-
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from tenants.errors import Conflict
 from tenants.ports import (
     KEY_BYTES,
+    MOST_COUNT,
     MOST_ITEMS,
     MOST_KEYS,
+    MOST_ROWS,
+    TRANSACTION_BYTES,
     VALUE_BYTES,
     Check,
     Delete,
@@ -26,42 +24,13 @@ from tenants.ports import (
     Put,
     Row,
     Table,
+    item_bytes,
 )
-
-OpenTable = Callable[[], AbstractAsyncContextManager[Table]]
-
-A, B = Key("a", "1"), Key("b")
-
-# One store serves all examples of a law; each takes a place of its own in it.
-law = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=50)
-_places = count()
+from tests.contracts.table_places import A, B, every, fresh, later, law, sorts
+from tests.contracts.table_races import TableRaces
 
 
-def fresh(sort: str = "") -> Key:
-    return Key(f"place/{next(_places)}", sort)
-
-
-async def every(table: Table, partition: str, prefix: str = "", limit: int = MOST_KEYS) -> list[Row]:
-    """All pages."""
-    page = await table.list(partition, prefix, limit=limit)
-    rows = [*page.rows]
-    while page.next_after is not None:
-        page = await table.list(partition, prefix, page.next_after, limit)
-        assert len(page.rows) <= limit
-        rows += page.rows
-    return rows
-
-
-class TableContract:
-    @pytest.fixture
-    def open_table(self) -> OpenTable:
-        raise LookupError("each adapter's class says how its table is opened")
-
-    @pytest.fixture
-    async def table(self, open_table: OpenTable) -> AsyncIterator[Table]:
-        async with open_table() as table:
-            yield table
-
+class TableContract(TableRaces):
     async def test_a_row_is_read_as_it_was_written_and_its_version_counts_the_writes(
         self, table: Table
     ) -> None:
@@ -110,12 +79,33 @@ class TableContract:
         await table.transact(Delete(A, expected=None), Delete(B, expected=1))
         assert await table.get_many([A, B]) == {}
 
-    async def test_what_is_just_within_the_limits_is_kept(self, table: Table) -> None:
+    async def test_what_is_just_within_the_limits_is_kept_and_one_byte_more_is_not(
+        self, table: Table
+    ) -> None:
         longest = Key("ä" * (KEY_BYTES // 2), "\U00010000" * (KEY_BYTES // 4))
-        places = [longest, *(fresh() for _ in range(MOST_ITEMS - 1))]
-        largest = bytes(VALUE_BYTES)
-        await table.transact(*(Put(place, largest, expected=0) for place in places))
-        assert await table.get_many(places) == {place: Row(place, largest, 1) for place in places}
+        largest = [Put(place, bytes(VALUE_BYTES), 0) for place in (longest, *(fresh() for _ in range(8)))]
+        others: list[Item] = [Check(fresh(), 0) for _ in range(MOST_ITEMS - len(largest) - 1)]
+        place = fresh()
+        most: list[Item] = [*largest, *others]
+        left = TRANSACTION_BYTES - sum(map(item_bytes, [*most, Check(place, 0)]))
+        with pytest.raises(ValueError, match="transaction"):
+            await table.transact(*most, Put(place, bytes(left + 1), 0))
+        assert await table.get(longest) is None
+        await table.transact(*most, Put(place, bytes(left), 0))
+        assert await table.get_many([item.key for item in most]) == {
+            put.key: Row(put.key, put.value, 1) for put in largest
+        }
+
+    async def test_as_many_of_the_largest_rows_as_one_may_ask_for_come_whole(self, table: Table) -> None:
+        """More than any store answers at once: it is asked on underneath, and pages end before."""
+        partition, largest = fresh().partition, bytes(VALUE_BYTES)
+        places = [Key(partition, f"{number:03d}") for number in range(MOST_KEYS)]
+        at_once = TRANSACTION_BYTES // VALUE_BYTES - 1
+        for start in range(0, len(places), at_once):
+            await table.transact(*(Put(place, largest, 0) for place in places[start : start + at_once]))
+        found = await table.get_many(places)
+        assert {place: len(row.value) for place, row in found.items()} == dict.fromkeys(places, VALUE_BYTES)
+        assert sorts(await every(table, partition, limit=MOST_ROWS)) == [place.sort for place in places]
 
     @pytest.mark.parametrize(
         "items",
@@ -143,10 +133,15 @@ class TableContract:
             await table.get(Key(""))
         with pytest.raises(ValueError, match="keys"):
             await table.get_many([A] * (MOST_KEYS + 1))
-        for limit in (0, 1001):
+        for limit in (0, MOST_ROWS + 1):
             with pytest.raises(ValueError, match="limit"):
                 await table.list("a", limit=limit)
-        for amount, ceiling in ((2**53 + 1, 5), (1, -1), (1, 2**53 + 1)):
+        for place in ("a" * (KEY_BYTES + 1), "\ud800"):
+            with pytest.raises(ValueError, match=r"key|surrogate"):
+                await table.list("a", prefix=place)
+            with pytest.raises(ValueError, match=r"key|surrogate"):
+                await table.list("a", after=place)
+        for amount, ceiling in ((MOST_COUNT + 1, 5), (-MOST_COUNT - 1, 5), (1, -1), (1, MOST_COUNT + 1)):
             with pytest.raises(ValueError, match="take"):
                 await table.take(A, amount, ceiling)
 
@@ -158,72 +153,52 @@ class TableContract:
 
     @law
     @given(
-        sorts=st.sets(st.text(st.sampled_from("a%_\x00\uffff\U00010000"), max_size=3), max_size=MOST_ITEMS),
+        kept=st.sets(
+            st.text(st.sampled_from("a%_\x00\uffff\U00010000"), max_size=3), max_size=MOST_ITEMS - 1
+        ),
         prefix=st.text(st.sampled_from("a%_\uffff"), max_size=2),
         limit=st.integers(1, 4),
     )
     async def test_the_pages_together_are_the_rows_with_the_prefix_in_the_order_of_their_bytes(
-        self, table: Table, sorts: set[str], prefix: str, limit: int
+        self, table: Table, kept: set[str], prefix: str, limit: int
     ) -> None:
         partition = fresh().partition
         await table.transact(
             Put(Key(f"{partition}0"), b"", None),
-            *(Put(Key(partition, sort), b"x", 0) for sort in list(sorts)[:24]),
+            *(Put(Key(partition, sort), b"x", 0) for sort in kept),
         )
-        kept = list(sorts)[:24]
         wanted = sorted((sort for sort in kept if sort.startswith(prefix)), key=str.encode)
         rows = await every(table, partition, prefix, limit)
         assert rows == [Row(Key(partition, sort), b"x", 1) for sort in wanted]
+
+    async def test_rows_are_in_the_order_of_utf_8_and_not_of_utf_16(self, table: Table) -> None:
+        ordered = ["", "\0", "A", "a", "a\0", "é", "\ud7ff", "\ue000", "\uffff", "\U00010000", "\U0010ffff"]
+        assert sorted(ordered, key=lambda sort: sort.encode("utf-16-be")) != ordered
+        partition = fresh().partition
+        await table.transact(*(Put(Key(partition, sort), b"", 0) for sort in reversed(ordered)))
+        assert sorts(await every(table, partition, limit=2)) == ordered
+
+    async def test_a_prefix_at_the_end_of_all_keys_finds_what_starts_with_it(self, table: Table) -> None:
+        """Nothing comes behind it that a range could end at."""
+        last, partition = "\U0010ffff", fresh().partition
+        longest = last * (KEY_BYTES // 4)
+        ordered = ["\U0010fffe", last, last + "a", last * 2, longest]
+        await table.transact(*(Put(Key(partition, sort), b"", 0) for sort in ordered))
+        assert sorts(await every(table, partition, last, limit=1)) == ordered[1:]
+        assert sorts(await every(table, partition, longest)) == [longest]
+        assert await later(table, partition, longest, longest) == []
 
     async def test_a_listing_starts_after_a_place_that_need_not_exist(self, table: Table) -> None:
         await table.transact(*(Put(Key("p", sort), b"", None) for sort in ("", "b", "k/1", "k/3", "l")))
 
         async def listed(prefix: str, after: str | None) -> list[str]:
-            return [row.key.sort for row in (await table.list("p", prefix, after)).rows]
+            return sorts(await later(table, "p", prefix, after))
 
         assert await listed("", "k/2") == ["k/3", "l"]
         assert await listed("", "") == ["b", "k/1", "k/3", "l"]
         assert await listed("k/", "a") == ["k/1", "k/3"]
         assert await listed("k/", "k/3") == []
         assert await listed("k/", "z") == []
-
-    async def test_no_update_is_lost_when_many_read_and_write_the_same_row(
-        self, open_table: OpenTable
-    ) -> None:
-        async def add_one(table: Table) -> None:
-            while True:
-                row = await table.get(A)
-                total, version = (int(row.value), row.version) if row else (0, 0)
-                try:
-                    return await table.transact(Put(A, str(total + 1).encode(), expected=version))
-                except Conflict:
-                    continue
-
-        async with open_table() as here, open_table() as there:
-            await asyncio.gather(*(add_one(table) for table in (here, there) for _ in range(20)))
-            assert await here.get(A) == await there.get(A) == Row(A, b"40", 40)
-
-    async def test_of_many_that_create_the_same_row_one_does(self, open_table: OpenTable) -> None:
-        async with open_table() as here, open_table() as there:
-            tables = [here, there] * 10
-            answers = await asyncio.gather(
-                *(table.transact(Put(A, b"", 0), Put(fresh(), b"", 0)) for table in tables),
-                return_exceptions=True,
-            )
-        assert [answer for answer in answers if not isinstance(answer, Conflict)] == [None]
-
-    async def test_what_one_wrote_the_other_reads_at_once_and_the_next_one_too(
-        self, open_table: OpenTable
-    ) -> None:
-        async with open_table() as here:
-            async with open_table() as there:
-                assert await there.get(A) is None
-                await here.transact(Put(A, b"one", 0))
-                assert await there.get(A) == Row(A, b"one", 1)
-                await there.transact(Delete(A, 1), Put(B, b"two", 0))
-            assert await here.get(A) is None
-        async with open_table() as later:
-            assert await later.get(B) == Row(B, b"two", 1)
 
     @law
     @given(st.lists(st.tuples(st.integers(-9, 9), st.integers(0, 20)), max_size=20))
@@ -236,29 +211,21 @@ class TableContract:
             taken += amount if fits else 0
             assert await table.take(counter, amount, ceiling) == (taken if fits else None)
 
-    @law
-    @given(st.lists(st.integers(1, 5), min_size=2, max_size=12), st.integers(0, 20))
-    async def test_many_that_take_at_once_never_pass_the_ceiling(
-        self, open_table: OpenTable, amounts: list[int], ceiling: int
-    ) -> None:
-        counter = fresh()
-        async with open_table() as here, open_table() as there:
-            tables = [here, there] * len(amounts)
-            totals = await asyncio.gather(
-                *(
-                    table.take(counter, amount, ceiling)
-                    for table, amount in zip(tables, amounts, strict=False)
-                )
-            )
-            taken = sum(amount for amount, total in zip(amounts, totals, strict=True) if total is not None)
-            assert await here.take(counter, 0, ceiling) == taken <= ceiling
-        refused = [amount for amount, total in zip(amounts, totals, strict=True) if total is None]
-        assert all(taken + amount > ceiling for amount in refused)
-
     async def test_counters_and_rows_do_not_see_each_other(self, table: Table) -> None:
         assert await table.take(A, 5, 10) == 5
         assert await table.get(A) is None
         assert await every(table, A.partition) == []
         await table.transact(Put(A, b"row", 0))
         await table.transact(Delete(A, 1))
-        assert await table.take(A, 2**53 - 5, 2**53) == 2**53
+        assert await table.take(A, MOST_COUNT - 5, MOST_COUNT) == MOST_COUNT
+
+    async def test_a_counter_is_exact_up_to_the_largest_and_refused_over_its_ceiling(
+        self, table: Table
+    ) -> None:
+        counter = fresh()
+        assert await table.take(counter, MOST_COUNT, MOST_COUNT) == MOST_COUNT
+        assert await table.take(counter, 1, MOST_COUNT) is None
+        assert await table.take(counter, -1, 10) is None
+        assert await table.take(counter, -1, MOST_COUNT) == MOST_COUNT - 1
+        assert await table.take(counter, -MOST_COUNT, MOST_COUNT) is None
+        assert await table.take(counter, 1 - MOST_COUNT, MOST_COUNT) == 0

@@ -97,6 +97,9 @@ def test_what_is_not_there_or_there_already_is_said(state: Path) -> None:
     expect_refusal(command("tenants", "create", "acme", *at), "acme")
     expect_refusal(command("tenants", "create", "beta", "--plan", "gold", *at), "gold", "gateway apply -f")
     expect_refusal(command("tenants", "create", "No Name", *at), "name")
+    expect_refusal(
+        command("tenants", "create", "operator", *at), "a word of the gateway's own", "another name"
+    )
     expect_refusal(command("tenants", "show", "nobody", *at), "nobody", "gateway tenants list")
     expect_refusal(command("keys", "create", "--tenant", "nobody", *at), "nobody")
     done = command("keys", "create", "--tenant", "acme", "--models", "nothing", *at)
@@ -122,6 +125,7 @@ def test_what_is_not_there_or_there_already_is_said(state: Path) -> None:
         ["demo", "--operator-port", "many"],
         ["apply"],
         ["serve", "--workers", "0"],
+        ["schema", "--kind", "Float"],
     ],
     ids=" ".join,
 )
@@ -134,7 +138,7 @@ def test_wrong_usage_is_64(state: Path, arguments: list[str]) -> None:
 @pytest.mark.parametrize(
     "arguments",
     [
-        *([], ["demo"], ["serve"], ["apply"], ["doctor"]),
+        *([], ["demo"], ["serve"], ["apply"], ["doctor"], ["schema"], ["backup"], ["restore"]),
         *(["tenants"], ["tenants", "create"], ["keys", "rotate"], ["audit", "verify"]),
     ],
 )
@@ -142,6 +146,14 @@ def test_help_is_there(arguments: list[str]) -> None:
     done = command(*arguments, "--help")
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.startswith("usage: gateway")
+
+
+def test_an_editor_gets_the_schema_of_documents_and_no_state_is_made(tmp_path: Path) -> None:
+    done = subprocess.run([PROGRAM, "schema"], cwd=tmp_path, capture_output=True, timeout=60, check=True)
+    assert (done.stderr, list(tmp_path.iterdir())) == (b"", [])
+    assert json.loads(done.stdout)["properties"]["kind"] == {"enum": ["Fleet", "Model", "Plan", "Tenant"]}
+    (alone,) = json.loads(command("schema", "--kind", "Plan").stdout)["allOf"]
+    assert alone["then"]["properties"]["name"]["type"] == "string"
 
 
 def test_a_state_is_its_owners_alone(state: Path) -> None:

@@ -139,6 +139,18 @@ def test_programs_get_the_same_as_json(place: Place) -> None:
     assert change["fields"] == {"tenants": {"before": ["acme"], "after": "*"}}
 
 
+def test_a_tenants_document_is_judged_and_not_applied_yet(place: Place) -> None:
+    tenant = "kind: Tenant\nname: acme\nplan: team\nmembers: [{email: admin@acme.example, role: admin}]\n"
+    path = place.write("all.yaml", FLEET, tenant)
+    for words in (("--dry-run",), ()):
+        done = command("apply", "-f", path, "--state", place.state, *words)
+        assert (done.returncode, done.stdout) == (1, "")
+        assert f"{path}:5: kind: documents of this kind are not applied yet" in done.stderr
+    assert not place.state.exists()
+    place.write("all.yaml", FLEET, tenant.replace("role: admin", "role: owner"))
+    assert f"{path}:8: members[0].role" in command("apply", "-f", path, "--state", place.state).stderr
+
+
 def test_every_fault_is_a_line_and_nothing_is_applied(place: Place) -> None:
     place.write(
         "a.yaml", FLEET.replace("local", "other"), "kind: Model\nname: x\nrepository: m\ntenants: [on]\n"

@@ -17,10 +17,11 @@ PAGE = ROOT / "gateway" / "commands" / "README.md"
 ID = re.compile(r"\b[a-z]_[0-9a-z]{20}\b")
 # What is another each time, and what it looks like.
 FORMS = {
-    r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ": "<time>",
+    r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{3})?Z": "<time>",
     r"gw_live_[0-9A-Za-z]{38}": "<key>",
     r"gw_live_[0-9A-Za-z]{4}\.\.\.": "<hint>",
     r"\bcli:[\w.-]+": "<actor>",
+    r"\b\d+ bytes": "<bytes>",
     r" {2,}": "  ",  # an actor's name moves the columns behind it
     r" +$": "",
 }

@@ -1,16 +1,17 @@
-"""The README's table of what documents may say has every field, default and bound of the types that read them."""
+"""The READMEs' tables of what documents may say have every field, default, bound and meaning that the reader of documents has."""
 
 import re
 from collections.abc import Iterator
 
 import msgspec
+import pytest
 from msgspec import NODEFAULT, inspect
 
-from tenants.fleet import Fleet
-from tenants.model import Model
+from tenants import meanings
+from tenants.documents import KINDS
 from tests.conftest import ROOT
 
-KINDS = (Fleet, Model)
+PLACES = {"tenants": ("Fleet", "Model", "Tenant"), "policies": ("Plan",)}
 
 
 def bounded(kind: inspect.IntType | inspect.FloatType) -> str:
@@ -33,6 +34,8 @@ def counted(kind: inspect.StrType | inspect.VarTupleType) -> str:
 def taken(kind: inspect.Type) -> str:
     """What a field takes, in words."""
     match kind:
+        case inspect.Metadata(type=inner):  # what editors are told besides
+            return taken(inner)
         case inspect.IntType() | inspect.FloatType():
             number = "integer" if isinstance(kind, inspect.IntType) else "number"
             return f"{number}, {bounded(kind)}"
@@ -46,6 +49,8 @@ def taken(kind: inspect.Type) -> str:
             return " or ".join(f'`"{value}"`' for value in values)
         case inspect.VarTupleType(item_type=inspect.StructType()):
             return f"{counted(kind)}mappings"
+        case inspect.DictType():
+            return "mapping of names to mappings"
         case inspect.VarTupleType(item_type=inspect.LiteralType(values=values)):
             return f"list of {counted(kind)}of {', '.join(f'`{value}`' for value in values)}"
         case inspect.VarTupleType(item_type=inspect.UnionType()):
@@ -54,15 +59,16 @@ def taken(kind: inspect.Type) -> str:
             one, comma, rest = taken(item).partition(",")
             return f"list of {counted(kind)}{one}s{comma}{rest}"
         case inspect.UnionType(types=types):
-            return " or ".join(sorted(map(taken, types), reverse=True))
+            said = (it for it in types if not isinstance(it, inspect.NoneType))
+            return " or ".join(sorted(map(taken, said), reverse=True))
     raise NotImplementedError(kind)
 
 
 def rows(kind: inspect.StructType, path: str, given: object = NODEFAULT) -> Iterator[tuple[str, str, str]]:
-    """Path, what it takes and its default, of every field that a document may have."""
+    """Path, what it takes and its default, of every field that a document may have, but those that mean what others do."""
     for field in kind.fields:
         at = f"{path}{field.name}"
-        if at == "Model id":  # the directory's own
+        if at == "Model id" or path.startswith(tuple(meanings.SAME_AS)):  # the directory's own
             continue
         default = field.default if given is NODEFAULT else getattr(given, field.name)
         members = [
@@ -78,8 +84,8 @@ def rows(kind: inspect.StructType, path: str, given: object = NODEFAULT) -> Iter
                 yield at, "mapping", "none"
                 for each in members:
                     assert isinstance(each, inspect.StructType)
-                    yield f"{at}.{each.tag_field}", f'`"{each.tag}"`', "required"
-                    yield from rows(each, f"{at}.")
+                    yield f"{at}<{each.tag}>.{each.tag_field}", f'`"{each.tag}"`', "required"
+                    yield from rows(each, f"{at}<{each.tag}>.")
                 continue
             case [inspect.VarTupleType(item_type=inspect.StructType() as inner)]:
                 yield at, taken(members[0]), shown(default)
@@ -91,13 +97,34 @@ def rows(kind: inspect.StructType, path: str, given: object = NODEFAULT) -> Iter
 def shown(default: object) -> str:
     if default is NODEFAULT:
         return "required"
+    if default is None:
+        return "none"
     return f"`{msgspec.json.encode(default).decode()}`"
 
 
-def test_every_field_is_documented_with_its_default_and_bounds() -> None:
-    text = (ROOT / "tenants" / "README.md").read_text()
-    block = text.split("<!-- fields -->")[1].split("<!-- /fields -->", maxsplit=1)[0]
-    table = re.findall(r"^\| `(.+?)` \| (.*?) \| (.*?) \| (\S.*) \|$", block, re.MULTILINE)
-    types = [it for it in inspect.multi_type_info(KINDS) if isinstance(it, inspect.StructType)]
-    expected = [row for it in types for row in rows(it, f"{it.cls.__name__} ")]
-    assert [(field, takes, default) for field, takes, default, _ in table] == expected
+def described(kinds: tuple[str, ...]) -> Iterator[tuple[str, str, str]]:
+    for kind, it in zip(kinds, inspect.multi_type_info([KINDS[kind] for kind in kinds]), strict=True):
+        assert isinstance(it, inspect.StructType)
+        yield from rows(it, f"{kind} ")
+
+
+@pytest.mark.parametrize(("place", "kinds"), PLACES.items())
+def test_every_field_is_documented_with_its_default_bounds_and_meaning(
+    place: str, kinds: tuple[str, ...]
+) -> None:
+    table = ["| field | takes | default | meaning |", "|---|---|---|---|"]
+    for path, takes, default in described(kinds):
+        field = re.sub(r"<.*?>", "", path)
+        table.append(f"| `{field}` | {takes} | {default} | {meanings.of(path)} |")
+    text = (ROOT / place / "README.md").read_text()
+    block = text.split("<!-- fields -->")[1].split("<!-- /fields -->", maxsplit=1)[0].strip()
+    assert block.splitlines() == table
+
+
+def test_every_field_has_a_meaning_and_no_meaning_is_without_its_field() -> None:
+    assert {path for path, _, _ in described(tuple(KINDS))} == set(meanings.MEANINGS)
+    assert all(meanings.MEANINGS.values())
+
+
+def test_every_kind_is_in_one_table() -> None:
+    assert sorted(kind for kinds in PLACES.values() for kind in kinds) == sorted(KINDS)

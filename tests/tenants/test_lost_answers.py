@@ -1,8 +1,10 @@
 """Each change is tried with its answer lost before the write and after it, and then repeated."""
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from contextlib import nullcontext
 from dataclasses import dataclass
+from random import Random
 
 import pytest
 
@@ -13,7 +15,7 @@ from tenants.fleet import Fleet
 from tenants.model import Model
 from tenants.plans import Limits, Plan
 from tests.tenants.conftest import BY, NOW, events
-from tests.worlds.table import Fault, MemoryTable
+from tests.worlds.table import Fault, MemoryTable, Pause
 
 Change = Callable[[Directory], Awaitable[object]]
 ACT = Act(BY, NOW + 1)
@@ -279,3 +281,39 @@ async def test_a_throttled_table_answers_later(acme: Directory, world: MemoryTab
     with pytest.raises(TableUnavailable):
         await acme.values.models()
     assert list(await acme.values.models()) == ["digits", "secret"]
+
+
+async def names(directory: Directory) -> list[str]:
+    """Of all tenants, page by page."""
+    page = await directory.tenants.list()
+    found = [*page.values]
+    while page.next_after is not None:
+        page = await directory.tenants.list(page.next_after)
+        found += page.values
+    return [tenant.name for tenant in found]
+
+
+async def test_pages_that_are_short_or_empty_hide_nothing(acme: Directory, world: MemoryTable) -> None:
+    for name in ("beta", "gamma", "delta"):
+        await acme.tenants.create(name, "team", Act(BY, NOW))
+    whole = await names(acme)
+    world.page_rows.extend([0, 1, 0, 2, 0])
+    assert await names(acme) == whole == ["acme", "beta", "delta", "gamma"]
+    assert not world.page_rows
+
+
+async def test_a_slow_change_is_made_once_though_it_is_asked_for_again_meanwhile(
+    acme: Directory, world: MemoryTable
+) -> None:
+    looks = [Pause() for _ in range(3)]  # at the head, its plan and its name; what is slow is the write
+    for look in looks:
+        look.go.set()
+    pause = Pause()
+    world.pauses_before.extend([*looks, pause])
+    slow = asyncio.ensure_future(create_beta(acme))
+    await pause.came.wait()
+    await create_beta(Directory(world, Random(9).randbytes))
+    pause.go.set()
+    with pytest.raises(AlreadyExists):
+        await slow
+    assert done(world) == ["tenant.created"]

@@ -7,10 +7,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tenants import model, tenant
+from tenants import customer, fleet, model, names, plans, tenant
+from tenants.acts import Act
+from tenants.customer import TenantDocument
+from tenants.directory import Directory
 from tenants.errors import Invalid
+from tenants.fleet import Fleet
 from tenants.ids import is_id, new_id
 from tenants.model import Model
+from tenants.names import Names
+from tenants.plans import Limits, Plan
+from tests.tenants.conftest import BY, NOW
 
 
 @pytest.mark.parametrize("name", ["a", "0", "acme", "a-1", "a" * 63])
@@ -34,6 +41,87 @@ def test_a_good_model_name_passes(name: str) -> None:
 def test_a_model_name_that_could_lead_out_of_the_repository_is_refused(name: str) -> None:
     with pytest.raises(Invalid):
         model.check_name(name, "name")
+
+
+LABELS = (names.TENANT, names.PLAN, names.FLEET, names.SERVICE_ACCOUNT, names.TAG)
+
+
+@pytest.mark.parametrize("kind", LABELS)
+@pytest.mark.parametrize(
+    ("name", "good"),
+    [
+        ("a", True),
+        ("demo", True),
+        ("a" * 63, True),
+        ("", False),
+        ("A", False),
+        ("-a", False),
+        ("a" * 64, False),
+    ],
+)
+def test_what_ends_up_in_urls_has_one_form(kind: Names, name: str, good: bool) -> None:  # noqa: FBT001
+    assert (not list(kind.faults(name, "name"))) == good
+
+
+@pytest.mark.parametrize(
+    "name", ["a@b", "Ann.Lee+x@acme.example", "ä@acme.example", f"{'a' * 241}@acme.example"]
+)
+def test_an_address_that_mail_may_reach_passes(name: str) -> None:
+    names.MEMBER.check(name, "email")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("", "a", "@b", "a@", "ab", "a@b@c", "a b@c", "a@b c", " a@b", "a@b\n", "a\t@b", "a\0@b"),
+        *("a\u00a0b@c", "a\u202e@b", "a\u200b@b", f"{'a' * 242}@acme.example"),
+    ],
+)
+def test_what_is_no_address_is_refused(name: str) -> None:
+    with pytest.raises(Invalid, match="email address"):
+        names.MEMBER.check(name, "email")
+
+
+@pytest.mark.parametrize("name", ["", "ci", "for the nightly job (Ann)", "a" * 64])
+async def test_a_key_may_be_called_anything_that_can_be_shown(acme: Directory, name: str) -> None:
+    names.KEY.check(name, "name")
+    assert (await acme.keys.create("acme", name=name, act=Act(BY, NOW))).key.name == name
+
+
+@pytest.mark.parametrize("name", ["a\n", "a\0", "a\x1b[31m", "\u202ea", "a" * 65])
+async def test_a_key_is_called_nothing_that_cannot_be_shown(acme: Directory, name: str) -> None:
+    with pytest.raises(Invalid):
+        names.KEY.check(name, "name")
+    with pytest.raises(Invalid):
+        await acme.keys.create("acme", name=name, act=Act(BY, NOW))
+
+
+# Words that are kept back
+
+
+@pytest.mark.parametrize("name", sorted(names.TENANT.reserved))
+def test_no_new_tenant_is_taken_for_somebody_else_and_one_that_is_there_is_found(name: str) -> None:
+    with pytest.raises(Invalid, match="a word of the gateway's own"):
+        names.TENANT.check_new(name, "name")
+    assert [it.path for it in customer.faults(TenantDocument(name, "team"))] == ["name"]
+    names.TENANT.check(name, "name")
+    tenant.check_name(name, "tenant")
+    assert list(model.faults(Model("m_1", "digits", "/m", (name,)))) == []
+
+
+def test_a_word_that_is_kept_back_could_be_a_name_else() -> None:
+    assert {"operator", "system", "audit"} <= names.TENANT.reserved
+    assert not [name for name in names.TENANT.reserved if list(names.TENANT.faults(name, ""))]
+
+
+@pytest.mark.parametrize("name", ["demo", "operatoren", "acme-admin", "all-hands"])
+def test_a_word_that_only_holds_one_of_them_is_free(name: str) -> None:
+    names.TENANT.check_new(name, "name")
+
+
+@pytest.mark.parametrize("name", ["admin", "public"])
+def test_what_is_kept_from_tenants_others_may_have(name: str) -> None:
+    assert list(fleet.faults(Fleet(name))) == list(plans.faults(Plan(name, 1, Limits(1)))) == []
 
 
 def test_a_model_serves_the_tenants_that_it_names_and_no_other() -> None:

@@ -2,13 +2,19 @@
 
 import tomllib
 from copy import deepcopy
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
+from msgspec.structs import replace
 
+from tenants.acts import Act
+from tenants.directory import Directory
 from tenants.errors import Invalid
-from tenants.plans import Limits, Plan, Rate, parse
+from tenants.plans import ENFORCED, Limits, Part, Plan, Prices, Rate, Soft, amount, faults, parse, unenforced
+from tests.tenants.conftest import BY, NOW, TEAM
 
 DEMO = Path(__file__).parents[2] / "policies" / "plans" / "demo.toml"
 DOCUMENT: dict[str, Any] = {
@@ -58,6 +64,23 @@ def test_the_demo_plan_is_what_the_design_promises() -> None:
         ("limits.requests_per_second.burst", 0, "limits.requests_per_second.burst"),
         ("limits.requests_per_second.burst", 1.0, "limits.requests_per_second.burst"),
         ("limits.requests_per_second.per", "second", "limits.requests_per_second"),
+        ("limits.requests_per_day", 0, "limits.requests_per_day"),
+        ("limits.tokens_per_minute", 1.5, "limits.tokens_per_minute"),
+        ("limits.compute_seconds_per_day", 0, "limits.compute_seconds_per_day"),
+        ("limits.money_per_month", 500.0, "limits.money_per_month"),
+        ("limits.money_per_month", "500,00", "limits.money_per_month"),
+        ("limits.soft", {}, "limits.soft"),
+        ("limits.per_key", {"body_bytes": 1}, "limits.per_key"),
+        (
+            "limits.per_model",
+            {"digits": {"concurrent_requests": 0}},
+            "limits.per_model[...].concurrent_requests",
+        ),
+        ("limits.per_model", {".digits": {}}, "limits.per_model..digits"),
+        ("prices", {"currency": "EURO"}, "prices.currency"),
+        ("prices", {"currency": "EUR", "per_1000_requests": 0.1}, "prices.per_1000_requests"),
+        ("prices", {"currency": "EUR", "per_1000_requests": ".1"}, "prices.per_1000_requests"),
+        ("prices", {"currency": "EUR", "per_hour": "1"}, "prices"),
     ],
 )
 def test_a_fault_is_refused_with_the_path_to_it(at: str, value: object, path: str) -> None:
@@ -78,3 +101,80 @@ def test_what_is_missing_is_named(missing: str) -> None:
     document = {key: value for key, value in DOCUMENT.items() if key != missing}
     with pytest.raises(Invalid, match=f"`{missing}`"):
         parse(document)
+
+
+# Limits that nobody keeps yet
+
+UNENFORCED: dict[str, object] = {
+    "requests_per_day": 100_000,
+    "tokens_per_minute": 200_000,
+    "compute_seconds_per_day": 36_000.0,
+    "money_per_month": "500.00",
+    "soft": Soft("400.00"),
+    "per_key": Part(Rate(20.0, 40)),
+    "per_model": {"digits": Part(concurrent_requests=5)},
+}
+
+
+def test_every_limit_is_kept_or_refused() -> None:
+    assert set(Limits.__struct_fields__) == ENFORCED | set(UNENFORCED)
+    assert unenforced(Limits(1, Rate(1.0, 1), 1)) == ()
+
+
+@pytest.mark.parametrize(("name", "value"), UNENFORCED.items())
+async def test_a_limit_that_nobody_keeps_gets_in_by_no_door(
+    directory: Directory, name: str, value: object
+) -> None:
+    plan = Plan("team", 1, Limits(1, **{name: value}))  # type: ignore[arg-type]
+    assert unenforced(plan.limits) == (name,)
+    with pytest.raises(Invalid, match="is not enforced yet") as refusal:
+        await directory.values.put(plan, act=Act(BY, NOW))
+    assert refusal.value.path == f"limits.{name}"
+    with pytest.raises(Invalid, match="is not enforced yet"):
+        parse(msgspec.to_builtins(plan))
+    assert await directory.values.plans() == {}
+
+
+async def test_prices_are_kept_as_they_were_written(directory: Directory) -> None:
+    priced = replace(TEAM, prices=Prices("USD", "0.10", "0.40", "0.0012"))
+    await directory.values.put(priced, act=Act(BY, NOW))
+    assert await directory.values.plans() == {"team": priced}
+
+
+# Money
+
+
+@pytest.mark.parametrize(
+    ("text", "number"),
+    [("0", "0"), ("0.10", "0.1"), ("500.00", "500"), ("0.000001", "0.000001"), ("999999999999.999999", None)],
+)
+def test_an_amount_is_exact(text: str, number: str | None) -> None:
+    assert amount(text) == Decimal(number or text)
+    assert str(amount(text)) == text
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("", "-1", "+1", "1.", ".5", "01", "1e3", "1_000", "1,000", "NaN", "Infinity", " 1", "1\n"),
+        *("0.0000001", "1000000000000", "٣", "1 USD"),
+    ],
+)
+def test_what_is_no_amount_is_refused_and_never_rounded(text: str) -> None:
+    with pytest.raises(ValueError, match="is no amount"):
+        amount(text)
+    prices = Plan("team", 1, Limits(1), Prices("USD", text))
+    assert [fault.path for fault in faults(prices)] == ["prices.per_1000_requests"]
+
+
+def test_a_price_may_be_nothing_and_a_limit_on_money_may_not() -> None:
+    assert list(faults(Plan("team", 1, Limits(1), Prices("USD", "0.00")))) == []
+    limits = Limits(1, money_per_month="0.00")
+    assert "must be more than 0" in [fault.reason for fault in faults(Plan("team", 1, limits))]
+
+
+@pytest.mark.parametrize(("soft", "faulty"), [("400", False), ("500.0", False), ("500.01", True)])
+def test_a_warning_comes_before_what_it_warns_of(soft: str, faulty: bool) -> None:  # noqa: FBT001
+    limits = Limits(1, money_per_month="500", soft=Soft(soft))
+    said = [fault.reason for fault in faults(Plan("team", 1, limits))]
+    assert ("is more than limits.money_per_month (500)" in said) == faulty

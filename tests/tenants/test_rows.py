@@ -7,15 +7,15 @@ from msgspec import Raw, Struct
 from tenants import rows
 from tenants.acts import Act
 from tenants.directory.formats import Format
-from tenants.directory.stages import Also, Generation, Stage, Staged
+from tenants.directory.stages import Also, Generation, Stage, Staged, Waiting
 from tenants.errors import Unreadable
 from tenants.events import Action, Changed, Event, Head
 from tenants.fleet import Fleet, Process, Replicas
 from tenants.keys import ApiKey
 from tenants.members import Account, Member
-from tenants.model import Canary, CanaryInput, Model, Scaling
+from tenants.model import Canary, CanaryInput, Model, Scaling, TensorMetadata
 from tenants.openai import Generate, Infer, PassThrough
-from tenants.plans import Limits, Plan, Rate
+from tenants.plans import Limits, Part, Plan, Prices, Rate, Soft
 from tenants.ports import Check, Delete, Key, Put, Row
 from tenants.rows import (
     Change,
@@ -46,13 +46,39 @@ GOLDEN: list[tuple[Struct, bytes]] = [
     (
         Plan("team", 2, Limits(16777216, Rate(50.0, 100), None)),
         b'{"v":1,"name":"team","weight":2,"limits":{"body_bytes":16777216,'
-        b'"requests_per_second":{"rate":50.0,"burst":100},"concurrent_requests":null}}',
+        b'"requests_per_second":{"rate":50.0,"burst":100}}}',
+    ),
+    (
+        Plan(
+            "team",
+            2,
+            Limits(
+                16777216,
+                Rate(50.0, 100),
+                20,
+                100_000,
+                200_000,
+                36_000.0,
+                "500.00",
+                Soft("400.00"),
+                Part(Rate(20.0, 40)),
+                {"digits": Part(concurrent_requests=5)},
+            ),
+            Prices("USD", "0.10", "0.40", "0.0012"),
+        ),
+        b'{"v":1,"name":"team","weight":2,"limits":{"body_bytes":16777216,'
+        b'"requests_per_second":{"rate":50.0,"burst":100},"concurrent_requests":20,"requests_per_day":100000,'
+        b'"tokens_per_minute":200000,"compute_seconds_per_day":36000.0,"money_per_month":"500.00",'
+        b'"soft":{"money_per_month":"400.00"},"per_key":{"requests_per_second":{"rate":20.0,"burst":40}},'
+        b'"per_model":{"digits":{"concurrent_requests":5}}},"prices":{"currency":"USD",'
+        b'"per_1000_requests":"0.10","per_million_tokens":"0.40","per_compute_second":"0.0012"}}',
     ),
     (
         Model("m_1", "digits", "infra/models", "*"),
         b'{"v":1,"id":"m_1","name":"digits","repository":"infra/models","tenants":"*","fleet":"local",'
         b'"memory_bytes":67108864,"scaling":{"max_replicas":1,"target_concurrency":8.0,"idle_seconds":60.0,'
-        b'"start_deadline_seconds":30.0},"canary":null,"openai":null}',
+        b'"start_deadline_seconds":30.0},"canary":null,"openai":null,'
+        b'"description":"","tags":[],"inputs":[],"outputs":[]}',
     ),
     (
         Model(
@@ -69,21 +95,36 @@ GOLDEN: list[tuple[Struct, bytes]] = [
         b'{"v":1,"id":"m_1","name":"digits","repository":"infra/models","tenants":["acme"],"fleet":"gpu",'
         b'"memory_bytes":5,"scaling":{"max_replicas":2,"target_concurrency":4.0,"idle_seconds":9.0,'
         b'"start_deadline_seconds":8.0},"canary":{"inputs":[{"name":"a","datatype":"FP32","shape":[1,2],'
-        b'"data":[0.5,1]}]},"openai":{"backend":"infer","input":"text","output":"vector","batched":true}}',
+        b'"data":[0.5,1]}]},"openai":{"backend":"infer","input":"text","output":"vector","batched":true},'
+        b'"description":"","tags":[],"inputs":[],"outputs":[]}',
     ),
     (
         Model("m_1", "story", "/m", "*", openai=Generate("in", "out", ("max_tokens", "seed"), 9, "{{ x }}")),
         b'{"v":1,"id":"m_1","name":"story","repository":"/m","tenants":"*","fleet":"local",'
         b'"memory_bytes":67108864,"scaling":{"max_replicas":1,"target_concurrency":8.0,"idle_seconds":60.0,'
         b'"start_deadline_seconds":30.0},"canary":null,"openai":{"backend":"generate","input":"in",'
-        b'"output":"out","parameters":["max_tokens","seed"],"max_tokens":9,"chat_template":"{{ x }}"}}',
+        b'"output":"out","parameters":["max_tokens","seed"],"max_tokens":9,"chat_template":"{{ x }}"},'
+        b'"description":"","tags":[],"inputs":[],"outputs":[]}',
     ),
     (
-        Model("m_1", "story", "", "*", "", openai=PassThrough("127.0.0.1:9000", "llama")),
+        Model(
+            "m_1",
+            "story",
+            "",
+            "*",
+            "",
+            openai=PassThrough("127.0.0.1:9000", "llama"),
+            description="Writes on.",
+            tags=("text",),
+            inputs=(TensorMetadata("text_input", "BYTES", (-1,), "the prompt"),),
+            outputs=(TensorMetadata("text_output", "BYTES", (1,)),),
+        ),
         b'{"v":1,"id":"m_1","name":"story","repository":"","tenants":"*","fleet":"",'
         b'"memory_bytes":67108864,"scaling":{"max_replicas":1,"target_concurrency":8.0,"idle_seconds":60.0,'
         b'"start_deadline_seconds":30.0},"canary":null,"openai":{"backend":"pass-through",'
-        b'"address":"127.0.0.1:9000","model":"llama"}}',
+        b'"address":"127.0.0.1:9000","model":"llama"},'
+        b'"description":"Writes on.","tags":["text"],"inputs":[{"name":"text_input","datatype":"BYTES","shape":[-1],'
+        b'"description":"the prompt"}],"outputs":[{"name":"text_output","datatype":"BYTES","shape":[1],"description":""}]}',
     ),
     (
         Fleet("gpu", Process(), Replicas(1, 3), 1073741824, 9.0),
@@ -113,20 +154,27 @@ GOLDEN: list[tuple[Struct, bytes]] = [
         Generation(3, (("Fleet", "local"),)),
         b'{"v":1,"number":3,"declared":[["Fleet","local"]]}',
     ),
-    (Stage(2, "cli:root", 5, ""), b'{"v":1,"changes":2,"actor":"cli:root","at_us":5,"reason":""}'),
+    (
+        Stage(2, 7, "cli:root", 5, ""),
+        b'{"v":1,"transactions":2,"sequence":7,"actor":"cli:root","at_us":5,"reason":""}',
+    ),
     (
         Staged(
-            Action.PLAN_REMOVED,
-            "team",
-            ("plans", "team"),
-            None,
-            1,
-            Raw(b'{"v":1}'),
-            Raw(b"null"),
-            (Also(("a", "b"), None),),
+            (
+                Waiting(
+                    Action.PLAN_REMOVED,
+                    "team",
+                    ("plans", "team"),
+                    None,
+                    1,
+                    Raw(b'{"v":1}'),
+                    Raw(b"null"),
+                    (Also(("a", "b"), None),),
+                ),
+            )
         ),
-        b'{"v":1,"action":"plan.removed","subject_id":"team","at":["plans","team"],"tenant_id":null,'
-        b'"version":1,"before":{"v":1},"after":null,"also":[{"at":["a","b"],"value":null}]}',
+        b'{"v":1,"changes":[{"action":"plan.removed","subject_id":"team","at":["plans","team"],"tenant_id":null,'
+        b'"version":1,"before":{"v":1},"after":null,"also":[{"at":["a","b"],"value":null}]}]}',
     ),
     (
         Format(2),
@@ -139,6 +187,10 @@ golden = pytest.mark.parametrize(
 AT = Key("place")
 
 
+def _model() -> tuple[Struct, bytes]:
+    return next(it for it in GOLDEN if isinstance(it[0], Model))
+
+
 @golden
 def test_what_is_written_are_these_bytes(value: Struct, stored: bytes) -> None:
     assert new_row(AT, value) == Put(AT, stored, expected=0)
@@ -149,14 +201,32 @@ def test_these_bytes_are_read_as_this_value(value: Struct, stored: bytes) -> Non
     assert read(Row(AT, stored, 1), type(value)) == value
 
 
+def test_a_plan_from_before_there_were_more_limits_and_prices_has_none_of_them() -> None:
+    stored = (
+        b'{"v":1,"name":"team","weight":2,"limits":{"body_bytes":16777216,'
+        b'"requests_per_second":{"rate":50.0,"burst":100},"concurrent_requests":null}}'
+    )
+    assert read(Row(AT, stored, 1), Plan) == Plan("team", 2, Limits(16777216, Rate(50.0, 100), None))
+
+
+def test_a_model_from_before_there_was_a_catalogue_says_nothing_there() -> None:
+    stored = _model()[1].replace(b',"description":"","tags":[],"inputs":[],"outputs":[]', b"")
+    assert read(Row(AT, stored, 1), Model) == _model()[0]
+
+
+def test_a_tenant_of_a_name_that_is_kept_back_since_is_read() -> None:
+    stored = b'{"v":1,"id":"t_1","name":"admin","plan":"team","state":"active","created_us":5}'
+    assert read(Row(AT, stored, 1), Tenant).name == "admin"
+
+
 def test_a_model_from_before_there_were_fleets_is_on_the_local_one() -> None:
     stored = b'{"v":1,"id":"m_1","name":"digits","repository":"infra/models","tenants":["acme"]}'
     assert read(Row(AT, stored, 1), Model) == Model("m_1", "digits", "infra/models", ("acme",), "local")
 
 
 def test_a_model_from_before_there_was_openai_is_not_offered_there() -> None:
-    stored = GOLDEN[5][1].replace(b',"openai":null', b"")
-    assert read(Row(AT, stored, 1), Model) == GOLDEN[5][0]
+    stored = _model()[1].replace(b',"openai":null', b"")
+    assert read(Row(AT, stored, 1), Model) == _model()[0]
 
 
 def test_a_key_and_a_tenant_from_before_there_were_accounts_and_closing_have_neither() -> None:
@@ -168,8 +238,8 @@ def test_a_key_and_a_tenant_from_before_there_were_accounts_and_closing_have_nei
 
 
 def test_a_part_of_a_row_that_came_later_is_passed_over() -> None:
-    stored = GOLDEN[6][1].replace(b'{"max_replicas"', b'{"later":1,"max_replicas"')
-    assert read(Row(AT, stored, 1), Model) == GOLDEN[6][0]
+    stored = _model()[1].replace(b'{"max_replicas"', b'{"later":1,"max_replicas"')
+    assert read(Row(AT, stored, 1), Model) == _model()[0]
 
 
 @golden

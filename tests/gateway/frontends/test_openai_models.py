@@ -44,6 +44,16 @@ async def test_a_models_files_are_read_when_it_is_first_asked_for_and_when_its_r
     assert await prompt(offers) == "new hi"
 
 
+async def test_what_the_catalogue_says_of_a_model_reads_no_file_anew(story: Model) -> None:
+    rows = {"story": story}
+    offers = Offers(lambda: rows)
+    assert await prompt(offers) == "<s>hi"
+    (Path(story.repository) / "story" / "tokenizer_config.json").unlink()
+    rows = {"story": replace(story, description="Writes on.", tags=("text",))}
+    assert await prompt(offers) == "<s>hi"
+    assert (await offers.offer("story")).row.description == "Writes on."
+
+
 async def test_tokens_are_counted_by_the_tokenizer_of_the_folder(story: Model) -> None:
     pytest.importorskip("tokenizers")
     offer = await Offers(lambda: {"story": story}).offer("story")

@@ -9,7 +9,7 @@ from gateway.scaling.registry import Resident
 from gateway.scaling.residency import Phase
 from gateway.triton.client import UpstreamFailed
 from tenants.fleet import Fleet, Replicas
-from tenants.model import Canary, CanaryInput
+from tenants.model import Canary, CanaryInput, TensorMetadata
 from tests.gateway.scaling.elastic import elastic, model
 from tests.worlds.triton import CONFIG, TritonWorld
 
@@ -293,6 +293,18 @@ async def test_a_changed_repository_is_loaded_anew() -> None:
         here.change("digits", repository="/elsewhere")
         await here.until(lambda: before.phase is Phase.UNLOADING)
         assert await here.served_by() == "replica-1"
+
+
+async def test_what_the_catalogue_says_of_a_model_is_changed_without_loading_it_anew() -> None:
+    told = (TensorMetadata("image", "FP32", (-1, 1, 28, 28), "ink is 1"),)
+    async with TritonWorld() as triton, elastic(triton) as here:
+        await here.served_by()
+        (place,) = here.places("digits")
+        here.change("digits", description="Reads digits.", tags=("vision",), inputs=told, outputs=told)
+        await here.until(lambda: not here.registry.wake.is_set())  # it was looked at
+        assert await here.served_by() == "replica-0"
+        assert (place.phase, place.outdated) == (Phase.READY, False)
+        assert (triton.loads, triton.unloads) == (["digits"], [])
 
 
 async def test_a_model_that_is_gone_from_the_documents_is_unloaded() -> None:

@@ -8,18 +8,15 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from gateway.stores.sqlite import SqliteTable
-from tenants.errors import Conflict, TableUnavailable
-from tenants.ports import Check, Delete, Item, Key, Put, Row, Table
-from tests.contracts.table import OpenTable, TableContract, every, fresh, law
-from tests.worlds.table import MemoryTable
+from tenants.errors import TableUnavailable
+from tenants.ports import Key, Put, Row
+from tests.contracts.table import TableContract
+from tests.contracts.table_places import OpenTable, every
 
 A, B = Key("a"), Key("b")
 
@@ -48,42 +45,10 @@ def stuck_writer(path: Path) -> Iterator[None]:
     connection.close()
 
 
-def items(sorts: str, versions: int) -> st.SearchStrategy[Item]:
-    places = st.sampled_from(["", *sorts]).map(lambda sort: Key("moved", sort))
-    expected = st.integers(0, versions)
-    return st.one_of(
-        st.builds(Put, places, st.binary(max_size=3), st.none() | expected),
-        st.builds(Delete, places, st.none() | expected),
-        st.builds(Check, places, expected),
-    )
-
-
 class TestSqliteTable(TableContract):
     @pytest.fixture
     def open_table(self, path: Path) -> OpenTable:
         return lambda: SqliteTable(path)
-
-    @law
-    @given(
-        st.lists(
-            st.lists(items("xy", 3), min_size=1, max_size=3, unique_by=lambda item: item.key), max_size=12
-        )
-    )
-    async def test_any_history_goes_as_in_the_world(self, table: Table, history: list[list[Item]]) -> None:
-        world, partition = MemoryTable(), fresh().partition
-
-        async def goes(asked: Table, transaction: list[Item]) -> bool:
-            try:
-                await asked.transact(
-                    *(replace(item, key=Key(partition, item.key.sort)) for item in transaction)
-                )
-            except Conflict:
-                return False
-            return True
-
-        for transaction in history:
-            assert await goes(table, transaction) is await goes(world, transaction)
-            assert await every(table, partition) == await every(world, partition)
 
 
 @pytest.mark.parametrize("mode_before", [0o600, 0o644])
@@ -121,18 +86,6 @@ async def test_many_open_a_new_file_at_once(path: Path) -> None:
     await asyncio.gather(*(put(number) for number in range(8)))
     async with SqliteTable(path) as table:
         assert len(await every(table, "p")) == 8
-
-
-@pytest.mark.parametrize("pragma", ["user_version = 2", "application_id = 7"])
-async def test_a_file_of_another_version_or_program_is_refused(path: Path, pragma: str) -> None:
-    async with SqliteTable(path):
-        pass
-    foreign = sqlite3.connect(path, isolation_level=None)
-    foreign.execute(f"PRAGMA {pragma}")
-    foreign.close()
-    with pytest.raises(TableUnavailable, match="schema version"):
-        async with SqliteTable(path):
-            pass
 
 
 async def test_what_is_no_database_or_no_place_for_one_is_unavailable(no_database: Path) -> None:

@@ -1,0 +1,56 @@
+"""A tenant as its document declares it: what it is called, what it bought, and who belongs to it. Pure.
+
+kind: Tenant
+name: acme
+plan: team
+members: [{email: admin@acme.example, role: admin}]
+"""
+
+from collections.abc import Iterator
+from typing import Annotated, Final, Literal
+
+from msgspec import Meta, Struct
+
+from tenants import names
+from tenants.errors import Invalid
+from tenants.names import MemberName, PlanName, TenantName
+
+MOST_MEMBERS: Final = 1000
+
+Role = Literal["admin", "developer", "viewer", "billing"]
+DeclaredState = Literal["active", "suspended"]  # closing is for ever, and not for a file to say
+
+
+class Member(Struct, frozen=True):
+    """A person, and what they are to the tenant. Two spellings of an address that differ in case alone are one person."""
+
+    email: MemberName
+    role: Role
+
+    @property
+    def key(self) -> str:
+        """What is compared."""
+        return self.email.lower()
+
+
+class TenantDocument(Struct, frozen=True):
+    """Read from documents and never stored as it is: a stored tenant has an id and a time beside it (`tenant.py`)."""
+
+    name: TenantName
+    plan: PlanName
+    members: Annotated[tuple[Member, ...], Meta(max_length=MOST_MEMBERS)] | None = None
+    """None: the document does not say, and they stay as they are."""
+    state: DeclaredState = "active"
+
+
+def faults(document: TenantDocument) -> Iterator[Invalid]:
+    """What is wrong with it beyond the types of its fields, each with the path to it."""
+    yield from names.TENANT.new_faults(document.name, "name")
+    yield from names.PLAN.faults(document.plan, "plan")
+    first: dict[str, int] = {}
+    for position, member in enumerate(document.members or ()):
+        path = f"members[{position}].email"
+        yield from names.MEMBER.faults(member.email, path)
+        before = first.setdefault(member.key, position)
+        if before != position:
+            yield Invalid(path, f"is that of members[{before}] already")

@@ -1,0 +1,111 @@
+"""What every field of a document means, a sentence each: the tables of the READMEs and the schemas for editors are made of these. Pure.
+
+A field is named by its kind and its path: `[]` is any item, `<infer>` the variant of that tag, `<name>` any key.
+"""
+
+from typing import Final
+
+from tenants import names, plans
+from tenants.model import MOST_TENANTS
+from tenants.names import Names
+
+
+def _named(what: str, kind: Names) -> str:
+    return f"{what}: {kind.rule.removeprefix('must be ')}"
+
+
+MEANINGS: Final[dict[str, str]] = {
+    "Fleet name": _named("what models call it", names.FLEET),
+    "Fleet scaler.type": "tritonservers are children of the gateway, on its host",
+    "Fleet replicas.min": "servers that run also while nobody calls; not more than `max`",
+    "Fleet replicas.max": "most servers at once",
+    "Fleet memory_bytes": "what the models on one server may use together",
+    "Fleet idle_seconds": "a server without a model for so long is stopped",
+    "Model name": _named("its name in URLs and in Triton", names.MODEL),
+    "Model repository": "the folder that holds `<name>/config.pbtxt`, relative to the document",
+    "Model tenants": f'who may call it, {MOST_TENANTS} names at most; `"*"` is everybody',
+    "Model fleet": "the fleet that it runs on",
+    "Model memory_bytes": "what it takes of its server's memory; not more than the fleet's",
+    "Model scaling.max_replicas": "most servers that have it at once; not more than the fleet's",
+    "Model scaling.target_concurrency": "calls at once that one server should have of it; with more there come more",
+    "Model scaling.idle_seconds": "without a call for so long it is unloaded",
+    "Model scaling.start_deadline_seconds": "a call is held at most so long for a place",
+    "Model canary": "a request that it answers with 200 while it is well; without one zeros are sent, where its inputs allow that",
+    "Model canary.inputs": "its tensors, in the words of the Open Inference Protocol",
+    "Model canary.inputs[].name": "the input's name",
+    "Model canary.inputs[].datatype": "BOOL, BYTES, FP32, FP64, or INT or UINT with 8, 16, 32 or 64",
+    "Model canary.inputs[].shape": "its dimensions",
+    "Model canary.inputs[].data": "its elements, flat, in row-major order; as many as the shape says",
+    "Model openai": "how it is offered through OpenAI's API; without one it is not",
+    "Model openai<generate>.backend": "chat and completions: it takes a text, and gives texts through Triton's generate_stream, "
+    "decoupled or not",
+    "Model openai<generate>.input": "the input that takes the prompt: BYTES, one element",
+    "Model openai<generate>.output": "the output that gives text: BYTES, one element; what comes later goes behind what came before",
+    "Model openai<generate>.parameters": "what it takes under the same name; others are dropped, and without `max_tokens` its reply "
+    "is cut after so many pieces. `stream` is always sent as true",
+    "Model openai<generate>.max_tokens": "the most that a request may ask for, and what it gets when it does not say",
+    "Model openai<generate>.chat_template": 'in Jinja2; `""` is that of `tokenizer_config.json` in the model\'s folder. '
+    "Without any there is no chat",
+    "Model openai<infer>.backend": "embeddings: it takes texts, and gives a row of FP32 for each",
+    "Model openai<infer>.input": "the input that takes the texts: BYTES",
+    "Model openai<infer>.output": "the output that gives the rows: FP32, [n, dimensions]",
+    "Model openai<infer>.batched": "the input has the shape [n, 1], as of a model that Triton batches, and not [n]",
+    "Model openai<pass-through>.backend": "all that a server gives which speaks OpenAI's API itself, as Triton's own front end does; "
+    "somebody else runs it",
+    "Model openai<pass-through>.address": "`HOST:PORT` of that server, over HTTP; an IPv6 address is in brackets",
+    "Model openai<pass-through>.model": 'what the model is called there; `""` is the same name',
+    "Model description": "what people read of it in the catalogue, in lines of printable characters",
+    "Model tags": _named("words to find it by, none twice", names.TAG),
+    "Model inputs": "what it takes, as the catalogue tells it; Triton has its own word in `config.pbtxt`, and that one counts",
+    "Model inputs[].name": "the tensor's name, none twice",
+    "Model inputs[].datatype": "what its elements are",
+    "Model inputs[].shape": "its dimensions; -1 is any number",
+    "Model inputs[].description": "what it stands for",
+    "Model outputs": "what it gives, in the same words as `inputs`",
+    "Plan name": _named("what tenants call it", names.PLAN),
+    "Plan weight": "its share when tenants wait for the same model",
+    "Plan limits.body_bytes": "a request's body has at most so many",
+    "Plan limits.requests_per_second": "how fast requests may come",
+    "Plan limits.requests_per_second.rate": "so many a second in the long run",
+    "Plan limits.requests_per_second.burst": "so many at once",
+    "Plan limits.concurrent_requests": "so many under way at once",
+    "Plan limits.requests_per_day": "so many from midnight to midnight, UTC",
+    "Plan limits.tokens_per_minute": "tokens of prompts and replies together",
+    "Plan limits.compute_seconds_per_day": "seconds that its requests keep Triton busy",
+    "Plan limits.money_per_month": 'an amount of the currency of `prices`, over 0, in quotes, as `"500.00"`',
+    "Plan limits.soft": "what warns and refuses nothing",
+    "Plan limits.soft.money_per_month": "an amount, not more than `limits.money_per_month`",
+    "Plan limits.per_key": "limits of each key alone: those of `limits` but `body_bytes` and `soft`",
+    "Plan limits.per_model": f"limits of models by their names, {plans.MOST_MODELS} at most: the same as of a key",
+    "Plan prices": "what the tenant is told that it costs; it is kept and shown, and nothing is billed yet",
+    "Plan prices.currency": "three letters of ISO 4217",
+    "Plan prices.per_1000_requests": 'an amount: 12 digits at most, and 6 after the point, in quotes, as `"0.10"`',
+    "Plan prices.per_million_tokens": "an amount",
+    "Plan prices.per_compute_second": "an amount",
+    "Tenant name": _named("the customer's name, for good", names.TENANT)
+    + f"; none of {', '.join(sorted(names.TENANT.reserved))}",
+    "Tenant plan": "the plan that it is on",
+    "Tenant members": "the people who may look after it; without the key they stay as they are",
+    "Tenant members[].email": _named("whom to write to, none twice in whatever case", names.MEMBER),
+    "Tenant members[].role": "what they may do",
+    "Tenant state": "a suspended tenant is not served; closing is for ever, and not for a file to say",
+}
+
+# Fields that mean what those of another path mean; the tables leave them out.
+SAME_AS: Final = {
+    "Model outputs[].": "Model inputs[].",
+    "Plan limits.per_key.": "Plan limits.",
+    "Plan limits.per_model.<name>.": "Plan limits.",
+}
+
+
+def of(path: str) -> str:
+    """What the field means, "" for a mapping that only holds others."""
+    for prefix, same in SAME_AS.items():
+        if path.startswith(prefix):
+            path = same + path.removeprefix(prefix)
+    text = MEANINGS.get(path, "")
+    limit = path.removeprefix("Plan limits.").partition(".")[0]
+    if text and path.startswith("Plan limits.") and limit not in plans.ENFORCED:
+        text += "; not enforced yet, and refused"
+    return text
