@@ -12,6 +12,8 @@ from gateway.telemetry.prometheus import name_of
 from gateway.telemetry.table import SPANS
 from gateway.telemetry.table import TABLE as METRICS
 from tenants import keys, tenant
+from tenants.api.problems import TABLE as PROBLEMS
+from tenants.api.routes import OPERATIONS
 from tests.conftest import ROOT
 
 READMES = sorted(path for path in ROOT.rglob("README.md") if ".venv" not in path.parts)
@@ -25,6 +27,32 @@ def test_every_error_code_is_documented_as_the_table_has_it() -> None:
     rows = ["| code | HTTP | gRPC | sentence |", "|---|---|---|---|"]
     rows += [f"| `{code}` | {it.http} | {it.grpc} | {it.sentence} |" for code, it in TABLE.items()]
     assert between((ROOT / "gateway" / "README.md").read_text(), "errors") == "\n".join(rows)
+
+
+def test_every_operation_of_the_control_api_is_documented_as_its_table_has_it() -> None:
+    rows = ["| operation | | what it does | takes | answers | refused with |", "|---|---|---|---|---|---|"]
+    for it in OPERATIONS:
+        takes = [f"`{it.body.__name__}`"] if it.body else []
+        takes += [f"`{name}`" for name in it.query]
+        takes += ["Idempotency-Key"] * it.is_once + ["If-Match"] * it.is_guarded
+        takes += ["If-None-Match"] * (it.is_tagged or it.method == "PUT")
+        statuses = ", ".join(map(str, sorted({PROBLEMS[code].status for code in it.problems})))
+        answers = ", ".join(map(str, it.successes))
+        what = f"| `{it.id}` | `{it.method} {it.path}` | {it.summary} | {' '.join(takes)} | {answers} | {statuses} |"
+        rows.append(what)
+    assert between((ROOT / "tenants" / "api" / "README.md").read_text(), "operations") == "\n".join(rows)
+
+
+def test_every_problem_of_the_control_api_is_documented_as_its_table_has_it() -> None:
+    rows = ["| code | status | title |", "|---|---|---|"]
+    rows += [f"| `{code}` | {kind.status} | {kind.title} |" for code, kind in PROBLEMS.items()]
+    assert between((ROOT / "tenants" / "api" / "README.md").read_text(), "problems") == "\n".join(rows)
+
+
+def test_every_operation_of_the_control_api_has_an_example() -> None:
+    marks = re.findall(r"<!-- example: (.*?) -->", (ROOT / "tenants" / "api" / "README.md").read_text())
+    named = [name for mark in marks for name in mark.split()]
+    assert sorted(named) == sorted(it.id for it in OPERATIONS)
 
 
 def test_every_setting_is_documented_with_its_default() -> None:

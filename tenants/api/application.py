@@ -55,8 +55,9 @@ class Control:
 
         async def refuse(request: Request, error: Exception) -> Response:
             problem = await self._told(request, listener, error)
-            if problem.kind.status >= _FAULT:
-                _log.error("%s %s: %s", request.state.request_id, problem.code, error)
+            if problem.private or problem.kind.status >= _FAULT:
+                level = logging.INFO if problem.private else logging.ERROR
+                _log.log(level, "%s %s: %s", request.state.request_id, problem.code, error)
             return _refusal(problem, request)
 
         paths = Starlette(

@@ -61,7 +61,12 @@ class Caller:
             )
         )
         if not verdict.allowed:
-            raise Problem("forbidden", f"a key whose role is {self.role} may not do that now")
+            decided = ", ".join(verdict.policies) or "no policy permits it"
+            raise Problem(
+                "forbidden",
+                f"a key whose role is {self.role} may not do that now",
+                private=f"{action} by key:{self.key_id}: {decided}",
+            )
         return verdict.policies
 
 

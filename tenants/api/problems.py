@@ -70,15 +70,16 @@ class ProblemDetails(Struct, frozen=True, rename={"kind": "type"}):
 
 
 class Problem(Exception):
-    """A refusal of the control API; all of it is public. `allow`: the methods that a path takes."""
+    """A refusal of the control API. `allow` are the methods that a path takes; all is public but `private`, which is for the log."""
 
-    def __init__(self, code: str, detail: str, *, path: str = "", allow: str = "") -> None:
-        super().__init__(f"{code}: {detail}")
+    def __init__(self, code: str, detail: str, *, path: str = "", allow: str = "", private: str = "") -> None:
+        super().__init__(private or detail)
         self.code = code
         self.kind = TABLE[code]
         self.detail = detail[:MOST_CHARACTERS]  # it may say again what was sent
         self.path = path[:MOST_CHARACTERS]
         self.allow = allow
+        self.private = private
 
     def details(self, request_id: str) -> bytes:
         return msgspec.json.encode(

@@ -258,7 +258,7 @@ def test_people_are_told_where_operators_go_and_each_line_of_the_log_has_its_tim
         assert f"The gateway is at {gateway}, for operators at {operator};" in line
         with urllib.request.urlopen(f"{operator}/healthz", timeout=10) as reply:
             assert reply.status == 200
-        (key,) = KEY.findall(_read_until(process, KEY))
+        key, *_ = KEY.findall(_read_until(process, KEY))  # behind it, an operator's
         call = urllib.request.Request(
             f"{gateway}/v2/models/echo_fp32/infer",
             json.dumps(fp32(1)).encode(),
@@ -320,6 +320,7 @@ def test_the_line_for_programs_has_every_door(state: Path) -> None:
     assert list(said) == ["http", "grpc", "operator", "portal", "tenant", "api_key", "operator_key"]
     assert said["tenant"] == "demo"
     assert KEY.fullmatch(said["api_key"])
+    assert KEY.fullmatch(said["operator_key"])
     port = int(said["http"].removeprefix("http://127.0.0.1:"))
     assert 1024 <= port < 32768
 

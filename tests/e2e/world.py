@@ -71,7 +71,7 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class Demo:
-    """A `gateway demo` that serves; `key` is the one that calls carry unless told otherwise."""
+    """A `gateway demo` that serves; `key` is the one that calls carry unless told otherwise. `operator` is where operators call it."""
 
     process: "subprocess.Popen[bytes]"
     state: Path
@@ -79,6 +79,8 @@ class Demo:
     port: int
     key: str
     grpc: str = ""
+    operator: str = ""
+    operator_key: str = ""
 
     @property
     def address(self) -> str:
@@ -182,7 +184,8 @@ def announced(process: "subprocess.Popen[bytes]", state: Path) -> Demo:
         pytest.fail(f"the demo ended: {state.with_suffix('.stderr').read_text()}")
     said = json.loads(line)
     host, _, port = said["http"].removeprefix("http://").partition(":")
-    return Demo(process, state, host, int(port), said.get("api_key") or "", said["grpc"] or "")
+    keys = [said.get(name) or "" for name in ("api_key", "operator_key")]
+    return Demo(process, state, host, int(port), keys[0], said["grpc"] or "", said["operator"], keys[1])
 
 
 def first_line(process: "subprocess.Popen[bytes]") -> bytes:

@@ -115,3 +115,19 @@ def test_what_cedar_cannot_decide_is_denied_and_counted() -> None:
     nonsense = Question("k_1", "operator", None, "govern")  # of no tenant, where the schema wants one
     assert authorizer.decide(nonsense) == Decision(allowed=False, policies=())
     assert authorizer.undecided == 1
+
+
+def test_the_table_of_the_readme_is_what_cedar_says(authorizer: ControlAuthorizer) -> None:
+    roles = get_args(CallerRole)
+    rows = [f"| | {' | '.join(roles)} |", "|---" * (len(roles) + 1) + "|"]
+    for action in dict.fromkeys((*get_args(PlatformAction), *get_args(TenantAction))):
+        tenant = "t_own" if action in get_args(TenantAction) else None
+        said = (
+            authorizer.decide(
+                Question("k_1", role, None if role == "operator" else "t_own", action, tenant)
+            ).allowed
+            for role in roles
+        )
+        rows.append(f"| `{action}` | {' | '.join('yes' if it else '' for it in said)} |")
+    text = (FOLDER / "README.md").read_text("utf-8")
+    assert text.split("<!-- roles -->")[1].split("<!-- /roles -->")[0].strip() == "\n".join(rows)

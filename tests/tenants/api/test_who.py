@@ -240,3 +240,21 @@ async def test_without_its_table_the_api_says_when_to_come_again(world: World) -
     answer = await world.ask("GET", "/tenants")
     assert (answer.code, answer.status, answer.headers["retry-after"]) == ("table_unavailable", 503, "1")
     assert (await world.ask("GET", "/control/openapi.json", by="nobody")).status == 200
+
+
+async def test_what_takes_too_long_ends_and_says_so(world: World) -> None:
+    hasty = World(world.table, seconds=0, keys=world.keys)
+    answer = await hasty.ask("GET", "/tenants/acme")
+    assert (answer.status, answer.code) == (504, "deadline_exceeded")
+
+
+async def test_who_was_denied_and_by_which_policy_is_in_the_log(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "tenants.api")
+    account = {"account": world.ids["admin account"]}
+    await world.ask("POST", "/tenants/acme/keys", account, by="developer")
+    await world.ask("POST", "/tenants/acme/keys", by="developer")
+    denied, allowed = caplog.messages
+    assert f"issue by key:{world.ids['developer key']}: key-is-above-ones-role" in denied
+    assert f"createKey by key:{world.ids['developer key']}: 201, allowed by role-keeps-its" in allowed

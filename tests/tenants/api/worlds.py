@@ -80,6 +80,7 @@ class World:
 
     table: MemoryTable = field(default_factory=BusyTable)
     now_us: int = NOW
+    seconds: float = 300.0
     keys: dict[str, str] = field(default_factory=dict)
     ids: dict[str, str] = field(default_factory=dict)
     directory: Directory = field(init=False)
@@ -90,7 +91,9 @@ class World:
         listeners: tuple[Listener, ...] = ("operator", "public")
         for seed in (7, 8):
             self.directory = Directory(self.table, Random(seed).randbytes)
-            control = Control(self.directory, AUTHORIZER, control_credential, lambda: self.now_us)
+            control = Control(
+                self.directory, AUTHORIZER, control_credential, lambda: self.now_us, self.seconds
+            )
             for listener in listeners:
                 self._doors.setdefault(listener, []).append(control.paths(listener))
 
