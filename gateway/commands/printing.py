@@ -77,9 +77,11 @@ async def show_all(
         left = left and left - len(page.values)
         if after is None or left == 0:
             break
+    sheet.end()
     if after is not None:
+        sys.stdout.flush()  # it goes behind the list, also where both go to one place
         remark(f"there is more: --after {after}")
-    return sheet.end()
+    return 0
 
 
 def show(row: Row, given: argparse.Namespace) -> int:
