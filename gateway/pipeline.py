@@ -54,6 +54,7 @@ from gateway.telemetry.shares import Shares
 from gateway.telemetry.traceparent import Tracer
 from gateway.triton.client import NotSent, UpstreamFailed
 from gateway.triton.control import ModelConfig
+from tenants.keys import Secret
 
 log = logging.getLogger(__name__)
 
@@ -159,12 +160,14 @@ class Pipeline:
             raise GatewayError(Code.INTERNAL, private="a place without its configuration")
         return slot.config, passage.standing
 
-    async def recognise(self, call: InferenceCall) -> Principal:
-        """Step 3 alone, for who must know the caller before there is a model to ask for; a denial is recorded. Raises GatewayError."""
+    async def recognise(self, credential: Secret | None, call: Callable[[], InferenceCall]) -> Principal:
+        """Step 3 alone, for who must know the caller before there is a model to ask for. Raises GatewayError; a denial is recorded, as
+        that of `call`.
+        """
         try:
-            return await self.auth.authenticate(call.credential)
+            return await self.auth.authenticate(credential)
         except Exception as fault:
-            self._settle(refused := Passage(call, self.clock(), fault=_as_gateway_error(fault)))
+            self._settle(refused := Passage(call(), self.clock(), fault=_as_gateway_error(fault)))
             raise refused.fault or fault from fault
 
     def refused(self, request_id: str, address: str, error: GatewayError) -> None:

@@ -29,13 +29,20 @@ _FORM = re.compile(rf"{PREFIX}[0-9A-Za-z]{{{SECRET_CHARACTERS + CHECKSUM_CHARACT
 class Secret:
     """The text of a credential. It prints nothing and does not pickle; only `reveal` shows it."""
 
-    __slots__ = ("__text",)
+    __slots__ = ("__hashed", "__text")
 
     def __init__(self, text: str) -> None:
         self.__text = text
+        self.__hashed = ""
 
     def reveal(self) -> str:
         return self.__text
+
+    def hashed(self) -> str:
+        """The SHA-256 of the text in hex; a call over gRPC asks for it twice."""
+        if not self.__hashed:
+            self.__hashed = sha256(self.__text.encode()).hexdigest()
+        return self.__hashed
 
     def __repr__(self) -> str:
         return "Secret(...)"
@@ -132,5 +139,5 @@ def digest(text: str) -> str | None:
 
 
 def hashed(secret: Secret) -> str:
-    """What a key is stored by: the SHA-256 of its text in hex."""
-    return sha256(secret.reveal().encode()).hexdigest()
+    """What a key is stored by."""
+    return secret.hashed()

@@ -93,8 +93,8 @@ class Table(Protocol):
     Every method raises ValueError, before anything is sent, for what is over the limits above, and
     `TableUnavailable` when no answer came: the store is out of reach, too slow, or has too much to do. A read
     may be asked again. A write was then made, wholly and once, or was not; it may even be made yet, so a
-    later read does not settle it: what does is a conditional write of the same rows, of which at most one
-    succeeds. Cancelling a call leaves the same behind.
+    later read does not settle it: another write does, as of two that expect the same version of a row at most
+    one is made. Cancelling a call leaves the same behind.
 
     Nothing is made twice: whoever repeats a write underneath sees to it that the store does it once.
     """
@@ -115,7 +115,7 @@ class Table(Protocol):
 
         At most `limit` of them (1 to 1,000), and none behind the one with which their values reach 1 MiB. A
         page may be short, even empty, while there is more: only `next_after` tells. The pages are not of one
-        instant: a row that is there from the first page to the last comes once, one that is written or deleted
+        instant: a row that is there from the first page to the last comes once, one that is made or deleted
         meanwhile comes once or not at all.
         """
 

@@ -63,11 +63,9 @@ PURE = (
     ),
     *(
         f"tenants.{name}"
-        for name in (
-            *("entities", "events", "errors", "names", "customer", "meanings", "schema"),
-            *("api.problems", "api.strict", "api.bodies"),
-        )
+        for name in ("entities", "events", "errors", "names", "customer", "meanings", "schema")
     ),
+    *(f"tenants.api.{name}" for name in ("problems", "strict", "bodies")),
     "gateway.config",
     "gateway.settings",
 )

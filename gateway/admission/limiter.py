@@ -7,6 +7,8 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from msgspec import Struct
+
 from gateway.auth.principal import Principal
 from gateway.call import Quota, Standing
 from gateway.errors import Code, GatewayError
@@ -25,8 +27,7 @@ class _Account:
     at_once: int = 0
 
 
-@dataclass(slots=True)
-class Reservation:
+class Reservation(Struct, eq=False):
     """One admitted call. `standing` is what the client is told; releasing twice is a no-op."""
 
     standing: Standing

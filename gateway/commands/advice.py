@@ -25,7 +25,7 @@ _OF_USED: Final = {
     "fleet": "put it on another fleet or delete it first: {gateway} models put -f FILE",
 }
 # An argument that is a path, and what to say of another.
-_OPTIONS: Final = {"config": "with --config", "file": "with -f", "backup": "place for the back-up"}
+_OPTIONS: Final = {"config": "with --config", "file": "with -f", "backup": "folder"}
 # Another folder or file would not help.
 _NOT_OF_THE_PATH: Final = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EIO)
 

@@ -52,8 +52,7 @@ class MessageMemory(Memory):
 
     def keep(self, tenant_id: str, size: int) -> None:
         """The reply of the RPC whose task this is stays on the account until the client has taken it; none is refused for that."""
-        task = asyncio.current_task()
-        if task is None or size <= SMALL_BYTES:
+        if size <= SMALL_BYTES or (task := asyncio.current_task()) is None:
             return
         self.add(tenant_id, size)
         task.add_done_callback(lambda _: self.give_back(tenant_id, size))

@@ -116,7 +116,8 @@ class OipGrpc:
         except GatewayError as error:
             self.pipeline.refused(request_id, peer(context), error)
             raise
-        return replace(who, principal=await self.pipeline.recognise(who.call(NoBody())))
+        principal = await self.pipeline.recognise(who.credential, lambda: who.call(NoBody()))
+        return replace(who, principal=principal)
 
     # Calls to models
 

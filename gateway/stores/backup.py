@@ -162,7 +162,10 @@ def _segments(audit: Path) -> Iterator[tuple[str, bytes]]:
 def _aside(place: Path) -> Iterator[Path]:
     """A folder (0700) that gets its name, durably, when the block is done; else nothing is left of it."""
     place.parent.mkdir(parents=True, exist_ok=True)
-    folder = Path(mkdtemp(prefix=f".{place.name}.", suffix=".partial", dir=place.parent))
+    try:
+        folder = Path(mkdtemp(prefix=f".{place.name}.", suffix=".partial", dir=place.parent))
+    except OSError as error:  # by the name that was given
+        raise OSError(error.errno, error.strerror, str(place)) from error
     try:
         yield folder
         for inside in (folder / AUDIT, folder):

@@ -85,7 +85,7 @@ class Connection(Paced, asyncio.BufferedProtocol):
     @property
     def finished(self) -> bool:
         """Request and reply were whole, and the server keeps the connection."""
-        return self._sent and self._is_kept and not self._broken and self.usable
+        return self._sent and self._is_kept and self.usable
 
     def recycle(self) -> None:
         """Ready for the next exchange, as the one before is `finished`: its parser stands before the next reply."""

@@ -1,8 +1,10 @@
 """Calls to one Triton server over gRPC, each with a connection of its own out of the pool."""
 
 import asyncio
+import math
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 from gateway.call import GRPC_STREAM, InferenceCall, Outgoing
@@ -30,6 +32,7 @@ def _opening(method: str) -> bytes:
 _INFER, _STREAM, _DESCRIBE = map(_opening, ("ModelInfer", "ModelStreamInfer", "ModelMetadata"))
 # Our own deadline comes first and closes the connection; Triton's is for the day when we do not.
 _SLACK_SECONDS = 1.0
+_MOST_SECONDS = 99_999_999  # that gRPC has digits for
 
 
 @dataclass(slots=True)
@@ -66,11 +69,15 @@ class GrpcClient(Pool[GrpcConnection]):
         self._release(reply.connection)
 
 
+@lru_cache(maxsize=1024)  # of each method a few hundred: most deadlines are equally far
+def _timed(method: bytes, seconds: int) -> bytes:
+    return method + literal(b"grpc-timeout", b"%dS" % min(seconds, _MOST_SECONDS))
+
+
 def opening(call: InferenceCall, seconds: float) -> bytes:
     """The header block that Triton gets: ours alone, of the client's metadata only a valid traceparent is in it."""
     method = _DESCRIBE if call.verb == "describe" else _STREAM if call.protocol == GRPC_STREAM else _INFER
-    timeout = b"%dm" % min(max(1, round((seconds + _SLACK_SECONDS) * 1000)), 99_999_999)
-    block = method + literal(b"grpc-timeout", timeout)
+    block = _timed(method, max(1, math.ceil(seconds + _SLACK_SECONDS)))
     return block + literal(b"traceparent", call.traceparent.encode()) if call.traceparent else block
 
 

@@ -9,7 +9,9 @@ grpc's own asyncio client costs 0.35 ms of CPU a call, as a thread of its own po
 
 import asyncio
 from collections import deque
-from collections.abc import Mapping
+from functools import lru_cache
+
+from msgspec import Struct
 
 from gateway.call import Take
 from gateway.triton import http2
@@ -23,15 +25,38 @@ _HEADER_BYTES = 64 * 1024
 _MOST_STREAM = 2**30
 _REFUSED_STREAM = 7
 # An Enum's member is looked up more slowly than a name, and these are of every reply.
-_DATA, _HEADERS, _OK = Kind.DATA, Kind.HEADERS, Status.OK
+_DATA, _HEADERS, _CONTINUATION, _OK = Kind.DATA, Kind.HEADERS, Kind.CONTINUATION, Status.OK
 _RENEWED_BYTES = 2**30
 _NOT_METADATA = (":", "grpc-", "content-type", "endpoint-load-metrics")
+
+
+class Ending(Struct, frozen=True):
+    """What the trailers of a reply say."""
+
+    code: Status
+    message: bytes
+    metadata: tuple[tuple[str, str], ...]
+    """What is the client's: not gRPC's own, and not the load of the server, which others share."""
+
+
+@lru_cache(maxsize=64)  # of replies that went well it is the same block again and again
+def ending(block: bytes) -> Ending:
+    """Raises Malformed."""
+    trailers = http2.headers(block)
+    code = trailers.get("grpc-status", "")
+    if not code.isascii() or not code.isdigit():
+        raise Malformed("an end without a status")
+    return Ending(
+        code=Status.of(int(code)),
+        message=unquoted(trailers.get("grpc-message", "")),
+        metadata=tuple(item for item in trailers.items() if not item[0].startswith(_NOT_METADATA)),
+    )
 
 
 class GrpcReply:
     """The reply of one call: its status, and the source of its messages. Of an error, the one piece is its text."""
 
-    __slots__ = ("code", "connection", "is_error", "is_ordered", "is_stream", "message", "status", "trailers")
+    __slots__ = ("code", "connection", "is_error", "is_ordered", "is_stream", "message", "metadata", "status")
 
     content_type = (
         b"text/plain"  # what goes wrong while the model runs: what Triton cannot read does not get past us
@@ -44,7 +69,7 @@ class GrpcReply:
         self.code = _OK
         self.status = 200  # as HTTP says it
         self.message = b""
-        self.trailers: Mapping[str, str] = {}
+        self.metadata: tuple[tuple[str, str], ...] = ()  # behind it, what is the client's
         self.is_error = False  # the piece that is handed over is the text of its status
         self.is_stream = False  # any number of messages come, and not all at once
         self.is_ordered = True  # on a stream, it comes behind the replies to earlier requests
@@ -52,11 +77,6 @@ class GrpcReply:
     @property
     def length_bytes(self) -> int:
         return -1 if self.is_stream else self.connection.buffered_bytes
-
-    @property
-    def metadata(self) -> list[tuple[str, str]]:
-        """What came behind the reply and is the client's: not gRPC's own, and not the load of the server, which others share."""
-        return [item for item in self.trailers.items() if not item[0].startswith(_NOT_METADATA)]
 
     async def pour(self, take: Take) -> None:
         if self.message or self.code is not _OK:
@@ -75,12 +95,13 @@ class GrpcReply:
 class GrpcConnection(Paced, asyncio.Protocol):
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         super().__init__(loop)
-        self._is_leaving = False  # the server takes no further calls on it
         self._left = b""  # the beginning of a frame
         self._window = http2.FIRST_WINDOW_BYTES  # what the server takes on the connection
         self._stream_window_bytes = http2.FIRST_WINDOW_BYTES  # and at first on a stream
         self._received_bytes = 0
         self._stream = -1
+        self._incoming = Messages()
+        self._messages: deque[bytes] = deque()
         self._reset()
 
     def _reset(self) -> None:
@@ -90,8 +111,7 @@ class GrpcConnection(Paced, asyncio.Protocol):
         self._reply: GrpcReply | None = None
         self._block = b""
         self._block_flags = 0
-        self._incoming = Messages()
-        self._messages: deque[bytes] = deque()
+        self._messages.clear()  # of those that come in none is partial: a reply that has ended so is malformed
         self.buffered_bytes = 0
         self._is_held = False
         self._sent = False
@@ -99,10 +119,6 @@ class GrpcConnection(Paced, asyncio.Protocol):
         self._not_run = False
 
     # What the pool asks
-
-    @property
-    def usable(self) -> bool:
-        return super().usable and not (self._is_leaving or self._broken)
 
     @property
     def finished(self) -> bool:
@@ -121,16 +137,15 @@ class GrpcConnection(Paced, asyncio.Protocol):
         if transport is None or not self.usable:
             raise NotSent("the connection was closed before the request")
         self._reply = GrpcReply(self)
-        length = len(head) + len(tensors)
-        headers = http2.frame(_HEADERS, END_HEADERS, self._stream, block)
-        start = prefix(length)
-        whole = length + len(start)
+        headers = http2.frame_head(_HEADERS, END_HEADERS, self._stream, len(block))
+        start = prefix(len(head) + len(tensors))
+        whole = len(start) + len(head) + len(tensors)
         if whole <= min(http2.MOST_FRAME_BYTES, self._window, self._stream_window):
             self._spend(whole)
             data = http2.frame_head(_DATA, END_STREAM, self._stream, whole)
-            transport.write(b"".join((headers, data, start, head, tensors)))
+            transport.write(b"".join((headers, block, data, start, head, tensors)))
         else:
-            transport.write(headers)
+            transport.write(headers + block)
             for piece in (start + head, tensors):
                 await self._send_all(transport, memoryview(piece))
             if self._is_over:
@@ -205,13 +220,13 @@ class GrpcConnection(Paced, asyncio.Protocol):
         view, at, end = memoryview(data), 0, len(data)
         try:
             while end - at >= http2.FRAME_HEAD_BYTES:
-                length = http2.frame_length(data, at)
+                high, low, kind, flags, stream = http2.FRAME_HEAD.unpack_from(data, at)
+                length = http2.frame_length(high, low)
                 body = at + http2.FRAME_HEAD_BYTES
                 if end - body < length:
                     break
-                stream = int.from_bytes(data[at + 5 : body]) & 0x7FFFFFFF
                 at = body + length
-                self._on_frame(data[body - 6], data[body - 5], stream, view[body:at])
+                self._on_frame(kind, flags, stream & 0x7FFFFFFF, view[body:at])
         except Malformed as fault:
             self._fail(f"not a reply that we can take: {fault}")
             return
@@ -220,12 +235,12 @@ class GrpcConnection(Paced, asyncio.Protocol):
     # Frames
 
     def _on_frame(self, kind: int, flags: int, stream: int, payload: memoryview) -> None:
-        if self._block_flags and kind != Kind.CONTINUATION:
+        if self._block_flags and kind != _CONTINUATION:
             raise Malformed("a header block that is interrupted")
         is_ours = stream == self._stream and self._reply is not None and not self._complete
         if kind == _DATA:
             self._on_data(flags, payload, is_ours=is_ours)
-        elif kind in (_HEADERS, Kind.CONTINUATION):
+        elif kind in (_HEADERS, _CONTINUATION):
             self._on_headers(kind, flags, payload, is_ours=is_ours)
         else:
             self._on_control(kind, flags, stream, payload, is_ours=is_ours)
@@ -287,19 +302,14 @@ class GrpcConnection(Paced, asyncio.Protocol):
         if found.get(":status", "200") != "200":
             raise Malformed(f"HTTP status {found[':status']}")
         if is_last:
-            self._end(self._reply, found)
+            self._end(self._reply, ending(self._block))
 
-    def _end(self, reply: GrpcReply, trailers: Mapping[str, str]) -> None:
+    def _end(self, reply: GrpcReply, said: Ending) -> None:
         if self._incoming.is_partial:
             raise Malformed("a message that breaks off")
-        code = trailers.get("grpc-status", "")
-        if not code.isascii() or not code.isdigit():
-            raise Malformed("an end without a status")
-        reply.code = Status.of(int(code))
-        if reply.code is not _OK:  # else it stays what the first message of a stream told
-            reply.status = http_status(reply.code)
-        reply.message = unquoted(trailers.get("grpc-message", ""))
-        reply.trailers = trailers
+        reply.code, reply.message, reply.metadata = said.code, said.message, said.metadata
+        if said.code is not _OK:  # else it stays what the first message of a stream told
+            reply.status = http_status(said.code)
         self._complete = True
         self._wake()
 

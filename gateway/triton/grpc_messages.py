@@ -32,7 +32,7 @@ class Messages:
     def feed(self, data: memoryview) -> Iterator[bytes]:
         """The messages that end in this data. Raises Malformed."""
         size = len(data) - _PREFIX.size
-        if not self.is_partial and size >= 0 and data[: _PREFIX.size] == prefix(size):
+        if not self.is_partial and size >= 0 and _PREFIX.unpack_from(data) == (0, size):
             yield bytes(data[_PREFIX.size :])  # a whole one, as most are
             return
         while data:

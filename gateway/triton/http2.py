@@ -13,7 +13,8 @@ from types import MappingProxyType
 from typing import Final
 
 PREFACE: Final = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
-FRAME_HEAD_BYTES: Final = 9
+FRAME_HEAD: Final = struct.Struct(">HBBBI")  # the length in two parts, kind, flags, stream
+FRAME_HEAD_BYTES: Final = FRAME_HEAD.size
 MOST_FRAME_BYTES: Final = 16 * 1024  # of both sides, as nobody asks for more
 FIRST_WINDOW_BYTES: Final = 65_535
 MOST_WINDOW_BYTES: Final = 2**31 - 1
@@ -58,12 +59,12 @@ def frame(kind: Kind, flags: int, stream: int, payload: bytes = b"") -> bytes:
 
 
 def frame_head(kind: Kind, flags: int, stream: int, length: int) -> bytes:
-    return struct.pack(">HBBBI", length >> 8, length & 0xFF, kind, flags, stream)
+    return FRAME_HEAD.pack(length >> 8, length & 0xFF, kind, flags, stream)
 
 
-def frame_length(data: bytes, at: int) -> int:
-    """Of the frame whose head is there. Raises Malformed."""
-    length = int.from_bytes(data[at : at + 3])
+def frame_length(high: int, low: int) -> int:
+    """Of the two parts in a frame's head. Raises Malformed."""
+    length = high << 8 | low
     if length > MOST_FRAME_BYTES:
         raise Malformed("a frame that is too large")
     return length
@@ -120,6 +121,8 @@ def settings(payload: bytes) -> Iterator[tuple[int, int]]:
 
 def unpadded(kind: Kind, flags: int, payload: memoryview) -> memoryview:
     """What DATA or HEADERS carry. Raises Malformed."""
+    if not flags & (_PADDED | _PRIORITY):  # as most are
+        return payload
     padding = 0
     if flags & _PADDED:
         if not payload:

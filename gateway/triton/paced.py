@@ -16,6 +16,7 @@ class Paced(asyncio.BaseProtocol):
         self._writable = True
         self._reading = True
         self._lost = False
+        self._is_leaving = False  # the peer takes no further exchanges on it
         self._broken = ""  # why the exchange cannot go on
         self._is_held = False  # who takes the reply cannot keep up
         self.buffered_bytes = 0  # of the reply, which nobody has taken yet
@@ -24,7 +25,10 @@ class Paced(asyncio.BaseProtocol):
     @property
     def usable(self) -> bool:
         """No exchange is under way, and the peer has not hung up."""
-        return self._transport is not None and not (self._lost or self._transport.is_closing())
+        transport = self._transport
+        return transport is not None and not (
+            self._lost or self._broken or self._is_leaving or transport.is_closing()
+        )
 
     def abort(self) -> None:
         if self._transport is not None:

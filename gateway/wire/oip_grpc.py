@@ -9,7 +9,7 @@ import math
 import re
 from collections.abc import Iterator, Mapping
 from functools import partial
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 from google.protobuf.message import DecodeError
 from msgspec import Struct
@@ -47,7 +47,7 @@ _ERROR: Final = b"\x0a"  # a message of a stream that begins so tells an error
 _NOT_FOUND: Final = "Request for unknown model"
 
 
-class Split(NamedTuple):
+class Split(Struct, frozen=True):
     """A message's head and, serialized as protobuf does, its tensors: `contents` of them."""
 
     head: bytes
@@ -55,7 +55,7 @@ class Split(NamedTuple):
     contents: int
 
 
-class Asked(NamedTuple):
+class Asked(Struct, frozen=True):
     """An infer request that has been read and not yet judged."""
 
     request: Any
@@ -91,8 +91,8 @@ def parse(kind: Any, message: bytes) -> Any:
 
 def read_infer(message: bytes) -> Asked:
     """Raises BAD_REQUEST."""
-    head, tensors, contents = split(message)
-    return Asked(parse(InferRequest, head), tensors, contents)
+    found = split(message)
+    return Asked(parse(InferRequest, found.head), found.tensors, found.contents)
 
 
 def judge_infer(asked: Asked, *, is_stream: bool) -> Judged:
@@ -193,10 +193,8 @@ def _judge(parameters: Any, path: str) -> None:
 
 
 class Field(Struct, frozen=True, gc=False):
-    """Where one lies in a message: `body` behind its tag and, where it has one, its length."""
+    """Where one lies in a message: `body` behind its tag and its length."""
 
-    number: int
-    kind: int
     start: int
     body: int
     end: int
@@ -204,25 +202,29 @@ class Field(Struct, frozen=True, gc=False):
 
 def split(message: bytes) -> Split:
     """Tell a message's tensors from the rest of it. Raises BAD_REQUEST."""
-    fields = list(_fields(message))
-    tensors = [field for field in fields if field.number == _RAW]
-    if any(field.kind != _LENGTH_DELIMITED for field in tensors):
-        raise _bad("raw_input_contents is of the wrong type")
-    if fields[len(fields) - len(tensors) :] == tensors and all(
-        message[field.start : field.body] == _opening(field) for field in tensors
-    ):
-        first = tensors[0].start if tensors else len(message)
+    tensors = list(_tensors(message))
+    if not tensors:
+        return Split(message, b"", 0)
+    ends = [field.end for field in tensors]
+    is_as_written = all(_is_as_written(message, field) for field in tensors)
+    if is_as_written and [field.start for field in tensors[1:]] + [len(message)] == ends:
+        first = tensors[0].start
         return Split(message[:first], memoryview(message)[first:], len(tensors))
-    head = [message[field.start : field.end] for field in fields if field.number != _RAW]
+    starts = [*(field.start for field in tensors), len(message)]
+    head = [message[end:start] for end, start in zip([0, *ends], starts, strict=True)]
     whole = [part for field in tensors for part in (_opening(field), message[field.body : field.end])]
     return Split(b"".join(head), b"".join(whole), len(tensors))
 
 
-def _fields(message: bytes) -> Iterator[Field]:
+def _tensors(message: bytes) -> Iterator[Field]:
+    """All that are among the message's fields, each of which is looked at."""
     at, end, left = 0, len(message), _MOST_FIELDS
     while at < end:
-        start = at
-        tag, at = _varint(message, at)
+        start, tag = at, message[at]
+        if tag < 0x80:  # noqa: PLR2004 - of one byte, as most are
+            at += 1
+        else:
+            tag, at = _varint(message, at)
         kind = tag & 7
         if kind == _LENGTH_DELIMITED:
             size, at = _varint(message, at)
@@ -235,8 +237,18 @@ def _fields(message: bytes) -> Iterator[Field]:
         left -= 1
         if not 8 <= tag <= _MOST_TAG or size > end - at or left < 0:  # noqa: PLR2004 - the first tag of a field
             raise _bad("the message breaks off, or holds too much")
-        yield Field(tag >> 3, kind, start, at, at + size)
+        if tag >> 3 == _RAW:
+            if kind != _LENGTH_DELIMITED:
+                raise _bad("raw_input_contents is of the wrong type")
+            yield Field(start, at, at + size)
         at += size
+
+
+def _is_as_written(message: bytes, tensor: Field) -> bool:
+    """Whether its tag and length are as short as protobuf writes them: a number ends in a zero only if that is all of it."""
+    return message[tensor.start] == _RAW_TAG[0] and (
+        message[tensor.body - 1] > 0 or tensor.body - tensor.start == len(_RAW_TAG) + 1
+    )
 
 
 def _opening(field: Field) -> bytes:

@@ -10,7 +10,7 @@ from typing import Final
 import msgspec
 from msgspec import UNSET, Struct, UnsetType
 
-from tenants.errors import Conflict, Invalid, TableUnavailable, TenantsError
+from tenants.errors import Invalid, TableUnavailable, TenantsError
 
 MOST_CHARACTERS: Final = 1000
 CONTENT_TYPE: Final = "application/problem+json"
@@ -111,8 +111,8 @@ def of(error: TenantsError) -> Problem:
     match error:
         case Invalid():
             return Problem("invalid", error.reason, path=_FIELDS.get(error.path, error.path))
-        case Conflict() | TableUnavailable():
-            return Problem(error.code, error.sentence)
+        case TableUnavailable():
+            return Problem("table_unavailable", error.sentence)
     return Problem(error.code if error.code in TABLE else "internal", error.sentence)
 
 

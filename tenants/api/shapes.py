@@ -9,6 +9,7 @@ from typing import Annotated, Any, Final, Generic, TypeVar
 from msgspec import Meta, Raw, Struct
 
 from tenants import keys, tenant
+from tenants.api.strict import shown, strict
 from tenants.directory import Minted
 from tenants.events import Event
 from tenants.keys import MOST_SECONDS, PREFIX, ApiKey
@@ -22,6 +23,8 @@ _MICROSECOND: Final = timedelta(microseconds=1)
 
 Moment = Annotated[datetime, Meta(tz=True)]
 Seconds = Annotated[float, Meta(ge=0, le=MOST_SECONDS)]
+
+_OF_MODELS: Final = ("id", "name", "description", "tags", "inputs", "outputs")
 
 _Item = TypeVar("_Item")
 
@@ -97,6 +100,8 @@ class Rotation(Sent, frozen=True):
 
 # What is answered
 
+TenantModel: Any = strict(Model, "TenantModel", _OF_MODELS)
+
 
 class Listed(Struct, Generic[_Item], frozen=True):
     """A page may be short, even empty, while there is more: only `next_cursor` tells."""
@@ -147,13 +152,6 @@ class MintedKey(KeyView, frozen=True):
     """A new key. `api_key` is its text, shown this once: null where the request was repeated."""
 
     api_key: str | None
-
-
-class TenantModel(Struct, frozen=True):
-    """A model that the tenant may call."""
-
-    id: str
-    name: str
 
 
 class EventView(Struct, frozen=True):
@@ -240,5 +238,6 @@ def event_view(value: Event, _: int) -> EventView:
     )
 
 
-def tenant_model(value: Model, _: int) -> TenantModel:
-    return TenantModel(value.id, value.name)
+def tenant_model(value: Model, now_us: int) -> dict[str, Any]:
+    """What a tenant sees of a model that it may call: what it is for, and nothing of where and for whom else it is."""
+    return {name: it for name, it in shown(value, now_us).items() if name in _OF_MODELS}

@@ -3,7 +3,7 @@
 A stored row is read leniently, as a later version may have more fields; a body with a field that nobody knows is a typing error.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from functools import cache
 from types import UnionType
 from typing import Annotated, Any, Union, get_args, get_origin
@@ -14,9 +14,27 @@ from msgspec.structs import FieldInfo, fields
 
 
 @cache
-def strict(kind: type[Struct]) -> type[Struct]:
-    """The type with the same fields that refuses others. `id` and `name` may be left out: the one is given, the other in the path."""
-    return _strict(kind, frozenset({"id", "name", "repository"}) if "v" in _tag(kind) else frozenset())
+def strict(kind: type[Struct], called: str = "", only: tuple[str, ...] = ()) -> type[Struct]:
+    """The type with the same fields, or with some of them under another name, that refuses others.
+
+    Of what has a name `id`, `name` and `repository` may be left out: the first is given, the second in the path, and a model that
+    somebody else runs has no folder. What must not be left out is the value's own judgement.
+    """
+    config = kind.__struct_config__
+    is_row = config.tag_field == "v"
+    is_tagged = config.tag_field is not None and not is_row
+    optional = ("id", "name", "repository") if is_row else ()
+    return defstruct(
+        called or kind.__name__,
+        [_field(it, optional) for it in fields(kind) if not only or it.name in only],
+        frozen=True,
+        kw_only=True,
+        forbid_unknown_fields=True,
+        omit_defaults=True,
+        tag_field=config.tag_field if is_tagged else None,
+        tag=config.tag if is_tagged else None,
+        namespace={"__doc__": kind.__doc__ and kind.__doc__.partition("\n")[0]},
+    )
 
 
 def shown(value: Struct, _: int) -> dict[str, Any]:
@@ -25,23 +43,7 @@ def shown(value: Struct, _: int) -> dict[str, Any]:
     return {name: it for name, it in found.items() if name != "v"}
 
 
-def _strict(kind: type[Struct], optional: frozenset[str]) -> type[Struct]:
-    config = kind.__struct_config__
-    tagged = config.tag_field not in (None, "v")
-    return defstruct(
-        kind.__name__,
-        [_field(it, optional) for it in fields(kind)],
-        frozen=True,
-        kw_only=True,
-        forbid_unknown_fields=True,
-        omit_defaults=True,
-        tag_field=config.tag_field if tagged else None,
-        tag=config.tag if tagged else None,
-        namespace={"__doc__": kind.__doc__ and kind.__doc__.partition("\n")[0]},
-    )
-
-
-def _field(it: FieldInfo, optional: frozenset[str]) -> tuple[Any, ...]:
+def _field(it: FieldInfo, optional: Collection[str]) -> tuple[Any, ...]:
     kind = _type(it.type)
     if it.encode_name in optional:
         return it.name, kind, ""
@@ -74,8 +76,3 @@ def _type(kind: Any) -> Any:
     if origin in (dict, Mapping):
         return dict[tuple(map(_type, inner))]  # type: ignore[misc]
     return kind
-
-
-def _tag(kind: type[Struct]) -> tuple[str, ...]:
-    found = kind.__struct_config__.tag_field
-    return () if found is None else (found,)

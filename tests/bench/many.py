@@ -45,7 +45,7 @@ class Spread(NamedTuple):
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.bench.many")
-    parser.add_argument("--tenants", type=int, default=100_000)
+    parser.add_argument("--tenants", type=int, default=100_000, help="(default: 100000)")
     parser.add_argument("--keys", type=int, default=10, help="keys of each tenant (default: 10)")
     parser.add_argument("--seed", type=int, default=1)
     given = parser.parse_args()
@@ -69,20 +69,24 @@ def bars(state: Path, secrets: Sequence[Secret]) -> list[Bar]:
     in_process, over_http = secrets[:LOOK_UPS], secrets[LOOK_UPS:]
     forget(state / TABLE)
     spread = asyncio.run(looked_up(state, in_process))
+    again = asyncio.run(looked_up(state, in_process))
     forget(state / TABLE)
     started = clock()
     with serving(state) as gateway:
         start_seconds = clock() - started
         idle_mib = gateway.resident_mib()
         http_spread = called(gateway.port, over_http)
+        http_again = called(gateway.port, over_http)
         used_mib = gateway.resident_mib()
     forget(state / TABLE)
     return [
         Bar(what="start of `gateway serve`, from exec to ready, s", figure=start_seconds, most=2),
         Bar(what="look-up of a cold key in process, p50, ms", figure=spread.median, most=5),
         Bar(what="look-up of a cold key in process, p99, ms", figure=spread.p99, most=5),
+        Bar(what="the same keys again, which the kernel has in memory, p99, ms", figure=again.p99),
         Bar(what="call with a cold key over HTTP (/v1/models), p50, ms", figure=http_spread.median, most=5),
         Bar(what="call with a cold key over HTTP (/v1/models), p99, ms", figure=http_spread.p99, most=5),
+        Bar(what="the same keys again, which the gateway knows, p99, ms", figure=http_again.p99),
         Bar(what="resident memory of a `gateway serve` that is idle, MiB", figure=idle_mib, most=300),
         Bar(what=f"the same after calls with {len(over_http)} keys, MiB", figure=used_mib, most=300),
         Bar(what="first line of `gateway tenants list`, s", figure=first_line_seconds(state)),
@@ -111,7 +115,7 @@ async def looked_up(state: Path, secrets: Sequence[Secret]) -> Spread:
 
 
 def called(port: int, secrets: Sequence[Secret]) -> Spread:
-    """One connection; each key for the first time."""
+    """One connection, one call after the other."""
     took: list[float] = []
     with closing(http.client.HTTPConnection("127.0.0.1", port, timeout=30)) as connection:
         for secret in secrets:

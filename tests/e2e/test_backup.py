@@ -61,3 +61,8 @@ def test_what_cannot_be_backed_up_or_restored_is_said_in_a_sentence(state: Path,
         done = command(*words, "--state", state)
         assert (done.returncode, done.stdout) == (1, "")
         assert "replaces nothing" in done.stderr
+    done = command("backup", "/proc/backup", "--state", state)
+    assert (
+        done.stderr.splitlines()[-1]
+        == "gateway: /proc/backup: No such file or directory; name another folder"
+    )

@@ -110,7 +110,7 @@ async def test_a_status_and_its_text_and_trailing_metadata_come_as_they_are(
         reply = await client.send(call(), body())
         assert (reply.code.name, reply.status) == (code.name, status)
         assert (await messages(reply))[0].decode() == "grüße 100%"
-        assert reply.metadata == [("mine", "1")]
+        assert reply.metadata == (("mine", "1"),)
         client.release(reply)
         assert len(client._idle) == 1
 

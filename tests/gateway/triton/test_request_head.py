@@ -4,6 +4,8 @@ import pytest
 
 from gateway.call import InferenceCall, Outgoing
 from gateway.triton.client import request_head
+from gateway.triton.grpc_client import opening
+from gateway.triton.http2 import headers
 from tests.gateway.triton.worlds import call
 
 
@@ -60,3 +62,12 @@ def test_a_server_that_speaks_openais_api_is_asked_by_its_own_name() -> None:
         b"POST /v1/chat/completions HTTP/1.1\r\nHost: a.example:80\r\nContent-Type: application/json\r\n"
         b"Content-Length: 2\r\n\r\n"
     )
+
+
+@pytest.mark.parametrize("seconds", [-3.0, 0.0, 0.2, 1.0, 59.001, 300.0, 1e12])
+def test_triton_s_deadline_over_grpc_comes_after_our_own_and_soon(seconds: float) -> None:
+    told = headers(opening(call("infer"), seconds))["grpc-timeout"]
+    assert told.endswith("S")
+    assert len(told) <= len("99999999S")
+    left = min(max(seconds, 0.0), 99_999_998.0)
+    assert left + 1 <= int(told[:-1]) < left + 2

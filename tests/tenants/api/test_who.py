@@ -171,10 +171,12 @@ async def test_a_developer_makes_no_key_of_an_admin_and_nobody_makes_an_operator
     assert world.table.rows == before
 
 
-async def test_a_tenant_sees_of_its_models_their_names_and_of_others_nothing(world: World) -> None:
+async def test_a_tenant_sees_of_its_models_what_they_are_for_and_of_others_nothing(world: World) -> None:
     seen = await world.ask("GET", "/tenants/acme/models", by="viewer")
     assert [it["name"] for it in seen.json["items"]] == ["digits"]
-    assert [set(it) for it in seen.json["items"]] == [{"id", "name"}]
+    assert [set(it) for it in seen.json["items"]] == [
+        {"id", "name", "description", "tags", "inputs", "outputs"}
+    ]
 
 
 @pytest.mark.parametrize(("deed", "state"), [("suspend", "suspended"), ("close", "closing")])
