@@ -10,7 +10,7 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NoReturn
+from typing import Final, NoReturn
 
 import uvloop
 
@@ -27,31 +27,57 @@ from gateway.commands import (
     export,
     files,
     keys,
+    members,
     schema,
     serve,
     tenants,
+    values,
 )
-from gateway.commands.arguments import USAGE, Parser
+from gateway.commands.arguments import USAGE, Parser, example
+from gateway.commands.command import add_noun
 from gateway.scaling.scaler import StartFailed
 from gateway.settings import Settings, SettingsError, load
-from tenants.errors import Faulty, NotFound, TenantsError
+from tenants.errors import Faulty, TenantsError
 
-_INTERRUPTED = 130
+_INTERRUPTED: Final = 130
+
+_NOUNS: Final = (
+    ("tenants", "the customers", tenants.COMMANDS),
+    ("members", "the people of a tenant", members.MEMBERS),
+    ("accounts", "the service accounts of a tenant: programs that control it", members.ACCOUNTS),
+    ("keys", "the API keys of a tenant, or of the operators", keys.COMMANDS),
+    ("plans", "what tenants can buy", values.PLANS),
+    ("models", "what tenants can call", values.MODELS),
+    ("fleet", "the kinds of Triton servers", values.FLEET),
+    ("audit", "who changed what, and whether the log of calls is whole", audit.COMMANDS),
+)
+_EXAMPLES: Final = {
+    "demo": "--repository path/to/your/triton/repository",
+    "serve": "--config gateway.yaml",
+    "apply": "-f documents --dry-run --config gateway.yaml",
+    "export": "-f documents --config gateway.yaml",
+    "doctor": "--config gateway.yaml",
+    "schema": "--kind Model",
+    "backup": "/backups/monday --config gateway.yaml",
+    "restore": "/backups/monday --state new",
+}
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run one command and exit."""
-    given = _parser().parse_args(arguments)
+    given = parser().parse_args(arguments)
     _log_to_stderr()
     settings = _settings(given)
     try:
         sys.exit(uvloop.run(given.run(settings, given)))
     except Faulty as fault:
         _faulty(fault, "nothing was applied")
-    except NotFound as fault:
-        _fail(f"{fault.sentence}; {advice.of_absent(fault.kind)}")
     except TenantsError as fault:
-        _fail(fault.sentence if str(fault) == fault.sentence else f"{fault.sentence} ({fault})")
+        sentence = fault.sentence if str(fault) == fault.sentence else f"{fault.sentence} ({fault})"
+        _fail("; ".join(filter(None, (sentence, advice.of_refusal(fault)))))
+    except BrokenPipeError:  # who reads has seen enough, as `head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
     except OSError as fault:
         _fail(advice.of_system(fault, given, settings))
     except (StartFailed, PolicyError, SegmentFailed, SinkFailed) as fault:
@@ -106,26 +132,29 @@ def _fail(sentence: str, code: int = 1) -> NoReturn:
     sys.exit(code)
 
 
-def _parser() -> Parser:
+def parser() -> Parser:
+    """All that can be asked for."""
     state = Parser(add_help=False)
     state.add_argument("--state", type=Path, metavar="DIR", help="state directory (default: .state)")
     state.add_argument("--json", action="store_true", help="print JSON for programs")
     common = Parser(add_help=False, parents=[state])
     common.add_argument("--config", type=Path, metavar="FILE", help="configuration, as gateway.yaml")
-    parser = Parser(prog="gateway", description="Serverless multi-tenant model gateway for NVIDIA Triton.")
-    parser.add_argument("--version", action="version", version=__version__)
-    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+    root = Parser(prog="gateway", description="Serverless multi-tenant model gateway for NVIDIA Triton.")
+    root.add_argument("--version", action="version", version=__version__)
+    root.epilog = example("demo")
+    commands = root.add_subparsers(title="commands", required=True, metavar="COMMAND")
     demo.add(commands, state)
     serve.add(commands, common)
     apply.add(commands, common)
     export.add(commands, common)
-    tenants.add(commands.add_parser("tenants", help="the customers"), common)
-    keys.add(commands.add_parser("keys", help="a tenant's API keys"), common)
-    audit.add(commands.add_parser("audit", help="the audit log"), common)
-    backup.add(commands, common)
     doctor.add(commands, common)
     schema.add(commands)
-    return parser
+    backup.add(commands, common)
+    for name, words in _EXAMPLES.items():
+        commands.choices[name].epilog = example(f"{name} {words}")
+    for noun, about, table in _NOUNS:
+        add_noun(commands, common, noun, about, table)
+    return root
 
 
 if __name__ == "__main__":

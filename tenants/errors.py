@@ -86,6 +86,7 @@ class InUse(TenantsError):
 
     def __init__(self, kind: str, name: str, by: str) -> None:
         super().__init__(f"the {kind} {name!r} is in use by {by}")
+        self.kind = kind
 
 
 class Reused(TenantsError):

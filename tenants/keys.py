@@ -83,6 +83,7 @@ NEXT: Final[dict[tuple[State, Event], State]] = {
     ("active", "set to end"): "expiring",
     ("active", "rotated"): "rotating",
     ("expiring", "rotated"): "rotating",
+    ("rotating", "rotated"): "rotating",
     ("expiring", "its time comes"): "expired",
     ("rotating", "its time comes"): "expired",
     ("active", "revoked"): "revoked",

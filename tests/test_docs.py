@@ -1,6 +1,7 @@
 """The READMEs say what the code does: tables that are derived are compared, examples are run, links lead somewhere."""
 
 import re
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from gateway.settings import Settings, SettingsError, knobs, load
 from gateway.telemetry.prometheus import name_of
 from gateway.telemetry.table import SPANS
 from gateway.telemetry.table import TABLE as METRICS
+from tenants import keys, tenant
 from tenants.api.problems import TABLE as PROBLEMS
 from tenants.api.routes import OPERATIONS
 from tests.conftest import ROOT
@@ -73,6 +75,27 @@ def test_every_span_is_documented_with_its_attributes() -> None:
         f"| `{it.name}` | {' '.join(f'`{name}`' for name in it.attributes)} | {it.meaning} |" for it in SPANS
     ]
     assert between((ROOT / "gateway" / "README.md").read_text(), "spans") == "\n".join(rows)
+
+
+def diagram(edges: Iterable[tuple[str, str, str]]) -> str:
+    """States and what leads from one to the next, as mermaid draws them; all begin as active."""
+    words: dict[tuple[str, str], list[str]] = {}
+    for before, deed, after in edges:
+        words.setdefault((before, after), []).append(deed)
+    lines = ["```mermaid", "stateDiagram-v2", "    [*] --> active"]
+    lines += [f"    {before} --> {after}: {', '.join(deeds)}" for (before, after), deeds in words.items()]
+    return "\n".join([*lines, "```"])
+
+
+def test_the_diagram_of_a_tenants_states_is_drawn_from_their_table() -> None:
+    edges = [(before, deed, after) for (before, deed), after in tenant.NEXT.items()]
+    drawn = diagram([*edges, ("closing", "its time comes", "closed")])  # as `tenant.state` says
+    assert between((ROOT / "tenants" / "README.md").read_text(), "tenant states") == drawn
+
+
+def test_the_diagram_of_a_keys_states_is_drawn_from_their_table() -> None:
+    drawn = diagram((before, event, after) for (before, event), after in keys.NEXT.items())
+    assert between((ROOT / "tenants" / "README.md").read_text(), "key states") == drawn
 
 
 @pytest.mark.parametrize("readme", READMES, ids=lambda path: str(path.relative_to(ROOT)))

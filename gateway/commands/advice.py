@@ -9,12 +9,20 @@ from typing import Final
 
 from gateway.commands.printing import program
 from gateway.settings import Settings
+from tenants.errors import InUse, NotFound, Stale, TableUnavailable, TenantsError
 
 _OF_ABSENT: Final = {
     "tenant": "see: {gateway} tenants list",
-    "key": "see: {gateway} keys list --tenant NAME",
+    "member": "see: {gateway} members list --tenant NAME",
+    "account": "see: {gateway} accounts list --tenant NAME",
+    "key": "see: {gateway} keys list --tenant NAME (or --operator)",
     "model": "apply its document, which names the tenant or all: {gateway} apply -f FILE",
     "plan": "apply its document: {gateway} apply -f FILE",
+    "fleet": "apply its document: {gateway} apply -f FILE",
+}
+_OF_USED: Final = {
+    "plan": "move them, the closed ones too: {gateway} tenants move NAME --plan OTHER",
+    "fleet": "put it on another fleet or delete it first: {gateway} models put -f FILE",
 }
 # An argument that is a path, and what to say of another.
 _OPTIONS: Final = {"config": "with --config", "file": "with -f", "backup": "folder"}
@@ -22,8 +30,20 @@ _OPTIONS: Final = {"config": "with --config", "file": "with -f", "backup": "fold
 _NOT_OF_THE_PATH: Final = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EIO)
 
 
-def of_absent(kind: str) -> str:
-    return _OF_ABSENT[kind].format(gateway=program())
+def of_refusal(fault: TenantsError) -> str:
+    """What is to be done about it; nothing where its own sentence says that."""
+    match fault:
+        case NotFound(kind=kind):
+            advice = _OF_ABSENT.get(kind, "")
+        case InUse(kind=kind):
+            advice = _OF_USED.get(kind, "")
+        case Stale():
+            advice = "look at what it is now, and decide again"
+        case TableUnavailable():
+            advice = "look at what is there before you ask again"
+        case _:
+            advice = ""
+    return advice.format(gateway=program())
 
 
 def of_system(fault: OSError, given: argparse.Namespace, settings: Settings | None = None) -> str:

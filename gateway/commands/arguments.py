@@ -4,7 +4,7 @@ import argparse
 import os
 import pwd
 import sys
-from typing import Final, NoReturn, TypeAlias
+from typing import Any, Final, NoReturn, TypeAlias
 
 from gateway.settings import Settings
 
@@ -12,11 +12,15 @@ Commands: TypeAlias = "argparse._SubParsersAction[Parser]"  # noqa: SLF001 - arg
 
 USAGE: Final = 64
 
+_CURSOR_BYTES: Final = 500
 _UNITS: Final = {"m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 
 
 class Parser(argparse.ArgumentParser):
-    """argparse with the exit code that the contract names."""
+    """argparse with the exit code that the contract names. An epilog is printed as it is."""
+
+    def __init__(self, **how: Any) -> None:
+        super().__init__(formatter_class=argparse.RawDescriptionHelpFormatter, **how)
 
     def error(self, message: str) -> NoReturn:
         self.print_usage(sys.stderr)
@@ -29,6 +33,24 @@ def duration(text: str) -> int:
     if unit not in _UNITS or not number.isdigit() or not 0 < int(number) < 100_000:  # noqa: PLR2004
         raise argparse.ArgumentTypeError(f"{text!r} is no duration; write 30m, 12h, 30d or 2w")
     return int(number) * _UNITS[unit]
+
+
+def count(text: str) -> int:
+    if not (text.isascii() and text.isdigit()) or not 0 < int(text) <= 2**31:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of things; write 1, 20 or 500")
+    return int(text)
+
+
+def cursor(text: str) -> str:
+    """What a list said of its next part; a store takes no longer key."""
+    if not text.isprintable() or not 0 < len(text.encode()) <= _CURSOR_BYTES:
+        raise argparse.ArgumentTypeError("that is no place in a list; write what the list before said")
+    return text
+
+
+def example(words: str) -> str:
+    """The end of a command's help."""
+    return f"example:\n  gateway {words.strip()}"
 
 
 def port(text: str) -> int:

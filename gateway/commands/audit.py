@@ -1,19 +1,44 @@
-"""`gateway audit`: the audit log."""
+"""`gateway audit`: who changed what, and whether the log of calls is whole."""
 
 import argparse
+import json
+from typing import Final
 
 import msgspec
 
-from gateway.commands.arguments import Parser
+from gateway.commands.command import PAGED, Asked, Command, argument, asked
+from gateway.commands.printing import Row, show_all, when
 from gateway.settings import Settings
 from gateway.state import verified
+from tenants.directory import Page
+from tenants.events import Event
 
 
-def add(parser: Parser, common: Parser) -> None:
-    check = parser.add_subparsers(required=True, metavar="COMMAND").add_parser(
-        "verify", parents=[common], help="prove the log whole, or name its first bad record"
-    )
-    check.set_defaults(run=_verify)
+@asked
+async def _events(it: Asked) -> int:
+    tenant = it.given.tenant
+
+    async def listing(after: str | None, limit: int) -> Page[Event]:
+        if tenant is None:
+            return await it.directory.values.events(after, limit)
+        return await it.directory.tenants.events(tenant, after, limit)
+
+    return await show_all(it.given, listing, _whole if it.given.json else _row)
+
+
+def _row(event: Event) -> Row:
+    return {
+        "time": when(event.at_us),
+        "actor": event.actor,
+        "action": event.action,
+        "subject": event.subject,
+        "reason": event.reason,
+    }
+
+
+def _whole(event: Event) -> Row:
+    images = {"before": json.loads(bytes(event.before)), "after": json.loads(bytes(event.after))}
+    return {"id": event.id, "sequence": event.sequence, **_row(event), **images}
 
 
 async def _verify(settings: Settings, given: argparse.Namespace) -> int:
@@ -32,3 +57,21 @@ async def _verify(settings: Settings, given: argparse.Namespace) -> int:
             f"record {fault.record_id or fault.record}: {fault.reason}. {report.records} records before it are good."
         )
     return 1 if report.fault else 0
+
+
+_TENANT: Final = argument(
+    "--tenant", metavar="T", help="what was changed of this tenant (default: what is of no tenant)"
+)
+
+COMMANDS: Final = (
+    Command(
+        "events",
+        "who changed what, when and why, oldest first",
+        _events,
+        (_TENANT, *PAGED),
+        "--tenant acme --limit 20",
+    ),
+    Command(
+        "verify", "prove the log of calls whole, or name its first bad record", _verify, example="--json"
+    ),
+)

@@ -6,33 +6,113 @@ import logging
 import os
 import shutil
 import sys
-from collections.abc import Iterable
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar
 
-from tenants.directory import Minted
+from tenants.directory import Minted, Page
 from tenants.errors import Fault
+from tenants.ports import MOST_ROWS
 
 if TYPE_CHECKING:
     from gateway.app import Addresses
 
+Row: TypeAlias = Mapping[str, Any]
+
 _log: Final = logging.getLogger("gateway")
 
+_Value = TypeVar("_Value")
 
-def show(rows: list[dict[str, str]], given: argparse.Namespace, *, one: bool = False) -> int:
-    """A table for people; for programs a list, or one object where there is always one."""
-    if given.json:
-        print(json.dumps(rows[0] if one else rows))
+
+class Sheet:
+    """Rows that are printed as they come, so that there may be any number: a table for people, a list in JSON for programs.
+
+    The columns are as wide as the first rows want them.
+    """
+
+    def __init__(self, *, as_json: bool) -> None:
+        self._as_json = as_json
+        self._widths: dict[str, int] = {}
+        self._rows = 0
+
+    def add(self, rows: Sequence[Row]) -> None:
+        if not self._as_json and rows and not self._rows:
+            titles = {column: column.upper() for column in rows[0]}
+            for column in titles:
+                self._widths[column] = max(len(str(row[column])) for row in (titles, *rows))
+            self._line(titles)
+        for row in rows:
+            if self._as_json:
+                print(", " if self._rows else "[", json.dumps(row), sep="", end="")
+            else:
+                self._line(row)
+            self._rows += 1
+
+    def end(self) -> int:
+        if self._as_json:
+            print("]" if self._rows else "[]")
+        elif not self._rows:
+            print("none")
         return 0
-    if not rows:
-        print("none")
-        return 0
-    columns = list(rows[0])
-    widths = {column: max(len(column), *(len(row[column]) for row in rows)) for column in columns}
-    for row in ({column: column.upper() for column in columns}, *rows):
-        print("  ".join(row[column].ljust(widths[column]) for column in columns).rstrip())
+
+    def _line(self, row: Row) -> None:
+        print("  ".join(str(row[column]).ljust(width) for column, width in self._widths.items()).rstrip())
+
+
+async def show_all(
+    given: argparse.Namespace,
+    listing: Callable[[str | None, int], Awaitable[Page[_Value]]],
+    row: Callable[[_Value], Row],
+    *,
+    first: Callable[[_Value], int] | None = None,
+) -> int:
+    """Every page of a listing behind `--after`, `--limit` rows at most. All that fit in one page come in the order that `first` says."""
+    sheet = Sheet(as_json=given.json)
+    after, left = given.after, given.limit
+    while True:
+        page = await listing(after, min(left or MOST_ROWS, MOST_ROWS))
+        whole = after is None and page.next_after is None
+        sheet.add([row(it) for it in (sorted(page.values, key=first) if whole and first else page.values)])
+        after = page.next_after
+        left = left and left - len(page.values)
+        if after is None or left == 0:
+            break
+    sheet.end()
+    if after is not None:
+        sys.stdout.flush()  # it goes behind the list, also where both go to one place
+        remark(f"there is more: --after {after}")
     return 0
+
+
+def show(row: Row, given: argparse.Namespace) -> int:
+    """What was done to one thing: a table with one row, or an object in JSON."""
+    if given.json:
+        print(json.dumps(row))
+        return 0
+    sheet = Sheet(as_json=False)
+    sheet.add([row])
+    return sheet.end()
+
+
+def card(row: Row, given: argparse.Namespace) -> int:
+    """All of one thing: a line for each field, or an object in JSON."""
+    if given.json:
+        return show(row, given)
+    fields = dict(_flat(row))
+    width = max(map(len, fields))
+    for name, value in fields.items():
+        print(f"{name.ljust(width)}  {value}".rstrip())
+    return 0
+
+
+def _flat(row: Row, path: str = "") -> Iterator[tuple[str, object]]:
+    for name, value in row.items():
+        if isinstance(value, dict):
+            yield from _flat(value, f"{path}{name}.")
+        else:
+            text = "none" if value is None else json.dumps(value)
+            yield f"{path}{name}", value if isinstance(value, str) else text
 
 
 def show_minted(minted: Minted, given: argparse.Namespace) -> int:

@@ -1,56 +1,126 @@
 """`gateway tenants`: the customers."""
 
-import argparse
+from typing import Final
 
-from gateway.commands.arguments import Parser, actor
+from gateway.commands.arguments import duration
+from gateway.commands.command import PAGED, REASON, Asked, Command, argument, asked
 from gateway.commands.demo import PLAN, put_plan
-from gateway.commands.printing import show, when
-from gateway.settings import Settings
-from gateway.state import now_us, opened_directory
-from tenants.acts import Act
-from tenants.tenant import Tenant
+from gateway.commands.printing import Row, card, program, show, show_all, when
+from tenants import tenant
+from tenants.directory.members import Accounts, Members
+from tenants.ports import MOST_ROWS
+from tenants.tenant import Deed, Tenant
 
 
-def add(parser: Parser, common: Parser) -> None:
-    tenants = parser.add_subparsers(required=True, metavar="COMMAND")
-    create = tenants.add_parser("create", parents=[common], help="a new tenant")
-    create.set_defaults(run=_create)
-    create.add_argument("name")
-    create.add_argument("--plan", default=PLAN, help=f"the plan it is on (default: {PLAN})")
-    tenants.add_parser("list", parents=[common], help="all tenants").set_defaults(run=_list)
-    shown = tenants.add_parser("show", parents=[common], help="one tenant")
-    shown.set_defaults(run=_show)
-    shown.add_argument("name")
-    close = tenants.add_parser("close", parents=[common], help="end a tenant and all its keys, for ever")
-    close.set_defaults(run=_close)
-    close.add_argument("name")
+@asked
+async def _create(it: Asked) -> int:
+    if it.given.plan == PLAN and PLAN not in await it.directory.values.plans():
+        await put_plan(it.directory, it.settings)
+    return show(_row(await it.directory.tenants.create(it.given.name, it.given.plan, it.act), it), it.given)
 
 
-async def _create(settings: Settings, given: argparse.Namespace) -> int:
-    async with opened_directory(settings) as directory:
-        if given.plan == PLAN and PLAN not in await directory.values.plans():
-            await put_plan(directory, settings)
-        tenant = await directory.tenants.create(given.name, given.plan, act=Act(actor(), now_us()))
-    return show([_row(tenant)], given, one=True)
+@asked
+async def _list(it: Asked) -> int:
+    return await show_all(it.given, it.directory.tenants.list, lambda found: _row(found, it))
 
 
-async def _list(settings: Settings, given: argparse.Namespace) -> int:
-    async with opened_directory(settings) as directory:
-        found = (await directory.tenants.list()).values
-    return show([_row(tenant) for tenant in found], given)
+@asked
+async def _show(it: Asked) -> int:
+    found = await it.directory.tenants.show(it.given.name)
+    times = {"created": when(found.created_us), "closes": when(found.closes_us)}
+    people = {
+        "members": await _count(it.directory.members, found.name),
+        "accounts": await _count(it.directory.accounts, found.name),
+    }
+    return card({**_row(found, it), **times, **people}, it.given)
 
 
-async def _show(settings: Settings, given: argparse.Namespace) -> int:
-    async with opened_directory(settings) as directory:
-        tenant = await directory.tenants.show(given.name)
-    return show([{**_row(tenant), "created": when(tenant.created_us)}], given, one=True)
+async def _count(roster: Members | Accounts, tenant_name: str) -> int:
+    """How many there are: at most a thousand, which a page or a few hold."""
+    many, after = 0, None
+    while True:
+        page = await roster.list(tenant_name, after, MOST_ROWS)
+        many, after = many + len(page.values), page.next_after
+        if after is None:
+            return many
 
 
-async def _close(settings: Settings, given: argparse.Namespace) -> int:
-    async with opened_directory(settings) as directory:
-        tenant = await directory.tenants.do(given.name, "close", act=Act(actor(), now_us()))
-    return show([{"name": tenant.name, "id": tenant.id, "state": tenant.state}], given, one=True)
+@asked
+async def _move(it: Asked) -> int:
+    return show(_row(await it.directory.tenants.move(it.given.name, it.given.plan, it.act), it), it.given)
 
 
-def _row(tenant: Tenant) -> dict[str, str]:
-    return {"name": tenant.name, "id": tenant.id, "plan": tenant.plan, "state": tenant.state}
+@asked
+async def _suspend(it: Asked) -> int:
+    return await _do("suspend", it)
+
+
+@asked
+async def _resume(it: Asked) -> int:
+    return await _do("resume", it)
+
+
+@asked
+async def _reopen(it: Asked) -> int:
+    return await _do("reopen", it)
+
+
+@asked
+async def _close(it: Asked) -> int:
+    after = it.given.after
+    closes_us = None if after is None else it.now_us + after * 1_000_000
+    closed = await it.directory.tenants.do(it.given.name, "close", it.act, closes_us=closes_us)
+    row = {"name": closed.name, "id": closed.id, "state": tenant.state(closed, it.now_us)}
+    if it.given.json:
+        return show(row if row["state"] == "closed" else {**row, "closes": when(closed.closes_us)}, it.given)
+    if row["state"] == "closed":
+        print(f"{closed.name} is closed, for ever: its keys work no more, and nobody else gets its name.")
+    else:
+        print(
+            f"{closed.name} is served no more, and closed for ever from {when(closed.closes_us)} on. Until then it can be taken back:\n\n"
+            f"  {program()} tenants reopen {closed.name}"
+        )
+    return 0
+
+
+async def _do(deed: Deed, it: Asked) -> int:
+    return show(_row(await it.directory.tenants.do(it.given.name, deed, it.act), it), it.given)
+
+
+def _row(found: Tenant, it: Asked) -> Row:
+    state = tenant.state(found, it.now_us)
+    return {"name": found.name, "id": found.id, "plan": found.plan, "state": state}
+
+
+_NAME: Final = argument("name", help="the tenant's name")
+_OF_NEW: Final = argument("--plan", default=PLAN, metavar="P", help=f"the plan it is on (default: {PLAN})")
+_OTHER: Final = argument("--plan", required=True, metavar="P", help="the plan that it is on from now on")
+_GRACE: Final = argument(
+    "--after",
+    type=duration,
+    metavar="7d",
+    help="how long it can be reopened, and is not served (default: at once)",
+)
+
+COMMANDS: Final = (
+    Command("create", "a new tenant", _create, (_NAME, _OF_NEW, REASON), "acme --plan team"),
+    Command("list", "all tenants by name, also the closed ones", _list, PAGED, "--limit 100 --after acme"),
+    Command("show", "one tenant", _show, (_NAME,), "acme"),
+    Command("move", "put a tenant on another plan", _move, (_NAME, _OTHER, REASON), "acme --plan business"),
+    Command(
+        "suspend",
+        "serve a tenant no more until it is resumed",
+        _suspend,
+        (_NAME, REASON),
+        "acme --reason 'bill 17 is not paid'",
+    ),
+    Command("resume", "serve a suspended tenant again", _resume, (_NAME, REASON), "acme"),
+    Command(
+        "close",
+        "end a tenant and all its keys for ever, at once or after a while",
+        _close,
+        (_NAME, _GRACE, REASON),
+        "acme --after 7d",
+    ),
+    Command("reopen", "take back that a tenant is closing", _reopen, (_NAME, REASON), "acme"),
+)

@@ -110,7 +110,7 @@ class Keys:
     ) -> Minted:
         """A new key with the same rights and end; the old one ends after the overlap, if not earlier.
 
-        Repeated: another new key while the old one works, Invalid after.
+        Repeated: another new key while the old one works, Invalid after. Raises NotFound where its account is gone: so is what it may do.
         """
         if not 0 <= overlap_seconds <= keys.MOST_SECONDS:
             raise Invalid("overlap_seconds", f"must be 0 to {keys.MOST_SECONDS}")
@@ -121,7 +121,12 @@ class Keys:
             old = read(row, ApiKey)
             if (state := keys.state(old, act.at_us)) not in WORKING:
                 raise Invalid("key", f"is {state}")
-            minted, creation = self._mint(replace(old, created_us=act.at_us, successor_id=None))
+            if old.account_id is not None:
+                await self._check_account(owner_id, old.account_id)
+            meant_us = await self._meant_to_end_us(owner_id, old)
+            minted, creation = self._mint(
+                replace(old, created_us=act.at_us, expires_us=meant_us, successor_id=None)
+            )
             end_us = act.at_us + round(overlap_seconds * 1_000_000)
             end_us = end_us if old.expires_us is None else min(old.expires_us, end_us)
             ending = replace(old, expires_us=end_us, successor_id=minted.key.id)
@@ -238,6 +243,12 @@ class Keys:
         if row is None:
             raise NotFound("key", key_id)
         return row
+
+    async def _meant_to_end_us(self, owner_id: str, key: ApiKey) -> int | None:
+        """A key that was rotated ends sooner than it was meant to; the last of its successors does not."""
+        while key.successor_id is not None:
+            key = read(await self._row(owner_id, key.successor_id), ApiKey)
+        return key.expires_us
 
     async def _check_account(self, owner_id: str, account_id: str) -> None:
         row = await self.journal.table.get(account_at(owner_id, account_id)) if is_id(account_id) else None

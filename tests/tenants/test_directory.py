@@ -189,6 +189,21 @@ async def test_rotation_never_makes_a_key_last_longer(acme: Directory) -> None:
     )
 
 
+@pytest.mark.parametrize("end_us", [None, NOW + 99 * SECOND])
+async def test_a_key_that_is_rotated_once_more_as_an_answer_was_lost_gives_one_that_lasts_as_long_as_it_was_meant_to(
+    acme: Directory, end_us: int | None
+) -> None:
+    old = await acme.keys.create("acme", expires_us=end_us, act=Act(BY, NOW))
+    lost = await acme.keys.rotate("acme", old.key.id, overlap_seconds=9, act=Act(BY, NOW))
+    again = await acme.keys.rotate("acme", old.key.id, overlap_seconds=9, act=Act(BY, NOW + SECOND))
+    assert (lost.key.expires_us, again.key.expires_us) == (end_us, end_us)
+    follower = await acme.keys.rotate("acme", again.key.id, overlap_seconds=9, act=Act(BY, NOW + SECOND))
+    third = await acme.keys.rotate("acme", old.key.id, overlap_seconds=9, act=Act(BY, NOW + 2 * SECOND))
+    assert (follower.key.expires_us, third.key.expires_us) == (end_us, end_us)
+    ending = await acme.keys.show("acme", old.key.id)
+    assert (ending.expires_us, ending.successor_id) == (NOW + 9 * SECOND, third.key.id)
+
+
 async def test_only_an_active_key_is_rotated(acme: Directory) -> None:
     expired = await acme.keys.create("acme", expires_us=NOW + 1, act=Act(BY, NOW))
     revoked = await acme.keys.create("acme", act=Act(BY, NOW))

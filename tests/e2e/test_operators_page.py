@@ -1,0 +1,90 @@
+"""The operators' page is true: its blocks are run from top to bottom over a fresh state, and print what it shows; no command is missing."""
+
+import os
+import re
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import ROOT
+from tests.e2e.world import PROGRAM
+from tests.gateway.commands.test_declared import ALL
+
+PAGE = ROOT / "gateway" / "commands" / "README.md"
+
+ID = re.compile(r"\b[a-z]_[0-9a-z]{20}\b")
+# What is another each time, and what it looks like.
+FORMS = {
+    r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{3})?Z": "<time>",
+    r"gw_live_[0-9A-Za-z]{38}": "<key>",
+    r"gw_live_[0-9A-Za-z]{4}\.\.\.": "<hint>",
+    r"\bcli:[\w.-]+": "<actor>",
+    r"\b\d+ bytes": "<bytes>",
+    r" {2,}": "  ",  # an actor's name moves the columns behind it
+    r" +$": "",
+}
+
+
+def blocks(kind: str) -> list[str]:
+    return re.findall(rf"^```{kind}\n(.*?)^```", PAGE.read_text(), re.DOTALL | re.MULTILINE)
+
+
+def files() -> dict[str, str]:
+    found = re.findall(r"<!-- file: (\S+) -->\n```yaml\n(.*?)```", PAGE.read_text(), re.DOTALL)
+    return dict(found)
+
+
+def steps() -> Iterator[tuple[str, str]]:
+    """Each command of the page, and what it prints there."""
+    for block in blocks("console"):
+        for step in re.split(r"^\$ ", block, flags=re.MULTILINE)[1:]:
+            line, _, printed = step.partition("\n")
+            yield line, printed
+
+
+def run(line: str, folder: Path) -> "subprocess.CompletedProcess[str]":
+    environ = {name: value for name, value in os.environ.items() if not name.startswith("GATEWAY_")}
+    environ["PATH"] = f"{PROGRAM.parent}:{environ['PATH']}"
+    return subprocess.run(
+        ["bash", "-c", f"exec 2>&1; {line}"],
+        cwd=folder,
+        env=environ,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+def form(text: str) -> str:
+    for pattern, stands_for in FORMS.items():
+        text = re.sub(pattern, stands_for, text, flags=re.MULTILINE)
+    return text
+
+
+def renamed(text: str, names: dict[str, str]) -> str:
+    return ID.sub(lambda found: names.get(found[0], found[0]), text)
+
+
+def test_every_block_of_the_operators_page_prints_what_it_shows(tmp_path: Path) -> None:
+    for name, content in files().items():
+        (tmp_path / name).write_text(content)
+    ours: dict[str, str] = {}  # the page's ids, and what they are in this run
+    for line, shown in steps():
+        done = run(renamed(line, ours), tmp_path)
+        for theirs, own in zip(ID.findall(shown), ID.findall(done.stdout), strict=False):
+            ours.setdefault(theirs, own)
+        printed = renamed(done.stdout, {own: theirs for theirs, own in ours.items()})
+        assert form(printed) == form(shown), line
+        assert (done.returncode == 1) == shown.startswith("gateway: "), line
+
+
+@pytest.mark.parametrize("command", [" ".join(("gateway", *words)) for words in ALL])
+def test_every_command_is_on_the_operators_page(command: str) -> None:
+    text = "\n".join((*blocks("console"), *blocks("sh"), *re.findall("`(gateway [^`]*)`", PAGE.read_text())))
+    assert re.search(rf"^(\$ )?{command}\b", text, re.MULTILINE), (
+        f"{PAGE.relative_to(ROOT)} has no example of `{command}`: show it in a console block with what it prints, "
+        "or name it in a sh block when it cannot be run on a bare state"
+    )

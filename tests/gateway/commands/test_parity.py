@@ -1,0 +1,70 @@
+"""Whatever the control API can do, the command line can, and the other way round: three thin doors, none with more than the others."""
+
+import pytest
+
+from tenants.api.routes import OPERATIONS
+from tests.gateway.commands.test_declared import ALL, parser_of
+
+# Operation to the command that does the same, with the option that makes it that one and no other.
+SAME = {
+    "listTenants": "tenants list",
+    "createTenant": "tenants create",
+    "showTenant": "tenants show",
+    "changeTenant": "tenants move",
+    "suspendTenant": "tenants suspend",
+    "resumeTenant": "tenants resume",
+    "closeTenant": "tenants close",
+    "reopenTenant": "tenants reopen",
+    "showTenantPlan": "plans show",  # a tenant may not ask for every plan, an operator may
+    "listTenantModels": "models list --tenant",
+    "listTenantAudit": "audit events --tenant",
+    "listAudit": "audit events",
+    "inviteMember": "members invite",
+    "createAccount": "accounts create",
+    **{f"{deed}Member": f"members {deed}" for deed in ("show", "change", "remove")},
+    **{f"{deed}Account": f"accounts {deed}" for deed in ("show", "change", "remove")},
+    "listMembers": "members list",
+    "listAccounts": "accounts list",
+    "listKeys": "keys list --tenant",
+    "listOperatorKeys": "keys list --operator",
+    **{f"{deed}Key": f"keys {deed} --tenant" for deed in ("create", "show", "rotate", "revoke")},
+    **{f"{deed}OperatorKey": f"keys {deed} --operator" for deed in ("create", "show", "rotate", "revoke")},
+    **{
+        f"list{kind}s": f"{noun} list"
+        for kind, noun in (("Plan", "plans"), ("Model", "models"), ("Fleet", "fleet"))
+    },
+    **{
+        f"{deed}{kind}": f"{noun} {deed}"
+        for kind, noun in (("Plan", "plans"), ("Model", "models"), ("Fleet", "fleet"))
+        for deed in ("show", "put", "delete")
+    },
+}
+NO_COMMAND = {"whoami": "who types a command is the unix user"}
+# Commands of the gateway itself have one word, as `serve`. Of those with two the API has not:
+NO_OPERATION = {"audit verify": "tenants check the log of their calls by themselves"}
+
+
+def test_every_operation_of_the_api_has_its_command() -> None:
+    missing = {it.id for it in OPERATIONS} - SAME.keys() - NO_COMMAND.keys()
+    assert not missing, f"operations without a command: {sorted(missing)}; give each one, and a line in SAME"
+    gone = (SAME.keys() | NO_COMMAND.keys()) - {it.id for it in OPERATIONS}
+    assert not gone, f"the API has these no more: {sorted(gone)}"
+
+
+def test_every_command_over_the_directory_has_its_operation() -> None:
+    known = {" ".join(line.split()[:2]) for line in SAME.values()} | NO_OPERATION.keys()
+    more = {" ".join(words) for words in ALL if len(words) == 2} - known
+    assert not more, (
+        f"commands without an operation: {sorted(more)}; give each one, or a reason in NO_OPERATION"
+    )
+
+
+@pytest.mark.parametrize(("operation", "line"), SAME.items(), ids=str)
+def test_a_command_is_there_with_what_its_operation_takes(operation: str, line: str) -> None:
+    noun, verb, *needed = line.split()
+    told = parser_of((noun, verb)).format_help()
+    (found,) = [it for it in OPERATIONS if it.id == operation]
+    needed += ["--limit", "--after"] if found.is_list else []
+    needed += ["--reason"] if found.is_change else []
+    needed += ["--tenant"] if "tenant" in found.names and noun not in ("tenants", "plans") else []
+    assert all(option in told for option in needed), needed
