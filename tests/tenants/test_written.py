@@ -5,7 +5,7 @@ import os.path
 from typing import Any
 
 import msgspec
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tenants.catalogue import Declared, faults, name_of
@@ -124,6 +124,7 @@ def _flow(tree: Any) -> str:
     return json.dumps(tree, ensure_ascii=False)
 
 
+@settings(deadline=None)
 @given(st.lists(DECLARED, max_size=4, unique_by=name_of))
 def test_what_is_written_is_what_is_read(wanted: list[Declared]) -> None:
     assert not any(fault for value in wanted for fault in faults(value))
