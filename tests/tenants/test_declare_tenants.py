@@ -8,6 +8,8 @@ from tenants import declare
 from tenants.acts import Act
 from tenants.directory import Directory
 from tenants.directory.customers import GRACE_SECONDS
+from tenants.directory.journal import Judged
+from tenants.directory.tenants import created
 from tenants.documents import Documents, Source, parse
 from tenants.errors import Faulty, Moved
 from tenants.events import Action
@@ -16,6 +18,7 @@ from tenants.ids import is_id
 from tenants.outline import Outline, Prune, outlined
 from tenants.plans import Limits, Plan
 from tenants.ports import Item
+from tenants.tenant import Tenant
 from tests.tenants import replay
 from tests.tenants.conftest import BY, NOW, actions, events
 from tests.worlds.table import MemoryTable
@@ -170,7 +173,12 @@ async def test_a_new_tenant_gets_no_word_of_the_gateways_own_and_one_that_has_it
     (fault,) = await refused(directory, PLAN, named)
     assert fault.startswith("a.yaml:7: name: 'admin' is a word of the gateway's own")
     await directory.values.put(Plan("team", 1, Limits(1000)), act=Act(BY, NOW))
-    await directory.tenants.create("admin", "team", act=Act(BY, NOW))
+    older = Tenant(directory.journal.new_id("t"), "admin", "team", "active", NOW)
+
+    async def made_before_the_rule() -> Judged[Tenant]:
+        return Judged(older, (created(older),))
+
+    await directory.journal.change(Act(BY, NOW), made_before_the_rule)
     assert not (await apply(directory, named)).changes
 
 
