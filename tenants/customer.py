@@ -40,7 +40,8 @@ class TenantDocument(Struct, frozen=True):
     plan: PlanName
     members: Annotated[tuple[Member, ...], Meta(max_length=MOST_MEMBERS)] | None = None
     """None: the document does not say, and they stay as they are."""
-    state: DeclaredState = "active"
+    state: DeclaredState | None = None
+    """None: as it is; a new one is active."""
 
 
 def faults(document: TenantDocument) -> Iterator[Invalid]:

@@ -88,10 +88,12 @@ def outlined(declared: Documents, stored: Stored, prune: Prune = Prune.NOTHING) 
 
 
 def as_declared(value: TenantDocument, before: TenantDocument | None) -> TenantDocument:
-    """With all its members: where the document does not say, they are as they were; addresses as they are stored."""
+    """With its state and all its members: where the document does not say, they are as they were; addresses as they are stored."""
+    state = value.state or (before.state if before else None) or "active"
     if value.members is None:
-        return replace(value, members=before.members if before else ())
-    return replace(value, members=tuple(replace(member, email=member.key) for member in value.members))
+        return replace(value, state=state, members=before.members if before else ())
+    people = tuple(replace(member, email=member.key) for member in value.members)
+    return replace(value, state=state, members=people)
 
 
 def _gone(

@@ -57,12 +57,12 @@ async def read_all(journal: "Journal", names: Iterable[str]) -> dict[str, Custom
 def changes(
     wanted: TenantDocument, before: Customer | None, new_id: Callable[[str], str], at_us: int
 ) -> Iterator[Change]:
-    """What makes it as wanted, with just these members."""
+    """What makes it as wanted, with just these members; its state is said (`outline.as_declared`)."""
     if before is None:
-        owner = Tenant(new_id("t"), wanted.name, wanted.plan, wanted.state, at_us)
+        owner = Tenant(new_id("t"), wanted.name, wanted.plan, wanted.state or "active", at_us)
         yield created(owner)
     else:
-        owner = replace(before.tenant, plan=wanted.plan, state=wanted.state)
+        owner = replace(before.tenant, plan=wanted.plan, state=wanted.state or before.tenant.state)
         if owner != before.tenant:
             yield changed(_action(before.tenant, owner), before.row, before.tenant, owner)
     there = dict(before.members) if before else {}

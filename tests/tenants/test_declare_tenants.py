@@ -117,7 +117,9 @@ async def test_a_tenant_moves_is_suspended_and_gets_just_the_members_that_are_de
         Action.PLAN_CREATED,
         Action.TENANT_SUSPENDED,
     ]
-    await apply(directory, wanted.replace("state: suspended\n", ""))
+    assert not (await apply(directory, wanted.replace("state: suspended\n", ""))).changes
+    assert (await directory.tenants.show("acme")).state == "suspended"
+    await apply(directory, wanted.replace("state: suspended\n", "state: active\n"))
     assert (await directory.tenants.show("acme")).state == "active"
     assert actions(world).count("tenant.resumed") == 1
     assert replay.faults(world.rows) == []

@@ -17,6 +17,7 @@ from tenants.model import Canary, CanaryInput, Model
 from tenants.openai import Generate, Infer, PassThrough
 from tenants.outline import Stored, as_declared, outlined
 from tenants.plans import Limits, Plan
+from tenants.tenant import State
 from tenants.writing import tree, written
 from tests.tenants.conftest import BY, NOW
 from tests.tenants.test_declare import worlds
@@ -70,7 +71,9 @@ def test_what_is_exported_changes_nothing_where_it_is_applied(values: list[Decla
     fleets = {
         ("Fleet", it.fleet): Fleet(it.fleet, memory_bytes=2**50) for it in stored if isinstance(it, Model)
     }
-    tenants = {it.name: it.state for it in stored if isinstance(it, TenantDocument)}
+    tenants: dict[str, State] = {
+        it.name: it.state or "active" for it in stored if isinstance(it, TenantDocument)
+    }
     compared = {name: it for name, it in declared_values(declared).items() if name[0] != "Model"}
     documents = tuple(it for it in declared.documents if name_of(it.value) in compared)
     assert not outlined(Documents(documents), Stored(0, plans | fleets | there, tenants)).changes
