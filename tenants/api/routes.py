@@ -118,7 +118,13 @@ class Operation:
         """The codes that it may be refused with."""
         refused = {"two_credentials", "unauthenticated", "forbidden", "malformed", "invalid"}
         refused |= {"no_such_path", "internal", "unreadable", "table_unavailable", "stopping"}
-        refused |= {"deadline_exceeded", "not_found", "method_not_allowed", "too_many_at_once"}
+        refused |= {
+            "deadline_exceeded",
+            "not_found",
+            "method_not_allowed",
+            "rate_limited",
+            "too_many_at_once",
+        }
         if self.is_change:
             refused |= {"conflict", "body_too_large", "not_json", "already_exists", "in_use"}
         if self.is_guarded:

@@ -3,7 +3,7 @@
 import pytest
 
 from tenants.acts import Act
-from tenants.api import heads
+from tenants.api.asked import cursor as cursor_of
 from tenants.model import Model
 from tests.tenants.api.worlds import World
 from tests.tenants.conftest import TEAM
@@ -87,6 +87,6 @@ async def test_a_tenants_pages_of_models_are_full_and_no_cursor_names_a_model_of
         if page["next_cursor"] is None:
             break
         assert len(page["items"]) == limit
-        assert page["next_cursor"] == heads.cursor(found[-1])
+        assert page["next_cursor"] == cursor_of(found[-1])
         cursor = f"&cursor={page['next_cursor']}"
     assert found == sorted(["digits", *(f"acme-{n:03d}" for n in range(60))])
