@@ -8,6 +8,7 @@ import pytest
 
 from tenants.acts import Act
 from tenants.api.application import MOST_AT_ONCE
+from tenants.api.openapi import document
 from tenants.api.routes import OPERATIONS, Operation
 from tenants.model import Model
 from tests.tenants.api.worlds import CALLERS, Told, World
@@ -114,6 +115,8 @@ async def test_an_operation_is_for_those_in_its_row_alone(
     if caller in row.may:
         assert answer.status in operation.successes, answer.body
         assert "304" not in str(answer.status)
+        told = document()["paths"][operation.full_path][operation.method.lower()]["responses"]
+        assert ("etag" in answer.headers) == ("etag" in told[str(answer.status)]["headers"])
         return
     foreign = caller == "stranger" and operation.names[:1] == ("tenant",)
     code = "unauthenticated" if caller == "nobody" else "not_found" if foreign else "forbidden"
