@@ -22,7 +22,7 @@ from gateway.auth.networks import Networks
 from gateway.authz.cedar import Authorizer
 from gateway.authz.control import ControlAuthorizer
 from gateway.cluster.feed import Feed
-from gateway.frontends.control import control_credential
+from gateway.frontends.control import Callers, control_credential
 from gateway.frontends.grpc_memory import MessageMemory
 from gateway.frontends.grpc_server import GrpcDoor, listening
 from gateway.frontends.http import HttpDoor, Readiness, other_paths
@@ -146,13 +146,14 @@ async def opened(settings: Settings, progress: Callable[[str], None]) -> AsyncIt
                 sweep=every(_SWEEP_SECONDS, sequences.sweep),
             )
         )
-        yield doors(settings, pipeline, registry, control_api(directory, settings))
+        yield doors(settings, pipeline, registry, control_api(directory, auth.look_ups.networks, settings))
 
 
-def control_api(directory: Directory, settings: Settings) -> Control:
+def control_api(directory: Directory, networks: Networks, settings: Settings) -> Control:
     """Raises PolicyError."""
     authorizer = ControlAuthorizer.load(settings.policies)
-    return Control(directory, authorizer, control_credential, now_us, settings.http.request_seconds)
+    identify = Callers(directory.keys, networks).identify
+    return Control(directory, authorizer, control_credential, identify, now_us, settings.http.request_seconds)
 
 
 def api_keys(settings: Settings, directory: Directory, known: Known, registry: Registry) -> ApiKeys:

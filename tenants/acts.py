@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Final
 
+from tenants import keys
 from tenants.errors import Invalid
 
 REASON_CHARACTERS: Final = 500
@@ -28,3 +29,5 @@ class Act:
     def __post_init__(self) -> None:
         if len(self.reason) > REASON_CHARACTERS or not self.reason.isprintable():
             raise Invalid("reason", f"must be at most {REASON_CHARACTERS} printable characters")
+        if keys.is_told_by(self.reason):
+            raise Invalid("reason", keys.TOLD)

@@ -23,6 +23,8 @@ HINT_CHARACTERS: Final = 4
 RANDOM_BYTES: Final = 40
 MOST_SECONDS: Final = 10 * 365 * 86_400
 
+TOLD: Final = "holds the text of a key, and is kept and shown: write its id (k_...)"
+
 _FORM = re.compile(rf"{PREFIX}[0-9A-Za-z]{{{SECRET_CHARACTERS + CHECKSUM_CHARACTERS}}}")
 
 
@@ -131,6 +133,11 @@ def is_well_formed(text: str) -> bool:
         _FORM.fullmatch(text) is not None
         and checksum(text[:-CHECKSUM_CHARACTERS]) == text[-CHECKSUM_CHARACTERS:]
     )
+
+
+def is_told_by(text: str) -> bool:
+    """Whether the text holds a key, as of somebody who tells why it is revoked: what is kept and shown must not."""
+    return any(is_well_formed(found[0]) for found in _FORM.finditer(text))
 
 
 def digest(text: str) -> str | None:

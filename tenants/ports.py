@@ -147,7 +147,8 @@ class Question:
     """May the holder of this key do that to the tenant, or with None to what is of no tenant? The words are those of
     `policies/control.cedarschema`.
 
-    `of_tenant_id` is whose the key is, None an operator's. `gives` is the role that the key at hand has, None: none.
+    `of_tenant_id` is whose the key is, None an operator's. `gives` is the role that the key at hand has, None: none. `widens`:
+    that key is for models that the caller's own is not for.
     """
 
     key_id: str
@@ -157,6 +158,7 @@ class Question:
     tenant_id: str | None = None
     tenant_state: State = "active"
     gives: Role | None = None
+    widens: bool = False
 
 
 class Verdict(Protocol):

@@ -55,6 +55,34 @@ def test_every_operation_of_the_control_api_has_an_example() -> None:
     assert sorted(named) == sorted(it.id for it in OPERATIONS)
 
 
+def called(block: str) -> set[str]:
+    """The operations that a block of shell asks for with curl; a variable stands for one part of a path, $OF for a whole one."""
+    whole = re.search(r'^OF="(.*)"$', block, re.MULTILINE)
+    found = set()
+    for call in block.replace('"$OF"', f'"{whole[1]}"' if whole else "").split("curl ")[1:]:
+        url = re.search(r'"\$(?:OPERATOR|PUBLIC)(/[^"?]*)', call)
+        method = re.search(r"-X (\w+)", call)
+        verb = method[1] if method else "POST" if " -d " in call else "GET"
+        found |= {
+            it.id
+            for it in OPERATIONS
+            if url
+            and it.method == verb
+            and len(it.path.split("/")) == len(url[1].split("/"))
+            and all(
+                ours == theirs or (ours[0] == "{" and theirs not in {"rotate", "revoke"})
+                for ours, theirs in zip(it.path.split("/")[1:], url[1].split("/")[1:], strict=True)
+            )
+        }
+    return found
+
+
+def test_an_example_of_the_control_api_asks_for_the_operations_that_it_is_named_for() -> None:
+    readme = (ROOT / "tenants" / "api" / "README.md").read_text()
+    for mark, block in re.findall(r"<!-- example: (.*?) -->\n```sh\n(.*?)```", readme, re.DOTALL):
+        assert set(mark.split()) <= called(block), mark
+
+
 def test_every_setting_is_documented_with_its_default() -> None:
     rows = ["| variable | meaning (default) |", "|---|---|"]
     rows += [f"| `{name}` | {meaning} |" for name, meaning in knobs(Settings())]

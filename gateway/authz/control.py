@@ -25,8 +25,12 @@ class ControlAuthorizer(Policies):
             "action": uid("Action", question.action),
             "resource": _resource(question),
         }
-        gives = {} if question.gives is None else {"gives": {"__entity": uid("Role", question.gives)}}
-        return self._judged(request, _entities(question), gives)
+        context: dict[str, Any] = {}
+        if question.gives is not None:
+            context["gives"] = {"__entity": uid("Role", question.gives)}
+        if question.widens:
+            context["widens"] = True
+        return self._judged(request, _entities(question), context)
 
     def _rehearse(self) -> None:
         for role, action in product(get_args(CallerRole), get_args(PlatformAction)):
@@ -34,7 +38,7 @@ class ControlAuthorizer(Policies):
         for role, action, state in product(get_args(CallerRole), get_args(TenantAction), get_args(State)):
             self._ask(Question("k_", role, "t_", action, "t_", state))
         for role, gives in product(get_args(CallerRole), ROLES):
-            self._ask(Question("k_", role, "t_", "issue", "t_", "active", gives))
+            self._ask(Question("k_", role, "t_", "issue", "t_", "active", gives, widens=True))
 
 
 def _resource(question: Question) -> dict[str, str]:

@@ -22,9 +22,16 @@ class Parser(argparse.ArgumentParser):
     def __init__(self, **how: Any) -> None:
         super().__init__(formatter_class=argparse.RawDescriptionHelpFormatter, **how)
 
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """argparse lets the first parser say what the command does not know, with a usage that names no command."""
+        found, unknown = super().parse_known_args(args, namespace)
+        if unknown:
+            self.error(f"unrecognized arguments: {' '.join(unknown)}")
+        return found, unknown
+
     def error(self, message: str) -> NoReturn:
         self.print_usage(sys.stderr)
-        self.exit(USAGE, f"{self.prog}: {message}\n")
+        self.exit(USAGE, f"{self.prog}: {message}; see: {self.prog} --help\n")
 
 
 def duration(text: str) -> int:

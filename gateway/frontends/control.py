@@ -1,19 +1,26 @@
 """The control API at our doors: what `tenants.api` needs of a listener, and how a stop is said to its clients."""
 
+from collections import OrderedDict
 from collections.abc import Awaitable, Sequence
+from dataclasses import dataclass, field
 from typing import Final
 
 from starlette.types import ASGIApp
 
 from gateway.auth.credentials import credential
+from gateway.auth.networks import Networks
 from gateway.errors import Code, GatewayError
 from gateway.frontends.http_downstream import HttpDownstream
 from gateway.frontends.http_exchange import Message, Receive
 from tenants.api import problems
 from tenants.api.problems import Problem
+from tenants.directory import Identity
+from tenants.directory.keys import Keys
+from tenants.errors import TenantsError
 from tenants.keys import Secret
 
 CONTROL: Final = b"/control/"
+_MOST_MET: Final = 10_000
 
 
 class ControlDownstream(HttpDownstream):
@@ -40,3 +47,47 @@ def control_credential(authorization: Sequence[bytes], api_key: Sequence[bytes])
         if error.code is Code.TWO_CREDENTIALS:
             raise Problem(error.code, error.sentence) from error
         raise problems.unauthenticated() from error
+
+
+@dataclass(slots=True)
+class Callers:
+    """Whose key it is. Who guesses is held back as at the other doors, and in one sum with them.
+
+    Each request is a look-up here, so a key that was met is not counted again: guesses do not lock out who shares their network.
+    """
+
+    keys: Keys
+    networks: Networks
+    _met: OrderedDict[str, None] = field(default_factory=OrderedDict)
+    """Digests; beyond so many the longest unused is forgotten."""
+
+    async def identify(self, digest: str, address: str, now_us: int) -> Identity | None:
+        """`Keys.identify`. Raises Problem: rate_limited, TableUnavailable; fails closed."""
+        if digest in self._met:
+            found = await self.keys.identify(digest, now_us)
+        else:
+            found = await self._stranger(digest, address, now_us)
+        self._met.pop(digest, None)
+        if found is not None:
+            self._met[digest] = None
+            if len(self._met) > _MOST_MET:
+                self._met.popitem(last=False)
+        return found
+
+    async def _stranger(self, digest: str, address: str, now_us: int) -> Identity | None:
+        """An unknown key costs its network a look-up; a known one, and one of which nobody could say, nothing."""
+        try:
+            self.networks.take(address)
+        except GatewayError as error:
+            wait = error.retry_after_seconds
+            raise Problem(
+                error.code, error.sentence, private=error.private, retry_after_seconds=wait
+            ) from error
+        try:
+            found = await self.keys.identify(digest, now_us)
+        except TenantsError:
+            self.networks.give_back(address)
+            raise
+        if found is not None:
+            self.networks.give_back(address)
+        return found

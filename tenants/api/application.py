@@ -7,7 +7,7 @@ body is read for somebody who may not ask. Every answer here is JSON; a refusal 
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Final, Literal
@@ -26,7 +26,7 @@ from tenants.api.asked import Answer, Asked, Caller, Condition
 from tenants.api.openapi import PATH, document
 from tenants.api.problems import Problem
 from tenants.api.routes import OPERATIONS, Operation
-from tenants.directory import Directory
+from tenants.directory import Directory, Identity
 from tenants.errors import NotFound, TenantsError
 from tenants.keys import Secret, digest
 from tenants.ports import Authorizer
@@ -35,6 +35,9 @@ from tenants.tenant import Tenant
 Listener = Literal["operator", "public"]
 Credential = Callable[[Sequence[bytes], Sequence[bytes]], Secret | None]
 """The one credential in the values of Authorization and x-api-key, None without any. Raises Problem."""
+Identify = Callable[[str, str, int], Awaitable[Identity | None]]
+"""Whose working key has that digest, asked from that address at that microsecond: `Keys.identify`, with a bound on guesses. Raises
+Problem: rate_limited, TableUnavailable."""
 
 MOST_AT_ONCE: Final = 100
 """Requests of one tenant, and of all operators."""
@@ -51,6 +54,7 @@ class Control:
     directory: Directory
     authorizer: Authorizer
     credential: Credential
+    identify: Identify
     now_us: Callable[[], int]
     seconds: float = 300.0
     _under_way: Counter[str] = field(default_factory=Counter)
@@ -131,7 +135,8 @@ class Control:
             *([value for name, value in headers if name == it] for it in (b"authorization", b"x-api-key"))
         )
         found = None if credential is None else digest(credential.reveal())
-        identity = None if found is None else await self.directory.keys.identify(found, now_us)
+        address = request.client.host if request.client else ""
+        identity = None if found is None else await self.identify(found, address, now_us)
         if identity is None or (identity.tenant is None) != (listener == "operator"):
             raise problems.unauthenticated()
         return Caller(identity, self.authorizer)

@@ -46,6 +46,8 @@ class Caller:
         tenant: Tenant | None,
         now_us: int,
         gives: Role | None = None,
+        *,
+        widens: bool = False,
     ) -> tuple[str, ...]:
         """The ids of the policies that allow it. Raises Problem: forbidden."""
         own = self.identity.tenant
@@ -58,13 +60,16 @@ class Caller:
                 tenant_id=tenant.id if tenant else None,
                 tenant_state=state(tenant, now_us) if tenant else "active",
                 gives=gives,
+                widens=widens,
             )
         )
         if not verdict.allowed:
             decided = ", ".join(verdict.policies) or "no policy permits it"
             raise Problem(
                 "forbidden",
-                f"a key whose role is {self.role} may not do that now",
+                "a key for some models may not do that to one for others"
+                if widens
+                else f"a key whose role is {self.role} may not do that now",
                 private=f"{action} by key:{self.key_id}: {decided}",
             )
         return verdict.policies

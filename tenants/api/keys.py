@@ -19,6 +19,8 @@ from tenants.keys import ApiKey
 from tenants.members import Role
 
 KeyAction = Literal["issue", "revoke"]
+Models = tuple[str, ...] | None
+"""What a key may use: None is all that its tenant may."""
 
 
 async def create(asked: Asked) -> Answer:
@@ -27,9 +29,11 @@ async def create(asked: Asked) -> Answer:
     expires_us = _expires_us(body, asked.now_us)
 
     async def change() -> Minted:
-        if asked.tenant is not None and account is not None:
-            found = await asked.directory.accounts.find(asked.tenant.name, account)
-            _check(asked, "issue", found.value.role)
+        if asked.tenant is not None:
+            gives = None
+            if account is not None:
+                gives = (await asked.directory.accounts.find(asked.tenant.name, account)).value.role
+            _check(asked, "issue", gives, models)
         return await asked.directory.keys.create(
             _owner(asked),
             asked.act,
@@ -93,18 +97,20 @@ def _expires_us(body: NewOperatorKey, now_us: int) -> int | None:
 
 
 async def _check_key(asked: Asked, action: KeyAction) -> None:
-    """That the caller may do this to a key of that role."""
+    """That the caller may do this to a key of that role and for those models."""
     if asked.tenant is None:
         return
     key = await asked.directory.keys.show(asked.tenant.name, asked.names["key"])
-    if key.account_id is None:
-        return
-    try:
-        found = await asked.directory.accounts.find(asked.tenant.name, key.account_id)
-    except NotFound:  # then it is nobody's, and does not work
-        return
-    _check(asked, action, found.value.role)
+    gives = None
+    if key.account_id is not None:
+        try:
+            gives = (await asked.directory.accounts.find(asked.tenant.name, key.account_id)).value.role
+        except NotFound:  # then it is nobody's, and does not work
+            return
+    _check(asked, action, gives, key.models)
 
 
-def _check(asked: Asked, action: KeyAction, gives: Role) -> None:
-    asked.caller.check(action, asked.tenant, asked.now_us, gives)
+def _check(asked: Asked, action: KeyAction, gives: Role | None, models: Models) -> None:
+    own = asked.caller.identity.key.models
+    widens = own is not None and (models is None or not set(models) <= set(own))
+    asked.caller.check(action, asked.tenant, asked.now_us, gives, widens=widens)

@@ -99,9 +99,13 @@ def _responses(it: Operation, schema_of: dict[Any, Any]) -> dict[str, Any]:
         if status not in (204, 304):
             found[str(status)]["content"] = {_JSON: {"schema": schema_of[it.answer]}}
     for status in sorted({TABLE[code].status for code in it.problems}):
-        titles = [TABLE[code].title for code in it.problems if TABLE[code].status == status]
+        kinds = [TABLE[code] for code in it.problems if TABLE[code].status == status]
         found[str(status)] = {
-            "description": ". ".join(dict.fromkeys(titles)),
+            "description": ". ".join(dict.fromkeys(kind.title for kind in kinds)),
+            "headers": _described(
+                {"x-request-id": "The request's id"}
+                | ({"retry-after": "Seconds"} if any(kind.retry_after_seconds for kind in kinds) else {})
+            ),
             "content": {CONTENT_TYPE: {"schema": schema_of[ProblemDetails]}},
         }
     return found
@@ -109,8 +113,12 @@ def _responses(it: Operation, schema_of: dict[Any, Any]) -> dict[str, Any]:
 
 def _headers(it: Operation) -> dict[str, Any]:
     names = {"x-request-id": "The request's id"}
-    if it.is_tagged or (it.is_guarded and it.answer is not None):
+    if it.gives_tag:
         names["etag"] = "What If-Match and If-None-Match take"
     if it.is_once:
         names["idempotency-replayed"] = "true where it was done before and not again"
+    return _described(names)
+
+
+def _described(names: dict[str, str]) -> dict[str, Any]:
     return {name: {"description": said, "schema": {"type": "string"}} for name, said in names.items()}

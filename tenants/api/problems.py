@@ -3,6 +3,7 @@
 No sentence tells whether something that is not the caller's exists: another tenant and its things read as absent ones do.
 """
 
+import math
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Final
@@ -45,6 +46,7 @@ TABLE: Final = MappingProxyType(
         "invalid": Kind(422, "What was asked for breaks a rule"),
         "idempotency_key_reused": Kind(422, "This idempotency key was used for something else"),
         "precondition_required": Kind(428, "Say what you have read"),
+        "rate_limited": Kind(429, "Too many requests", retry_after_seconds=1),
         "too_many_at_once": Kind(429, "Too many requests at once", retry_after_seconds=1),
         "internal": Kind(500, "The gateway made a mistake"),
         "unreadable": Kind(500, "A stored record cannot be read"),
@@ -71,9 +73,20 @@ class ProblemDetails(Struct, frozen=True, rename={"kind": "type"}):
 
 
 class Problem(Exception):
-    """A refusal of the control API. `allow` are the methods that a path takes; all is public but `private`, which is for the log."""
+    """A refusal of the control API. `allow` are the methods that a path takes, `retry_after_seconds` goes before the table's; all is
+    public but `private`, which is for the log.
+    """
 
-    def __init__(self, code: str, detail: str, *, path: str = "", allow: str = "", private: str = "") -> None:
+    def __init__(
+        self,
+        code: str,
+        detail: str,
+        *,
+        path: str = "",
+        allow: str = "",
+        private: str = "",
+        retry_after_seconds: float | None = None,
+    ) -> None:
         super().__init__(private or detail)
         self.code = code
         self.kind = TABLE[code]
@@ -81,6 +94,7 @@ class Problem(Exception):
         self.path = path[:MOST_CHARACTERS]
         self.allow = allow
         self.private = private
+        self.retry_after_seconds = retry_after_seconds or self.kind.retry_after_seconds
 
     def details(self, request_id: str) -> bytes:
         return msgspec.json.encode(
@@ -98,8 +112,8 @@ class Problem(Exception):
     def headers(self) -> dict[str, str]:
         """What goes with it beside its body."""
         headers = {}
-        if self.kind.retry_after_seconds is not None:
-            headers["retry-after"] = str(self.kind.retry_after_seconds)
+        if self.retry_after_seconds is not None:
+            headers["retry-after"] = str(math.ceil(self.retry_after_seconds))
         if self.code == "unauthenticated":
             headers["www-authenticate"] = "Bearer"
         if self.allow:

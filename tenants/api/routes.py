@@ -100,6 +100,12 @@ class Operation:
         return self.method == "GET" and not self.is_list and self.action != "whoami"
 
     @property
+    def gives_tag(self) -> bool:
+        """Its answer tells the ETag that a change of the thing must name; nobody changes a key by one."""
+        made = self.status == 201 and self.answer is not MintedKey  # noqa: PLR2004
+        return self.is_tagged or made or (self.is_guarded and self.answer is not None)
+
+    @property
     def most_bytes(self) -> int:
         """Of its body. A plan, a model and a fleet may be large; what tenants send is not."""
         return MOST_BYTES if self.method == "PUT" else MOST_OTHER_BYTES
@@ -118,7 +124,13 @@ class Operation:
         """The codes that it may be refused with."""
         refused = {"two_credentials", "unauthenticated", "forbidden", "malformed", "invalid"}
         refused |= {"no_such_path", "internal", "unreadable", "table_unavailable", "stopping"}
-        refused |= {"deadline_exceeded", "not_found", "method_not_allowed", "too_many_at_once"}
+        refused |= {
+            "deadline_exceeded",
+            "not_found",
+            "method_not_allowed",
+            "rate_limited",
+            "too_many_at_once",
+        }
         if self.is_change:
             refused |= {"conflict", "body_too_large", "not_json", "already_exists", "in_use"}
         if self.is_guarded:

@@ -69,10 +69,14 @@ async def plan(asked: Asked) -> Answer:
 
 
 async def models(asked: Asked) -> Answer:
-    """Those that it may call, and of those no more than that."""
-    page = await asked.directory.values.list(Model, asked.after, asked.limit)
-    own = tuple(model for model in page.values if model.serves(asked.tenant_name))
-    return asked.listed(Page(own, page.next_after), tenant_model)
+    """Those that it may call, and of those no more than that. Anybody can read a cursor, so it names one of these too."""
+    page = await asked.directory.values.list(Model, asked.after)
+    own = [model for model in page.values if model.serves(asked.tenant_name)]
+    while page.next_after is not None and len(own) <= asked.limit:
+        page = await asked.directory.values.list(Model, page.next_after)
+        own += [model for model in page.values if model.serves(asked.tenant_name)]
+    first = tuple(own[: asked.limit])
+    return asked.listed(Page(first, first[-1].name if len(own) > len(first) else None), tenant_model)
 
 
 async def audit(asked: Asked) -> Answer:

@@ -88,8 +88,12 @@ class Keys:
         Repeated: another key; a first one whose text was lost shows in the list and can be revoked.
         """
         names.KEY.check(name, "name")
+        if keys.is_told_by(name):
+            raise Invalid("name", keys.TOLD)
         if expires_us is not None and expires_us <= act.at_us:
             raise Invalid("expires_us", "is in the past")
+        if expires_us is not None and expires_us > act.at_us + keys.MOST_SECONDS * 1_000_000:
+            raise Invalid("expires_us", f"is more than {keys.MOST_SECONDS // 86_400} days away")
         if tenant_name is None and (models is not None or account_id is not None):
             raise Invalid("models" if models is not None else "account_id", "an operator's key has none")
 

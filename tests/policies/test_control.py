@@ -37,6 +37,7 @@ class Case(Strict, frozen=True):
     policies: tuple[str, ...]
     tenant: str | None = None
     gives: Role | None = None
+    widens: bool = False
 
 
 class Cases(Strict, frozen=True):
@@ -55,6 +56,7 @@ class Cases(Strict, frozen=True):
                 tenant_id=case.tenant and f"t_{case.tenant}",
                 tenant_state=self.tenants[case.tenant].state if case.tenant else "active",
                 gives=case.gives,
+                widens=case.widens,
             )
         )
 

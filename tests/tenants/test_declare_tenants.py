@@ -168,6 +168,15 @@ async def test_a_plan_that_is_nowhere_is_a_fault_in_its_line_and_one_with_a_faul
     assert world.rows == {}
 
 
+async def by_an_earlier_version(directory: Directory, tenant: Tenant) -> None:
+    """Made when its name was not kept back yet."""
+
+    async def judge() -> Judged[None]:
+        return Judged(None, (created(tenant),))
+
+    await directory.journal.change(Act(BY, NOW), judge)
+
+
 async def test_a_new_tenant_gets_no_word_of_the_gateways_own_and_one_that_has_it_is_declared_as_any(
     directory: Directory,
 ) -> None:
@@ -175,12 +184,7 @@ async def test_a_new_tenant_gets_no_word_of_the_gateways_own_and_one_that_has_it
     (fault,) = await refused(directory, PLAN, named)
     assert fault.startswith("a.yaml:7: name: 'admin' is a word of the gateway's own")
     await directory.values.put(Plan("team", 1, Limits(1000)), act=Act(BY, NOW))
-    older = Tenant(directory.journal.new_id("t"), "admin", "team", "active", NOW)
-
-    async def made_before_the_rule() -> Judged[Tenant]:
-        return Judged(older, (created(older),))
-
-    await directory.journal.change(Act(BY, NOW), made_before_the_rule)
+    await by_an_earlier_version(directory, Tenant("t_00000000000000000000", "admin", "team", "active", NOW))
     assert not (await apply(directory, named)).changes
 
 

@@ -11,6 +11,7 @@ from tenants.acts import Act
 from tenants.directory import Directory
 from tenants.errors import AlreadyExists, Invalid, NotFound, TableUnavailable, Unreadable
 from tenants.events import Action
+from tenants.keys import MOST_SECONDS
 from tenants.model import Model
 from tenants.plans import Limits, Plan
 from tenants.ports import Item, Key, Row
@@ -128,6 +129,7 @@ async def test_the_text_of_a_key_is_stored_nowhere(acme: Directory, world: Memor
         ({"models": ("digits", "absent")}, NotFound),
         ({"models": ("secret",)}, NotFound),
         ({"expires_us": NOW}, Invalid),
+        ({"expires_us": NOW + MOST_SECONDS * SECOND + 1}, Invalid),
         ({"name": "x" * 65}, Invalid),
         ({"name": "line\n"}, Invalid),
     ],

@@ -85,3 +85,17 @@ def test_what_makes_no_sense_is_wrong_usage(line: str, capsys: pytest.CaptureFix
     told = capsys.readouterr().err.splitlines()
     assert told[0].startswith("usage: gateway")
     assert told[-1].startswith("gateway")
+    assert "--help" in told[-1]
+
+
+@each
+def test_what_a_command_does_not_know_is_told_with_its_own_usage(
+    words: tuple[str, ...], capsys: pytest.CaptureFixture[str]
+) -> None:
+    right = shlex.split(parser_of(words).format_help().splitlines()[-1])[1:]
+    with pytest.raises(SystemExit) as ended:
+        parser().parse_args([*right, "--colour"])
+    assert ended.value.code == 64
+    told = capsys.readouterr().err.splitlines()
+    assert told[0].startswith(f"usage: gateway {' '.join(words)} ")
+    assert told[-1].endswith(f"unrecognized arguments: --colour; see: gateway {' '.join(words)} --help")

@@ -2,17 +2,25 @@
 
 import asyncio
 import json
+import secrets
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
-from gateway.frontends.control import control_credential
+import pytest
+
+from gateway.frontends.control import Callers, control_credential
 from gateway.frontends.http import Readiness
 from gateway.frontends.http_exchange import EXTENSION
 from gateway.frontends.operator import OperatorDoor, operator_paths
+from tenants.acts import Act
 from tenants.api.application import Control
+from tenants.api.problems import Problem
+from tenants.errors import TableUnavailable
+from tenants.keys import Secret, hashed, mint
+from tenants.plans import Rate
 from tests.gateway.frontends.worlds import Answer, Asked, Door, door, post
-from tests.tenants.api.worlds import AUTHORIZER, World, peopled
+from tests.tenants.api.worlds import AUTHORIZER, World, callers, peopled
 
 FIGURES = operator_paths(lambda: "", lambda: Readiness(ready=True, state="ok"))
 REQUEST_ID = "1" * 32
@@ -21,7 +29,9 @@ REQUEST_ID = "1" * 32
 @asynccontextmanager
 async def operators() -> AsyncIterator[tuple[Door, World]]:
     async with peopled() as world:
-        control = Control(world.directory, AUTHORIZER, control_credential, lambda: world.now_us)
+        control = Control(
+            world.directory, AUTHORIZER, control_credential, callers(world).identify, lambda: world.now_us
+        )
         app = OperatorDoor(FIGURES, lambda: REQUEST_ID, control.paths("operator"))
         async with door(app) as listening:
             yield listening, world
@@ -112,3 +122,64 @@ async def test_who_is_cut_off_by_a_stop_hears_a_problem() -> None:
     assert exchange.headers[b"retry-after"] == b"1"
     said = json.loads(b"".join(message["body"] for message in exchange.messages[1:]))
     assert (said["type"], said["instance"]) == ("urn:gateway:problem:stopping", REQUEST_ID)
+
+
+def unknown() -> str:
+    return hashed(mint(secrets.token_bytes(40)))
+
+
+async def refused(callers: Callers, digest: str, world: World, address: str = "192.0.2.1") -> Problem:
+    with pytest.raises(Problem) as problem:
+        await callers.identify(digest, address, world.now_us)
+    return problem.value
+
+
+async def test_a_network_that_guesses_keys_is_refused_without_a_look_up_until_it_has_waited() -> None:
+    async with peopled() as world:
+        door = callers(world, Rate(rate=0.5, burst=3))
+        for host in range(3):
+            assert await door.identify(unknown(), f"192.0.2.{host}", world.now_us) is None
+        world.table.gone = True  # nothing is asked of it
+        problem = await refused(door, unknown(), world)
+        assert (problem.kind.status, problem.headers["retry-after"]) == (429, "2")
+        world.table.gone = False
+        assert await door.identify(unknown(), "192.0.3.1", world.now_us) is None
+        world.now_us += 2_000_000
+        assert await door.identify(unknown(), "192.0.2.1", world.now_us) is None
+
+
+async def test_guesses_lock_out_no_key_that_was_met_and_one_that_was_revoked_is_a_stranger_again() -> None:
+    async with peopled() as world:
+        door = callers(world, Rate(rate=0.5, burst=2))
+        ours, other = (hashed(Secret(world.keys[it])) for it in ("admin", "operator"))
+        for _ in range(9):
+            assert await door.identify(ours, "192.0.2.1", world.now_us)
+        for _ in range(2):
+            assert await door.identify(unknown(), "192.0.2.1", world.now_us) is None
+        assert await door.identify(ours, "192.0.2.1", world.now_us)
+        await refused(door, other, world)
+        await world.directory.keys.revoke("acme", world.ids["admin key"], Act("test", world.now_us))
+        assert await door.identify(ours, "192.0.2.1", world.now_us) is None
+        await refused(door, ours, world)
+
+
+async def test_a_look_up_of_a_key_without_an_answer_costs_its_network_nothing() -> None:
+    async with peopled() as world:
+        door = callers(world, Rate(rate=0.5, burst=1))
+        world.table.gone = True
+        for _ in range(3):
+            with pytest.raises(TableUnavailable):
+                await door.identify(unknown(), "192.0.2.1", world.now_us)
+        world.table.gone = False
+        assert await door.identify(unknown(), "192.0.2.1", world.now_us) is None
+
+
+async def test_who_guesses_keys_at_the_control_api_is_told_so_by_every_path_of_it() -> None:
+    async with peopled() as world:
+        identify = callers(world, Rate(rate=0.5, burst=1)).identify
+        control = Control(world.directory, AUTHORIZER, control_credential, identify, lambda: world.now_us)
+        async with door(OperatorDoor(FIGURES, lambda: REQUEST_ID, control.paths("operator"))) as listening:
+            for line, status in (("whoami", 401), ("whoami", 429), ("nowhere", 429)):
+                world.keys["operator"] = mint(secrets.token_bytes(40)).reveal()
+                answer = await listening.ask(request(world, f"GET /control/v1/{line}"))
+                assert problem(answer)["status"] == status

@@ -8,8 +8,10 @@ import pytest
 from tenants.api import problems
 from tenants.api.bodies import MOST_BYTES, MOST_DEPTH
 from tenants.errors import Conflict, TableUnavailable, TenantsError, UnknownFormat
+from tenants.keys import mint
 from tests.tenants.api.worlds import World
 
+A_KEY = mint(bytes(40)).reveal()
 KEYS, TENANTS = "/tenants/acme/keys", "/tenants"
 PLAN, MODEL, FLEET = "/plans/new", "/models/new", "/fleets/new"
 ROOMY = {"body_bytes": 1}
@@ -78,6 +80,11 @@ INVALID: list[tuple[str, str, Any, str]] = [
     ("POST", f"{TENANTS}/acme/members", {"email": "a@b.example", "role": "none"}, "role"),
     ("POST", f"{TENANTS}/acme/accounts", {"name": "a b", "role": "admin"}, "name"),
     ("POST", KEYS, {"name": "x" * 65}, "name"),
+    ("POST", KEYS, {"name": A_KEY}, "name"),
+    ("POST", f"{KEYS}?reason=it%20leaked:%20{A_KEY}.", {}, "reason"),
+    ("POST", KEYS, {"expires_at": "9999-12-31T23:59:59-23:59"}, "expires_at"),  # a year that has no name
+    ("POST", KEYS, {"expires_at": "9999-12-31T23:59:59Z"}, "expires_at"),
+    ("POST", "/control/v1/operator/keys", {"expires_at": "0001-01-01T00:00:00+23:59"}, "expires_at"),
     ("POST", KEYS, {"name": "a\x00b"}, "name"),
     ("POST", KEYS, {"models": []}, "models"),
     ("POST", KEYS, {"models": ["digits"] * 101}, "models"),

@@ -6,8 +6,11 @@ from typing import Any
 
 import pytest
 
+from tenants.acts import Act
 from tenants.api.application import MOST_AT_ONCE
+from tenants.api.openapi import document
 from tenants.api.routes import OPERATIONS, Operation
+from tenants.model import Model
 from tests.tenants.api.worlds import CALLERS, Told, World
 
 OPERATORS = ("operator",)
@@ -112,6 +115,8 @@ async def test_an_operation_is_for_those_in_its_row_alone(
     if caller in row.may:
         assert answer.status in operation.successes, answer.body
         assert "304" not in str(answer.status)
+        told = document()["paths"][operation.full_path][operation.method.lower()]["responses"]
+        assert ("etag" in answer.headers) == ("etag" in told[str(answer.status)]["headers"])
         return
     foreign = caller == "stranger" and operation.names[:1] == ("tenant",)
     code = "unauthenticated" if caller == "nobody" else "not_found" if foreign else "forbidden"
@@ -171,6 +176,25 @@ async def test_a_developer_makes_no_key_of_an_admin_and_nobody_makes_an_operator
         assert (await world.ask("POST", f"/tenants/{tenant}/keys", {}, by="admin")).code == "not_found"
         assert (await world.ask("POST", f"/tenants/{tenant}/keys", {})).code == "not_found"
     assert world.table.rows == before
+
+
+async def test_a_key_for_some_models_makes_renews_and_ends_none_for_others(world: World) -> None:
+    await world.directory.values.put_model(Model("", "story", "/m", ("acme",)), Act("test", 1))
+    for role in ("admin", "developer"):
+        limited = {"models": ["digits"], "account": world.ids[f"{role} account"]}
+        made = await world.ask("POST", "/tenants/acme/keys", limited, by="admin")
+        world.keys["limited"], own = made.json["api_key"], made.json["id"]
+        before = dict(world.table.rows)
+        for wider in ({}, {"models": ["story"]}, {"models": ["digits", "story"]}):
+            assert (await world.ask("POST", "/tenants/acme/keys", wider, by="limited")).code == "forbidden"
+        for verb in ("rotate", "revoke"):
+            path = f"/tenants/acme/keys/{world.ids['plain key']}/{verb}"
+            assert (await world.ask("POST", path, by="limited")).code == "forbidden"
+        assert world.table.rows == before
+        assert (
+            await world.ask("POST", "/tenants/acme/keys", {"models": ["digits"]}, by="limited")
+        ).status == 201
+        assert (await world.ask("POST", f"/tenants/acme/keys/{own}/rotate", by="limited")).status == 201
 
 
 async def test_a_tenant_sees_of_its_models_what_they_are_for_and_of_others_nothing(world: World) -> None:

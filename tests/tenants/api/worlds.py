@@ -13,8 +13,9 @@ from typing import Any
 from starlette.types import ASGIApp
 
 import policies
+from gateway.auth.networks import Networks
 from gateway.authz.control import ControlAuthorizer
-from gateway.frontends.control import control_credential
+from gateway.frontends.control import Callers, control_credential
 from tenants.acts import Act
 from tenants.api.application import Control, Listener
 from tenants.directory import Directory
@@ -22,7 +23,7 @@ from tenants.fleet import Fleet
 from tenants.keys import Secret
 from tenants.members import ROLES
 from tenants.model import Model
-from tenants.plans import Limits, Plan
+from tenants.plans import Limits, Plan, Rate
 from tenants.ports import Item, Key, Row
 from tests.tenants.conftest import BY, NOW, TEAM
 from tests.worlds.table import MemoryTable
@@ -92,7 +93,12 @@ class World:
         for seed in (7, 8):
             self.directory = Directory(self.table, Random(seed).randbytes)
             control = Control(
-                self.directory, AUTHORIZER, control_credential, lambda: self.now_us, self.seconds
+                self.directory,
+                AUTHORIZER,
+                control_credential,
+                callers(self).identify,
+                lambda: self.now_us,
+                self.seconds,
             )
             for listener in listeners:
                 self._doors.setdefault(listener, []).append(control.paths(listener))
@@ -144,6 +150,11 @@ class World:
             b"%b %b %b" % (key.partition.encode(), key.sort.encode(), row.value)
             for key, row in self.table.rows.items()
         )
+
+
+def callers(world: World, limit: Rate | None = None) -> Callers:
+    """Whom one gateway has met; `limit` on unknown keys."""
+    return Callers(world.directory.keys, Networks(limit, lambda: world.now_us / 1_000_000))
 
 
 async def told(application: ASGIApp, scope: dict[str, Any], content: bytes) -> Told:
