@@ -8,6 +8,7 @@ from tenants import declare
 from tenants.acts import Act
 from tenants.directory import Directory
 from tenants.directory.customers import GRACE_SECONDS
+from tenants.directory.tenants import created
 from tenants.documents import Documents, Source, parse
 from tenants.errors import Faulty, Moved
 from tenants.events import Action
@@ -16,6 +17,7 @@ from tenants.ids import is_id
 from tenants.outline import Outline, Prune, outlined
 from tenants.plans import Limits, Plan
 from tenants.ports import Item
+from tenants.tenant import Tenant
 from tests.tenants import replay
 from tests.tenants.conftest import BY, NOW, actions, events
 from tests.worlds.table import MemoryTable
@@ -164,13 +166,17 @@ async def test_a_plan_that_is_nowhere_is_a_fault_in_its_line_and_one_with_a_faul
 
 
 async def test_a_new_tenant_gets_no_word_of_the_gateways_own_and_one_that_has_it_is_declared_as_any(
-    directory: Directory,
+    directory: Directory, world: MemoryTable
 ) -> None:
     named = "kind: Tenant\nname: admin\nplan: team"
     (fault,) = await refused(directory, PLAN, named)
     assert fault.startswith("a.yaml:7: name: 'admin' is a word of the gateway's own")
     await directory.values.put(Plan("team", 1, Limits(1000)), act=Act(BY, NOW))
-    await directory.tenants.create("admin", "team", act=Act(BY, NOW))
+    older = Tenant(
+        "t_00000000000000000001", "admin", "team", "active", NOW
+    )  # from before the word was kept back
+    change = created(older)
+    await world.transact(change.item, *change.also)
     assert not (await apply(directory, named)).changes
 
 
