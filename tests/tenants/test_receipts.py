@@ -1,6 +1,8 @@
 """An idempotency key: what was done under it is told again for a day, and never done twice."""
 
+from collections.abc import Awaitable, Callable
 from hashlib import sha256
+from random import Random
 
 import pytest
 
@@ -10,7 +12,7 @@ from tenants.directory.journal import RECEIPT_SECONDS
 from tenants.errors import Repeated, Reused, TableUnavailable
 from tenants.keys import ApiKey
 from tenants.members import Member
-from tenants.ports import Row
+from tenants.ports import Item, Row
 from tenants.rows import Receipt, read, receipt_at
 from tenants.tenant import Tenant
 from tests.tenants.conftest import BY, NOW, actions
@@ -140,3 +142,35 @@ async def test_receipts_that_hold_no_more_go_as_new_ones_come_and_no_other_does(
     times = [read(row, Receipt).at_us for row in found]
     assert times.count(NOW + DAY) == 300
     assert times.count(NOW) < 20
+
+
+class Meanwhile(MemoryTable):
+    """Somebody else does something just before the next write."""
+
+    somebody: Callable[[], Awaitable[object]] | None = None
+
+    async def transact(self, *items: Item) -> None:
+        if (does := self.somebody) is not None:
+            self.somebody = None
+            await does()
+        await MemoryTable.transact(self, *items)
+
+
+async def test_what_needed_no_change_is_judged_anew_when_somebody_changed_it_meanwhile(
+    acme: Directory, world: MemoryTable
+) -> None:
+    table = Meanwhile(world.rows)
+    one, other = (Directory(table, Random(seed).randbytes) for seed in (1, 2))
+    table.somebody = lambda: other.tenants.do("acme", "suspend", Act(BY, NOW + 1))
+    await one.tenants.do("acme", "resume", act(NOW + 2))
+    assert (await other.tenants.show("acme")).state == "active"
+
+
+async def test_of_two_who_change_nothing_under_one_key_at_once_one_is_told_so(
+    acme: Directory, world: MemoryTable
+) -> None:
+    table = Meanwhile(world.rows)
+    one, other = (Directory(table, Random(seed).randbytes) for seed in (1, 2))
+    table.somebody = lambda: other.tenants.do("acme", "resume", act(NOW + 1, asked="another"))
+    with pytest.raises(Reused):
+        await one.tenants.do("acme", "resume", act(NOW + 2))
