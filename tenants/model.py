@@ -123,11 +123,6 @@ class Model(Struct, frozen=True, tag_field="v", tag=1):
         return self.tenants == "*" or tenant in self.tenants
 
 
-def check_name(name: str, path: str) -> None:
-    """Invalid unless the text can name a model."""
-    names.MODEL.check(name, path)
-
-
 def faults(model: Model) -> Iterator[Invalid]:
     """What is wrong with it beyond the types of its fields, each with the path to it."""
     yield from names.MODEL.faults(model.name, "name")

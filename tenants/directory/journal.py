@@ -5,7 +5,7 @@ makes them, and who reads the records behind a number that it has seen misses no
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Final, Generic, TypeVar
 
@@ -196,8 +196,3 @@ def _fresh(row: Row | None, act: Act) -> Receipt | None:
 
 def _holds(receipt: Receipt, act: Act) -> bool:
     return act.at_us - receipt.at_us < RECEIPT_SECONDS * 1_000_000
-
-
-def versions(rows: Sequence[Row]) -> tuple[Check, ...]:
-    """That these stay as they were read."""
-    return tuple(Check(row.key, row.version) for row in rows)
