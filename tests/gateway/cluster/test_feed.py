@@ -281,6 +281,24 @@ async def test_what_was_looked_up_across_a_change_is_not_remembered() -> None:
     assert await here.world.refused(minted.secret) is Code.UNAUTHENTICATED
 
 
+async def test_what_was_looked_up_while_a_gateway_forgot_all_is_not_remembered() -> None:
+    """Nobody can tell any more what it missed."""
+    here = await Here.open()
+    minted = await here.world.key()
+    held = Held(here.world.table, "tenant/")
+    call = asyncio.create_task(here.world.called(minted.secret))
+    await held.reached.wait()
+    await here.world.revoke_unseen(minted)
+    held.prefix = "nothing"
+    del here.world.table.rows[change_at(await here.world.directory.journal.last())]
+    await here.world.feed.look()
+    held.released.set()
+    await call
+    assert here.world.known.emptied == 1
+    assert not here.world.is_warm(minted)
+    assert await here.world.refused(minted.secret) is Code.UNAUTHENTICATED
+
+
 async def test_an_unknown_key_that_was_looked_up_across_its_creation_is_not_remembered_as_unknown() -> None:
     here = await Here.open()
     minted = await here.world.key()
