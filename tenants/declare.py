@@ -33,8 +33,8 @@ _ORDER: Final = {
 _KINDS: Final = ("plan", "fleet", "model", "tenant", "member")
 
 
-async def read(directory: Directory, declared: Documents) -> Stored:
-    """What a directory has now."""
+async def read(directory: Directory, declared: Documents, prune: Prune = Prune.ALL) -> Stored:
+    """What a directory has now. Who is on a plan, which may be every tenant, is read only where the plan may go."""
     now = await directory.values.catalogue()
     before = frozenset((await directory.values.generation()).declared)
     documented = frozenset(name_of(document.value) for document in declared.documents)
@@ -53,7 +53,7 @@ async def read(directory: Directory, declared: Documents) -> Stored:
         users={
             name: await directory.tenants.on_plan(name)
             for kind, name in before - documented
-            if kind == "Plan"
+            if kind == "Plan" and prune is not Prune.NOTHING
         },
     )
 
@@ -86,7 +86,7 @@ async def apply(
     """
     for _ in range(_TRIES):
         standing = await directory.journal.standing()
-        stored = await read(directory, declared)
+        stored = await read(directory, declared, prune)
         try:
             outline = outlined(declared, stored, prune)
         except Faulty as fault:

@@ -88,7 +88,7 @@ MEANINGS: Final[dict[str, str]] = {
     "Tenant members": "the people who may look after it; without the key they stay as they are",
     "Tenant members[].email": _named("whom to write to, none twice in whatever case", names.MEMBER),
     "Tenant members[].role": "what they may do",
-    "Tenant state": "a suspended one is not served. Without it the state stays, and a new tenant is active; closing is not for a file to say",
+    "Tenant state": "a suspended one is not served. Without it the state stays, a new tenant is active; closing is not for a file to say",
 }
 
 # Fields that mean what those of another path mean; the tables leave them out.

@@ -123,20 +123,14 @@ class Model(Struct, frozen=True, tag_field="v", tag=1):
         return self.tenants == "*" or tenant in self.tenants
 
 
-def check_name(name: str, path: str) -> None:
-    """Invalid unless the text can name a model."""
-    names.MODEL.check(name, path)
-
-
 def faults(model: Model) -> Iterator[Invalid]:
     """What is wrong with it beyond the types of its fields, each with the path to it."""
     yield from names.MODEL.faults(model.name, "name")
     if model.is_elsewhere:
         yield from _stray(model)
-    elif "://" in model.repository:
-        yield Invalid("repository", "must be a folder; s3:// and the like are not built yet")
-    elif not model.repository.isprintable() or not model.repository:
-        yield Invalid("repository", "must be the path of a folder")
+    else:
+        yield from names.FLEET.faults(model.fleet, "fleet")
+        yield from _folder_faults(model.repository)
     if len(model.tenants) > MOST_TENANTS:
         yield Invalid("tenants", f'more than {MOST_TENANTS}; "*" means all')
     for position, name in enumerate(() if model.tenants == "*" else model.tenants):
@@ -150,6 +144,13 @@ def faults(model: Model) -> Iterator[Invalid]:
     if size > MOST_ROW_BYTES:
         path = max(model.__struct_fields__, key=lambda name: len(msgspec.json.encode(getattr(model, name))))
         yield Invalid(path, f"the model takes {size} bytes as JSON, and may take {MOST_ROW_BYTES}")
+
+
+def _folder_faults(repository: str) -> Iterator[Invalid]:
+    if "://" in repository:
+        yield Invalid("repository", "must be a folder; s3:// and the like are not built yet")
+    elif not repository.isprintable() or not repository:
+        yield Invalid("repository", "must be the path of a folder")
 
 
 def _uncatalogued(model: Model) -> Model:

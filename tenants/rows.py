@@ -13,9 +13,9 @@
     models          <name>                   Model
     fleets          <name>                   Fleet
     events          <sequence>/<n>           Event of no tenant, until the audit log has it
-    changes         <sequence>               Changed
+    changes         <sequence>               Changed, until the audit log has its events
     head            (empty)                  Head, and in its version the last sequence number
-    receipts        <digest>                 Receipt
+    receipts        <digest>                 Receipt; one that holds no more goes as others come
     documents       head                     Generation
     stages          <id>                     Stage
     stage/<id>      <n>                      Staged

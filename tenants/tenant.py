@@ -5,7 +5,6 @@ from typing import Final, Literal
 from msgspec import Struct
 from msgspec.structs import replace
 
-from tenants import names
 from tenants.errors import Invalid
 from tenants.ids import Reference
 
@@ -70,8 +69,3 @@ def done(tenant: Tenant, deed: Deed, now_us: int, closes_us: int | None = None) 
     if tenant.state == "closing" and tenant.closes_us is not None and tenant.closes_us <= end:
         return tenant
     return replace(tenant, state="closing" if end > now_us else "closed", closes_us=end)
-
-
-def check_name(name: str, path: str) -> None:
-    """Invalid unless the text can name a tenant, a plan or a fleet."""
-    names.TENANT.check(name, path)

@@ -6,6 +6,9 @@ A look costs one small read, and more only if something was changed. What is in 
     model, fleet, documents         the catalogue is read anew, as of one instant
     member                          nobody here: members have no keys
 
+What a look has found is read once more in the next one: a table may show the rows of one transaction one after the other, and the number
+of a change before what it changed.
+
 Whoever is behind empties its caches: a gap in the numbers, a record that cannot be read, a kind that is not known here, too many at once,
 or numbers that went back (a table restored from its back-up). A look that got no answer changes nothing but is remembered, so that
 requests do not each ask a silent table again; how long they go on without an answer is for `Known` to say.
@@ -34,6 +37,15 @@ Subjects = Mapping[str, set[str]]
 """What was changed: ids by their kind."""
 
 
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """The number of the last change, the one that the next look begins behind, and the known keys that are to be read again."""
+
+    head: int
+    settled: int | None
+    concerned: list[str]
+
+
 @dataclass(slots=True)
 class Feed:
     """`answer_seconds` is how long the table may take for a look, and once more for the keys that it concerns: longer is no answer.
@@ -47,6 +59,8 @@ class Feed:
     sequence: int | None = None
     """The number of the last change that is known here; None before the first look."""
     is_answered: bool = True
+    _settled: int | None = None
+    """Behind this one a look reads the records: what the look before it found is among them."""
     _turn: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     async def look(self) -> None:
@@ -65,20 +79,20 @@ class Feed:
         started = self.known.clock()
         try:
             async with asyncio.timeout(self.answer_seconds):
-                head, concerned = await self._read()
-            await self._reread(concerned)
+                found = await self._read()
+            await self._reread(found.concerned)
         except (TableUnavailable, Unreadable, TimeoutError) as fault:
             self._note(fault)
         else:
-            self.sequence = head
+            self.sequence, self._settled = found.head, found.settled
             self._note(None)
         self.known.looked(started, answered=self.is_answered)
 
-    async def _read(self) -> tuple[int, list[str]]:
-        """The last number, and the known keys that the changes behind the one before concern; they are dropped where this raises."""
+    async def _read(self) -> "_Found":
+        """What is new, and known but for the keys that it concerns; they are dropped where this raises."""
         head = await self.directory.journal.last()
-        if head == self.sequence:
-            return head, []
+        if head == self.sequence == self._settled:
+            return _Found(head, head, [])
         subjects = await self._subjects(head)
         if subjects is None:
             self.known.empty()
@@ -89,25 +103,25 @@ class Feed:
             except BaseException:
                 self.known.forget(concerned)
                 raise
-        return head, concerned
+        return _Found(head, head if subjects is None else self.sequence, concerned)
 
     async def _subjects(self, head: int) -> Subjects | None:
-        """What was changed since the last look; None: nobody can tell."""
-        if self.sequence is None:
+        """What was changed since the look before the last; None: nobody can tell."""
+        if self.sequence is None or self._settled is None:
             return None
-        if not 0 < head - self.sequence <= MOST_RECORDS:
+        if head < self.sequence or head - self._settled > MOST_RECORDS:
             log.warning("the directory is at change %d and this gateway at %d", head, self.sequence)
             return None
         try:
-            records = await self.directory.journal.changes(self.sequence, MOST_RECORDS)
+            records = await self.directory.journal.changes(self._settled, MOST_RECORDS)
         except Unreadable as fault:
             log.warning("a record of what changed cannot be read: %s", fault)
             return None
         numbers = [record.sequence for record in records]
         if numbers != list(
-            range(self.sequence + 1, self.sequence + 1 + max(len(records), head - self.sequence))
+            range(self._settled + 1, self._settled + 1 + max(len(records), head - self._settled))
         ):
-            log.warning("records of changes behind %d are gone", self.sequence)
+            log.warning("records of changes behind %d are gone", self._settled)
             return None
         return by_kind([subject for record in records for subject in record.subjects])
 

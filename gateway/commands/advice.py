@@ -9,7 +9,7 @@ from typing import Final
 
 from gateway.commands.printing import program
 from gateway.settings import Settings
-from tenants.errors import InUse, NotFound, Stale, TableUnavailable, TenantsError
+from tenants.errors import InUse, NotFound, Stale, TableUnavailable, TenantsError, Unreadable
 
 _OF_ABSENT: Final = {
     "tenant": "see: {gateway} tenants list",
@@ -39,6 +39,8 @@ def of_refusal(fault: TenantsError) -> str:
             advice = _OF_USED.get(kind, "")
         case Stale():
             advice = "look at what it is now, and decide again"
+        case Unreadable():
+            advice = "run the version that wrote it, or go back to a back-up: {gateway} restore FROM --state NEW_DIR"
         case TableUnavailable():
             advice = "look at what is there before you ask again"
         case _:

@@ -88,7 +88,7 @@ async def outlined(settings: Settings, declared: Documents, prune: Prune = Prune
     if not has_directory(settings):
         return compared(declared, Stored(), prune)
     async with opened_directory(settings) as directory:
-        return compared(declared, await declare.read(directory, declared), prune)
+        return compared(declared, await declare.read(directory, declared, prune), prune)
 
 
 async def applied(

@@ -5,7 +5,7 @@ write the file can make keys, so its mode is 0600. If it is lost, all tenants an
 it, also while it is in use. `schema.py` has its format.
 
 Fails closed: every SQLite error is TableUnavailable. A process that stops inside a write keeps the other
-writers out, and each of them gives up after `busy_seconds`; readers go on.
+writers out, and each of them gives up after `busy_seconds`; readers go on, also those of a process whose own write waits.
 """
 
 import asyncio
@@ -43,61 +43,87 @@ _AFTER = "SELECT sort, value, version FROM rows WHERE partition = ? AND sort > ?
 _Answer = TypeVar("_Answer")
 
 
+class _Worker:
+    """A connection to the file and the one thread that uses it; the loop never waits."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="sqlite")
+        self._connection: sqlite3.Connection | None = None
+
+    async def open(self, connect: Callable[[], sqlite3.Connection]) -> None:
+        self._connection = await self._answer(connect)
+
+    async def close(self) -> None:
+        closed = self._thread.submit(self._connection.close) if self._connection else None
+        self._thread.shutdown(wait=False)
+        if closed is not None:
+            await asyncio.wrap_future(closed)
+
+    async def run(self, work: Callable[[sqlite3.Connection], _Answer]) -> _Answer:
+        """Cancelling the caller does not undo: as with a lost answer, the work may have been done."""
+        connection = self._connection
+        if connection is None:
+            raise TableUnavailable(f"{self._path}: not open")
+        return await self._answer(lambda: work(connection))
+
+    async def _answer(self, work: Callable[[], _Answer]) -> _Answer:
+        try:
+            return await asyncio.wrap_future(self._thread.submit(work))
+        except (sqlite3.Error, OSError) as error:
+            raise TableUnavailable(f"{self._path}: {error}") from error
+
+
 class SqliteTable:
-    """An async context manager, open inside it. One thread of its own does the work; the loop never waits."""
+    """An async context manager, open inside it. Reads do not stand in line behind a write that waits for another process."""
 
     def __init__(self, path: Path, *, busy_seconds: float = 5.0) -> None:
         self._path = path
         self._busy_seconds = busy_seconds
-        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="sqlite")
-        self._connection: sqlite3.Connection
+        self._reads, self._writes = _Worker(path), _Worker(path)
 
     async def __aenter__(self) -> Self:
         """Open, made if there was none, of the newest version. Raises TableUnavailable, UnknownFormat."""
         try:
-            self._connection = await self._run(self._open)
+            for worker in (self._writes, self._reads):
+                await worker.open(self._open)
         except BaseException:
-            self._thread.shutdown(wait=False)
+            await self._close()
             raise
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, fault: BaseException | None, trace: TracebackType | None
     ) -> None:
-        closed = self._thread.submit(self._connection.close)
-        self._thread.shutdown(wait=False)
-        await asyncio.wrap_future(closed)
+        await self._close()
+
+    async def _close(self) -> None:
+        for worker in (self._reads, self._writes):
+            await worker.close()
 
     async def get(self, key: Key) -> Row | None:
         check_key(key)
-        return await self._run(lambda: self._row(key))
+        return await self._reads.run(lambda reader: _row(reader, key))
 
     async def get_many(self, keys: Sequence[Key]) -> dict[Key, Row]:
         check_keys(keys)
-        return await self._run(lambda: {key: row for key in keys if (row := self._row(key))})
+        return await self._reads.run(lambda reader: {key: row for key in keys if (row := _row(reader, key))})
 
     async def list(
         self, partition: str, prefix: str = "", after: str | None = None, limit: int = MOST_KEYS
     ) -> Page:
         check_page(partition, prefix, after, limit)
-        return await self._run(lambda: self._page(partition, prefix, after, limit))
+        return await self._reads.run(lambda reader: _page(reader, partition, prefix, after, limit))
 
     async def transact(self, *items: Item) -> None:
         check_items(items)
-        await self._run(lambda: self._transact(items))
+        await self._writes.run(lambda writer: self._transact(writer, items))
 
     async def take(self, key: Key, amount: int, ceiling: int) -> int | None:
         check_take(key, amount, ceiling)
-        return await self._run(lambda: self._take(key, amount, ceiling))
+        return await self._writes.run(lambda writer: self._take(writer, key, amount, ceiling))
 
-    async def _run(self, work: Callable[[], _Answer]) -> _Answer:
-        """Cancelling the caller does not undo: as with a lost answer, the work may have been done."""
-        try:
-            return await asyncio.wrap_future(self._thread.submit(work))
-        except (sqlite3.Error, OSError) as error:
-            raise TableUnavailable(f"{self._path}: {error}") from error
-
-    # From here on in the thread
+    # From here on in a thread
 
     def _open(self) -> sqlite3.Connection:
         if not self._path.exists():
@@ -113,56 +139,58 @@ class SqliteTable:
             raise
         return connection
 
-    def _row(self, key: Key) -> Row | None:
-        select = "SELECT value, version FROM rows WHERE partition = ? AND sort = ?"
-        found = self._connection.execute(select, key).fetchone()
-        return found and Row(key, *found)
-
-    def _page(self, partition: str, prefix: str, after: str | None, limit: int) -> Page:
-        select, bound = (_FROM, prefix) if after is None or after < prefix else (_AFTER, after)
-        rows: list[Row] = []
-        held_bytes = 0
-        with closing(self._connection.execute(select, (partition, bound))) as found:
-            for sort, value, version in found:
-                if not sort.startswith(prefix):
-                    break
-                if len(rows) == limit or held_bytes >= PAGE_BYTES:
-                    return Page(tuple(rows), rows[-1].key.sort)
-                rows.append(Row(Key(partition, sort), value, version))
-                held_bytes += len(value)
-        return Page(tuple(rows), None)
-
-    def _transact(self, items: Sequence[Item]) -> None:
-        with self._writing() as connection:
+    def _transact(self, writer: sqlite3.Connection, items: Sequence[Item]) -> None:
+        with self._writing(writer):
             for item in items:
-                row = self._row(item.key)
+                row = _row(writer, item.key)
                 version = row.version if row else 0
                 if item.expected not in (None, version):
                     raise Conflict(f"{item.key} has version {version}, expected {item.expected}")
                 if isinstance(item, Put):
-                    connection.execute(
+                    writer.execute(
                         "INSERT OR REPLACE INTO rows VALUES (?, ?, ?, ?)",
                         (*item.key, item.value, version + 1),
                     )
                 elif not isinstance(item, Check):
-                    connection.execute("DELETE FROM rows WHERE partition = ? AND sort = ?", item.key)
+                    writer.execute("DELETE FROM rows WHERE partition = ? AND sort = ?", item.key)
 
-    def _take(self, key: Key, amount: int, ceiling: int) -> int | None:
-        with self._writing() as connection:
+    def _take(self, writer: sqlite3.Connection, key: Key, amount: int, ceiling: int) -> int | None:
+        with self._writing(writer):
             select = "SELECT total FROM counters WHERE partition = ? AND sort = ?"
-            (total,) = connection.execute(select, key).fetchone() or (0,)
+            (total,) = writer.execute(select, key).fetchone() or (0,)
             total += amount
             if not 0 <= total <= ceiling:
                 return None
-            connection.execute("INSERT OR REPLACE INTO counters VALUES (?, ?, ?)", (*key, total))
+            writer.execute("INSERT OR REPLACE INTO counters VALUES (?, ?, ?)", (*key, total))
             return int(total)
 
     @contextmanager
-    def _writing(self) -> Iterator[sqlite3.Connection]:
+    def _writing(self, writer: sqlite3.Connection) -> Iterator[None]:
         """One transaction, in the format that was there when the file was opened: a newer program may have changed it since."""
-        with schema.writing(self._connection) as connection:
-            schema.version_of(connection, self._path)
-            yield connection
+        with schema.writing(writer):
+            schema.version_of(writer, self._path)
+            yield
+
+
+def _row(reader: sqlite3.Connection, key: Key) -> Row | None:
+    select = "SELECT value, version FROM rows WHERE partition = ? AND sort = ?"
+    found = reader.execute(select, key).fetchone()
+    return found and Row(key, *found)
+
+
+def _page(reader: sqlite3.Connection, partition: str, prefix: str, after: str | None, limit: int) -> Page:
+    select, bound = (_FROM, prefix) if after is None or after < prefix else (_AFTER, after)
+    rows: list[Row] = []
+    held_bytes = 0
+    with closing(reader.execute(select, (partition, bound))) as found:
+        for sort, value, version in found:
+            if not sort.startswith(prefix):
+                break
+            if len(rows) == limit or held_bytes >= PAGE_BYTES:
+                return Page(tuple(rows), rows[-1].key.sort)
+            rows.append(Row(Key(partition, sort), value, version))
+            held_bytes += len(value)
+    return Page(tuple(rows), None)
 
 
 def copy(path: Path, to: Path) -> int:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 from msgspec import Struct
 
 from tenants.errors import Conflict, Unreadable
-from tenants.ports import MOST_ITEMS, Key, Put
+from tenants.ports import MOST_ITEMS, Check, Item, Key, Put
 from tenants.rows import TenantPointer, encoded, new_row, on_plan_at, read, readable, tenant_at
 from tenants.tenant import Tenant
 
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from tenants.directory.journal import Journal
 
 AT: Final = Key("format")
+_PLACED: Final = MOST_ITEMS // 2
 
 
 class Format(Struct, frozen=True, tag_field="v", tag=1):
@@ -46,14 +47,19 @@ async def migrate(journal: "Journal") -> None:
 
 
 async def _place_tenants_on_plans(journal: "Journal") -> None:
-    """1 to 2: a tenant is found by its plan."""
-    pointers = [read(row, TenantPointer) for row in await journal.partition("tenants")]
-    rows = await journal.many(tenant_at(pointer.tenant_id) for pointer in pointers)
-    places = [on_plan_at(it.plan, it.id) for it in readable(rows, Tenant).values()]
-    for first in range(0, len(places), MOST_ITEMS):
-        await journal.table.transact(
-            *(Put(place, b"{}", None) for place in places[first : first + MOST_ITEMS])
-        )
+    """1 to 2: a tenant is found by its plan. One that somebody moves meanwhile is not placed where it was: all are looked at anew."""
+    named = {row.key: row for row in await journal.partition("tenants")}
+    rows = await journal.many(tenant_at(it.tenant_id) for it in readable(named, TenantPointer).values())
+    owners = list(readable(rows, Tenant).items())
+    for first in range(0, len(owners), _PLACED):
+        items: list[Item] = []
+        for at, owner in owners[first : first + _PLACED]:
+            items += (Check(at, rows[at].version), Put(on_plan_at(owner.plan, owner.id), b"{}", None))
+        try:
+            await journal.table.transact(*items)
+        except Conflict:
+            return await _place_tenants_on_plans(journal)
+    return None
 
 
 STEPS: Final[tuple[Callable[["Journal"], Awaitable[None]], ...]] = (_place_tenants_on_plans,)

@@ -5,7 +5,7 @@ makes them, and who reads the records behind a number that it has seen misses no
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Final, Generic, TypeVar
 
@@ -17,13 +17,14 @@ from tenants.directory import stages
 from tenants.errors import Conflict, Repeated, Reused
 from tenants.events import Changed, Head
 from tenants.ids import ID_RANDOM_BYTES, new_id
-from tenants.ports import MOST_KEYS, Check, Item, Key, Put, Row, Table
-from tenants.rows import HEAD_AT, Change, Receipt, change_at, encoded, read, receipt_at, transaction
+from tenants.ports import MOST_KEYS, MOST_ROWS, Check, Delete, Item, Key, Put, Row, Table
+from tenants.rows import HEAD_AT, Change, Receipt, change_at, encoded, read, readable, receipt_at, transaction
 
 RECEIPT_SECONDS: Final = 86_400
 MOST_CHANGES: Final = 8
 """So many changes fit in one transaction, with their events and what goes with them."""
 _RIVALS: Final = 100
+_LOOKED_AT: Final = 4
 
 _Result = TypeVar("_Result")
 _Read = TypeVar("_Read")
@@ -83,6 +84,7 @@ class Journal:
                 items = self._items(standing, judged, act, receipt)
                 if not items:
                     return judged.result
+                items += await self._expired(act)
                 try:
                     await self.table.transact(*items)
                 except Conflict:
@@ -111,6 +113,17 @@ class Journal:
     async def _receipt(self, act: Act) -> Row | None:
         return await self.table.get(receipt_at(act.once.key)) if act.once else None
 
+    async def _expired(self, act: Act) -> list[Item]:
+        """Receipts that hold no more are removed by those that come: of four that lie behind a new one, which is anywhere among them, so
+        that there are seldom more than a third too many.
+        """
+        if act.once is None:
+            return []
+        page = await self.table.list("receipts", after=act.once.key, limit=_LOOKED_AT)
+        rows = {row.key: row for row in page.rows}
+        old = [at for at, found in readable(rows, Receipt).items() if not _holds(found, act)]
+        return [Delete(at, rows[at].version) for at in old]
+
     async def standing(self) -> Standing:
         """Where the order of changes is, with no documents half rolled out: what somebody left so is finished first."""
         while True:
@@ -133,17 +146,24 @@ class Journal:
         """The number of the last change; what was read after this is not older than that."""
         return (await self.standing()).sequence
 
-    async def changes(self, after: int, limit: int = 1000) -> tuple[Changed, ...]:
-        """Records behind that number, in order. One whose number is not the next means that some are gone."""
-        page = await self.table.list("changes", after=change_at(after).sort, limit=limit)
-        return tuple(read(row, Changed) for row in page.rows)
+    async def changes(self, after: int, limit: int = MOST_ROWS) -> tuple[Changed, ...]:
+        """As many records behind that number as there are, and `limit` at most, in order. One whose number is not the next means that
+        some are gone.
+        """
+        rows: list[Row] = []
+        place: str | None = change_at(after).sort
+        while place is not None and len(rows) < limit:
+            page = await self.table.list("changes", after=place, limit=min(limit - len(rows), MOST_ROWS))
+            rows += page.rows
+            place = page.next_after
+        return tuple(read(row, Changed) for row in rows)
 
     async def partition(self, partition: str, prefix: str = "") -> list[Row]:
         """All rows of a partition, page by page."""
-        page = await self.table.list(partition, prefix)
+        page = await self.table.list(partition, prefix, limit=MOST_ROWS)
         rows = [*page.rows]
         while page.next_after is not None:
-            page = await self.table.list(partition, prefix, page.next_after)
+            page = await self.table.list(partition, prefix, page.next_after, MOST_ROWS)
             rows += page.rows
         return rows
 
@@ -167,13 +187,12 @@ class Page(Generic[_Read]):
 def _fresh(row: Row | None, act: Act) -> Receipt | None:
     """The receipt, while it holds for the act. Raises Reused."""
     found = read(row, Receipt) if row else None
-    if act.once is None or found is None or act.at_us - found.at_us >= RECEIPT_SECONDS * 1_000_000:
+    if act.once is None or found is None or not _holds(found, act):
         return None
     if found.asked != act.once.asked:
         raise Reused
     return found
 
 
-def versions(rows: Sequence[Row]) -> tuple[Check, ...]:
-    """That these stay as they were read."""
-    return tuple(Check(row.key, row.version) for row in rows)
+def _holds(receipt: Receipt, act: Act) -> bool:
+    return act.at_us - receipt.at_us < RECEIPT_SECONDS * 1_000_000

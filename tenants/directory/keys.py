@@ -6,7 +6,7 @@ from typing import Final
 
 from msgspec.structs import replace
 
-from tenants import keys, model, names, tenant
+from tenants import keys, names, tenant
 from tenants.acts import Act
 from tenants.directory.journal import Journal, Judged, Page
 from tenants.directory.members import check_open
@@ -259,14 +259,14 @@ class Keys:
         if row is None:
             raise NotFound("account", account_id)
 
-    async def _check_models(self, tenant_name: str, names: tuple[str, ...]) -> None:
+    async def _check_models(self, tenant_name: str, wanted: tuple[str, ...]) -> None:
         """A key names models that its tenant has: a typing error shows now and not at the first call."""
-        if not 1 <= len(names) <= MOST_MODELS:
+        if not 1 <= len(wanted) <= MOST_MODELS:
             raise Invalid("models", f"must name 1 to {MOST_MODELS}")
-        for position, name in enumerate(names):
-            model.check_name(name, f"models[{position}]")
-        found = readable(await self.journal.many(map(model_at, names)), Model)
-        for name in names:
+        for position, name in enumerate(wanted):
+            names.MODEL.check(name, f"models[{position}]")
+        found = readable(await self.journal.many(map(model_at, wanted)), Model)
+        for name in wanted:
             known = found.get(model_at(name))
             if known is None or not known.serves(tenant_name):
                 raise NotFound("model", name)

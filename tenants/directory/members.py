@@ -46,7 +46,7 @@ class _Roster(Generic[_One]):
             before = read(row, self._kind)
             after = replace(before, role=given)
             if after == before:
-                return Judged(before)
+                return Judged(before, stored=before)
             change = Change(self._changed, one_id, row.key, row, encoded(after), before.tenant_id)
             return Judged(after, (change,), after)
 

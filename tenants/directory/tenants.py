@@ -65,7 +65,7 @@ class Tenants:
 
     async def move(self, name: str, plan: str, act: Act, *, expected: int | None = None) -> Tenant:
         """The tenant, on that plan. Repeated: the same, without another event. Raises Stale for another version than `expected`."""
-        tenant.check_name(plan, "plan")
+        names.PLAN.check(plan, "plan")
 
         async def judge() -> Judged[Tenant]:
             row = await self.row(name)
@@ -128,7 +128,7 @@ class Tenants:
         return {it.name: it.state for it in readable(rows, Tenant).values()}
 
     async def row(self, name: str) -> Row:
-        tenant.check_name(name, "tenant")
+        names.TENANT.check(name, "tenant")
         pointer = await self.journal.table.get(name_at(name))
         row = pointer and await self.journal.table.get(tenant_at(read(pointer, TenantPointer).tenant_id))
         if row is None:

@@ -1,9 +1,9 @@
 """The fleets, models and plans of the directory."""
 
 from dataclasses import dataclass
-from typing import TypeVar, cast
+from typing import Final, TypeVar, cast
 
-from tenants import catalogue
+from tenants import catalogue, names
 from tenants.acts import Act
 from tenants.catalogue import PARTITIONS, Value, name_of
 from tenants.directory import stages
@@ -19,7 +19,8 @@ from tenants.rows import read, readable
 
 _Value = TypeVar("_Value", Fleet, Model, Plan)
 
-_LOOKS = 20
+_LOOKS: Final = 20
+_NAMES: Final[dict[type[Value], names.Names]] = {Fleet: names.FLEET, Model: names.MODEL, Plan: names.PLAN}
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,9 +77,11 @@ class Values:
 
     async def find(self, kind: type[_Value], name: str) -> Found[_Value]:
         """Raises NotFound."""
-        rows = await self.rows()
-        value = _named(rows, kind, name)
-        return Found(value, rows[catalogue.at(value)].version)
+        is_name = not any(_NAMES[kind].faults(name, "name"))
+        row = await self.journal.table.get(Key(_partition(kind), name)) if is_name else None
+        if row is None:
+            raise NotFound(kind.__name__.lower(), name)
+        return Found(read(row, kind), row.version)
 
     async def list(
         self, kind: type[_Value], after: str | None = None, limit: int = MOST_KEYS

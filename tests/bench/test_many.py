@@ -1,5 +1,6 @@
 """A look-up and a start do as much work however many tenants and keys there are: counted, not timed."""
 
+import sqlite3
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from random import Random
@@ -49,11 +50,12 @@ async def work_of(state: State, ask: Callable[[Directory], Awaitable[object]]) -
     async with SqliteTable(state.path / TABLE) as table:
         await table.get(name_at("warm"))  # SQLite reads the schema with its first question
 
-        def watch() -> None:
-            table._connection.set_trace_callback(statements.append)
-            table._connection.set_progress_handler(lambda: steps.append(None), 1)
+        def watch(connection: sqlite3.Connection) -> None:
+            connection.set_trace_callback(statements.append)
+            connection.set_progress_handler(lambda: steps.append(None), 1)
 
-        await table._run(watch)
+        for worker in (table._reads, table._writes):
+            await worker.run(watch)
         await ask(Directory(table, bytes))
     return Work(len(statements), len(steps))
 

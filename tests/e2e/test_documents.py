@@ -236,7 +236,7 @@ def test_ones_own_models_are_served_by_the_documents_and_commands_of_the_readme_
             if line.startswith("serve "):
                 gateway = announced(running.enter_context(place.starting()), place.state)
                 continue
-            words = [PROGRAM, *shlex.split(line.replace("k_...", ident))]
+            words = [str(PROGRAM), *shlex.split(line.replace("k_...", ident))]
             done = subprocess.run(words, cwd=folder, capture_output=True, text=True, timeout=60, check=False)
             assert done.returncode == 0, (line, done.stdout, done.stderr)
             if line.startswith("keys create "):

@@ -17,7 +17,7 @@ from tenants.fleet import Fleet
 from tenants.ids import is_id
 from tenants.outline import Outline, Prune, outlined
 from tenants.plans import Limits, Plan
-from tenants.ports import Item
+from tenants.ports import MOST_KEYS, Item, Page
 from tenants.tenant import Tenant
 from tests.tenants import replay
 from tests.tenants.conftest import BY, NOW, actions, events
@@ -199,6 +199,29 @@ async def test_many_tenants_with_members_become_true_at_once(
 
 
 # What is declared no more
+
+
+class Noting(MemoryTable):
+    """Notes what is listed."""
+
+    listed: frozenset[str] = frozenset()
+
+    async def list(
+        self, partition: str, prefix: str = "", after: str | None = None, limit: int = MOST_KEYS
+    ) -> Page:
+        self.listed |= {partition}
+        return await MemoryTable.list(self, partition, prefix, after, limit)
+
+
+async def test_all_tenants_of_a_plan_are_looked_at_only_where_it_may_go() -> None:
+    world = Noting()
+    directory = Directory(world, Random(7).randbytes)
+    await apply(directory, PLAN, GOLD, ACME)
+    world.listed = frozenset()
+    await apply(directory, GOLD, ACME.replace("team", "gold"))
+    assert "plan/team" not in world.listed
+    await apply(directory, GOLD, ACME.replace("team", "gold"), prune=Prune.CATALOGUE)
+    assert "plan/team" in world.listed
 
 
 async def test_what_is_declared_no_more_stays_and_goes_with_prune(

@@ -22,25 +22,25 @@ from tests.tenants.conftest import BY, NOW
 
 @pytest.mark.parametrize("name", ["a", "0", "acme", "a-1", "a" * 63])
 def test_a_good_tenant_name_passes(name: str) -> None:
-    tenant.check_name(name, "name")
+    names.TENANT.check(name, "name")
 
 
 @pytest.mark.parametrize("name", ["", "-a", "A", "a_b", "a.b", "a/b", "a\n", "ä", "a" * 64])
 def test_a_bad_tenant_name_is_refused(name: str) -> None:
     with pytest.raises(Invalid) as refusal:
-        tenant.check_name(name, "tenants[3]")
+        names.TENANT.check(name, "tenants[3]")
     assert refusal.value.path == "tenants[3]"
 
 
 @pytest.mark.parametrize("name", ["a", "_", "-", "Llama-3.1_8B", "a..b", "a" * 128])
 def test_a_good_model_name_passes(name: str) -> None:
-    model.check_name(name, "name")
+    names.MODEL.check(name, "name")
 
 
 @pytest.mark.parametrize("name", ["", ".", "..", ".a", "a/b", "a\\b", "a b", "a\n", "a%2e", "ä", "a" * 129])
 def test_a_model_name_that_could_lead_out_of_the_repository_is_refused(name: str) -> None:
     with pytest.raises(Invalid):
-        model.check_name(name, "name")
+        names.MODEL.check(name, "name")
 
 
 LABELS = (names.TENANT, names.PLAN, names.FLEET, names.SERVICE_ACCOUNT, names.TAG)
@@ -105,7 +105,7 @@ def test_no_new_tenant_is_taken_for_somebody_else_and_one_that_is_there_is_found
         names.TENANT.check_new(name, "name")
     assert list(customer.faults(TenantDocument(name, "team"))) == []
     names.TENANT.check(name, "name")
-    tenant.check_name(name, "tenant")
+    names.TENANT.check(name, "tenant")
     assert list(model.faults(Model("m_1", "digits", "/m", (name,)))) == []
 
 

@@ -111,9 +111,8 @@ def test_a_fault_of_a_model_that_is_elsewhere_is_named_with_its_path(said: str, 
 def test_a_row_is_judged_as_a_document_is() -> None:
     elsewhere = Model("", "story", "/m", "*", openai=PassThrough("a:80"))
     assert [fault.path for fault in faults(elsewhere)] == ["repository", "fleet"]
-    assert [fault.path for fault in faults(replace(elsewhere, openai=None, fleet="", repository=""))] == [
-        "repository"
-    ]
+    here = replace(elsewhere, openai=None, fleet="", repository="")
+    assert [fault.path for fault in faults(here)] == ["fleet", "repository"]
 
 
 async def test_a_model_that_is_elsewhere_needs_no_fleet(directory: Directory) -> None:

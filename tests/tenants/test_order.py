@@ -148,6 +148,13 @@ async def test_pages_of_the_order_are_continued_behind_the_last_number(acme: Dir
     assert await acme.journal.changes(5) == ()
 
 
+async def test_short_and_empty_pages_hide_no_record_of_the_order(acme: Directory, world: MemoryTable) -> None:
+    world.page_rows.extend([2, 0, 1])
+    assert [it.sequence for it in await acme.journal.changes(0)] == [1, 2, 3, 4, 5]
+    world.page_rows.extend([1, 0])
+    assert [it.sequence for it in await acme.journal.changes(0, 3)] == [1, 2, 3]
+
+
 async def test_a_change_of_nothing_takes_no_number(acme: Directory) -> None:
     before = await acme.journal.sequence()
     await acme.tenants.do("acme", "resume", ACT)

@@ -10,11 +10,15 @@ import msgspec
 import pytest
 from msgspec.structs import replace
 
+from tenants import keys
 from tenants.acts import Act
 from tenants.directory import Directory
 from tenants.errors import Invalid
 from tenants.plans import ENFORCED, Limits, Part, Plan, Prices, Rate, Soft, amount, faults, parse, unenforced
+from tenants.ports import Row
+from tenants.rows import encoded, plan_at
 from tests.tenants.conftest import BY, NOW, TEAM
+from tests.worlds.table import MemoryTable
 
 DEMO = Path(__file__).parents[2] / "policies" / "plans" / "demo.toml"
 DOCUMENT: dict[str, Any] = {
@@ -178,3 +182,14 @@ def test_a_warning_comes_before_what_it_warns_of(soft: str, faulty: bool) -> Non
     limits = Limits(1, money_per_month="500", soft=Soft(soft))
     said = [fault.reason for fault in faults(Plan("team", 1, limits))]
     assert ("is more than limits.money_per_month (500)" in said) == faulty
+
+
+async def test_a_key_on_a_plan_with_a_limit_that_nobody_keeps_is_served_by_nobody(
+    acme: Directory, world: MemoryTable
+) -> None:
+    """A later program wrote it. Serving without that limit would be no limit at all."""
+    minted = await acme.keys.create("acme", Act(BY, NOW))
+    later = replace(TEAM, limits=replace(TEAM.limits, requests_per_day=5))
+    world.rows[plan_at("team")] = Row(plan_at("team"), encoded(later), 9)
+    assert await acme.keys.find(keys.hashed(minted.secret)) is None
+    assert await acme.keys.identify(keys.hashed(minted.secret), NOW) is None

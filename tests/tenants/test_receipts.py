@@ -1,5 +1,9 @@
 """An idempotency key: what was done under it is told again for a day, and never done twice."""
 
+from collections.abc import Awaitable, Callable
+from hashlib import sha256
+from random import Random
+
 import pytest
 
 from tenants.acts import Act, Once
@@ -8,6 +12,8 @@ from tenants.directory.journal import RECEIPT_SECONDS
 from tenants.errors import Repeated, Reused, TableUnavailable
 from tenants.keys import ApiKey
 from tenants.members import Member
+from tenants.ports import Item, Row
+from tenants.rows import Receipt, read, receipt_at
 from tenants.tenant import Tenant
 from tests.tenants.conftest import BY, NOW, actions
 from tests.worlds.table import Fault, MemoryTable
@@ -119,3 +125,52 @@ async def test_what_is_refused_leaves_no_receipt_and_may_be_asked_again(acme: Di
     with pytest.raises(Exception, match="plan 'gold'"):
         await acme.tenants.create("beta", "gold", act())
     assert await acme.journal.receipt(act(), Tenant) is None
+
+
+async def test_receipts_that_hold_no_more_go_as_new_ones_come_and_no_other_does(
+    acme: Directory, world: MemoryTable
+) -> None:
+    def once(number: int, at_us: int) -> Act:
+        return act(at_us, sha256(b"%d" % number).hexdigest())
+
+    for number in range(200):
+        await acme.tenants.do("acme", "resume", once(number, NOW))
+    world.rows[receipt_at("0" * 64)] = Row(receipt_at("0" * 64), b"?", 1)  # opens no door and closes none
+    for number in range(200, 500):
+        await acme.tenants.do("acme", "resume", once(number, NOW + DAY))
+    found = [row for row in world.rows.values() if row.key.partition == "receipts" and row.value != b"?"]
+    times = [read(row, Receipt).at_us for row in found]
+    assert times.count(NOW + DAY) == 300
+    assert times.count(NOW) < 20
+
+
+class Meanwhile(MemoryTable):
+    """Somebody else does something just before the next write."""
+
+    somebody: Callable[[], Awaitable[object]] | None = None
+
+    async def transact(self, *items: Item) -> None:
+        if (does := self.somebody) is not None:
+            self.somebody = None
+            await does()
+        await MemoryTable.transact(self, *items)
+
+
+async def test_what_needed_no_change_is_judged_anew_when_somebody_changed_it_meanwhile(
+    acme: Directory, world: MemoryTable
+) -> None:
+    table = Meanwhile(world.rows)
+    one, other = (Directory(table, Random(seed).randbytes) for seed in (1, 2))
+    table.somebody = lambda: other.tenants.do("acme", "suspend", Act(BY, NOW + 1))
+    await one.tenants.do("acme", "resume", act(NOW + 2))
+    assert (await other.tenants.show("acme")).state == "active"
+
+
+async def test_of_two_who_change_nothing_under_one_key_at_once_one_is_told_so(
+    acme: Directory, world: MemoryTable
+) -> None:
+    table = Meanwhile(world.rows)
+    one, other = (Directory(table, Random(seed).randbytes) for seed in (1, 2))
+    table.somebody = lambda: other.tenants.do("acme", "resume", act(NOW + 1, asked="another"))
+    with pytest.raises(Reused):
+        await one.tenants.do("acme", "resume", act(NOW + 2))

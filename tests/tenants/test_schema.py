@@ -212,6 +212,7 @@ def test_what_has_the_right_types_is_let_through_by_both(
         (MODEL, "tenants", ...),
         (MODEL, "tenants", "acme"),
         (MODEL, "tenants", ["acme", 7]),
+        (MODEL, "fleet", "*"),
         (MODEL, "canary", None),
         (MODEL, "canary.inputs", []),
         (MODEL, "canary.inputs.0.shape", [-1]),

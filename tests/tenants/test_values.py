@@ -9,6 +9,8 @@ from tenants.errors import InUse, Invalid, NotFound, Stale
 from tenants.fleet import Fleet
 from tenants.model import Model
 from tenants.plans import Limits, Plan
+from tenants.ports import Row
+from tenants.rows import model_at
 from tests.tenants.conftest import BY, NOW, TEAM, events
 from tests.worlds.table import MemoryTable
 
@@ -82,6 +84,18 @@ async def test_a_value_that_was_changed_meanwhile_is_not_overwritten(acme: Direc
     with pytest.raises(Stale, match="plan 'team'"):
         await acme.values.remove(Plan, "team", ACT, expected=seen.version)
     assert (await acme.values.find(Plan, "team")).value == smaller
+
+
+async def test_one_is_found_without_reading_the_others_and_no_text_is_a_name_that_no_table_can_hold(
+    acme: Directory, world: MemoryTable
+) -> None:
+    world.rows[model_at("other")] = Row(model_at("other"), b"?", 1)
+    world.page_rows.append(1)
+    assert (await acme.values.find(Model, "digits")).value.name == "digits"
+    assert list(world.page_rows) == [1]  # nothing was listed
+    for text in ("", "x" * 2000, "\ud800", "../digits"):
+        with pytest.raises(NotFound):
+            await acme.values.find(Model, text)
 
 
 async def test_a_value_that_must_be_new_is_not_overwritten(acme: Directory) -> None:

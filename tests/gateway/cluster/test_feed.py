@@ -16,7 +16,7 @@ from tenants.keys import hashed
 from tenants.model import Model
 from tenants.plans import Limits, Plan
 from tenants.ports import Key, Row
-from tenants.rows import HEAD_AT, change_at, encoded
+from tenants.rows import HEAD_AT, change_at, encoded, key_at, model_at
 from tests.gateway.auth.world import ACT, Held, World, settled
 
 CATALOGUE = {"models", "fleets"}
@@ -38,7 +38,7 @@ class Here:
             "account's": await world.warm(account_id=account.id),
             "globex's": await world.warm("globex"),
         }
-        await world.feed.look()
+        await world.seen()
         world.table.looked_up()
         return cls(world, account.id, keys)
 
@@ -114,7 +114,29 @@ async def test_a_change_has_read_again_what_it_concerns_and_nothing_else(
     assert here.named(list(here.world.table.looked_up())) == reread
     assert here.world.known.emptied == 0
     await here.world.feed.look()
+    assert here.named(list(here.world.table.looked_up())) <= reread
+    await here.world.feed.look()
     assert here.world.table.reads == ["head"]
+
+
+@pytest.mark.parametrize("late", ["key", "model"])
+async def test_a_change_whose_number_is_seen_before_its_rows_is_seen_by_the_next_look(late: str) -> None:
+    """A table may show the rows of one transaction one after the other."""
+    here = await Here.open()
+    await put_model(here)
+    await here.world.feed.look()
+    first = here.keys["first"]
+    at = key_at(first.key.tenant_id, first.key.id) if late == "key" else model_at("digits")
+    before = here.world.table.rows[at]
+    await here.world.revoke(first)
+    await here.world.directory.values.put_model(Model("", "digits", "/models", ("acme",)), act=ACT)
+    after = here.world.table.rows[at]
+    here.world.table.rows[at] = before
+    await here.world.feed.look()
+    here.world.table.rows[at] = after
+    await here.world.feed.look()
+    assert await here.world.refused(first.secret) is Code.UNAUTHENTICATED
+    assert here.world.known.models()["digits"].tenants == ("acme",)
 
 
 async def test_documents_have_the_catalogue_read_anew() -> None:
@@ -255,6 +277,24 @@ async def test_what_was_looked_up_across_a_change_is_not_remembered() -> None:
     await here.world.feed.look()
     held.released.set()
     await call
+    assert not here.world.is_warm(minted)
+    assert await here.world.refused(minted.secret) is Code.UNAUTHENTICATED
+
+
+async def test_what_was_looked_up_while_a_gateway_forgot_all_is_not_remembered() -> None:
+    """Nobody can tell any more what it missed."""
+    here = await Here.open()
+    minted = await here.world.key()
+    held = Held(here.world.table, "tenant/")
+    call = asyncio.create_task(here.world.called(minted.secret))
+    await held.reached.wait()
+    await here.world.revoke_unseen(minted)
+    held.prefix = "nothing"
+    del here.world.table.rows[change_at(await here.world.directory.journal.last())]
+    await here.world.feed.look()
+    held.released.set()
+    await call
+    assert here.world.known.emptied == 1
     assert not here.world.is_warm(minted)
     assert await here.world.refused(minted.secret) is Code.UNAUTHENTICATED
 

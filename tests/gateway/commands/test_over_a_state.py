@@ -11,7 +11,7 @@ from gateway import cli
 from gateway.commands import advice
 from tenants.acts import Act
 from tenants.directory import Directory
-from tenants.errors import Conflict, InUse, NotFound, Reused, Stale, TableUnavailable
+from tenants.errors import Conflict, InUse, NotFound, Reused, Stale, TableUnavailable, Unreadable
 from tenants.plans import Limits, Plan
 from tests.e2e.world import change
 
@@ -173,6 +173,7 @@ def test_a_refusal_says_what_to_do(told: Told, said: Said, words: str, what: str
         (InUse("fleet", "local", "the model 'digits'"), "models put"),
         (Stale("plan", "team"), "decide again"),
         (TableUnavailable(), "look at what is there"),
+        (Unreadable("a row"), "restore FROM"),
         (NotFound("member", "u_1"), "members list"),
         (NotFound("what nobody knows", "x"), ""),
     ],

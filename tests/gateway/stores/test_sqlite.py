@@ -63,10 +63,9 @@ async def test_the_files_are_for_their_owner_only(path: Path, mode_before: int) 
 
 async def test_a_write_waits_for_the_disk(path: Path) -> None:
     async with SqliteTable(path) as table:
-        pragmas = await table._run(
-            lambda: [
-                table._connection.execute(f"PRAGMA {name}").fetchone()
-                for name in ("journal_mode", "synchronous")
+        pragmas = await table._writes.run(
+            lambda writer: [
+                writer.execute(f"PRAGMA {name}").fetchone() for name in ("journal_mode", "synchronous")
             ]
         )
     assert pragmas == [("wal",), (2,)]
@@ -105,6 +104,19 @@ async def test_a_writer_that_is_stuck_keeps_writers_out_but_not_readers(path: Pa
                 await table.take(A, 1, 1)
             assert await table.get(A) == Row(A, b"one", 1)
         await table.transact(Put(A, b"two", 1))
+        assert await table.get(A) == Row(A, b"two", 2)
+
+
+async def test_a_write_that_waits_for_another_process_keeps_no_reader_of_its_own_waiting(path: Path) -> None:
+    async with SqliteTable(path, busy_seconds=60) as table:
+        await table.transact(Put(A, b"one", 0))
+        with stuck_writer(path):
+            write = asyncio.gather(table.transact(Put(A, b"two", 1)))
+            assert await table.get(A) == Row(A, b"one", 1)
+            assert await table.get_many([A]) == {A: Row(A, b"one", 1)}
+            assert (await table.list("a")).rows == (Row(A, b"one", 1),)
+            assert not write.done()
+        await write
         assert await table.get(A) == Row(A, b"two", 2)
 
 
