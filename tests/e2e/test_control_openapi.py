@@ -16,10 +16,11 @@ from schemathesis.specs.openapi.checks import (
 )
 
 from tenants.api.openapi import document
+from tests.e2e.load import FULL
 from tests.e2e.test_control import control
 from tests.e2e.world import MODELS, Demo, serving
 
-pytestmark = pytest.mark.triton
+pytestmark = [pytest.mark.triton, pytest.mark.chaos]
 
 CHECKS = [
     not_a_server_error,
@@ -34,7 +35,7 @@ NAMES = {"plans": "spare", "models": "spare", "fleets": "spare"}
 schema = schemathesis.openapi.from_dict(document())
 schema.config.generation.with_security_parameters = False
 made = settings(
-    max_examples=25,
+    max_examples=100 if FULL else 10,
     deadline=None,
     phases=[Phase.explicit, Phase.generate],
     suppress_health_check=list(HealthCheck),
