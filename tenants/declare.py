@@ -98,14 +98,15 @@ async def apply(
         if not outline.changes and outline.declared == stored.declared:
             return outline
         names = _remembered(outline)
-        changes = await _changes(directory, outline, act)
         with suppress(Conflict):  # most likely another process that applies the same: look again
+            changes = await _changes(directory, outline, act)
             await stages.apply(directory.journal, standing, changes, names, act)
             return outline
     raise Conflict
 
 
 async def _changes(directory: Directory, outline: Outline, act: Act) -> list[Change]:
+    """What is written for the outline. Raises Conflict where it is not of what is there any more."""
     wanted: list[Value] = []
     unwanted: list[Value] = []
     tenants: list[tuple[TenantDocument, bool]] = []
@@ -116,8 +117,10 @@ async def _changes(directory: Directory, outline: Outline, act: Act) -> list[Cha
             (unwanted if it.action == "remove" else wanted).append(it.value)
     journal = directory.journal
     rows = await directory.values.rows()
-    changes = list(catalogue.changes(wanted, rows, lambda: journal.new_id("m"), unwanted).changes)
     there = await customers.read_all(journal, (value.name for value, _ in tenants))
+    if await journal.sequence() != outline.sequence:
+        raise Conflict
+    changes = list(catalogue.changes(wanted, rows, lambda: journal.new_id("m"), unwanted).changes)
     for value, goes in tenants:
         if goes:
             changes.append(customers.closing(there[value.name], act.at_us))
