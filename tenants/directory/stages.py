@@ -122,8 +122,9 @@ async def apply(
 async def roll(journal: "Journal", standing: "Standing") -> None:
     """The next transaction of the stage that the head names. Whoever else does that may be faster."""
     stage, done = standing.head.stage or "", standing.head.rolled
-    rows = await journal.many([stage_at(stage), staged_at(stage, done)])
-    if len(rows) < len((stage, done)):
+    wanted = [stage_at(stage), staged_at(stage, done)]
+    rows = await journal.many(wanted)
+    if len(rows) < len(wanted):
         if await journal.glance() == standing:  # else somebody was faster, and has cleared up
             raise Unreadable(f"the head names the stage {stage}, which is not there")
         return
@@ -173,7 +174,7 @@ def _transactions(changes: Sequence[Change]) -> Iterator[list[Waiting]]:
     items = size = 0
     for change in changes:
         waiting = _waiting(change)
-        more, longer = len((change.item, *change.also, "its event")), len(encoded(waiting))
+        more, longer = len(change.also) + 2, len(encoded(waiting))  # with its row and its event
         if found and (items + more > _ROLLED_ITEMS or size + longer > _ROLLED_BYTES):
             yield found
             found, items, size = [], 0, 0

@@ -1,7 +1,7 @@
 """The fleets, models and plans of the directory."""
 
 from dataclasses import dataclass
-from typing import Final, TypeVar, cast
+from typing import Final, TypeVar
 
 from tenants import catalogue, names
 from tenants.acts import Act
@@ -54,11 +54,6 @@ class Values:
             return Judged(found.values, found.changes, found.values[0])
 
         return await self.journal.change(act, judge)
-
-    async def put_model(self, wanted: Model, act: Act, *, expected: int | None = None) -> Model:
-        """`put` of one model."""
-        (made,) = await self.put(wanted, act=act, expected=expected)
-        return cast("Model", made)
 
     async def remove(self, kind: type[_Value], name: str, act: Act, *, expected: int | None = None) -> None:
         """There is none any more. Repeated: NotFound. Raises InUse for a fleet of models and a plan of tenants, Stale."""

@@ -222,7 +222,7 @@ async def _new_key(state: Path) -> str:
         await directory.values.put(PLAN, act=Act(_ACTOR, now_us()))
         await directory.values.put(FLEET, act=Act(_ACTOR, now_us()))
         for model in (_MODEL, structs.replace(_MODEL, name=STREAMED)):
-            await directory.values.put_model(model, act=Act(_ACTOR, now_us()))
+            await directory.values.put(model, act=Act(_ACTOR, now_us()))
         await directory.tenants.create("bench", PLAN.name, act=Act(_ACTOR, now_us()))
         minted = await directory.keys.create("bench", act=Act(_ACTOR, now_us()))
     return minted.secret.reveal()

@@ -1,7 +1,9 @@
 """The part of the exam in which many use one Table at once, or are gone before they had their answer."""
 
 import asyncio
+from collections.abc import Sequence
 from contextlib import suppress
+from itertools import cycle
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -9,6 +11,14 @@ from hypothesis import strategies as st
 from tenants.errors import Conflict
 from tenants.ports import MOST_COUNT, Check, Delete, Key, Put, Row, Table
 from tests.contracts.table_places import A, B, Opened, OpenTable, every, fresh, law, sorts
+
+
+async def taken_at_once(
+    tables: Sequence[Table], counter: Key, amounts: Sequence[int], ceiling: int
+) -> list[int | None]:
+    """What each take was told; the tables take turns."""
+    askers = zip(cycle(tables), amounts, strict=False)
+    return await asyncio.gather(*(table.take(counter, amount, ceiling) for table, amount in askers))
 
 
 class TableRaces(Opened):
@@ -57,13 +67,7 @@ class TableRaces(Opened):
     ) -> None:
         counter = fresh()
         async with open_table() as here, open_table() as there:
-            tables = [here, there] * len(amounts)
-            totals = await asyncio.gather(
-                *(
-                    table.take(counter, amount, ceiling)
-                    for table, amount in zip(tables, amounts, strict=False)
-                )
-            )
+            totals = await taken_at_once([here, there], counter, amounts, ceiling)
             taken = sum(amount for amount, total in zip(amounts, totals, strict=True) if total is not None)
             assert await here.take(counter, 0, ceiling) == taken <= ceiling
         refused = [amount for amount, total in zip(amounts, totals, strict=True) if total is None]
@@ -76,13 +80,7 @@ class TableRaces(Opened):
     ) -> None:
         counter = fresh()
         async with open_table() as here, open_table() as there:
-            tables = [here, there] * len(amounts)
-            totals = await asyncio.gather(
-                *(
-                    table.take(counter, amount, ceiling)
-                    for table, amount in zip(tables, amounts, strict=False)
-                )
-            )
+            totals = await taken_at_once([here, there], counter, amounts, ceiling)
             taken = sum(amount for amount, total in zip(amounts, totals, strict=True) if total is not None)
             assert await there.take(counter, 0, MOST_COUNT) == taken
         assert all(total is None or 0 <= total <= ceiling for total in totals)

@@ -122,7 +122,7 @@ def test_a_model_of_others_looks_like_none_at_all(house: Demo) -> None:
 
 async def _give_private_to_other(directory: Directory) -> None:
     private = (await directory.values.models())["private"]
-    await directory.values.put_model(replace(private, tenants=("other",)), act=Act("test", 1))
+    await directory.values.put(replace(private, tenants=("other",)), act=Act("test", 1))
 
 
 def test_a_limited_key_may_use_its_models_and_no_others(house: Demo) -> None:

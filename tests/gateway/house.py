@@ -212,8 +212,8 @@ async def house(
     await directory.values.put(Fleet("local"), act=Act("test", NOW_US))
     for tenant in ("acme", "other"):
         await directory.tenants.create(tenant, "team", act=Act("test", NOW_US))
-    await directory.values.put_model(Model("", "digits", models, "*"), act=Act("test", NOW_US))
-    await directory.values.put_model(Model("", "private", models, ("other",)), act=Act("test", NOW_US))
+    await directory.values.put(Model("", "digits", models, "*"), act=Act("test", NOW_US))
+    await directory.values.put(Model("", "private", models, ("other",)), act=Act("test", NOW_US))
     minted = await directory.keys.create("acme", act=Act("test", NOW_US))
     known = Known(loop.time)
     feed = Feed(directory, known)

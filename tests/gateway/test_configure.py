@@ -12,7 +12,7 @@ from tests.worlds.triton import TritonWorld
 @pytest.mark.parametrize(("model", "reason"), [("private", "model_not_found"), ("digits", "forbidden")])
 async def test_who_may_not_see_a_configuration_leaves_a_denial(model: str, reason: str) -> None:
     async with TritonWorld() as triton, house(triton) as here:
-        await here.directory.values.put_model(Model("", "other", "/models", "*"), act=Act("test", 1))
+        await here.directory.values.put(Model("", "other", "/models", "*"), act=Act("test", 1))
         limited = await here.directory.keys.create("acme", models=("other",), act=Act("test", 1))
         await here.feed.look()
         call = here.call(model, key=limited.secret, endpoint="metadata")

@@ -278,7 +278,7 @@ async def test_a_foreign_model_and_one_that_does_not_exist_are_not_told_apart() 
 
 async def test_a_model_that_this_key_may_not_use_is_forbidden() -> None:
     async with TritonWorld() as triton, house(triton) as here:
-        await here.directory.values.put_model(Model("", "story", "/models", "*"), act=Act("test", NOW_US))
+        await here.directory.values.put(Model("", "story", "/models", "*"), act=Act("test", NOW_US))
         limited = await here.directory.keys.create("acme", models=("story",), act=Act("test", NOW_US))
         assert (await refusal(here, here.call(key=limited.secret))).rendering.http == 403
         await here.settled()

@@ -1,7 +1,7 @@
 """Policies without one of them, and without one condition of one, for each: what a set of cases has to notice."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
@@ -40,3 +40,10 @@ def weakened(document: Any) -> Iterator[Any]:
             less = deepcopy(document)
             del less["staticPolicies"][position]["conditions"][index]
             yield pytest.param(less, id=f"{name} without condition {index}")
+
+
+def expect_both_ways(effect: str, decided: Set[str], aside: Set[str]) -> None:
+    """A policy decides cases in its own way alone, and stands aside in one that ends in the other."""
+    ours, other = ("ALLOW", "DENY") if effect == "permit" else ("DENY", "ALLOW")
+    assert decided == {ours}
+    assert other in aside

@@ -34,8 +34,8 @@ async def acme(directory: Directory) -> Directory:
     await directory.values.put(TEAM, act=Act(BY, NOW))
     await directory.tenants.create("acme", "team", act=Act(BY, NOW))
     await directory.values.put(Fleet("local"), act=Act(BY, NOW))
-    await directory.values.put_model(Model("", "digits", "infra/models", ("acme",)), act=Act(BY, NOW))
-    await directory.values.put_model(Model("", "secret", "infra/models", ()), act=Act(BY, NOW))
+    await directory.values.put(Model("", "digits", "infra/models", ("acme",)), act=Act(BY, NOW))
+    await directory.values.put(Model("", "secret", "infra/models", ()), act=Act(BY, NOW))
     return directory
 
 

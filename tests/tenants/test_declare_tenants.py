@@ -278,7 +278,7 @@ async def test_a_fleet_or_plan_that_somebody_uses_cannot_go_and_it_is_said_who(
     directory: Directory, world: MemoryTable
 ) -> None:
     await apply(directory, PLAN, FLEET, ACME, GOLD)
-    await directory.values.put_model(read(MODEL).documents[0].value, Act(BY, NOW))  # type: ignore[arg-type]
+    await directory.values.put(read(MODEL).documents[0].value, act=Act(BY, NOW))  # type: ignore[arg-type]
     await directory.tenants.create("beta", "team", act=Act(BY, NOW))
     before = dict(world.rows)
     assert await refused(directory, GOLD, prune=Prune.ALL) == [

@@ -283,7 +283,7 @@ async def test_a_changed_plan_is_what_its_tenants_have_from_then_on(
 async def test_a_changed_model_keeps_its_id(acme: Directory, world: MemoryTable) -> None:
     before = (await acme.values.models())["digits"]
     for _ in range(2):
-        after = await acme.values.put_model(Model("", "digits", "elsewhere", "*"), act=Act(BY, NOW + 1))
+        (after,) = await acme.values.put(Model("", "digits", "elsewhere", "*"), act=Act(BY, NOW + 1))
     assert after == msgspec.structs.replace(before, repository="elsewhere", tenants="*")
     assert (await acme.values.models())["digits"] == after
     assert actions(world).count("model.changed") == 1
@@ -296,7 +296,7 @@ async def test_a_model_that_makes_no_sense_is_refused(acme: Directory) -> None:
         ("digits", ("acme",) * 1001, "tenants"),
     ):
         with pytest.raises(Invalid) as refusal:
-            await acme.values.put_model(Model("", name, "models", tenants), act=Act(BY, NOW))  # type: ignore[arg-type]
+            await acme.values.put(Model("", name, "models", tenants), act=Act(BY, NOW))  # type: ignore[arg-type]
         assert refusal.value.path == path
 
 

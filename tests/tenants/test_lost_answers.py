@@ -73,7 +73,7 @@ async def put_plan(directory: Directory) -> None:
 
 
 async def put_model(directory: Directory) -> object:
-    return await directory.values.put_model(Model("", "digits", "elsewhere", "*"), act=Act(BY, NOW + 1))
+    return await directory.values.put(Model("", "digits", "elsewhere", "*"), act=Act(BY, NOW + 1))
 
 
 async def put_fleet(directory: Directory) -> None:

@@ -333,10 +333,10 @@ async def test_what_is_unknown_is_bounded_and_the_oldest_goes_first() -> None:
 
 async def test_a_model_that_was_taken_from_all_tenants_is_not_known() -> None:
     world = await World().open()
-    await world.directory.values.put_model(Model("", "digits", "/models", "*"), act=ACT)
+    await world.directory.values.put(Model("", "digits", "/models", "*"), act=ACT)
     await world.feed.look()
     assert world.known.model("digits") is not None
-    await world.directory.values.put_model(Model("", "digits", "/models", ()), act=ACT)
+    await world.directory.values.put(Model("", "digits", "/models", ()), act=ACT)
     await world.feed.look()
     assert world.known.model("digits") is None
 
@@ -345,14 +345,14 @@ async def test_the_models_that_somebody_has_and_all_fleets_are_as_they_were_and_
     None
 ):
     world = await World().open()
-    mine = await world.directory.values.put_model(Model("", "digits", "/models", "*"), act=ACT)
-    await world.directory.values.put_model(Model("", "nobodys", "/models", ()), act=ACT)
+    (mine,) = await world.directory.values.put(Model("", "digits", "/models", "*"), act=ACT)
+    await world.directory.values.put(Model("", "nobodys", "/models", ()), act=ACT)
     assert world.known.models() == {}
     await world.feed.look()
     assert world.known.models() == {"digits": mine}
     assert world.known.fleets() == {"local": Fleet("local")}
     models, fleets = world.known.models(), world.known.fleets()
-    await world.directory.values.put_model(Model("", "nobodys", "/others", ()), act=ACT)
+    await world.directory.values.put(Model("", "nobodys", "/others", ()), act=ACT)
     await world.feed.look()
     assert (world.known.models() is models, world.known.fleets() is fleets) == (True, True)
     await world.directory.values.put(Fleet("local", idle_seconds=5), act=ACT)

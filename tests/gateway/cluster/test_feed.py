@@ -73,7 +73,7 @@ async def change_plan(here: Here) -> None:
 
 
 async def put_model(here: Here) -> None:
-    await here.world.directory.values.put_model(Model("", "digits", "/models", "*"), act=ACT)
+    await here.world.directory.values.put(Model("", "digits", "/models", "*"), act=ACT)
 
 
 async def put_fleet(here: Here) -> None:
@@ -129,7 +129,7 @@ async def test_a_change_whose_number_is_seen_before_its_rows_is_seen_by_the_next
     at = key_at(first.key.tenant_id, first.key.id) if late == "key" else model_at("digits")
     before = here.world.table.rows[at]
     await here.world.revoke(first)
-    await here.world.directory.values.put_model(Model("", "digits", "/models", ("acme",)), act=ACT)
+    await here.world.directory.values.put(Model("", "digits", "/models", ("acme",)), act=ACT)
     after = here.world.table.rows[at]
     here.world.table.rows[at] = before
     await here.world.feed.look()

@@ -53,7 +53,7 @@ async def opened(
             Model("", "vectors", "/models", "*", openai=Infer()),
             Model("", "private", "/models", ("other",), openai=section),
         ):
-            await here.directory.values.put_model(model, act=Act("test", NOW_US))
+            await here.directory.values.put(model, act=Act("test", NOW_US))
         await here.feed.look()
         memory, numbers = JsonMemory(10**6, 10**6), count(1)
         oip = OipRest(here.pipeline, memory, 60.0)

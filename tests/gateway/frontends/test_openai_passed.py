@@ -43,7 +43,7 @@ async def opened(
         section, scaling = PassThrough(server.address, model), Scaling(start_deadline_seconds=seconds)
         for name, tenants in (("far", ("acme",)), ("theirs", ("other",))):
             row = Model("", name, "", tenants, "", scaling=scaling, openai=section)
-            await here.directory.values.put_model(row, act=Act("test", NOW_US))
+            await here.directory.values.put(row, act=Act("test", NOW_US))
         await here.feed.look()
         here.pipeline.throttler.registry.wake.set()
         memory, numbers = JsonMemory(10**6, 10**6), count(1)

@@ -79,7 +79,7 @@ async def test_a_tenants_pages_of_models_are_full_and_no_cursor_names_a_model_of
         Model("", f"{owner}-{n:03d}", "/m", (owner,)) for n in range(60) for owner in ("acme", "globex")
     ]
     for model in models:
-        await world.directory.values.put_model(model, Act("test", 1))
+        await world.directory.values.put(model, act=Act("test", 1))
     found, cursor = [], ""
     while True:
         page = (await world.ask("GET", f"/tenants/acme/models?limit={limit}{cursor}", by="viewer")).json

@@ -179,7 +179,7 @@ async def test_a_developer_makes_no_key_of_an_admin_and_nobody_makes_an_operator
 
 
 async def test_a_key_for_some_models_makes_renews_and_ends_none_for_others(world: World) -> None:
-    await world.directory.values.put_model(Model("", "story", "/m", ("acme",)), Act("test", 1))
+    await world.directory.values.put(Model("", "story", "/m", ("acme",)), act=Act("test", 1))
     for role in ("admin", "developer"):
         limited = {"models": ["digits"], "account": world.ids[f"{role} account"]}
         made = await world.ask("POST", "/tenants/acme/keys", limited, by="admin")

@@ -188,8 +188,8 @@ async def peopled() -> AsyncIterator[World]:
     await directory.values.put(TEAM, Plan("spare", 1, Limits(1000)), Fleet("local"), Fleet("idle"), act=act)
     for name in ("acme", "globex"):
         await directory.tenants.create(name, "team", act)
-    await directory.values.put_model(Model("", "digits", "/models", ("acme",)), act)
-    await directory.values.put_model(Model("", "hidden", "/models", ("globex",)), act)
+    await directory.values.put(Model("", "digits", "/models", ("acme",)), act=act)
+    await directory.values.put(Model("", "hidden", "/models", ("globex",)), act=act)
     await key("operator", None)
     for role in ROLES:
         account = await directory.accounts.create("acme", f"its-{role}", role, act)
