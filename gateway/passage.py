@@ -168,7 +168,7 @@ def denial(passage: Passage, fault: GatewayError) -> Denial:
     return replace(
         anonymous,
         tenant=principal.tenant_id,
-        key=principal.key_id,
+        key=principal.id,
         model=model.id if model else None,
         policies=passage.decision.policies if passage.decision else (),
     )

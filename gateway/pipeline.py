@@ -220,13 +220,13 @@ class Pipeline:
         passage.intent = intent = self.ledger.intend(
             request=call.request_id,
             tenant=principal.tenant_id,
-            key=principal.key_id,
+            key=principal.id,
             model=model.id,
             model_version=call.version,
             now_us=self.now_us(),
             body=IntentBody(
                 tenant_name=principal.tenant_name,
-                key_name=principal.key_name,
+                key_name=principal.name,
                 address=call.address,
                 action=call.verb,
                 policies=decision.policies if decision else (),

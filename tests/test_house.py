@@ -35,6 +35,7 @@ ONLY = {
     "uvicorn": ("gateway.frontends", "gateway.app", "gateway.cli"),
     "starlette": ("gateway.frontends", "gateway.app", "gateway.cli", "tenants.api", "tenants.portal"),
     "cedarpy": ("gateway.authz",),
+    **dict.fromkeys(("jwt", "cryptography"), ("gateway.auth.jose", "gateway.auth.jwk")),
     "opentelemetry": ("gateway.telemetry",),
     "prometheus_client": (),
     "yaml": ("tenants.nodes", "tenants.writing"),
@@ -52,6 +53,7 @@ PURE = (
     *(f"gateway.audit.{name}" for name in ("merkle", "tiles", "checkpoint")),
     *(f"gateway.scaling.{name}" for name in ("breaker", "decider", "windows", "balancer", "residency")),
     "gateway.envelope.sealed",
+    *(f"gateway.auth.{name}" for name in ("jose", "jwk", "claims", "conditions")),
     *(f"gateway.telemetry.{name}" for name in ("table", "meter", "prometheus", "traceparent", "destination")),
     *(
         f"tenants.{name}"
@@ -79,7 +81,7 @@ PURE = (
     "gateway.config",
     "gateway.settings",
 )
-PARSERS = ("yaml", "jinja2", "tokenizers")  # they decide too
+PARSERS = ("yaml", "jinja2", "tokenizers", "jwt", "cryptography")  # they decide too
 IMPURE = (
     *("time", "random", "secrets", "asyncio", "anyio", "threading", "concurrent", "multiprocessing"),
     *("socket", "ssl", "select", "selectors", "subprocess", "http", "urllib.request", "uvloop"),

@@ -112,10 +112,7 @@ class Known:
         return [
             digest
             for digest, it in self._principals.items()
-            if it.key_id in keys
-            or it.tenant_id in tenants
-            or it.account_id in accounts
-            or it.plan.name in plans
+            if it.id in keys or it.tenant_id in tenants or it.account_id in accounts or it.plan.name in plans
         ]
 
     def learn(self, digest: str, credentials: Credentials | None) -> Principal | None:
@@ -168,8 +165,8 @@ def principal_of(credentials: Credentials | None) -> Principal | None:
     key, tenant, plan, account = credentials.key, credentials.tenant, credentials.plan, credentials.account
     closes_us = tenant.closes_us if tenant.state == "closing" else None
     return Principal(
-        key_id=key.id,
-        key_name=key.name,
+        id=key.id,
+        name=key.name,
         tenant_id=tenant.id,
         tenant_name=tenant.name,
         account_id=key.account_id,

@@ -1,4 +1,4 @@
-"""Who a credential stands for: one frozen value per key, made anew when the key, its account, its tenant or its plan changes."""
+"""Who a credential stands for: one frozen value per credential, made anew when it, its account, its tenant or its plan changes."""
 
 from dataclasses import dataclass
 
@@ -8,11 +8,13 @@ from tenants.plans import Plan
 
 @dataclass(frozen=True, slots=True)
 class Principal:
-    key_id: str
-    key_name: str
+    id: str
+    """A key's (`k_...`), a member's (`u_...`), or made of a token's subject (`p_...`); the audit log's entries have it as `key`."""
+    name: str
+    """What its tenant calls it; never a claim of a token."""
     tenant_id: str
     tenant_name: str
     plan: Plan
     subject: Subject  # the same, as the policies see it
-    expires_us: int | None  # the key's end, or its tenant's if that comes first
+    expires_us: int | None  # the credential's end, or its tenant's if that comes first
     account_id: str | None = None  # the service account that the key is of

@@ -98,7 +98,7 @@ async def test_a_process_that_stood_still_looks_before_it_serves() -> None:
     await world.revoke(revoked)
     world.clock.now += 20
     assert await world.refused(revoked.secret) is Code.UNAUTHENTICATED
-    assert (await world.called(kept.secret)).key_id == kept.key.id
+    assert (await world.called(kept.secret)).id == kept.key.id
 
 
 async def test_what_is_served_is_never_older_than_three_seconds_also_if_nobody_polls() -> None:
@@ -145,7 +145,7 @@ async def test_a_look_whose_client_has_left_is_taken_over_by_the_next() -> None:
     first.cancel()
     await settled()
     held.released.set()
-    assert (await second).key_id == minted.key.id
+    assert (await second).id == minted.key.id
 
 
 async def test_a_look_that_the_machine_slept_through_does_not_count() -> None:
@@ -245,7 +245,7 @@ async def test_a_key_is_looked_up_once_however_many_ask_for_it() -> None:
     calls = [world.called(minted.secret) for _ in range(50)]
     refusals = [world.refused(unknown) for _ in range(50)]
     principals, codes = await asyncio.gather(asyncio.gather(*calls), asyncio.gather(*refusals))
-    assert {it.key_id for it in principals} == {minted.key.id}
+    assert {it.id for it in principals} == {minted.key.id}
     assert set(codes) == {Code.UNAUTHENTICATED}
     assert world.table.looked_up() == sorted([hashed(minted.secret), hashed(unknown)])
 
@@ -260,7 +260,7 @@ async def test_a_look_up_whose_client_has_left_is_made_by_the_next_who_waits() -
     first.cancel()
     await settled()
     held.released.set()
-    assert {it.key_id for it in await asyncio.gather(*others)} == {minted.key.id}
+    assert {it.id for it in await asyncio.gather(*others)} == {minted.key.id}
 
 
 async def test_what_was_looked_up_before_the_machine_slept_is_looked_up_again() -> None:
@@ -305,7 +305,7 @@ async def test_a_key_that_was_tried_before_it_existed_works_with_the_next_look_o
         world.clock.now += seconds
         if not seconds:
             await world.feed.look()
-        assert (await world.called(minted.secret)).key_id == minted.key.id
+        assert (await world.called(minted.secret)).id == minted.key.id
 
 
 # Its size

@@ -40,7 +40,7 @@ async def test_a_warm_key_is_served_from_a_network_that_guesses() -> None:
     minted = await world.warm()
     for _ in range(5):
         await guess(world, "192.0.2.1")
-    assert (await world.called(minted.secret, "192.0.2.1")).key_id == minted.key.id
+    assert (await world.called(minted.secret, "192.0.2.1")).id == minted.key.id
 
 
 async def test_keys_that_exist_cost_their_network_nothing() -> None:
