@@ -15,10 +15,13 @@ from pathlib import Path
 
 from gateway.admission.limiter import Limiter
 from gateway.audit.ledger import Ledger
-from gateway.auth.api_key import ApiKeys
+from gateway.auth.authenticator import Authenticator
+from gateway.auth.jose import KeySet, Rejected, issuer_document, key_set
+from gateway.auth.key_sets import KeySets
 from gateway.auth.known import FRESH_SECONDS, Known
 from gateway.auth.look_ups import LookUps
 from gateway.auth.networks import Networks
+from gateway.auth.tokens import Tokens
 from gateway.authz.cedar import Authorizer
 from gateway.authz.control import ControlAuthorizer
 from gateway.cluster.feed import Feed
@@ -33,7 +36,7 @@ from gateway.frontends.oip_rest import OipRest
 from gateway.frontends.openai import OpenAiRest
 from gateway.frontends.openai_models import Offers
 from gateway.frontends.operator import CONNECTIONS, OperatorDoor, operator_paths
-from gateway.loops import every, running
+from gateway.loops import Spawn, every, jobs, running
 from gateway.pipeline import Pipeline
 from gateway.process import resident_bytes, used_bytes
 from gateway.scaling.autoscaler import Autoscaler
@@ -42,7 +45,16 @@ from gateway.scaling.scalers.process import ProcessScaler, Wheel, find_wheel, fr
 from gateway.scaling.sequences import Sequences
 from gateway.scaling.throttler import Throttler
 from gateway.settings import CLOSED, Settings
-from gateway.state import boot_clock, clock, new_id, now_us, opened_directory, opened_ledger, state_folder
+from gateway.state import (
+    boot_clock,
+    clock,
+    new_id,
+    now_us,
+    opened_directory,
+    opened_ledger,
+    opened_web,
+    state_folder,
+)
 from gateway.telemetry.collector import collector
 from gateway.telemetry.destination import Destination
 from gateway.telemetry.meter import Meter
@@ -55,6 +67,7 @@ from tenants.plans import Rate
 log = logging.getLogger(__name__)
 
 _FORGET_SECONDS = 60.0
+_REFRESH_SECONDS = 5.0
 _SWEEP_SECONDS = 0.25
 
 
@@ -99,7 +112,7 @@ async def opened(settings: Settings, progress: Callable[[str], None]) -> AsyncIt
         directory = await stack.enter_async_context(opened_directory(settings))
         known = Known(boot_clock, settings.directory.stale_seconds)
         registry = Registry()
-        auth = api_keys(settings, directory, known, registry)
+        auth = authenticator(settings, directory, known, registry, await stack.enter_async_context(jobs()))
         await auth.look_ups.feed.look()
         ledger = await stack.enter_async_context(opened_ledger(settings))
         scaler = process_scaler(wheel, state)
@@ -141,29 +154,52 @@ async def opened(settings: Settings, progress: Callable[[str], None]) -> AsyncIt
         await stack.enter_async_context(
             running(
                 feed=every(settings.directory.poll_seconds, auth.look_ups.feed.look),
+                keys=every(_REFRESH_SECONDS, auth.tokens.key_sets.refresh),
                 autoscaler=autoscaler.run(),
                 forget=every(_FORGET_SECONDS, limiter.forget_idle),
                 sweep=every(_SWEEP_SECONDS, sequences.sweep),
             )
         )
-        yield doors(settings, pipeline, registry, control_api(directory, auth.look_ups.networks, settings))
+        yield doors(settings, pipeline, registry, control_api(directory, auth, settings))
 
 
-def control_api(directory: Directory, networks: Networks, settings: Settings) -> Control:
+def control_api(directory: Directory, auth: Authenticator, settings: Settings) -> Control:
     """Raises PolicyError."""
     authorizer = ControlAuthorizer.load(settings.policies)
-    identify = Callers(directory.keys, networks).identify
+    identify = Callers(directory, auth).identify
     return Control(directory, authorizer, control_credential, identify, now_us, settings.http.request_seconds)
 
 
-def api_keys(settings: Settings, directory: Directory, known: Known, registry: Registry) -> ApiKeys:
+def authenticator(
+    settings: Settings, directory: Directory, known: Known, registry: Registry, spawn: Spawn
+) -> Authenticator:
     """Who may come in, and how what is known of them is kept true."""
     knobs = settings.directory
     # A fleet may have got a floor, a model another repository.
     feed = Feed(directory, known, knobs.answer_seconds, renewed=registry.wake.set)
     limit = Rate(knobs.unknown_per_second, knobs.unknown_burst) if knobs.unknown_per_second else None
     networks = Networks(limit, clock)
-    return ApiKeys(known, LookUps(directory.keys, known, feed, networks, knobs.answer_seconds), now_us)
+    look_ups = LookUps(directory, known, feed, networks, knobs.answer_seconds)
+    tokens = Tokens(look_ups, key_sets(settings, known, spawn), now_us)
+    return Authenticator(known, look_ups, tokens, now_us)
+
+
+def key_sets(settings: Settings, known: Known, spawn: Spawn) -> KeySets[KeySet]:
+    """The keys of the issuers, read from the web and strictly."""
+    knobs = settings.tokens
+    return KeySets(
+        fetcher=opened_web(knobs.fetch_seconds),
+        read=key_set,
+        discover=issuer_document,
+        unreadable=Rejected,
+        clock=boot_clock,
+        spawn=spawn,
+        changed=lambda source: known.trust.rekeyed(source.issuer),
+        refresh_seconds=knobs.refresh_seconds,
+        cooldown_seconds=knobs.cooldown_seconds,
+        outage_seconds=knobs.outage_seconds,
+        fetch_seconds=knobs.fetch_seconds,
+    )
 
 
 def doors(settings: Settings, pipeline: Pipeline, registry: Registry, control: Control) -> Gateway:

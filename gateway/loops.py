@@ -12,6 +12,9 @@ from typing import Any
 
 log = logging.getLogger(__name__)
 
+Spawn = Callable[[str, Coroutine[Any, Any, None]], None]
+"""Starts a task by name, for as long as the process serves."""
+
 
 @asynccontextmanager
 async def running(**loops: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
@@ -29,7 +32,7 @@ async def running(**loops: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
 
 
 @asynccontextmanager
-async def jobs() -> AsyncIterator[Callable[[str, Coroutine[Any, Any, None]], None]]:
+async def jobs() -> AsyncIterator[Spawn]:
     """Gives what starts a task, by name, for work that a loop does not wait for. All are cancelled when the block ends; one that fails
     cancels the block, and its error is raised."""
     started: set[asyncio.Task[None]] = set()

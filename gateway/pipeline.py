@@ -25,7 +25,7 @@ from msgspec import Struct
 
 from gateway.admission.limiter import Limiter
 from gateway.audit.ledger import Intent, IntentBody, Ledger, Outcome, SinkFailed
-from gateway.auth.api_key import ApiKeys
+from gateway.auth.authenticator import Authenticator
 from gateway.auth.known import Known
 from gateway.auth.principal import Principal
 from gateway.authz.cedar import Action, Authorizer, ModelView
@@ -89,7 +89,7 @@ class Examined(Struct, frozen=True):
 class Pipeline:
     """The rooms that a call passes. `clock` gives monotonic seconds, `now_us` microseconds since the Unix epoch."""
 
-    auth: ApiKeys
+    auth: Authenticator
     known: Known
     authorizer: Authorizer
     limiter: Limiter

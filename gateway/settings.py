@@ -85,6 +85,20 @@ class Directory:
 
 
 @dataclass(frozen=True, slots=True)
+class Tokens:
+    refresh_seconds: float = _knob(
+        300.0, "how old an issuer's keys get before they are fetched anew, beside the requests", least=1
+    )
+    cooldown_seconds: float = _knob(
+        10.0, "after a fetch, how long tokens of keys that are not known cause none of that issuer", least=0.1
+    )
+    outage_seconds: float = _knob(
+        3600.0, "how long known keys serve while their issuer cannot be reached", least=1
+    )
+    fetch_seconds: float = _knob(5.0, "how long an issuer may take to answer", least=0.1)
+
+
+@dataclass(frozen=True, slots=True)
 class Audit:
     segment_bytes: int = _knob(
         32 * 1024 * 1024, "size of a preallocated segment file", least=1024 * 1024, most=2**30
@@ -117,6 +131,7 @@ class Settings:
     http: Http = field(default_factory=Http)
     grpc: Grpc = field(default_factory=Grpc)
     directory: Directory = field(default_factory=Directory)
+    tokens: Tokens = field(default_factory=Tokens)
     audit: Audit = field(default_factory=Audit)
     triton: Triton = field(default_factory=Triton)
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from gateway import __version__
 from gateway.audit.ledger import Knobs, Ledger
 from gateway.audit.verify import Report, verify
+from gateway.auth.key_sets import Fetcher
 from gateway.settings import Settings
 from gateway.stores import backup
 from gateway.stores.files import FileSegments, SegmentBytes
@@ -88,6 +89,13 @@ async def opened_ledger(settings: Settings) -> AsyncIterator[Ledger]:
                 segment,
             )
         yield ledger
+
+
+def opened_web(answer_seconds: float) -> Fetcher:
+    """What fetches the keys of issuers. It is loaded for who serves, as it takes a tenth of a second."""
+    from gateway.stores.web import Web
+
+    return Web(answer_seconds=answer_seconds)
 
 
 def verified(settings: Settings) -> Report:

@@ -73,6 +73,8 @@ class ApiKey(Struct, frozen=True, tag_field="v", tag=1):
     """The service account that it is of, which must be there. None: it may use models, and control nothing."""
     successor_id: Reference | None = None
     """The key that it was rotated to."""
+    break_glass: bool = False
+    """An operator's for emergencies: it says why with each request, and each request that it is used for has an event."""
 
 
 State = Literal["active", "expiring", "rotating", "expired", "revoked"]

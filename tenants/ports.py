@@ -136,7 +136,7 @@ class Table(Protocol):
         """
 
 
-CallerRole = Literal["operator", "admin", "developer", "viewer", "billing", "none"]
+CallerRole = Literal["operator", "break-glass", "admin", "developer", "viewer", "billing", "none"]
 """`none` is a key without a service account: it uses models and controls nothing."""
 PlatformAction = Literal["whoami", "survey", "create", "shape", "empower"]
 TenantAction = Literal["whoami", "view", "inspect", "review", "administer", "govern", "issue", "revoke"]
@@ -144,14 +144,14 @@ TenantAction = Literal["whoami", "view", "inspect", "review", "administer", "gov
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """May the holder of this key do that to the tenant, or with None to what is of no tenant? The words are those of
+    """May this caller do that to the tenant, or with None to what is of no tenant? The words are those of
     `policies/control.cedarschema`.
 
-    `of_tenant_id` is whose the key is, None an operator's. `gives` is the role that the key at hand has, None: none. `widens`:
+    `of_tenant_id` is whose the caller is, None an operator. `gives` is the role that the key at hand has, None: none. `widens`:
     that key is for models that the caller's own is not for.
     """
 
-    key_id: str
+    caller_id: str
     role: CallerRole
     of_tenant_id: str | None
     action: PlatformAction | TenantAction

@@ -18,6 +18,7 @@ from math import inf
 from typing import Final
 
 from gateway.auth.principal import Principal
+from gateway.auth.trust import Trust
 from gateway.authz.cedar import ModelView, Subject
 from tenants.directory import Credentials
 from tenants.fleet import Fleet
@@ -44,6 +45,8 @@ class Known:
     emptied: int = 0
     elsewhere: frozenset[str] = frozenset()
     """The models that a server has which speaks OpenAI's API and no other."""
+    trust: Trust = field(default_factory=Trust)
+    """The same of tokens. What concerns them is dropped with what concerns keys."""
     _principals: dict[str, Principal] = field(default_factory=dict)
     _is_full: bool = False
     """Only then does it matter which key was used last: to note it costs a warm key a twentieth of its time."""
@@ -55,17 +58,19 @@ class Known:
     # What requests ask
 
     def warm(self, digest: str) -> Principal | None:
-        """Who the key with this digest stands for, if that is known here and fresh enough; else it is to be looked up."""
+        """Who the key or token with this digest stands for, if that is known here and fresh enough; else it is to be looked up."""
         if self.clock() >= self.serves_until:
             return None
         principal = self._principals.get(digest)
-        if self._is_full and principal is not None:
+        if principal is None:
+            return self.trust.token(digest)
+        if self._is_full:
             del self._principals[digest]
             self._principals[digest] = principal
         return principal
 
     def is_unknown(self, digest: str) -> bool:
-        """Whether the directory had no such key a moment ago."""
+        """Whether the directory had no such key, issuer or tenant a moment ago."""
         return self._unknown.get(digest, -inf) > self.clock()
 
     @property
@@ -106,6 +111,7 @@ class Known:
         """The known keys that a change of these, ids by their kind, concerns. What was unknown may be known now."""
         self.epoch += 1
         self._unknown.clear()
+        self.trust.concerned(subjects)
         keys, tenants, accounts, plans = (
             subjects.get(kind, _NOTHING) for kind in ("key", "tenant", "account", "plan")
         )
@@ -120,10 +126,7 @@ class Known:
         principal = principal_of(credentials)
         if principal is None:
             self._principals.pop(digest, None)
-            self._unknown.pop(digest, None)
-            self._unknown[digest] = self.clock() + UNKNOWN_SECONDS
-            if len(self._unknown) > self.most_keys:
-                self._unknown.popitem(last=False)
+            self.learn_unknown(digest)
             return None
         before = self._principals.get(digest)
         if before == principal:
@@ -134,14 +137,22 @@ class Known:
         self._is_full = len(self._principals) == self.most_keys
         return principal
 
+    def learn_unknown(self, name: str) -> None:
+        """Remember for a moment that there is none of this name."""
+        self._unknown.pop(name, None)
+        self._unknown[name] = self.clock() + UNKNOWN_SECONDS
+        if len(self._unknown) > self.most_keys:
+            self._unknown.popitem(last=False)
+
     def forget(self, digests: Iterable[str]) -> None:
         for digest in digests:
             self._principals.pop(digest, None)
 
     def empty(self) -> None:
-        """No key is known any more. The models stay until others are read: what is served by them are keys."""
+        """No key and no token is known any more. The models stay until others are read: what is served by them are those."""
         self.epoch += 1
-        self.emptied += bool(self._principals or self._unknown)
+        self.emptied += bool(self._principals or self._unknown or len(self.trust))
+        self.trust.empty()
         self._principals.clear()
         self._unknown.clear()
 

@@ -18,3 +18,4 @@ class Principal:
     subject: Subject  # the same, as the policies see it
     expires_us: int | None  # the credential's end, or its tenant's if that comes first
     account_id: str | None = None  # the service account that the key is of
+    issuer: str | None = None  # whose token it is: the issuer's URL; None for keys

@@ -21,7 +21,7 @@ class ControlAuthorizer(Policies):
 
     def _ask(self, question: Question) -> Decision:
         request = {
-            "principal": uid("Caller", question.key_id),
+            "principal": uid("Caller", question.caller_id),
             "action": uid("Action", question.action),
             "resource": _resource(question),
         }
@@ -50,7 +50,7 @@ def _entities(question: Question) -> list[dict[str, Any]]:
     own = [] if question.of_tenant_id is None else [uid("Tenant", question.of_tenant_id)]
     entities: list[dict[str, Any]] = [
         {
-            "uid": uid("Caller", question.key_id),
+            "uid": uid("Caller", question.caller_id),
             "attrs": {"role": {"__entity": uid("Role", question.role)}},
             "parents": own,
         }

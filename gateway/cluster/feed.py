@@ -4,7 +4,7 @@ A look costs one small read, and more only if something was changed. What is in 
 
     key, tenant, account, plan      the keys that it concerns are read again; those that cannot be in good time are dropped
     model, fleet, documents         the catalogue is read anew, as of one instant
-    member                          nobody here: members have no keys
+    tenant, plan, issuer, member    what tokens are judged by, and the tokens that were, are dropped
 
 What a look has found is read once more in the next one: a table may show the rows of one transaction one after the other, and the number
 of a change before what it changed.
@@ -16,19 +16,21 @@ requests do not each ask a silent table again; how long they go on without an an
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
 from gateway.auth.known import Known
 from tenants.directory import Directory
 from tenants.errors import Conflict, TableUnavailable, Unreadable
+from tenants.events import Changed, tenants_of
 
 log = logging.getLogger(__name__)
 
 OF_KEYS: Final = frozenset({"key", "tenant", "account", "plan"})
 OF_THE_CATALOGUE: Final = frozenset({"model", "fleet", "documents"})
-OF_NOBODY: Final = frozenset({"member"})
+OF_TOKENS: Final = frozenset({"issuer", "member"})
+"""Beside `tenant` and `plan`, which are of both. A member is told with whose it is: `people` are the tenants of changed members."""
 MOST_RECORDS: Final = 1_000
 """Behind more changes than this it is cheaper to know nothing, and to learn what is asked for."""
 _REREAD_AT_ONCE: Final = 100
@@ -123,7 +125,7 @@ class Feed:
         ):
             log.warning("records of changes behind %d are gone", self._settled)
             return None
-        return by_kind([subject for record in records for subject in record.subjects])
+        return subjects_of(records)
 
     async def _reread(self, concerned: Sequence[str]) -> None:
         """They are as they are now. Those for which there was no time, or no answer, are dropped: whoever has one asks for it."""
@@ -162,10 +164,13 @@ class Feed:
         self.is_answered = fault is None
 
 
-def by_kind(subjects: Sequence[str]) -> Subjects | None:
+def subjects_of(records: Iterable[Changed]) -> Subjects | None:
     """None where one of them is of a kind that is not known here."""
     found: dict[str, set[str]] = {}
-    for subject in subjects:
-        kind, _, name = subject.partition("/")
-        found.setdefault(kind, set()).add(name)
-    return found if found.keys() <= OF_KEYS | OF_THE_CATALOGUE | OF_NOBODY else None
+    for record in records:
+        for subject in record.subjects:
+            kind, _, name = subject.partition("/")
+            found.setdefault(kind, set()).add(name)
+            if kind == "member":
+                found.setdefault("people", set()).update(tenants_of(record))
+    return found if found.keys() <= OF_KEYS | OF_THE_CATALOGUE | OF_TOKENS | {"people"} else None

@@ -20,6 +20,7 @@ async def _create(it: Asked) -> int:
         models=None if given.models is None else tuple(given.models.split(",")),
         expires_us=None if given.expires is None else it.now_us + given.expires * 1_000_000,
         account_id=given.account,
+        break_glass=given.break_glass,
     )
     return show_minted(minted, given)
 
@@ -73,6 +74,11 @@ _NEW: Final = (
     argument("--name", default="", metavar="N", help="what people call it"),
     argument("--models", metavar="A,B", help="the models it may use (default: all of the tenant's)"),
     argument("--expires", type=duration, metavar="30d", help="how long it works (default: until revoked)"),
+    argument(
+        "--break-glass",
+        action="store_true",
+        help="an operator's for emergencies: it says why with each request, and each is told loudly",
+    ),
     argument(
         "--account",
         metavar="S",

@@ -1,23 +1,25 @@
 """The control API at our doors: what `tenants.api` needs of a listener, and how a stop is said to its clients."""
 
 from collections import OrderedDict
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Final
 
 from starlette.types import ASGIApp
 
+from gateway.auth.authenticator import KEY_MARK, Authenticator
 from gateway.auth.credentials import credential
-from gateway.auth.networks import Networks
 from gateway.errors import Code, GatewayError
 from gateway.frontends.http_downstream import HttpDownstream
 from gateway.frontends.http_exchange import Message, Receive
 from tenants.api import problems
+from tenants.api.application import Listener
+from tenants.api.asked import Who, who
 from tenants.api.problems import Problem
-from tenants.directory import Identity
-from tenants.directory.keys import Keys
+from tenants.directory import Directory, Identity
 from tenants.errors import TenantsError
-from tenants.keys import Secret
+from tenants.keys import Secret, hashed, is_well_formed
 
 CONTROL: Final = b"/control/"
 _MOST_MET: Final = 10_000
@@ -51,43 +53,71 @@ def control_credential(authorization: Sequence[bytes], api_key: Sequence[bytes])
 
 @dataclass(slots=True)
 class Callers:
-    """Whose key it is. Who guesses is held back as at the other doors, and in one sum with them.
+    """Whose credential it is. Who guesses keys is held back as at the other doors, and in one sum with them.
 
-    Each request is a look-up here, so a key that was met is not counted again: guesses do not lock out who shares their network.
+    A key is looked up for each request here, and so is a token's tenant. A key that was met is not counted again: guesses do not lock out
+    who shares their network. A token's holder, and their role, is who the other doors take them for (`Authenticator`).
     """
 
-    keys: Keys
-    networks: Networks
+    directory: Directory
+    authenticator: Authenticator
     _met: OrderedDict[str, None] = field(default_factory=OrderedDict)
     """Digests; beyond so many the longest unused is forgotten."""
 
-    async def identify(self, digest: str, address: str, now_us: int) -> Identity | None:
-        """`Keys.identify`. Raises Problem: rate_limited, TableUnavailable; fails closed."""
+    async def identify(
+        self, credential: Secret, address: str, now_us: int, listener: Listener
+    ) -> Who | None:
+        """Raises Problem: rate_limited, table_unavailable; TableUnavailable; fails closed."""
+        text = credential.reveal()
+        if text.startswith(KEY_MARK):
+            return await self._key(hashed(credential), address, now_us) if is_well_formed(text) else None
+        with _as_problems():
+            if listener == "operator":
+                own_id = await self.authenticator.tokens.operator_id(credential, address)
+                return None if own_id is None else Who(own_id, "operator", None)
+            return await self._of_tenant(credential, address)
+
+    async def _of_tenant(self, credential: Secret, address: str) -> Who | None:
+        principal = await self.authenticator.authenticate(credential, address)
+        owner = await self.directory.tenants.show(principal.tenant_name)
+        return Who(principal.id, principal.subject.role or "none", owner)
+
+    async def _key(self, digest: str, address: str, now_us: int) -> Who | None:
         if digest in self._met:
-            found = await self.keys.identify(digest, now_us)
+            found = await self.directory.keys.identify(digest, now_us)
         else:
-            found = await self._stranger(digest, address, now_us)
+            with _as_problems():
+                found = await self._stranger(digest, address, now_us)
         self._met.pop(digest, None)
-        if found is not None:
-            self._met[digest] = None
-            if len(self._met) > _MOST_MET:
-                self._met.popitem(last=False)
-        return found
+        if found is None:
+            return None
+        self._met[digest] = None
+        if len(self._met) > _MOST_MET:
+            self._met.popitem(last=False)
+        return who(found)
 
     async def _stranger(self, digest: str, address: str, now_us: int) -> Identity | None:
         """An unknown key costs its network a look-up; a known one, and one of which nobody could say, nothing."""
+        networks = self.authenticator.look_ups.networks
+        networks.take(address)
         try:
-            self.networks.take(address)
-        except GatewayError as error:
-            wait = error.retry_after_seconds
-            raise Problem(
-                error.code, error.sentence, private=error.private, retry_after_seconds=wait
-            ) from error
-        try:
-            found = await self.keys.identify(digest, now_us)
+            found = await self.directory.keys.identify(digest, now_us)
         except TenantsError:
-            self.networks.give_back(address)
+            networks.give_back(address)
             raise
         if found is not None:
-            self.networks.give_back(address)
+            networks.give_back(address)
         return found
+
+
+@contextmanager
+def _as_problems() -> Iterator[None]:
+    """What the other doors refuse, as this API says it."""
+    try:
+        yield
+    except GatewayError as error:
+        if error.code is Code.UNAUTHENTICATED:
+            raise problems.unauthenticated() from error
+        code = "table_unavailable" if error.code is Code.DIRECTORY_UNAVAILABLE else error.code
+        wait = error.retry_after_seconds
+        raise Problem(code, error.sentence, private=error.private, retry_after_seconds=wait) from error

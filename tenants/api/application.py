@@ -20,24 +20,24 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from tenants.acts import Act
+from tenants.acts import REASON_CHARACTERS, Act
 from tenants.api import bodies, heads, problems
-from tenants.api.asked import Answer, Asked, Caller, Condition
+from tenants.api.asked import Answer, Asked, Caller, Condition, Who
 from tenants.api.openapi import PATH, document
 from tenants.api.problems import Problem
 from tenants.api.routes import OPERATIONS, Operation
-from tenants.directory import Directory, Identity
+from tenants.directory import Directory
 from tenants.errors import NotFound, TenantsError
-from tenants.keys import Secret, digest
+from tenants.keys import Secret
 from tenants.ports import Authorizer
 from tenants.tenant import Tenant
 
 Listener = Literal["operator", "public"]
 Credential = Callable[[Sequence[bytes], Sequence[bytes]], Secret | None]
 """The one credential in the values of Authorization and x-api-key, None without any. Raises Problem."""
-Identify = Callable[[str, str, int], Awaitable[Identity | None]]
-"""Whose working key has that digest, asked from that address at that microsecond: `Keys.identify`, with a bound on guesses. Raises
-Problem: rate_limited, TableUnavailable."""
+Identify = Callable[[Secret, str, int, Listener], Awaitable[Who | None]]
+"""Whose working credential it is, asked from that address at that microsecond at that listener. Raises Problem: rate_limited,
+table_unavailable; TableUnavailable."""
 
 MOST_AT_ONCE: Final = 100
 """Requests of one tenant, and of all operators."""
@@ -57,6 +57,8 @@ class Control:
     identify: Identify
     now_us: Callable[[], int]
     seconds: float = 300.0
+    uses: Counter[str] = field(default_factory=Counter)
+    """Requests of each break-glass key."""
     _under_way: Counter[str] = field(default_factory=Counter)
 
     def paths(self, listener: Listener) -> Starlette:
@@ -99,25 +101,37 @@ class Control:
         now_us = self.now_us()
         caller = await self._caller(request, listener, now_us)
         tenant = await self._tenant(caller, request.path_params.get("tenant"))
-        subject = caller.identity.tenant if operation.action == "whoami" else tenant
+        subject = caller.who.tenant if operation.action == "whoami" else tenant
         policies = caller.check(operation.action, subject, now_us)
         with self._counted(caller):
-            answer = await operation.do(await self._asked(request, operation, caller, tenant, now_us))
+            asked = await self._asked(request, operation, caller, tenant, now_us)
+            if caller.who.role == "break-glass":
+                await self._broken_glass(operation, asked.act, caller, request)
+            answer = await operation.do(asked)
         if operation.is_change:
             _log.info(
-                "%s %s by key:%s: %d, allowed by %s",
+                "%s %s by %s: %d, allowed by %s",
                 request.state.request_id,
                 operation.id,
-                caller.key_id,
+                caller.who.actor,
                 answer.status,
                 ", ".join(policies),
             )
         return _rendered(answer, request, operation)
 
+    async def _broken_glass(self, operation: Operation, act: Act, caller: Caller, request: Request) -> None:
+        """Nobody uses a break-glass key unseen: the event is written before anything is done, or nothing is."""
+        _log.critical(
+            "%s %s by %s: %s", request.state.request_id, operation.id, caller.who.actor, act.reason
+        )
+        self.uses.update((caller.who.id,))
+        reason = f"{operation.id}: {act.reason}"[:REASON_CHARACTERS]
+        await self.directory.keys.broke_glass(caller.who.id, Act(act.actor, act.at_us, reason))
+
     @contextmanager
     def _counted(self, caller: Caller) -> Iterator[None]:
         """What one tenant asks at once takes memory and turns from the others, so it has a bound. Raises Problem."""
-        own = caller.identity.tenant.id if caller.identity.tenant else ""
+        own = caller.who.tenant.id if caller.who.tenant else ""
         if self._under_way[own] >= MOST_AT_ONCE:
             raise Problem("too_many_at_once", f"at most {MOST_AT_ONCE} at once; let some finish first")
         self._under_way[own] += 1
@@ -129,21 +143,20 @@ class Control:
                 del self._under_way[own]
 
     async def _caller(self, request: Request, listener: Listener, now_us: int) -> Caller:
-        """Who is calling. A text that cannot be a key is not looked up. Raises Problem, TableUnavailable; fails closed."""
+        """Who is calling. Raises Problem, TableUnavailable; fails closed."""
         headers = request.scope["headers"]
         credential = self.credential(
             *([value for name, value in headers if name == it] for it in (b"authorization", b"x-api-key"))
         )
-        found = None if credential is None else digest(credential.reveal())
         address = request.client.host if request.client else ""
-        identity = None if found is None else await self.identify(found, address, now_us)
-        if identity is None or (identity.tenant is None) != (listener == "operator"):
+        found = None if credential is None else await self.identify(credential, address, now_us, listener)
+        if found is None or (found.tenant is None) != (listener == "operator"):
             raise problems.unauthenticated()
-        return Caller(identity, self.authorizer)
+        return Caller(found, self.authorizer)
 
     async def _tenant(self, caller: Caller, name: str | None) -> Tenant | None:
         """That of the path. To whoever is of another one it is not there, whether it is or not. Raises NotFound."""
-        own = caller.identity.tenant
+        own = caller.who.tenant
         if name is None:
             return None
         if own is not None and name != own.name:
@@ -168,11 +181,11 @@ class Control:
         if operation.is_once:
             asked = (operation.id, *request.path_params.values(), reason)
             parts = [part.encode() for part in asked] + [msgspec.json.encode(body)]
-            once = heads.once(headers.getlist("idempotency-key"), caller.key_id, parts)
+            once = heads.once(headers.getlist("idempotency-key"), caller.who.id, parts)
         return Asked(
             directory=self.directory,
             caller=caller,
-            act=Act(f"key:{caller.key_id}", now_us, reason, once),
+            act=Act(caller.who.actor, now_us, reason, once),
             names=request.path_params,
             tenant=tenant,
             body=body,

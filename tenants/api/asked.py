@@ -4,7 +4,7 @@ from base64 import urlsafe_b64encode
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from hashlib import sha256
-from typing import Any, Generic, TypeVar
+from typing import Any, Final, Generic, TypeVar
 
 import msgspec
 
@@ -13,7 +13,8 @@ from tenants.api.problems import Problem
 from tenants.api.shapes import Listed
 from tenants.directory import Directory, Found, Identity, Page
 from tenants.errors import Repeated
-from tenants.members import Role
+from tenants.keys import ApiKey
+from tenants.members import Account, Role
 from tenants.ports import MOST_KEYS, Authorizer, CallerRole, PlatformAction, Question, TenantAction
 from tenants.tenant import Tenant, state
 
@@ -24,21 +25,45 @@ View = Callable[[Any, int], Any]
 
 
 @dataclass(frozen=True, slots=True)
+class Who:
+    """Who asks, however they showed it. `id` is their key's, their member's, or that of a token's subject; `key` is None for a token.
+
+    `tenant` None: an operator.
+    """
+
+    id: str
+    role: CallerRole
+    tenant: Tenant | None
+    key: ApiKey | None = None
+    account: Account | None = None
+
+    @property
+    def actor(self) -> str:
+        """As events and the log have it."""
+        if self.role == "break-glass":
+            return f"break-glass:{self.id}"
+        return f"{_ACTORS.get(self.id[:2], 'token')}:{self.id}"
+
+
+_ACTORS: Final = {"k_": "key", "u_": "member"}
+
+
+def who(found: Identity) -> Who:
+    """The holder of a key."""
+    role: CallerRole
+    if found.tenant is None:
+        role = "break-glass" if found.key.break_glass else "operator"
+    else:
+        role = found.account.role if found.account else "none"
+    return Who(found.key.id, role, found.tenant, found.key, found.account)
+
+
+@dataclass(frozen=True, slots=True)
 class Caller:
     """Who asks, and how it is asked whether they may."""
 
-    identity: Identity
+    who: Who
     authorizer: Authorizer
-
-    @property
-    def key_id(self) -> str:
-        return self.identity.key.id
-
-    @property
-    def role(self) -> CallerRole:
-        if self.identity.tenant is None:
-            return "operator"
-        return "none" if self.identity.account is None else self.identity.account.role
 
     def check(
         self,
@@ -50,11 +75,11 @@ class Caller:
         widens: bool = False,
     ) -> tuple[str, ...]:
         """The ids of the policies that allow it. Raises Problem: forbidden."""
-        own = self.identity.tenant
+        own = self.who.tenant
         verdict = self.authorizer.decide(
             Question(
-                key_id=self.key_id,
-                role=self.role,
+                caller_id=self.who.id,
+                role=self.who.role,
                 of_tenant_id=own.id if own else None,
                 action=action,
                 tenant_id=tenant.id if tenant else None,
@@ -69,8 +94,8 @@ class Caller:
                 "forbidden",
                 "a key for some models may not do that to one for others"
                 if widens
-                else f"a key whose role is {self.role} may not do that now",
-                private=f"{action} by key:{self.key_id}: {decided}",
+                else f"whose role is {self.who.role} may not do that now",
+                private=f"{action} by {self.who.actor}: {decided}",
             )
         return verdict.policies
 

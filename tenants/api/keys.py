@@ -5,6 +5,7 @@ from typing import Literal
 from tenants.api.asked import Answer, Asked, Outcome
 from tenants.api.problems import Problem
 from tenants.api.shapes import (
+    AnyNewKey,
     NewKey,
     NewOperatorKey,
     Rotation,
@@ -24,7 +25,7 @@ Models = tuple[str, ...] | None
 
 
 async def create(asked: Asked) -> Answer:
-    body: NewOperatorKey = asked.body
+    body: AnyNewKey = asked.body
     models, account = (body.models, body.account) if isinstance(body, NewKey) else (None, None)
     expires_us = _expires_us(body, asked.now_us)
 
@@ -41,6 +42,7 @@ async def create(asked: Asked) -> Answer:
             models=models,
             expires_us=expires_us,
             account_id=account,
+            break_glass=isinstance(body, NewOperatorKey) and body.break_glass,
         )
 
     return _minted(asked, await asked.once(ApiKey, change))
@@ -88,7 +90,7 @@ def _minted(asked: Asked, made: Outcome[Minted | ApiKey]) -> Answer:
     return Answer(replayed_view(made.value, asked.now_us), 201, replayed=True, secret=True)
 
 
-def _expires_us(body: NewOperatorKey, now_us: int) -> int | None:
+def _expires_us(body: AnyNewKey, now_us: int) -> int | None:
     if body.expires_seconds is not None and body.expires_at is not None:
         raise Problem("invalid", "say this or expires_seconds, not both", path="expires_at")
     if body.expires_seconds is not None:
@@ -111,6 +113,7 @@ async def _check_key(asked: Asked, action: KeyAction) -> None:
 
 
 def _check(asked: Asked, action: KeyAction, gives: Role | None, models: Models) -> None:
-    own = asked.caller.identity.key.models
+    key = asked.caller.who.key
+    own = key.models if key else None
     widens = own is not None and (models is None or not set(models) <= set(own))
     asked.caller.check(action, asked.tenant, asked.now_us, gives, widens=widens)

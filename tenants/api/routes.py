@@ -81,7 +81,7 @@ class Operation:
 
     @property
     def is_change(self) -> bool:
-        """Takes a `reason`, and leaves an event."""
+        """Leaves an event."""
         return self.method != "GET"
 
     @property
@@ -112,7 +112,8 @@ class Operation:
 
     @property
     def query(self) -> tuple[str, ...]:
-        return (("cursor", "limit") if self.is_list else ()) + (("reason",) if self.is_change else ())
+        """Each takes a reason: one for a change is in its event, and a break-glass key must say one."""
+        return (("cursor", "limit") if self.is_list else ()) + ("reason",)
 
     @property
     def successes(self) -> tuple[int, ...]:

@@ -77,7 +77,7 @@ class RoleChange(Sent, frozen=True):
     role: Role
 
 
-class NewOperatorKey(Sent, frozen=True):
+class AnyNewKey(Sent, frozen=True):
     """It ends after so many seconds, or at that time, or when it is revoked."""
 
     name: str = ""
@@ -85,7 +85,13 @@ class NewOperatorKey(Sent, frozen=True):
     expires_at: Moment | None = None
 
 
-class NewKey(NewOperatorKey, frozen=True):
+class NewOperatorKey(AnyNewKey, frozen=True):
+    """`break_glass`: for emergencies; it must say why with each request, and each has an event."""
+
+    break_glass: bool = False
+
+
+class NewKey(AnyNewKey, frozen=True):
     """`models`: what it may use, null: all that the tenant may. `account`: the id of a service account, whose role it has."""
 
     models: tuple[str, ...] | None = None
@@ -168,9 +174,12 @@ class EventView(Struct, frozen=True):
 
 
 class Whoami(Struct, frozen=True):
-    """Whose key this is. `tenant` is its name, null for an operator's; `account` null: the key controls nothing."""
+    """Whose credential this is. `id` stands for them in events, and is the key's for a key, the member's for a member's token, else one of
+    the token's own; `key` is null for a token. `tenant` is its name, null for an operator's; `account` is the one that the key is of.
+    """
 
-    key: str
+    id: str
+    key: str | None
     role: CallerRole
     tenant: str | None
     account: str | None

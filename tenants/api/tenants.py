@@ -89,11 +89,12 @@ async def platform_audit(asked: Asked) -> Answer:
 
 
 async def whoami(asked: Asked) -> Answer:
-    who = asked.caller.identity
+    who = asked.caller.who
     return Answer(
         Whoami(
-            key=who.key.id,
-            role=asked.caller.role,
+            id=who.id,
+            key=who.key.id if who.key else None,
+            role=who.role,
             tenant=who.tenant.name if who.tenant else None,
             account=who.account.id if who.account else None,
         )

@@ -82,6 +82,7 @@ class Keys:
         models: tuple[str, ...] | None = None,
         expires_us: int | None = None,
         account_id: str | None = None,
+        break_glass: bool = False,
     ) -> Minted:
         """A new key for some models, or with None for all that the tenant has; of a service account, or of none.
 
@@ -97,13 +98,27 @@ class Keys:
         if tenant_name is None and (models is not None or account_id is not None):
             raise Invalid("models" if models is not None else "account_id", "an operator's key has none")
 
+        if tenant_name is not None and break_glass:
+            raise Invalid("break_glass", "is for keys of operators")
+
         async def judge() -> Judged[Minted]:
             owner_id = await self._owner_id(tenant_name, act.at_us)
             if models is not None:
                 await self._check_models(tenant_name or "", models)
             if account_id is not None:
                 await self._check_account(owner_id, account_id)
-            wanted = ApiKey("", owner_id, name, "", models, act.at_us, expires_us, None, account_id)
+            wanted = ApiKey(
+                "",
+                owner_id,
+                name,
+                "",
+                models,
+                act.at_us,
+                expires_us,
+                None,
+                account_id,
+                break_glass=break_glass,
+            )
             minted, change = self._mint(wanted)
             return Judged(minted, (change,), minted.key)
 
@@ -155,6 +170,17 @@ class Keys:
             return Judged(after, (change,), after)
 
         return await self.journal.change(act, judge)
+
+    async def broke_glass(self, key_id: str, act: Act) -> None:
+        """A break-glass key is about to be used for a request: that is told to everybody who reads events, or the request is not made.
+        Repeated: another event.
+        """
+
+        async def judge() -> Judged[None]:
+            row = await self._row(OPERATOR, key_id)
+            return Judged(None, (Change(Action.KEY_USED, key_id, row.key, row, row.value),))
+
+        await self.journal.change(act, judge)
 
     async def show(self, tenant_name: str | None, key_id: str) -> ApiKey:
         return read(await self._row(await self._any_owner_id(tenant_name), key_id), ApiKey)

@@ -15,7 +15,7 @@ from gateway.admission.limiter import Limiter
 from gateway.audit.ledger import Knobs, Ledger
 from gateway.audit.record import DenialBody, OutcomeBody
 from gateway.audit.segment import StoredRecord, scan
-from gateway.auth.api_key import ApiKeys
+from gateway.auth.authenticator import Authenticator
 from gateway.auth.known import Known
 from gateway.auth.look_ups import LookUps
 from gateway.auth.networks import Networks
@@ -229,8 +229,8 @@ async def house(
         knobs=knobs or Knobs(retry_seconds=0.01),
     ) as ledger:
         pipeline = Pipeline(
-            auth=ApiKeys(
-                known, LookUps(directory.keys, known, feed, Networks(None, loop.time)), lambda: NOW_US
+            auth=Authenticator(
+                known, LookUps(directory, known, feed, Networks(None, loop.time)), lambda: NOW_US
             ),
             known=known,
             authorizer=Authorizer.load(POLICIES),

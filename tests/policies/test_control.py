@@ -49,7 +49,7 @@ class Cases(Strict, frozen=True):
         caller = self.callers[case.caller]
         return authorizer.decide(
             Question(
-                key_id=f"k_{case.caller}",
+                caller_id=f"k_{case.caller}",
                 role=caller.role,
                 of_tenant_id=caller.tenant and f"t_{caller.tenant}",
                 action=case.action,

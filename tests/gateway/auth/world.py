@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Sequence
 
 import pytest
 
-from gateway.auth.api_key import ApiKeys
+from gateway.auth.authenticator import Authenticator
 from gateway.auth.known import Known
 from gateway.auth.look_ups import LookUps
 from gateway.auth.networks import Networks
@@ -103,8 +103,8 @@ class World:
         self.known = Known(self.clock, most_keys=most_keys)
         self.feed = Feed(self.directory, self.known, answer_seconds)
         self.networks = Networks(limit, self.clock)
-        look_ups = LookUps(self.directory.keys, self.known, self.feed, self.networks, answer_seconds)
-        self.keys = ApiKeys(self.known, look_ups, lambda: self.now_us)
+        look_ups = LookUps(self.directory, self.known, self.feed, self.networks, answer_seconds)
+        self.keys = Authenticator(self.known, look_ups, lambda: self.now_us)
 
     async def open(self) -> "World":
         for plan, tenant in (("team", "acme"), ("big", "globex")):

@@ -1,0 +1,55 @@
+"""Who is calling: what starts with `gw_` is an API key, anything else a token. One that was met before is known by its digest alone.
+
+A missing, malformed, unknown, revoked, expired and foreign credential all end in the same UNAUTHENTICATED.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+from gateway.auth.known import Known
+from gateway.auth.look_ups import LookUps
+from gateway.auth.principal import Principal
+from gateway.auth.tokens import Tokens
+from gateway.errors import Code, GatewayError
+from tenants.keys import Secret, hashed, is_well_formed
+
+KEY_MARK: Final = "gw_"
+
+
+@dataclass(frozen=True, slots=True)
+class Authenticator:
+    """`now_us` gives microseconds since the Unix epoch, which is what credentials expire by."""
+
+    known: Known
+    look_ups: LookUps
+    tokens: Tokens
+    now_us: Callable[[], int]
+
+    async def authenticate(self, credential: Secret | None, address: str) -> Principal:
+        """Who is calling from there. Raises UNAUTHENTICATED, DIRECTORY_UNAVAILABLE, RATE_LIMITED; fails closed."""
+        if credential is None:
+            raise _refusal("no credential")
+        digest = hashed(credential)
+        principal = self.known.warm(digest)
+        if principal is None:
+            if credential.reveal().startswith(KEY_MARK):
+                principal = await self._key(credential, digest, address)
+            else:
+                principal = await self.tokens.principal(credential, digest, address)
+        if principal.expires_us is not None and principal.expires_us <= self.now_us():
+            raise _refusal("expired, or its tenant is closed")
+        return principal
+
+    async def _key(self, credential: Secret, digest: str, address: str) -> Principal:
+        """The checksum is proved before any look-up, so that guesses and truncated keys cost nothing."""
+        if not is_well_formed(credential.reveal()):
+            raise _refusal("not of an API key's form")
+        principal = await self.look_ups.principal(digest, address)
+        if principal is None:
+            raise _refusal("unknown or revoked")
+        return principal
+
+
+def _refusal(why: str) -> GatewayError:
+    return GatewayError(Code.UNAUTHENTICATED, private=why)

@@ -1,0 +1,104 @@
+"""What is remembered of tokens, and that each change drops all that it concerns and nothing of anybody else's."""
+
+from collections.abc import Mapping
+
+import pytest
+
+from gateway.auth.principal import Principal
+from gateway.auth.trust import Trust
+from gateway.authz.cedar import Subject
+from tenants.directory.issuers import Belonging, Trusted
+from tenants.issuers import TenantIssuer
+from tenants.plans import Limits, Plan
+from tenants.tenant import Tenant
+
+ACME, GLOBEX = "t_acme", "t_globex"
+PLANS = {ACME: "team", GLOBEX: "big"}
+URLS = {ACME: "https://login.acme.example", GLOBEX: "https://login.globex.example"}
+
+
+def principal(tenant_id: str, number: int = 0) -> Principal:
+    subject = Subject(f"p_{number}", tenant_id, tenant_id[2:], "active", PLANS[tenant_id], None)
+    plan = Plan(PLANS[tenant_id], 1, Limits(1))
+    return Principal(
+        f"p_{number}", "", tenant_id, tenant_id[2:], plan, subject, None, issuer=URLS[tenant_id]
+    )
+
+
+def full() -> Trust:
+    """A token, the issuer and the tenant of acme, and of globex."""
+    trust = Trust()
+    for tenant_id, url in URLS.items():
+        trust.learn_token(f"token of {tenant_id}", principal(tenant_id))
+        trust.learn_issuers(url, (Trusted(TenantIssuer(url, "gateway"), tenant_id),))
+        owner = Tenant(tenant_id, tenant_id[2:], PLANS[tenant_id], "active", 1)
+        trust.learn_tenant(tenant_id, Belonging(owner, Plan(PLANS[tenant_id], 1, Limits(1)), {}))
+    return trust
+
+
+def held(trust: Trust) -> set[str]:
+    found = {f"token of {it}" for it in URLS if trust.token(f"token of {it}")}
+    found |= {f"issuer of {it}" for it, url in URLS.items() if trust.issuers(url)}
+    return found | {f"tenant {it}" for it in URLS if trust.tenant(it)}
+
+
+ALL = held(full())
+ISSUERS = {"issuer of t_acme", "issuer of t_globex"}
+
+
+@pytest.mark.parametrize(
+    ("subjects", "left"),
+    [
+        ({"tenant": {ACME}}, {"token of t_globex", "tenant t_globex"}),
+        ({"people": {GLOBEX}, "member": {"u_1"}}, {"token of t_acme", "tenant t_acme"} | ISSUERS),
+        ({"plan": {"team"}}, {"token of t_globex", "tenant t_globex"} | ISSUERS),
+        ({"issuer": {"x"}}, set()),
+        ({"key": {"k_1"}, "account": {"s_1"}, "model": {"m_1"}, "fleet": {"local"}}, ALL),
+        ({"documents": {"head"}}, {it for it in ALL if not it.startswith("issuer")}),
+    ],
+)
+def test_a_change_drops_what_it_concerns(subjects: Mapping[str, set[str]], left: set[str]) -> None:
+    trust = full()
+    trust.concerned(subjects)
+    assert held(trust) == left
+
+
+def test_other_keys_of_an_issuer_drop_its_tokens_alone() -> None:
+    trust = full()
+    trust.rekeyed(URLS[ACME])
+    assert held(trust) == ALL - {"token of t_acme"}
+
+
+def test_who_is_behind_knows_nothing() -> None:
+    trust = full()
+    trust.empty()
+    assert held(trust) == set()
+    assert len(trust) == 0
+
+
+def test_a_tenant_with_many_tokens_drives_out_its_own_alone() -> None:
+    trust = Trust(most_tokens=100, most_of_one=10)
+    trust.learn_token("quiet", principal(GLOBEX))
+    for number in range(1_000):
+        trust.learn_token(f"loud {number}", principal(ACME, number))
+    assert trust.token("quiet")
+    assert [n for n in range(1_000) if trust.token(f"loud {n}")] == list(range(990, 1_000))
+    assert (len(trust), trust.dropped) == (11, 990)
+
+
+def test_all_tokens_together_are_bounded_and_the_oldest_goes() -> None:
+    trust = Trust(most_tokens=3, most_of_one=3)
+    for number, tenant_id in enumerate((ACME, GLOBEX, ACME, GLOBEX)):
+        trust.learn_token(f"{number}", principal(tenant_id, number))
+    assert [n for n in range(4) if trust.token(f"{n}")] == [1, 2, 3]
+
+
+def test_a_token_that_is_verified_twice_counts_once() -> None:
+    trust = Trust(most_tokens=2, most_of_one=2)
+    for _ in range(5):
+        trust.learn_token("same", principal(ACME))
+    trust.learn_token("other", principal(ACME, 1))
+    assert trust.token("same")
+    assert trust.token("other")
+    trust.concerned({"tenant": {ACME}})
+    assert len(trust) == 0
