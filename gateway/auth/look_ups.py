@@ -70,7 +70,7 @@ class LookUps:
 
         async def read() -> tuple[Belonging | None, Callable[[], object]]:
             found = await self.directory.issuers.belonging(tenant_id=tenant_id, name=tenant_name)
-            return found, lambda: found and trust.learn_tenant(name, found)
+            return found, lambda: None if found is None else trust.learn_tenant(name, found)
 
         return await self._ask(_Question(f"tenant {name}", lambda: trust.tenant(name), read), address)
 
@@ -84,21 +84,23 @@ class LookUps:
         while (flight := self._flights.get(asked.name)) is not None:
             await asyncio.wait([flight])
             if not flight.cancelled():  # else whoever looked has left
-                return _landed(flight.result())
+                landed: _Found | GatewayError | None = flight.result()
+                return _landed(landed)
         return await self._fly(asked, address)
 
     async def _fly(self, asked: _Question[_Found], address: str) -> _Found | None:
         """Look it up, for all who ask meanwhile."""
         flight = self._flights[asked.name] = asyncio.get_running_loop().create_future()
         try:
-            flight.set_result(await self._find(asked, address))
+            found = await self._find(asked, address)
+            flight.set_result(found)
         except GatewayError as refusal:
             flight.set_result(refusal)
             raise
         finally:
             del self._flights[asked.name]
             flight.cancel()
-        return _landed(flight.result())
+        return found
 
     async def _find(self, asked: _Question[_Found], address: str) -> _Found | None:
         """What is unknown costs its network a look-up, what is known nothing: who has keys may have any number that are not warm."""

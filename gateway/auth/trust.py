@@ -13,6 +13,7 @@ from typing import Final, TypeVar
 
 from gateway.auth.principal import Principal
 from tenants.directory.issuers import Belonging, Trusted
+from tenants.issuers import id_of
 
 MOST_TOKENS: Final = 10_000
 MOST_OF_ONE: Final = 1_000
@@ -73,21 +74,25 @@ class Trust:
     # What drops it
 
     def concerned(self, subjects: Mapping[str, Set[str]]) -> None:
-        """Forget what a change of these, ids by their kind, concerns: `people` are the tenants some of whose members were changed."""
-        if not subjects.keys().isdisjoint(("issuer", "tenant", "documents")):
-            self._issuers.clear()
-        if subjects.get("issuer"):
-            self._tenants.clear()
-            self._forget(list(self._tokens))
-            return
+        """Forget what a change of these, ids by their kind, concerns: `people` are the tenants some of whose members were changed, an
+        `issuer` is the tenant whose issuers were, or one that many share.
+        """
+        issuers, plans = (subjects.get(kind, _NOTHING) for kind in ("issuer", "plan"))
         tenants = subjects.get("tenant", _NOTHING) | subjects.get("people", _NOTHING)
-        plans = subjects.get("plan", _NOTHING)
+        if issuers or "documents" in subjects:
+            self._issuers.clear()
         for name, it in list(self._tenants.items()):
             if it.tenant.id in tenants or it.plan.name in plans:
                 del self._tenants[name]
-        self._forget([digest for tenant in tenants for digest in self._of_tenant.get(tenant, ())])
-        if plans:
-            self._forget([digest for digest, it in self._tokens.items() if it.plan.name in plans])
+        self._forget([digest for tenant in tenants | issuers for digest in self._of_tenant.get(tenant, ())])
+        if plans or issuers:
+            self._forget(
+                [
+                    digest
+                    for digest, it in self._tokens.items()
+                    if it.plan.name in plans or (it.issuer and id_of(it.issuer) in issuers)
+                ]
+            )
 
     def rekeyed(self, issuer: str) -> None:
         """The keys of this issuer are others: what was verified with those before is verified anew."""

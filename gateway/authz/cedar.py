@@ -19,12 +19,15 @@ __all__ = [
     "ModelView",
     "PolicyError",
     "Subject",
+    "SubjectRole",
     "TenantState",
     "UndecidedError",
 ]
 
 # The questions, as inference.cedarschema names them; "discover" is asked before either of the others.
 Action = Literal["discover", "infer", "describe"]
+SubjectRole = Role | Literal["none"]
+"""`none` is a token of an issuer that gives roles, and gave none."""
 TenantState = Literal["active", "suspended", "closing", "closed"]
 
 CACHED_DECISIONS: Final = 10_000
@@ -39,7 +42,7 @@ class Subject(msgspec.Struct, frozen=True, cache_hash=True):
     tenant_state: TenantState
     plan: str
     models: frozenset[str] | None
-    role: Role | None = None
+    role: SubjectRole | None = None
 
 
 class ModelView(msgspec.Struct, frozen=True, cache_hash=True):
@@ -80,7 +83,7 @@ class Authorizer(Policies):
         """Ask about every kind of subject once; raises UndecidedError if Cedar cannot say."""
         model = ModelView("m_", "model", everyone=False, tenants=frozenset({"tenant"}))
         models = (None, frozenset({"model"}), frozenset[str]())
-        roles = (None, *ROLES)
+        roles: tuple[SubjectRole | None, ...] = (None, *ROLES, "none")
         for state, listed, role, action in product(get_args(TenantState), models, roles, get_args(Action)):
             self._ask(Subject("k_", "t_", "tenant", state, "plan", listed, role), action, model)
 

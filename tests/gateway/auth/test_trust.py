@@ -8,7 +8,7 @@ from gateway.auth.principal import Principal
 from gateway.auth.trust import Trust
 from gateway.authz.cedar import Subject
 from tenants.directory.issuers import Belonging, Trusted
-from tenants.issuers import TenantIssuer
+from tenants.issuers import TenantIssuer, id_of
 from tenants.plans import Limits, Plan
 from tenants.tenant import Tenant
 
@@ -43,18 +43,19 @@ def held(trust: Trust) -> set[str]:
 
 
 ALL = held(full())
-ISSUERS = {"issuer of t_acme", "issuer of t_globex"}
+ISSUERS, TENANTS = {"issuer of t_acme", "issuer of t_globex"}, {"tenant t_acme", "tenant t_globex"}
 
 
 @pytest.mark.parametrize(
     ("subjects", "left"),
     [
-        ({"tenant": {ACME}}, {"token of t_globex", "tenant t_globex"}),
+        ({"tenant": {ACME}}, {"token of t_globex", "tenant t_globex"} | ISSUERS),
         ({"people": {GLOBEX}, "member": {"u_1"}}, {"token of t_acme", "tenant t_acme"} | ISSUERS),
         ({"plan": {"team"}}, {"token of t_globex", "tenant t_globex"} | ISSUERS),
-        ({"issuer": {"x"}}, set()),
+        ({"issuer": {ACME}}, {"token of t_globex"} | TENANTS),
+        ({"issuer": {id_of(URLS[GLOBEX])}}, {"token of t_acme"} | TENANTS),
         ({"key": {"k_1"}, "account": {"s_1"}, "model": {"m_1"}, "fleet": {"local"}}, ALL),
-        ({"documents": {"head"}}, {it for it in ALL if not it.startswith("issuer")}),
+        ({"documents": {"head"}}, ALL - ISSUERS),
     ],
 )
 def test_a_change_drops_what_it_concerns(subjects: Mapping[str, set[str]], left: set[str]) -> None:
