@@ -62,9 +62,7 @@ class LookUps:
 
         return await self._ask(_Question(f"issuer {url}", lambda: trust.issuers(url), read), address)
 
-    async def tenant(
-        self, tenant_id: str | None, tenant_name: str | None, address: str
-    ) -> Belonging | None:
+    async def tenant(self, tenant_id: str | None, tenant_name: str | None, address: str) -> Belonging | None:
         """A tenant by its id, or else its name, with what its tokens are judged by; None: none is served under it. Raises as the others."""
         trust, name = self.known.trust, tenant_id or f"name {tenant_name}"
 

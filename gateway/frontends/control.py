@@ -64,9 +64,7 @@ class Callers:
     _met: OrderedDict[str, None] = field(default_factory=OrderedDict)
     """Digests; beyond so many the longest unused is forgotten."""
 
-    async def identify(
-        self, credential: Secret, address: str, now_us: int, listener: Listener
-    ) -> Who | None:
+    async def identify(self, credential: Secret, address: str, now_us: int, listener: Listener) -> Who | None:
         """Raises Problem: rate_limited, table_unavailable; TableUnavailable; fails closed."""
         text = credential.reveal()
         if text.startswith(KEY_MARK):

@@ -121,9 +121,7 @@ class Control:
 
     async def _broken_glass(self, operation: Operation, act: Act, caller: Caller, request: Request) -> None:
         """Nobody uses a break-glass key unseen: the event is written before anything is done, or nothing is."""
-        _log.critical(
-            "%s %s by %s: %s", request.state.request_id, operation.id, caller.who.actor, act.reason
-        )
+        _log.critical("%s %s by %s: %s", request.state.request_id, operation.id, caller.who.actor, act.reason)
         self.uses.update((caller.who.id,))
         reason = f"{operation.id}: {act.reason}"[:REASON_CHARACTERS]
         await self.directory.keys.broke_glass(caller.who.id, Act(act.actor, act.at_us, reason))

@@ -23,7 +23,10 @@ _SUCCESS: Final = {200: "Done", 201: "Created", 204: "Done", 304: "As you have i
 _QUERY: Final[dict[str, tuple[str, dict[str, Any]]]] = {
     "cursor": ("Where the page begins: the next_cursor of the one before", {"type": "string"}),
     "limit": ("Most items of a page", {"type": "integer", "minimum": 1, "maximum": MOST_KEYS}),
-    "reason": ("Why; it is in the audit events, and a break-glass key must say it", {"type": "string", "maxLength": 500}),
+    "reason": (
+        "Why; it is in the audit events, and a break-glass key must say it",
+        {"type": "string", "maxLength": 500},
+    ),
 }
 _TAG_PATTERN: Final = r'^"[!#-~]{1,100}"$'
 

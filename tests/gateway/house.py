@@ -20,6 +20,7 @@ from gateway.auth.known import Known
 from gateway.auth.look_ups import LookUps
 from gateway.auth.networks import Networks
 from gateway.authz.cedar import Authorizer
+from gateway.auth.tokens import Tokens
 from gateway.call import Endpoint, InferenceCall, Outgoing, Reply, Standing
 from gateway.cluster.feed import Feed
 from gateway.loops import running
@@ -32,9 +33,11 @@ from gateway.telemetry.meter import Meter
 from tenants.acts import Act
 from tenants.directory import Directory
 from tenants.fleet import Fleet
+from tenants.issuers import TenantIssuer
 from tenants.keys import Secret
 from tenants.model import Model
 from tenants.plans import Limits, Plan, Rate
+from tests.worlds.issuer import IssuerWorld, key_sets
 from tests.worlds.segments import SegmentWorld
 from tests.worlds.table import MemoryTable
 from tests.worlds.triton import ScalerWorld, TritonWorld
@@ -97,6 +100,7 @@ class House:
     scaler: ScalerWorld
     key: Secret
     feed: Feed
+    issuer: IssuerWorld
     _requests: "count[int]" = field(default_factory=lambda: count(1))
 
     def call(
@@ -215,8 +219,12 @@ async def house(
     await directory.values.put(Model("", "digits", models, "*"), act=Act("test", NOW_US))
     await directory.values.put(Model("", "private", models, ("other",)), act=Act("test", NOW_US))
     minted = await directory.keys.create("acme", act=Act("test", NOW_US))
+    issuer = IssuerWorld()
+    trusted = TenantIssuer(issuer.url, issuer.audience, f"{issuer.url}/jwks", roles_claim="roles")
+    await directory.issuers.put("acme", [trusted], Act("test", NOW_US))
     known = Known(loop.time)
     feed = Feed(directory, known)
+    look_ups = LookUps(directory, known, feed, Networks(None, loop.time))
     await feed.look()
     segments, scaler = SegmentWorld(), ScalerWorld(list(worlds))
     ids = count(1)
@@ -230,7 +238,10 @@ async def house(
     ) as ledger:
         pipeline = Pipeline(
             auth=Authenticator(
-                known, LookUps(directory, known, feed, Networks(None, loop.time)), lambda: NOW_US
+                known,
+                look_ups,
+                Tokens(look_ups, key_sets(issuer, known, loop.time), lambda: NOW_US),
+                lambda: NOW_US,
             ),
             known=known,
             authorizer=Authorizer.load(POLICIES),
@@ -243,5 +254,5 @@ async def house(
             meter=meter,
         )
         async with running(autoscaler=autoscaler.run(), committer=ledger.run()):
-            yield House(pipeline, directory, segments, scaler, minted.secret, feed)
+            yield House(pipeline, directory, segments, scaler, minted.secret, feed, issuer)
     assert segments.misuses == []

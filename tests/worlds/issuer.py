@@ -1,6 +1,8 @@
 """An issuer of tokens in this process: its keys, its key set, and what it signs. It signs what it is told, also what no issuer should."""
 
+import asyncio
 import json
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
 from functools import cache
 from typing import Any, Final
@@ -8,6 +10,10 @@ from typing import Any, Final
 import jwt
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from jwt.algorithms import get_default_algorithms
+
+from gateway.auth.jose import KeySet, Rejected, issuer_document, key_set
+from gateway.auth.key_sets import KeySets, Unreachable
+from gateway.auth.known import Known
 
 Private = rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey
 
@@ -59,7 +65,7 @@ class IssuerWorld:
         del insecure, most_bytes
         self.reads += 1
         if self.is_down:
-            raise ConnectionRefusedError(url)
+            raise Unreachable("nobody listens there")
         return self.jwks()
 
     def token(self, *, kid: str | None = None, headers: dict[str, Any] | None = None, **claims: Any) -> str:
@@ -76,3 +82,23 @@ class IssuerWorld:
         }
         told = {name: value for name, value in whole.items() if value is not None}
         return jwt.encode(told, key, algorithm, {"kid": kid, **(headers or {})})
+
+
+def key_sets(issuer: IssuerWorld, known: Known, clock: Callable[[], float]) -> KeySets[KeySet]:
+    """As a gateway has them, but for the sockets."""
+    under_way: set[asyncio.Task[None]] = set()
+
+    def spawn(_: str, job: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(job)
+        under_way.add(task)
+        task.add_done_callback(under_way.discard)
+
+    return KeySets(
+        fetcher=issuer,
+        read=key_set,
+        discover=issuer_document,
+        unreadable=Rejected,
+        clock=clock,
+        spawn=spawn,
+        changed=lambda source: known.trust.rekeyed(source.issuer),
+    )

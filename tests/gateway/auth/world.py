@@ -11,6 +11,7 @@ from gateway.auth.known import Known
 from gateway.auth.look_ups import LookUps
 from gateway.auth.networks import Networks
 from gateway.auth.principal import Principal
+from gateway.auth.tokens import Tokens
 from gateway.cluster.feed import Feed
 from gateway.errors import Code, GatewayError
 from tenants.acts import Act
@@ -19,6 +20,7 @@ from tenants.fleet import Fleet
 from tenants.keys import Secret, hashed
 from tenants.plans import Limits, Plan, Rate
 from tenants.ports import MOST_KEYS, Key, Page, Row
+from tests.worlds.issuer import IssuerWorld, key_sets
 from tests.worlds.table import MemoryTable
 
 NOW_US = 1_700_000_000_000_000
@@ -104,7 +106,10 @@ class World:
         self.feed = Feed(self.directory, self.known, answer_seconds)
         self.networks = Networks(limit, self.clock)
         look_ups = LookUps(self.directory, self.known, self.feed, self.networks, answer_seconds)
-        self.keys = Authenticator(self.known, look_ups, lambda: self.now_us)
+        self.issuer = IssuerWorld()
+        self.key_sets = key_sets(self.issuer, self.known, self.clock)
+        tokens = Tokens(look_ups, self.key_sets, lambda: self.now_us)
+        self.keys = Authenticator(self.known, look_ups, tokens, lambda: self.now_us)
 
     async def open(self) -> "World":
         for plan, tenant in (("team", "acme"), ("big", "globex")):

@@ -124,13 +124,13 @@ async def test_who_is_cut_off_by_a_stop_hears_a_problem() -> None:
     assert (said["type"], said["instance"]) == ("urn:gateway:problem:stopping", REQUEST_ID)
 
 
-def unknown() -> str:
-    return hashed(mint(secrets.token_bytes(40)))
+def unknown() -> Secret:
+    return mint(secrets.token_bytes(40))
 
 
-async def refused(callers: Callers, digest: str, world: World, address: str = "192.0.2.1") -> Problem:
+async def refused(callers: Callers, key: Secret, world: World, address: str = "192.0.2.1") -> Problem:
     with pytest.raises(Problem) as problem:
-        await callers.identify(digest, address, world.now_us)
+        await callers.identify(key, address, world.now_us, "public")
     return problem.value
 
 
@@ -138,28 +138,28 @@ async def test_a_network_that_guesses_keys_is_refused_without_a_look_up_until_it
     async with peopled() as world:
         door = callers(world, Rate(rate=0.5, burst=3))
         for host in range(3):
-            assert await door.identify(unknown(), f"192.0.2.{host}", world.now_us) is None
+            assert await door.identify(unknown(), f"192.0.2.{host}", world.now_us, "public") is None
         world.table.gone = True  # nothing is asked of it
         problem = await refused(door, unknown(), world)
         assert (problem.kind.status, problem.headers["retry-after"]) == (429, "2")
         world.table.gone = False
-        assert await door.identify(unknown(), "192.0.3.1", world.now_us) is None
+        assert await door.identify(unknown(), "192.0.3.1", world.now_us, "public") is None
         world.now_us += 2_000_000
-        assert await door.identify(unknown(), "192.0.2.1", world.now_us) is None
+        assert await door.identify(unknown(), "192.0.2.1", world.now_us, "public") is None
 
 
 async def test_guesses_lock_out_no_key_that_was_met_and_one_that_was_revoked_is_a_stranger_again() -> None:
     async with peopled() as world:
         door = callers(world, Rate(rate=0.5, burst=2))
-        ours, other = (hashed(Secret(world.keys[it])) for it in ("admin", "operator"))
+        ours, other = (Secret(world.keys[it]) for it in ("admin", "operator"))
         for _ in range(9):
-            assert await door.identify(ours, "192.0.2.1", world.now_us)
+            assert await door.identify(ours, "192.0.2.1", world.now_us, "public")
         for _ in range(2):
-            assert await door.identify(unknown(), "192.0.2.1", world.now_us) is None
-        assert await door.identify(ours, "192.0.2.1", world.now_us)
+            assert await door.identify(unknown(), "192.0.2.1", world.now_us, "public") is None
+        assert await door.identify(ours, "192.0.2.1", world.now_us, "public")
         await refused(door, other, world)
         await world.directory.keys.revoke("acme", world.ids["admin key"], Act("test", world.now_us))
-        assert await door.identify(ours, "192.0.2.1", world.now_us) is None
+        assert await door.identify(ours, "192.0.2.1", world.now_us, "public") is None
         await refused(door, ours, world)
 
 
@@ -169,9 +169,9 @@ async def test_a_look_up_of_a_key_without_an_answer_costs_its_network_nothing() 
         world.table.gone = True
         for _ in range(3):
             with pytest.raises(TableUnavailable):
-                await door.identify(unknown(), "192.0.2.1", world.now_us)
+                await door.identify(unknown(), "192.0.2.1", world.now_us, "public")
         world.table.gone = False
-        assert await door.identify(unknown(), "192.0.2.1", world.now_us) is None
+        assert await door.identify(unknown(), "192.0.2.1", world.now_us, "public") is None
 
 
 async def test_who_guesses_keys_at_the_control_api_is_told_so_by_every_path_of_it() -> None:

@@ -13,8 +13,13 @@ from typing import Any
 from starlette.types import ASGIApp
 
 import policies
+from gateway.auth.authenticator import Authenticator
+from gateway.auth.known import Known
+from gateway.auth.look_ups import LookUps
 from gateway.auth.networks import Networks
+from gateway.auth.tokens import Tokens
 from gateway.authz.control import ControlAuthorizer
+from gateway.cluster.feed import Feed
 from gateway.frontends.control import Callers, control_credential
 from tenants.acts import Act
 from tenants.api.application import Control, Listener
@@ -26,6 +31,7 @@ from tenants.model import Model
 from tenants.plans import Limits, Plan, Rate
 from tenants.ports import Item, Key, Row
 from tests.tenants.conftest import BY, NOW, TEAM
+from tests.worlds.issuer import IssuerWorld, key_sets
 from tests.worlds.table import MemoryTable
 
 AUTHORIZER = ControlAuthorizer.load(Path(policies.__file__).parent)
@@ -82,6 +88,7 @@ class World:
     table: MemoryTable = field(default_factory=BusyTable)
     now_us: int = NOW
     seconds: float = 300.0
+    issuer: IssuerWorld = field(default_factory=IssuerWorld)
     keys: dict[str, str] = field(default_factory=dict)
     ids: dict[str, str] = field(default_factory=dict)
     directory: Directory = field(init=False)
@@ -154,7 +161,14 @@ class World:
 
 def callers(world: World, limit: Rate | None = None) -> Callers:
     """Whom one gateway has met; `limit` on unknown keys."""
-    return Callers(world.directory.keys, Networks(limit, lambda: world.now_us / 1_000_000))
+
+    def clock() -> float:
+        return world.now_us / 1_000_000
+
+    known = Known(clock)
+    look_ups = LookUps(world.directory, known, Feed(world.directory, known), Networks(limit, clock))
+    tokens = Tokens(look_ups, key_sets(world.issuer, known, clock), lambda: world.now_us)
+    return Callers(world.directory, Authenticator(known, look_ups, tokens, lambda: world.now_us))
 
 
 async def told(application: ASGIApp, scope: dict[str, Any], content: bytes) -> Told:
