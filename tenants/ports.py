@@ -137,7 +137,9 @@ class Table(Protocol):
 
 
 CallerRole = Literal["operator", "break-glass", "admin", "developer", "viewer", "billing", "none"]
-"""`none` is a key without a service account: it uses models and controls nothing."""
+"""`none` is a key without a service account: it uses models and controls nothing. `break-glass` is an operators' key for emergencies."""
+OPERATOR_ROLES: tuple[CallerRole, ...] = ("operator", "break-glass")
+"""Of who is of no tenant; the others are of one."""
 PlatformAction = Literal["whoami", "survey", "create", "shape", "empower"]
 TenantAction = Literal["whoami", "view", "inspect", "review", "administer", "govern", "issue", "revoke"]
 
@@ -148,7 +150,7 @@ class Question:
     `policies/control.cedarschema`.
 
     `of_tenant_id` is whose the caller is, None an operator. `gives` is the role that the key at hand has, None: none. `widens`:
-    that key is for models that the caller's own is not for.
+    that key is for models that the caller's own is not for. `gives_reason`: the caller said why.
     """
 
     caller_id: str
@@ -159,6 +161,7 @@ class Question:
     tenant_state: State = "active"
     gives: Role | None = None
     widens: bool = False
+    gives_reason: bool = False
 
 
 class Verdict(Protocol):

@@ -28,13 +28,17 @@ __all__ = [
 Action = Literal["discover", "infer", "describe"]
 SubjectRole = Role | Literal["none"]
 """`none` is a token of an issuer that gives roles, and gave none."""
+_ROLES: Final[tuple[SubjectRole | None, ...]] = (None, *ROLES, "none")
 TenantState = Literal["active", "suspended", "closing", "closed"]
 
 CACHED_DECISIONS: Final = 10_000
 
 
 class Subject(msgspec.Struct, frozen=True, cache_hash=True):
-    """Who asks. `models` None: every model of the tenant. `role` None: no service account's, so nothing narrows it by that."""
+    """Who asks. `models` None: every model of the tenant. `role` None: no service account's, so nothing narrows it by that.
+
+    `tenant_regions` and `tenant_models` are what the tenant restricts itself to, None: it does not.
+    """
 
     principal_id: str
     tenant_id: str
@@ -43,21 +47,25 @@ class Subject(msgspec.Struct, frozen=True, cache_hash=True):
     plan: str
     models: frozenset[str] | None
     role: SubjectRole | None = None
+    tenant_regions: frozenset[str] | None = None
+    tenant_models: frozenset[str] | None = None
 
 
 class ModelView(msgspec.Struct, frozen=True, cache_hash=True):
-    """A model as policies see it. `tenants` are names; they do not matter where `everyone` is true."""
+    """A model as policies see it. `tenants` are names; they do not matter where `everyone` is true. `region` None: none is known."""
 
     id: str
     name: str
     everyone: bool
     tenants: frozenset[str]
+    region: str | None = None
 
 
 class Authorizer(Policies):
     """Who may use which model: `inference.cedar`."""
 
     name: ClassVar[str] = "inference"
+    files: ClassVar[tuple[str, ...]] = ("inference.cedar",)
 
     def __init__(self, schema: cedarpy.Schema, policies: cedarpy.PolicySet, version: str) -> None:
         super().__init__(schema, policies, version)
@@ -81,34 +89,49 @@ class Authorizer(Policies):
 
     def _rehearse(self) -> None:
         """Ask about every kind of subject once; raises UndecidedError if Cedar cannot say."""
-        model = ModelView("m_", "model", everyone=False, tenants=frozenset({"tenant"}))
-        models = (None, frozenset({"model"}), frozenset[str]())
-        roles: tuple[SubjectRole | None, ...] = (None, *ROLES, "none")
-        for state, listed, role, action in product(get_args(TenantState), models, roles, get_args(Action)):
-            self._ask(Subject("k_", "t_", "tenant", state, "plan", listed, role), action, model)
+        some, none = frozenset({"it"}), frozenset[str]()
+        narrowings = ((None, None, None), (some, some, None), (none, some, "it"))
+        for state, role, action, (models, restricted, region) in product(
+            get_args(TenantState), _ROLES, get_args(Action), narrowings
+        ):
+            subject = Subject("k_", "t_", "it", state, "plan", models, role, restricted, restricted)
+            model = ModelView("m_", "it", everyone=False, tenants=some, region=region)
+            self._ask(subject, action, model)
 
 
 def _entities(subject: Subject, model: ModelView) -> list[dict[str, Any]]:
-    """The four entities of one question, as inference.cedarschema declares them."""
+    """The four entities of one question, as inference.cedarschema declares them. What is None is no attribute."""
     plan = uid("Plan", subject.plan)
     tenant = uid("Tenant", subject.tenant_id)
-    limit: dict[str, Any] = {} if subject.models is None else {"models": subject.models}
-    role = {} if subject.role is None else {"role": uid("Role", subject.role)}
+    role = None if subject.role is None else uid("Role", subject.role)
     return [
         {"uid": plan, "attrs": {}, "parents": []},
         {
             "uid": tenant,
-            "attrs": {"name": subject.tenant_name, "state": uid("TenantState", subject.tenant_state)},
+            "attrs": {
+                "name": subject.tenant_name,
+                "state": uid("TenantState", subject.tenant_state),
+                **_present(regions=subject.tenant_regions, models=subject.tenant_models),
+            },
             "parents": [plan],
         },
         {
             "uid": uid("Principal", subject.principal_id),
-            "attrs": {"tenant": tenant, **limit, **role},
+            "attrs": {"tenant": tenant, **_present(models=subject.models, role=role)},
             "parents": [tenant],
         },
         {
             "uid": uid("Model", model.id),
-            "attrs": {"name": model.name, "everyone": model.everyone, "tenants": model.tenants},
+            "attrs": {
+                "name": model.name,
+                "everyone": model.everyone,
+                "tenants": model.tenants,
+                **_present(region=model.region),
+            },
             "parents": [],
         },
     ]
+
+
+def _present(**attributes: Any) -> dict[str, Any]:
+    return {name: value for name, value in attributes.items() if value is not None}

@@ -3,29 +3,32 @@
 from itertools import product
 from typing import Any, ClassVar, Final, get_args
 
-from gateway.authz.policies import Decision, Policies, uid
+from gateway.authz.policies import Decision, Policies, UndecidedError, uid
 from tenants.members import ROLES
-from tenants.ports import CallerRole, PlatformAction, Question, TenantAction
+from tenants.ports import OPERATOR_ROLES, CallerRole, PlatformAction, Question, TenantAction
 from tenants.tenant import State
 
 _PLATFORM: Final = uid("Platform", "platform")
 
 
 class ControlAuthorizer(Policies):
-    """Who may control what: `control.cedar`. An Authorizer of `tenants.ports`."""
+    """Who may control what: `control.cedar` of a tenant's own people, `operator.cedar` of operators. An Authorizer of `tenants.ports`."""
 
     name: ClassVar[str] = "control"
+    files: ClassVar[tuple[str, ...]] = ("control.cedar", "operator.cedar")
 
     def decide(self, question: Question) -> Decision:
         return self._closed(lambda: self._ask(question))
 
     def _ask(self, question: Question) -> Decision:
         request = {
-            "principal": uid("Caller", question.caller_id),
+            "principal": _principal(question),
             "action": uid("Action", question.action),
             "resource": _resource(question),
         }
         context: dict[str, Any] = {}
+        if question.gives_reason:
+            context["reason"] = True
         if question.gives is not None:
             context["gives"] = {"__entity": uid("Role", question.gives)}
         if question.widens:
@@ -33,12 +36,25 @@ class ControlAuthorizer(Policies):
         return self._judged(request, _entities(question), context)
 
     def _rehearse(self) -> None:
-        for role, action in product(get_args(CallerRole), get_args(PlatformAction)):
-            self._ask(Question("k_", role, None, action))
+        for role, action, said in product(get_args(CallerRole), get_args(PlatformAction), (False, True)):
+            self._ask(Question("k_", role, _own(role), action, gives_reason=said))
         for role, action, state in product(get_args(CallerRole), get_args(TenantAction), get_args(State)):
-            self._ask(Question("k_", role, "t_", action, "t_", state))
+            self._ask(Question("k_", role, _own(role), action, "t_", state, gives_reason=True))
         for role, gives in product(get_args(CallerRole), ROLES):
-            self._ask(Question("k_", role, "t_", "issue", "t_", "active", gives, widens=True))
+            self._ask(Question("k_", role, _own(role), "issue", "t_", "active", gives, widens=True))
+
+
+def _own(role: CallerRole) -> str | None:
+    """Whose such a caller may be."""
+    return None if role in OPERATOR_ROLES else "t_"
+
+
+def _principal(question: Question) -> dict[str, str]:
+    """An operator is no Caller, so no policy of the one is about the other. Whoever were both is nobody: Cedar is not asked."""
+    is_operator = question.role in OPERATOR_ROLES
+    if is_operator and question.of_tenant_id is not None:
+        raise UndecidedError(f"the role {question.role} is nobody's of a tenant")
+    return uid("Operator" if is_operator else "Caller", question.caller_id)
 
 
 def _resource(question: Question) -> dict[str, str]:
@@ -48,12 +64,9 @@ def _resource(question: Question) -> dict[str, str]:
 def _entities(question: Question) -> list[dict[str, Any]]:
     """The caller and what it asks for, as control.cedarschema declares them."""
     own = [] if question.of_tenant_id is None else [uid("Tenant", question.of_tenant_id)]
+    role = uid("OperatorRole" if question.role in OPERATOR_ROLES else "Role", question.role)
     entities: list[dict[str, Any]] = [
-        {
-            "uid": uid("Caller", question.caller_id),
-            "attrs": {"role": {"__entity": uid("Role", question.role)}},
-            "parents": own,
-        }
+        {"uid": _principal(question), "attrs": {"role": {"__entity": role}}, "parents": own}
     ]
     if question.tenant_id is None:
         return [*entities, {"uid": _PLATFORM, "attrs": {}, "parents": []}]

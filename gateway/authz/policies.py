@@ -1,11 +1,12 @@
-"""Cedar policies of one name, `NAME.cedar` and `NAME.cedarschema`: read once, refused unless they are whole, and asked.
+"""A set of Cedar policies, a schema and the files that speak of its world: read once, refused unless they are whole, and asked.
 
 Fails closed: whatever is not Cedar's explicit Allow, given without an error, is a denial.
 """
 
 import logging
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, ClassVar, Final, Self
@@ -39,14 +40,25 @@ class Decision(msgspec.Struct, frozen=True):
 DENIED_UNDECIDED: Final = Decision(allowed=False, policies=())
 
 
+@dataclass(frozen=True, slots=True)
+class Told:
+    """What a policy says of itself: `effect` is permit or forbid, `reason` its @reason, "" without one."""
+
+    effect: str
+    reason: str
+
+
 class Policies(ABC):
-    """The policies of one name in one folder, parsed once. Make them with `load`; a changed policy is a new one of these.
+    """A set of one folder, parsed once. Make them with `load`; a changed policy is a new one of these.
 
     `version` is the SHA-256 of schema and policies in hex. `undecided` counts the requests that were denied
     because Cedar could not say, `last_undecided` tells the operator why the last one was.
     """
 
     name: ClassVar[str]
+    """Of the schema, `NAME.cedarschema`."""
+    files: ClassVar[tuple[str, ...]]
+    """Those with the policies. No id is in two of them."""
 
     def __init__(self, schema: cedarpy.Schema, policies: cedarpy.PolicySet, version: str) -> None:
         self.version = version
@@ -57,24 +69,32 @@ class Policies(ABC):
 
     @classmethod
     def load(cls, folder: Path) -> Self:
-        """Read them.
+        """Read them. Raises PolicyError as `of` does, and for what cannot be read."""
+        return cls.of(folder, {name: read(folder / name) for name in cls.sources()})
 
-        Raises PolicyError for what cannot be read, does not parse or validate, has no @id of its own, or does
-        not fit the entities that are sent: found here, and not as a denial of everyone later.
+    @classmethod
+    def sources(cls) -> tuple[str, ...]:
+        """The names of all files that it is made of."""
+        return (f"{cls.name}.cedarschema", *cls.files)
+
+    @classmethod
+    def of(cls, folder: Path, texts: Mapping[str, str]) -> Self:
+        """Made of the texts of these files.
+
+        Raises PolicyError for what does not parse or validate, has no @id of its own, or does not fit the entities that are sent:
+        found here, and not as a denial of everyone later.
         """
-        schema_file, policy_file = folder / f"{cls.name}.cedarschema", folder / f"{cls.name}.cedar"
-        schema_text, policy_text = _read(schema_file), _read(policy_file)
+        schema_file = folder / f"{cls.name}.cedarschema"
         try:
-            schema = cedarpy.Schema.from_str(schema_text)
+            schema = cedarpy.Schema.from_str(texts[schema_file.name])
         except ValueError as error:
             raise PolicyError(schema_file, str(error)) from error
-        try:
-            policies = cedarpy.PolicySet.from_str(policy_text)
-        except ValueError as error:
-            raise PolicyError(policy_file, str(error)) from error
-        if faults := list(_faults(policies, policy_text, schema)):
-            raise PolicyError(policy_file, "; ".join(faults))
-        loaded = cls(schema, policies, sha256(f"{schema_text}\0{policy_text}".encode()).hexdigest())
+        ids = set[str]()
+        for name in cls.files:
+            _check(folder / name, texts[name], schema, ids)
+        parts = [texts[name] for name in cls.sources()]
+        policies = cedarpy.PolicySet.from_str("\n".join(parts[1:]))
+        loaded = cls(schema, policies, sha256("\0".join(parts).encode()).hexdigest())
         try:
             loaded._rehearse()
         except UndecidedError as error:
@@ -82,6 +102,13 @@ class Policies(ABC):
                 schema_file, f"it, or a policy, does not fit what the gateway asks: {error}"
             ) from error
         return loaded
+
+    def told(self) -> dict[str, Told]:
+        """By @id, what each policy says of itself."""
+        return {
+            it.annotations["id"]: Told(it.effect, it.annotations.get("reason", ""))
+            for it in self._policies.to_pst().static_policies.values()
+        }
 
     @abstractmethod
     def _rehearse(self) -> None:
@@ -120,14 +147,25 @@ def uid(kind: str, name: str) -> dict[str, str]:
     return {"type": kind, "id": name}
 
 
-def _read(file: Path) -> str:
+def read(file: Path) -> str:
+    """The text of a file. Raises PolicyError."""
     try:
         return file.read_text("utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise PolicyError(file, str(error)) from error
 
 
-def _faults(policies: cedarpy.PolicySet, text: str, schema: cedarpy.Schema) -> Iterator[str]:
+def _check(file: Path, text: str, schema: cedarpy.Schema, ids: set[str]) -> None:
+    """Adds the ids of its policies to those of the other files. Raises PolicyError."""
+    try:
+        policies = cedarpy.PolicySet.from_str(text)
+    except ValueError as error:
+        raise PolicyError(file, str(error)) from error
+    if faults := list(_faults(policies, text, schema, ids)):
+        raise PolicyError(file, "; ".join(faults))
+
+
+def _faults(policies: cedarpy.PolicySet, text: str, schema: cedarpy.Schema, ids: set[str]) -> Iterator[str]:
     parsed = policies.to_pst()
     if parsed.templates:
         yield "templates decide nothing until they are linked, which the gateway does not do"
@@ -138,9 +176,10 @@ def _faults(policies: cedarpy.PolicySet, text: str, schema: cedarpy.Schema) -> I
         name = policy.annotations.get("id")
         if not name:
             yield f'{position}, counted from 0, has no @id("...")'
-        elif name in names.values():
+        elif name in ids:
             yield f'@id("{name}") is given twice'
         else:
             names[position] = name
+            ids.add(name)
     for error in cedarpy.validate_policies(text, schema).errors:
         yield error.error.replace(f"`{error.policy_id}`", names.get(error.policy_id, error.policy_id))

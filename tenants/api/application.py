@@ -150,7 +150,7 @@ class Control:
         found = None if credential is None else await self.identify(credential, address, now_us, listener)
         if found is None or (found.tenant is None) != (listener == "operator"):
             raise problems.unauthenticated()
-        return Caller(found, self.authorizer)
+        return Caller(found, self.authorizer, bool(request.query_params.get("reason", "").strip()))
 
     async def _tenant(self, caller: Caller, name: str | None) -> Tenant | None:
         """That of the path. To whoever is of another one it is not there, whether it is or not. Raises NotFound."""

@@ -64,6 +64,7 @@ class Caller:
 
     who: Who
     authorizer: Authorizer
+    gives_reason: bool = False
 
     def check(
         self,
@@ -86,6 +87,7 @@ class Caller:
                 tenant_state=state(tenant, now_us) if tenant else "active",
                 gives=gives,
                 widens=widens,
+                gives_reason=self.gives_reason,
             )
         )
         if not verdict.allowed:

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import cedarpy
-import msgspec
 import pytest
 
 import policies
@@ -15,13 +14,10 @@ import policies
 FOLDER = Path(policies.__file__).parent
 
 
-class Strict(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A part of a file of cases."""
-
-
-def parsed(name: str) -> Any:
-    """The policies of that name, as JSON."""
-    return json.loads(cedarpy.policies_to_json_str((FOLDER / f"{name}.cedar").read_text("utf-8")))
+def parsed(*names: str) -> Any:
+    """The policies of these files together, as JSON."""
+    text = "\n".join((FOLDER / f"{name}.cedar").read_text("utf-8") for name in names)
+    return json.loads(cedarpy.policies_to_json_str(text))
 
 
 def effects(document: Any) -> dict[str, str]:
@@ -29,10 +25,12 @@ def effects(document: Any) -> dict[str, str]:
     return {policy["annotations"]["id"]: policy["effect"] for policy in document["staticPolicies"].values()}
 
 
-def weakened(document: Any) -> Iterator[Any]:
-    """The policy set without one policy, and without one condition, for each of them."""
+def weakened(document: Any, among: Set[str]) -> Iterator[Any]:
+    """The policy set without one of these policies, and without one condition of one, for each of them."""
     for position, policy in document["staticPolicies"].items():
         name = policy["annotations"]["id"]
+        if name not in among:
+            continue
         less = deepcopy(document)
         del less["staticPolicies"][position]
         yield pytest.param(less, id=f"{name} dropped")

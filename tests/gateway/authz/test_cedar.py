@@ -17,6 +17,7 @@ from gateway.authz.cedar import (
     PolicyError,
     Subject,
 )
+from gateway.authz.control import ControlAuthorizer
 
 FOLDER = Path(policies.__file__).parent
 SUBJECT = Subject("k_1", "t_1", "acme", "active", "team", frozenset({"digits"}))
@@ -52,16 +53,25 @@ def rule(subject: Subject, action: Action, model: ModelView) -> Decision:
         "key-is-limited": action != "discover"
         and subject.models is not None
         and model.name not in subject.models,
+        "tenant-restricts-regions": action != "discover"
+        and subject.tenant_regions is not None
+        and (model.region is None or model.region not in subject.tenant_regions),
+        "tenant-restricts-models": action != "discover"
+        and subject.tenant_models is not None
+        and model.name not in subject.tenant_models,
         "tenant-is-not-active": subject.tenant_state != "active",
     }
     if any(forbidden.values()):
-        return Decision(allowed=False, policies=tuple(name for name, holds in forbidden.items() if holds))
+        return Decision(
+            allowed=False, policies=tuple(sorted(name for name, holds in forbidden.items() if holds))
+        )
     return ALLOWED if model.everyone or subject.tenant_name in model.tenants else DENIED
 
 
 ids = st.text(max_size=12)
 tenant_names = st.sampled_from(["acme", "globex", 'a"b', "*", ""]) | ids
 model_names = st.sampled_from(["digits", "story", "d\\", "*", ""]) | ids
+regions = st.sampled_from(["north", "south", ""]) | ids
 subjects = st.builds(
     Subject,
     principal_id=ids,
@@ -70,6 +80,8 @@ subjects = st.builds(
     tenant_state=st.sampled_from(["active", "active", "suspended", "closed"]),
     plan=ids,
     models=st.none() | st.frozensets(model_names, max_size=4),
+    tenant_regions=st.none() | st.frozensets(regions, max_size=3),
+    tenant_models=st.none() | st.frozensets(model_names, max_size=4),
 )
 models = st.builds(
     ModelView,
@@ -77,6 +89,7 @@ models = st.builds(
     name=model_names,
     everyone=st.booleans(),
     tenants=st.frozensets(tenant_names, max_size=4),
+    region=st.none() | regions,
 )
 actions = st.sampled_from(["discover", "infer", "describe"])
 
@@ -140,7 +153,13 @@ def test_an_answer_is_kept_and_at_most_ten_thousand_are(authorizer: Authorizer) 
 
 @pytest.mark.parametrize(
     "change",
-    [{"tenant_state": "suspended"}, {"models": frozenset({"story"})}, {"tenant_name": "globex"}],
+    [
+        {"tenant_state": "suspended"},
+        {"models": frozenset({"story"})},
+        {"tenant_name": "globex"},
+        {"tenant_regions": frozenset({"north"})},
+        {"tenant_models": frozenset({"story"})},
+    ],
 )
 def test_a_kept_answer_does_not_outlive_what_it_was_given_for(
     authorizer: Authorizer, change: dict[str, Any]
@@ -192,7 +211,7 @@ def test_the_version_changes_with_either_file_and_with_nothing_else(folder: Path
     ("policy", "reason"),
     [
         ("permit (principal", "unexpected end"),
-        (f"{EVERY};", "policy5, counted from 0, has no @id"),
+        (f"{EVERY};", "policy7, counted from 0, has no @id"),
         (f'@id("") {EVERY};', "has no @id"),
         (f'@id("key-is-limited") {EVERY};', '"key-is-limited") is given twice'),
         ('@id("x") forbid (principal == ?principal, action, resource);', "templates"),
@@ -245,3 +264,12 @@ def test_a_file_that_is_missing_empty_or_no_text_is_refused(folder: Path, lost: 
             (folder / lost).write_bytes(content)
         with pytest.raises(PolicyError):
             Authorizer.load(folder)
+
+
+def test_no_two_policies_of_a_set_have_one_id_in_whatever_files(tmp_path: Path) -> None:
+    for name in ControlAuthorizer.sources():
+        shutil.copy(FOLDER / name, tmp_path)
+    with (tmp_path / "operator.cedar").open("a") as file:
+        file.write('@id("key-is-above-ones-role") forbid (principal is Operator, action, resource);')
+    with pytest.raises(PolicyError, match=r'operator.cedar: @id\("key-is-above-ones-role"\) is given twice'):
+        ControlAuthorizer.load(tmp_path)
