@@ -147,7 +147,7 @@ def source_of(trusted: Trusted) -> Source:
 
 
 def subject_id(owner_id: str, token: Token) -> str:
-    """What stands for the subject of an issuer in the audit log: always the same, and of no use to whoever does not know the tenant's id."""
+    """What stands for an issuer's subject in the audit log: always the same, and of no use without the tenant's id."""
     told = "\0".join((owner_id, token.issuer, token.subject))
     return new_id("p", sha256(told.encode()).digest())
 

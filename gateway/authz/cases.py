@@ -11,7 +11,7 @@ from typing import Any, Final, Literal, TypeVar
 import msgspec
 from msgspec import Struct
 
-from gateway.authz.cedar import Action, Authorizer, ModelView, Subject, TenantState
+from gateway.authz.cedar import Action, Authorizer, ModelView, Subject, SubjectRole, TenantState
 from gateway.authz.control import ControlAuthorizer
 from gateway.authz.policies import Decision, Policies, PolicyError, read
 from tenants.members import Role
@@ -47,7 +47,7 @@ class InferenceTenant(Strict, frozen=True):
 class Principal(Strict, frozen=True):
     tenant: str
     models: frozenset[str] | None = None
-    role: Role | None = None
+    role: SubjectRole | None = None
 
 
 class CasesModel(Strict, frozen=True):

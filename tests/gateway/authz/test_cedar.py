@@ -211,7 +211,7 @@ def test_the_version_changes_with_either_file_and_with_nothing_else(folder: Path
     ("policy", "reason"),
     [
         ("permit (principal", "unexpected end"),
-        (f"{EVERY};", "policy7, counted from 0, has no @id"),
+        (f"{EVERY};", "policy8, counted from 0, has no @id"),
         (f'@id("") {EVERY};', "has no @id"),
         (f'@id("key-is-limited") {EVERY};', '"key-is-limited") is given twice'),
         ('@id("x") forbid (principal == ?principal, action, resource);', "templates"),
