@@ -11,6 +11,8 @@ from collections.abc import Mapping
 from typing import Any, Final, NoReturn
 
 MOST_DEPTH: Final = 16
+MOST_MARKS: Final = 10_000
+"""Commas and opening brackets: there are hardly more values than these, and each takes longer to read than many bytes of a string."""
 _INTEGER_DIGITS: Final = 19
 _FLOAT_CHARACTERS: Final = 40
 _BASE64URL: Final = re.compile(r"[A-Za-z0-9_-]+")
@@ -37,8 +39,10 @@ def base64url(text: str) -> bytes:
 def json_object(content: bytes) -> dict[str, Any]:
     """The one reading of an I-JSON object (RFC 7493): UTF-8, no key twice, finite numbers, depth bounded. Raises Rejected.
 
-    The work is linear in the length, which the caller bounds.
+    The caller bounds the length; how many values there may be is bounded here.
     """
+    if sum(map(content.count, (b",", b"{", b"["))) > MOST_MARKS:
+        raise Rejected("a part has too many values")
     try:
         text = content.decode()
         found = _DECODER.decode(text)
