@@ -15,6 +15,7 @@ from types import MappingProxyType
 from typing import Any, Final, cast
 
 from gateway.auth.claims import (
+    SKEW_SECONDS,
     Algorithm,
     Token,
     audiences_of,
@@ -28,6 +29,7 @@ from gateway.auth.jwk import ALGORITHMS, MOST_KID, KeySet, VerificationKey, issu
 from gateway.auth.reading import Rejected, base64url, json_object, optional_text
 
 __all__ = [
+    "SKEW_SECONDS",
     "Algorithm",
     "KeySet",
     "Rejected",

@@ -120,7 +120,7 @@ def verifies(key: VerificationKey, algorithm: Algorithm, signed: bytes, signatur
 
 def _key(found: object) -> VerificationKey:
     if not isinstance(found, dict):
-        raise Rejected("it is no JSON object")
+        raise Rejected("no JSON object")
     kind = found.get("kty")
     if not isinstance(kind, str) or kind not in _OF_TYPE:
         raise Rejected("kty is none of RSA, EC and OKP")

@@ -29,10 +29,10 @@ class Rejected(Exception):
 def base64url(text: str) -> bytes:
     """Unpadded and canonical (RFC 7515, 2): the bytes that have this one text. Raises Rejected."""
     if not _BASE64URL.fullmatch(text) or len(text) % 4 == 1:
-        raise Rejected("a part is not unpadded base64url")
+        raise Rejected("no unpadded base64url")
     found = urlsafe_b64decode(text + "=" * (-len(text) % 4))
     if urlsafe_b64encode(found).rstrip(b"=") != text.encode():
-        raise Rejected("a part has stray bits behind its last byte")
+        raise Rejected("base64url with stray bits behind its last byte")
     return found
 
 
@@ -42,17 +42,17 @@ def json_object(content: bytes) -> dict[str, Any]:
     The caller bounds the length; how many values there may be is bounded here.
     """
     if sum(map(content.count, (b",", b"{", b"["))) > MOST_MARKS:
-        raise Rejected("a part has too many values")
+        raise Rejected("JSON of too many values")
     try:
         text = content.decode()
         found = _DECODER.decode(text)
         if not isinstance(found, dict):
-            raise Rejected("a part is no JSON object")
+            raise Rejected("no JSON object")
         _check_depth(found)
         if "\\u" in text:  # an escape can make half of a surrogate pair, which no UTF-8 can
             json.dumps(found, ensure_ascii=False).encode()
     except (ValueError, RecursionError):
-        raise Rejected("a part is no JSON in UTF-8") from None
+        raise Rejected("no JSON in UTF-8") from None
     return found
 
 
@@ -73,25 +73,25 @@ def optional_text(found: Mapping[str, Any], name: str, most: int) -> str | None:
 def _once_each(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) != len(pairs):
-        raise Rejected("a key is there twice")
+        raise Rejected("JSON with a name twice")
     return found
 
 
 def _integer(text: str) -> int:
     """What fits in 64 bits, roughly: no reader rounds it to infinity, and none works long on it."""
     if len(text.lstrip("-")) > _INTEGER_DIGITS:
-        raise Rejected("a number is out of range")
+        raise Rejected("JSON with a number out of range")
     return int(text)
 
 
 def _float(text: str) -> float:
     if len(text) > _FLOAT_CHARACTERS or not math.isfinite(found := float(text)):
-        raise Rejected("a number is out of range")
+        raise Rejected("JSON with a number out of range")
     return found
 
 
 def _no_constant(_: str) -> NoReturn:
-    raise Rejected("a part is no JSON in UTF-8")  # NaN and Infinity
+    raise Rejected("no JSON in UTF-8")  # NaN and Infinity
 
 
 _DECODER: Final = json.JSONDecoder(
@@ -105,7 +105,7 @@ def _check_depth(tree: dict[str, Any]) -> None:
         level = [child for node in level for child in _children(node) if isinstance(child, dict | list)]
         if not level:
             return
-    raise Rejected("a part is nested too deep")
+    raise Rejected("JSON that is nested too deep")
 
 
 def _children(node: Any) -> Any:

@@ -87,7 +87,7 @@ def test_padded_and_other_base64url_in_a_key(key: dict[str, Any], names: str) ->
         ):
             assert "base64url" in why({**key, name: value})
         if len(right) % 4:
-            assert why({**key, name: stray}) == "a part has stray bits behind its last byte"
+            assert why({**key, name: stray}) == "base64url with stray bits behind its last byte"
         for other in (None, 7, True, [right], {"x": right}):
             assert why({**key, name: other}) == "one of its numbers is no string"
         assert (
