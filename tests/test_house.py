@@ -35,7 +35,7 @@ ONLY = {
     "uvicorn": ("gateway.frontends", "gateway.app", "gateway.cli"),
     "starlette": ("gateway.frontends", "gateway.app", "gateway.cli", "tenants.api", "tenants.portal"),
     "cedarpy": ("gateway.authz",),
-    **dict.fromkeys(("jwt", "cryptography"), ("gateway.auth.jose", "gateway.auth.jwk")),
+    **dict.fromkeys(("jwt", "cryptography"), ("gateway.auth.jwk",)),
     "opentelemetry": ("gateway.telemetry",),
     "prometheus_client": (),
     "yaml": ("tenants.nodes", "tenants.writing"),
@@ -53,7 +53,7 @@ PURE = (
     *(f"gateway.audit.{name}" for name in ("merkle", "tiles", "checkpoint")),
     *(f"gateway.scaling.{name}" for name in ("breaker", "decider", "windows", "balancer", "residency")),
     "gateway.envelope.sealed",
-    *(f"gateway.auth.{name}" for name in ("jose", "jwk", "claims", "conditions")),
+    *(f"gateway.auth.{name}" for name in ("reading", "claims", "weak", "jwk", "jose", "conditions")),
     *(f"gateway.telemetry.{name}" for name in ("table", "meter", "prometheus", "traceparent", "destination")),
     *(
         f"tenants.{name}"
