@@ -9,11 +9,16 @@ from datetime import UTC, datetime, timedelta
 from ipaddress import ip_address
 from pathlib import Path
 
+import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from gateway.auth.key_sets import Unreachable
+from gateway.stores.web import Web
+
 NAME = "login.example"
+MOST = 1000
 Answer = Callable[[asyncio.StreamWriter], Awaitable[None]]
 
 
@@ -30,7 +35,9 @@ class Site:
 
 
 @asynccontextmanager
-async def serving(answer: Answer | bytes, tls: ssl.SSLContext | None = None) -> AsyncIterator[Site]:
+async def serving(
+    answer: Answer | bytes, tls: ssl.SSLContext | None = None, host: str = "127.0.0.1"
+) -> AsyncIterator[Site]:
     """Each connection gets the answer once its request's head is there, and is closed behind it."""
     site = Site()
     under_way: set[asyncio.Task[None]] = set()
@@ -50,7 +57,7 @@ async def serving(answer: Answer | bytes, tls: ssl.SSLContext | None = None) -> 
         under_way.discard(task)
         writer.close()
 
-    server = await asyncio.start_server(converse, "127.0.0.1", 0, ssl=tls)
+    server = await asyncio.start_server(converse, host, 0, ssl=tls)
     site.port = server.sockets[0].getsockname()[1]
     try:
         yield site
@@ -151,3 +158,16 @@ def _alternative(name: str) -> x509.GeneralName:
         return x509.IPAddress(ip_address(name))
     except ValueError:
         return x509.DNSName(name)
+
+
+async def fetched(site: Site, *, web: Web | None = None, path: str = "/keys") -> bytes:
+    web = web or Web(Zone(**LOOPBACK))
+    return await web.get(site.url(path=path), insecure=True, most_bytes=MOST)
+
+
+async def refusal(answer: Answer | bytes, *, answer_seconds: float = 5.0) -> str:
+    """Why this answer is not taken."""
+    async with serving(answer) as site:
+        with pytest.raises(Unreachable) as refused:
+            await fetched(site, web=Web(Zone(**LOOPBACK), answer_seconds=answer_seconds))
+    return str(refused.value)
