@@ -74,6 +74,7 @@ PURE = (
             "meanings",
             "schema",
             "outline",
+            "urls",
             "writing",
         )
     ),
