@@ -17,8 +17,6 @@ from tenants.members import Role
 
 MOST_ISSUERS: Final = 8
 """Of one tenant: all of them are changed in one transaction, which takes 25 items."""
-MOST_OWNERS: Final = 1000
-"""Of one URL: so many tenants may each have their own audience there."""
 MOST_ROLES: Final = 50
 # An event holds the row before and after, and a row of a table has 350,000 bytes.
 MOST_ROW_BYTES: Final = 150_000

@@ -4,7 +4,7 @@ A look costs one small read, and more only if something was changed. What is in 
 
     key, tenant, account, plan      the keys that it concerns are read again; those that cannot be in good time are dropped
     model, fleet, documents         the catalogue is read anew, as of one instant
-    member                          nobody here: members have no keys
+    member, issuer                  nobody here: neither has keys
 
 What a look has found is read once more in the next one: a table may show the rows of one transaction one after the other, and the number
 of a change before what it changed.
@@ -28,7 +28,7 @@ log = logging.getLogger(__name__)
 
 OF_KEYS: Final = frozenset({"key", "tenant", "account", "plan"})
 OF_THE_CATALOGUE: Final = frozenset({"model", "fleet", "documents"})
-OF_NOBODY: Final = frozenset({"member"})
+OF_NOBODY: Final = frozenset({"member", "issuer"})
 MOST_RECORDS: Final = 1_000
 """Behind more changes than this it is cheaper to know nothing, and to learn what is asked for."""
 _REREAD_AT_ONCE: Final = 100
