@@ -24,7 +24,7 @@ _OF_ABSENT: Final = {
 _OF_USED: Final = {
     "plan": "move them, the closed ones too: {gateway} tenants move NAME --plan OTHER",
     "fleet": "put it on another fleet or delete it first: {gateway} models put -f FILE",
-    "issuer": "take it away there first: {gateway} tenants distrust NAME, or {gateway} issuers delete URL",
+    "issuer": "take it from there first: {gateway} tenants distrust NAME, or {gateway} issuers delete URL",
 }
 # An argument that is a path, and what to say of another.
 _OPTIONS: Final = {"config": "with --config", "file": "with -f", "backup": "folder"}

@@ -109,7 +109,7 @@ class Operation:
 
     @property
     def most_bytes(self) -> int:
-        """Of its body. A plan, a model and a fleet may be large; what tenants send is not."""
+        """Of its body. A plan, a model, a fleet and an issuer may be large; what tenants send is not."""
         return MOST_BYTES if self.method == "PUT" else MOST_OTHER_BYTES
 
     @property
