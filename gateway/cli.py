@@ -26,6 +26,7 @@ from gateway.commands import (
     doctor,
     export,
     files,
+    issuers,
     keys,
     members,
     schema,
@@ -42,13 +43,14 @@ from tenants.errors import Faulty, TenantsError
 _INTERRUPTED: Final = 130
 
 _NOUNS: Final = (
-    ("tenants", "the customers", tenants.COMMANDS),
+    ("tenants", "the customers", (*tenants.COMMANDS, *issuers.COMMANDS)),
     ("members", "the people of a tenant", members.MEMBERS),
     ("accounts", "the service accounts of a tenant: programs that control it", members.ACCOUNTS),
     ("keys", "the API keys of a tenant, or of the operators", keys.COMMANDS),
     ("plans", "what tenants can buy", values.PLANS),
     ("models", "what tenants can call", values.MODELS),
     ("fleet", "the kinds of Triton servers", values.FLEET),
+    ("issuers", "identity providers of many tenants, or of the operators", values.ISSUERS),
     ("audit", "who changed what, and whether the log of calls is whole", audit.COMMANDS),
 )
 _EXAMPLES: Final = {

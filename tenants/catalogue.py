@@ -1,4 +1,4 @@
-"""Fleets, models and plans together: what is wanted against the rows that are there, judged as a whole and turned into changes. Pure."""
+"""Fleets, models, plans and shared issuers together: what is wanted against the rows that are there, judged and made changes. Pure."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -6,35 +6,52 @@ from typing import Any, Final, TypeVar
 
 from msgspec.structs import replace
 
-from tenants import customer, fleet, model, plans
+from tenants import customer, fleet, issuers, model, plans
 from tenants.customer import TenantDocument
 from tenants.errors import InUse, Invalid
 from tenants.events import Action
 from tenants.fleet import Fleet
+from tenants.issuers import Issuer, Pair
 from tenants.model import Model
 from tenants.plans import Plan
-from tenants.ports import Key, Row
-from tenants.rows import Change, encoded, fleet_at, model_at, plan_at, read, readable
+from tenants.ports import Item, Key, Row
+from tenants.rows import Change, claims, encoded, fleet_at, issuer_at, model_at, plan_at, read, readable
 
-Value = Fleet | Model | Plan
+Value = Fleet | Issuer | Model | Plan
 """What a directory keeps as it is declared."""
 Declared = Value | TenantDocument
 """What documents declare."""
 Name = tuple[str, str]
 """Kind and name, as `("Model", "digits")`."""
 
-PARTITIONS: Final = ("fleets", "models", "plans")
+PARTITIONS: Final = ("fleets", "issuers", "models", "plans")
 
 _FAULTS: Final[dict[type[Declared], Callable[[Any], Iterator[Invalid]]]] = {
     Fleet: fleet.faults,
+    Issuer: issuers.faults,
     Model: model.faults,
     Plan: plans.faults,
     TenantDocument: customer.faults,
 }
-_CREATED: Final = {Fleet: Action.FLEET_CREATED, Model: Action.MODEL_CREATED, Plan: Action.PLAN_CREATED}
-_CHANGED: Final = {Fleet: Action.FLEET_CHANGED, Model: Action.MODEL_CHANGED, Plan: Action.PLAN_CHANGED}
-_REMOVED: Final = {Fleet: Action.FLEET_REMOVED, Model: Action.MODEL_REMOVED, Plan: Action.PLAN_REMOVED}
-_AT: Final = {Fleet: fleet_at, Model: model_at, Plan: plan_at}
+_CREATED: Final = {
+    Fleet: Action.FLEET_CREATED,
+    Issuer: Action.ISSUER_CREATED,
+    Model: Action.MODEL_CREATED,
+    Plan: Action.PLAN_CREATED,
+}
+_CHANGED: Final = {
+    Fleet: Action.FLEET_CHANGED,
+    Issuer: Action.ISSUER_CHANGED,
+    Model: Action.MODEL_CHANGED,
+    Plan: Action.PLAN_CHANGED,
+}
+_REMOVED: Final = {
+    Fleet: Action.FLEET_REMOVED,
+    Issuer: Action.ISSUER_REMOVED,
+    Model: Action.MODEL_REMOVED,
+    Plan: Action.PLAN_REMOVED,
+}
+_AT: Final = {Fleet: fleet_at, Issuer: issuer_at, Model: model_at, Plan: plan_at}
 
 _Value = TypeVar("_Value", bound=Value)
 
@@ -84,7 +101,7 @@ def changes(
     unwanted: Sequence[Value] = (),
 ) -> Changes:
     """What makes the rows as wanted, and removes what is not. Raises Invalid or InUse when that would not be right, Unreadable for a row
-    that cannot be judged. Whether tenants are on a plan is for the caller to know.
+    that cannot be judged. Whether tenants are on a plan, and whether an issuer is somebody else's, is for the caller to know.
     """
     for value in wanted:
         for fault in faults(value):
@@ -107,7 +124,7 @@ def changes(
 
 def at(value: Value) -> Key:
     """Where its row is."""
-    return _AT[type(value)](value.name)
+    return _AT[type(value)](_place(value))
 
 
 def _with_id(value: _Value, rows: Mapping[Key, Row], new_id: Callable[[], str]) -> _Value:
@@ -123,15 +140,28 @@ def _change(value: Value, rows: Mapping[Key, Row]) -> Change | None:
     if row is not None and read(row, type(value)) == value:
         return None
     action = (_CREATED if row is None else _CHANGED)[type(value)]
-    return Change(action, _subject(value), at(value), row, encoded(value))
+    also = _also(value, row, [value.pair]) if isinstance(value, Issuer) else ()
+    return Change(action, _subject(value), at(value), row, encoded(value), also=also)
 
 
 def _removal(value: Value, rows: Mapping[Key, Row]) -> Change:
-    return Change(_REMOVED[type(value)], _subject(value), at(value), rows[at(value)], None)
+    row = rows[at(value)]
+    also = _also(value, row, []) if isinstance(value, Issuer) else ()
+    return Change(_REMOVED[type(value)], _subject(value), at(value), row, None, also=also)
+
+
+def _also(value: Issuer, row: Row | None, pairs: Sequence[Pair]) -> tuple[Item, ...]:
+    """It is the platform's for these audiences alone."""
+    return claims([read(row, Issuer).pair] if row else [], pairs, None)
 
 
 def _subject(value: Value) -> str:
-    return value.id if isinstance(value, Model) else value.name
+    return value.id if isinstance(value, Model | Issuer) else value.name
+
+
+def _place(value: Value) -> str:
+    """A URL is no part of a place."""
+    return value.id if isinstance(value, Issuer) else value.name
 
 
 def _world(values: Iterable[Value], unwanted: Iterable[Value], rows: Mapping[Key, Row]) -> list[Value]:

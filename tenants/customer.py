@@ -4,6 +4,7 @@ kind: Tenant
 name: acme
 plan: team
 members: [{email: admin@acme.example, role: admin}]
+issuers: [{issuer: "https://login.acme.example", audience: gateway, roles_claim: roles}]
 """
 
 from collections.abc import Iterator
@@ -11,8 +12,9 @@ from typing import Annotated, Final, Literal
 
 from msgspec import Meta, Struct
 
-from tenants import names
+from tenants import issuers, names
 from tenants.errors import Invalid
+from tenants.issuers import MOST_ISSUERS, TenantIssuer
 from tenants.members import Role
 from tenants.names import MemberName, PlanName, TenantName
 
@@ -42,6 +44,8 @@ class TenantDocument(Struct, frozen=True):
     """None: the document does not say, and they stay as they are."""
     state: DeclaredState | None = None
     """None: as it is; a new one is active."""
+    issuers: Annotated[tuple[TenantIssuer, ...], Meta(max_length=MOST_ISSUERS)] | None = None
+    """None: as `members`."""
 
 
 def faults(document: TenantDocument) -> Iterator[Invalid]:
@@ -55,3 +59,4 @@ def faults(document: TenantDocument) -> Iterator[Invalid]:
         before = first.setdefault(member.key, position)
         if before != position:
             yield Invalid(path, f"is that of members[{before}] already")
+    yield from issuers.list_faults(document.issuers or ())

@@ -13,12 +13,12 @@ from tenants import catalogue
 from tenants.acts import Act
 from tenants.catalogue import Declared, Name, Value, name_of
 from tenants.customer import TenantDocument
-from tenants.directory import Directory, customers, stages
+from tenants.directory import Directory, customers, issuers, stages
 from tenants.documents import Documents
 from tenants.errors import Conflict, Fault, Faulty, Moved
 from tenants.events import Action, Event
 from tenants.model import MOST_ROW_BYTES
-from tenants.outline import Outline, Prune, Stored, named_tenants, outlined
+from tenants.outline import Outline, Prune, Stored, named_tenants, outlined, pairs_of
 from tenants.ports import Key
 from tenants.rows import Change, encoded, readable
 
@@ -26,11 +26,11 @@ _TRIES: Final = 20
 
 # What refers to something comes behind it, and goes before it.
 _ORDER: Final = {
-    Action.MODEL_REMOVED: 5,
-    Action.FLEET_REMOVED: 6,
-    Action.PLAN_REMOVED: 7,
+    Action.MODEL_REMOVED: 6,
+    Action.FLEET_REMOVED: 7,
+    Action.PLAN_REMOVED: 8,
 }
-_KINDS: Final = ("plan", "fleet", "model", "tenant", "member")
+_KINDS: Final = ("plan", "fleet", "model", "tenant", "member", "issuer")
 
 
 async def read(directory: Directory, declared: Documents, prune: Prune = Prune.ALL) -> Stored:
@@ -40,7 +40,10 @@ async def read(directory: Directory, declared: Documents, prune: Prune = Prune.A
     documented = frozenset(name_of(document.value) for document in declared.documents)
     owners = [name for kind, name in before | documented if kind == "Tenant"]
     found = await customers.read_all(directory.journal, owners)
+    pairs = [pair for document in declared.documents for _, pair in pairs_of(document.value)]
+    has = await issuers.owners(directory.journal, pairs)
     there: list[Declared] = [*now.fleets.values(), *now.models.values(), *now.plans.values()]
+    there += [*now.issuers.values()]
     there += [document for it in found.values() if (document := it.document) is not None]
     others = await directory.tenants.states(
         name for document in declared.documents for name in named_tenants(document.value)
@@ -50,6 +53,10 @@ async def read(directory: Directory, declared: Documents, prune: Prune = Prune.A
         values={name_of(value): value for value in there},
         tenants=others | {name: it.tenant.state for name, it in found.items()},
         declared=before,
+        owners={
+            pair: ("Issuer", pair[0]) if it.tenant_name is None else ("Tenant", it.tenant_name)
+            for pair, it in has.items()
+        },
         users={
             name: await directory.tenants.on_plan(name)
             for kind, name in before - documented
@@ -59,7 +66,7 @@ async def read(directory: Directory, declared: Documents, prune: Prune = Prune.A
 
 
 async def everything(directory: Directory) -> list[Declared]:
-    """All of one instant that documents may declare: plans, fleets, models, tenants that are open, each by name."""
+    """All of one instant that documents may declare: plans, fleets, models, issuers, tenants that are open, each by name."""
     for _ in range(_TRIES):
         now = await directory.values.catalogue()
         names = [row.key.sort for row in await directory.journal.partition("tenants")]
@@ -67,6 +74,7 @@ async def everything(directory: Directory) -> list[Declared]:
         if await directory.journal.sequence() == now.sequence:
             tenants = [it.document for _, it in sorted(found.items())]
             values: list[Declared] = [*now.plans.values(), *now.fleets.values(), *now.models.values()]
+            values += [now.issuers[url] for url in sorted(now.issuers)]
             return values + [it for it in tenants if it is not None]
     raise Conflict
 

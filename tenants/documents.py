@@ -5,8 +5,8 @@
     repository: models      # relative to this file
     tenants: "*"
 
-A document has the fields of its value (`fleet.py`, `model.py`, `plans.py`, `customer.py`) and `kind`. How they fit one another and what is
-there already is judged in `declare.py`.
+A document has the fields of its value (`fleet.py`, `model.py`, `plans.py`, `customer.py`, `issuers.py`) and `kind`. How they fit one
+another and what is there already is judged in `declare.py`.
 """
 
 import os.path
@@ -21,6 +21,7 @@ from tenants.catalogue import Declared, Name, name_of
 from tenants.customer import TenantDocument
 from tenants.errors import Fault, Invalid
 from tenants.fleet import Fleet
+from tenants.issuers import Issuer
 from tenants.model import ABSENT_ELSEWHERE, ELSEWHERE, Model
 from tenants.openai import PassThrough
 from tenants.plans import Plan
@@ -30,20 +31,17 @@ MOST_DOCUMENTS: Final = 1000
 
 KINDS: Final[dict[str, type[Declared]]] = {
     "Fleet": Fleet,
+    "Issuer": Issuer,
     "Model": Model,
     "Plan": Plan,
     "Tenant": TenantDocument,
 }
 _NOT_BUILT: Final = {
     "Privacy": "documents of this kind are not built yet; nothing of a body is stored today",
-    "Issuer": "documents of this kind are not built yet; clients use API keys",
 }
 _INSTEAD: Final[dict[type[Declared], dict[str, str]]] = {
     Fleet: {"scaler.type": "must be process; ecs and kubernetes are not built yet"},
-    TenantDocument: {
-        "issuers": "is not built yet; clients use API keys",
-        "privacy": "is not built yet; nothing of a body is stored today",
-    },
+    TenantDocument: {"privacy": "is not built yet; nothing of a body is stored today"},
 }
 
 
@@ -156,8 +154,8 @@ def _kind(node: nodes.Mapping, source: Source, faults: list[Fault]) -> type[Decl
 def _named(node: nodes.Node) -> Name:
     """What a document with faults seems to declare."""
     entries = node.entries if isinstance(node, nodes.Mapping) else {}
-    kind, name = (getattr(entries.get(key, (0, None))[1], "text", "") for key in ("kind", "name"))
-    return kind, name
+    kind, *named = (getattr(entries.get(key, (0, None))[1], "text", "") for key in ("kind", "name", "issuer"))
+    return kind, named[kind == "Issuer"]
 
 
 def _twice(documents: Sequence[Document], faults: list[Fault]) -> Iterator[Name]:
@@ -166,6 +164,8 @@ def _twice(documents: Sequence[Document], faults: list[Fault]) -> Iterator[Name]
         name = name_of(document.value)
         before = first.setdefault(name, document)
         if before is not document:
-            reason = f"a {name[0]} of this name is declared in {before.file}:{before.line} already"
-            faults.append(document.fault(Invalid("name", reason)))
+            path = "issuer" if isinstance(document.value, Issuer) else "name"
+            article = "an" if path == "issuer" else "a"
+            reason = f"{article} {name[0]} of this {path} is declared in {before.file}:{before.line} already"
+            faults.append(document.fault(Invalid(path, reason)))
             yield name

@@ -1,8 +1,11 @@
 """What happened: one event for each change, and one record in the order of changes for each transaction. Pure."""
 
 from enum import StrEnum
+from typing import Final
 
 from msgspec import Raw, Struct
+
+_OF_A_TENANT: Final = "tenant/"
 
 
 class Action(StrEnum):
@@ -34,15 +37,19 @@ class Action(StrEnum):
     FLEET_CREATED = "fleet.created"
     FLEET_CHANGED = "fleet.changed"
     FLEET_REMOVED = "fleet.removed"
+    ISSUER_CREATED = "issuer.created"
+    ISSUER_CHANGED = "issuer.changed"
+    ISSUER_REMOVED = "issuer.removed"
+    ISSUER_ASSIGNED = "issuer.assigned"  # the issuers of a tenant are others
     DOCUMENTS_APPLIED = "documents.applied"
 
 
 class Event(Struct, frozen=True, tag_field="v", tag=1):
     """`actor` did `action` to `subject` at `at_us`; `before` and `after` are the stored rows or null, never a secret.
 
-    `subject` is `<what>/<id>`; plans, fleets and documents have only their names. Stored as JSON, version 1. A field may be
-    added with a default that means what its absence meant before; any other change is version 2. Readers refuse versions
-    and actions they do not know.
+    `subject` is `<what>/<id>`; plans, fleets and documents have only their names, the issuers of a tenant its id. Stored as JSON,
+    version 1. A field may be added with a default that means what its absence meant before; any other change is version 2. Readers
+    refuse versions and actions they do not know.
     """
 
     id: str
@@ -68,6 +75,12 @@ class Changed(Struct, frozen=True, tag_field="v", tag=1):
     at_us: int
     subjects: tuple[str, ...]
     events: tuple[tuple[str, str], ...]
+
+
+def tenants_of(changed: Changed) -> set[str]:
+    """The ids of those whose changes these were; none for what is of no tenant. A subject as `member/<id>` does not tell that."""
+    places = (partition for partition, _ in changed.events)
+    return {it.removeprefix(_OF_A_TENANT) for it in places if it.startswith(_OF_A_TENANT)}
 
 
 class Head(Struct, frozen=True, tag_field="v", tag=1):

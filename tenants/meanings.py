@@ -6,6 +6,7 @@ A field is named by its kind and its path: `[]` is any item, `<infer>` the varia
 from typing import Final
 
 from tenants import names, plans
+from tenants.issuers import MOST_ISSUERS
 from tenants.model import MOST_TENANTS
 from tenants.names import Names
 
@@ -21,6 +22,16 @@ MEANINGS: Final[dict[str, str]] = {
     "Fleet replicas.max": "most servers at once",
     "Fleet memory_bytes": "what the models on one server may use together",
     "Fleet idle_seconds": "a server without a model for so long is stopped",
+    "Issuer issuer": "its URL, letter by letter as `iss` in its tokens; https and public, unless `insecure`",
+    "Issuer audience": "its tokens are taken when this is among those of `aud`; with one audience an issuer has one owner",
+    "Issuer jwks_url": "where its keys are; without it its OpenID configuration says that",
+    "Issuer roles_claim": "the claim with the role or roles: the one of this very name, else the one at this path, "
+    "as `realm_access.roles`; of several roles the strongest counts, admin before developer before viewer before billing",
+    "Issuer insecure": "it may be http, and at a private address: for tests and laptops",
+    "Issuer roles": "what role each value of that claim gives; without it they are roles by their own names. "
+    "`operator` only with `operators`, and then nothing else",
+    "Issuer tenant_claim": "the claim with the name of the tenant, required unless `operators`; found as `roles_claim`",
+    "Issuer operators": "its tokens are for the operators' listener: whom `roles_claim` gives `operator` is one, and nobody else",
     "Model name": _named("its name in URLs and in Triton", names.MODEL),
     "Model repository": "the folder that holds `<name>/config.pbtxt`, relative to the document",
     "Model tenants": f'who may call it, {MOST_TENANTS} names at most; `"*"` is everybody',
@@ -88,11 +99,14 @@ MEANINGS: Final[dict[str, str]] = {
     "Tenant members": "the people who may look after it; without the key they stay as they are",
     "Tenant members[].email": _named("whom to write to, none twice in whatever case", names.MEMBER),
     "Tenant members[].role": "what they may do",
+    "Tenant issuers": f"identity providers of its own, {MOST_ISSUERS} at most: who has a token of one is the tenant's; "
+    "fields as of an `Issuer`, but `tenant_claim` and `operators`. Without the key they stay as they are",
     "Tenant state": "a suspended one is not served. Without it the state stays, a new tenant is active; closing is not for a file to say",
 }
 
 # Fields that mean what those of another path mean; the tables leave them out.
 SAME_AS: Final = {
+    "Tenant issuers[].": "Issuer ",
     "Model outputs[].": "Model inputs[].",
     "Plan limits.per_key.": "Plan limits.",
     "Plan limits.per_model.<name>.": "Plan limits.",

@@ -71,6 +71,8 @@ PLAN: Final = Names(_LABEL, _LABEL_RULE)
 FLEET: Final = Names(_LABEL, _LABEL_RULE)
 SERVICE_ACCOUNT: Final = Names(_LABEL, _LABEL_RULE)
 TAG: Final = Names(_LABEL, _LABEL_RULE)
+# How the SHA-256 of its URL begins (`issuers.id_of`): a URL is no part of a path.
+ISSUER: Final = Names(re.compile(r"[0-9a-f]{20}"), "must be 20 characters of 0-9 and a-f")
 # What ends up in a path of the model repository must not lead out of it.
 MODEL: Final = Names(
     re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,127}"),

@@ -11,8 +11,9 @@ from msgspec.structs import replace
 from tenants import names
 from tenants.catalogue import Declared, Misfit, Name, misfits, name_of
 from tenants.customer import TenantDocument
-from tenants.documents import Documents
+from tenants.documents import Document, Documents
 from tenants.errors import Fault, Faulty, Invalid
+from tenants.issuers import Issuer, Pair, TenantIssuer
 from tenants.model import Model
 from tenants.tenant import State
 
@@ -25,7 +26,7 @@ class Prune(Enum):
     """What becomes of what documents declared before and do not declare any more."""
 
     NOTHING = "it stays"
-    CATALOGUE = "fleets, models and plans are removed; tenants stay"
+    CATALOGUE = "fleets, models, plans and issuers are removed; tenants stay"
     ALL = "tenants are closed too"
 
 
@@ -42,6 +43,8 @@ class Stored:
     tenants: Mapping[str, State] = field(default_factory=dict)
     declared: frozenset[Name] = frozenset()
     users: Mapping[str, Mapping[str, State]] = field(default_factory=dict)
+    owners: Mapping[Pair, Name] = field(default_factory=dict)
+    """Who has the issuers that documents name: a tenant, or the platform under the issuer itself."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +80,7 @@ def outlined(declared: Documents, stored: Stored, prune: Prune = Prune.NOTHING) 
     world = {name: value for name, value in stored.values.items() if name not in going}
     world |= {name_of(document.value): document.value for document in declared.documents}
     faults = [*declared.faults, *_misfits(declared, world), *_tenant_faults(declared, world, stored)]
+    faults += _claim_faults(declared, stored)
     faults += _still_used(going, world, stored, documented)
     if faults:
         raise Faulty(faults)
@@ -88,12 +92,15 @@ def outlined(declared: Documents, stored: Stored, prune: Prune = Prune.NOTHING) 
 
 
 def as_declared(value: TenantDocument, before: TenantDocument | None) -> TenantDocument:
-    """With its state and all its members: where the document does not say, they are as they were; addresses as they are stored."""
+    """With its state, members and issuers: where the document does not say, they are as they were; addresses as they are stored."""
     state = value.state or (before.state if before else None) or "active"
-    if value.members is None:
-        return replace(value, state=state, members=before.members if before else ())
-    people = tuple(replace(member, email=member.key) for member in value.members)
-    return replace(value, state=state, members=people)
+    people, trusted = value.members, value.issuers
+    if people is None:
+        people = before.members if before else ()
+    if trusted is None:
+        trusted = before.issuers if before else ()
+    people = tuple(replace(member, email=member.key) for member in people or ())
+    return replace(value, state=state, members=people, issuers=trusted)
 
 
 def _gone(
@@ -138,16 +145,24 @@ def _tree(value: Declared) -> dict[str, Any]:
     tree: dict[str, Any] = msgspec.to_builtins(value)
     if isinstance(value, TenantDocument):  # whoever is named first
         tree["members"] = {member.key: member.role for member in value.members or ()}
+        tree["issuers"] = {" ".join(issuer.pair): _options(issuer) for issuer in value.issuers or ()}
     return tree
 
 
 def _leaves(tree: dict[str, Any], path: str = "") -> Iterator[tuple[str, object]]:
-    """Values by path; a canary is one value."""
+    """Values by path; a canary and an issuer are one value each."""
     for name, value in tree.items():
-        if isinstance(value, dict) and name != "canary":
+        if isinstance(value, dict) and name != "canary" and path != "issuers.":
             yield from _leaves(value, f"{path}{name}.")
         else:
             yield f"{path}{name}", value
+
+
+def _options(issuer: TenantIssuer) -> dict[str, Any]:
+    """What its document says beside whose it is."""
+    defaults = msgspec.to_builtins(TenantIssuer(*issuer.pair))
+    said = msgspec.to_builtins(issuer)
+    return {name: it for name, it in said.items() if it != defaults[name]}
 
 
 def _misfits(declared: Documents, world: Mapping[Name, Declared]) -> Iterator[Fault]:
@@ -182,6 +197,31 @@ def _tenant_faults(declared: Documents, world: Mapping[Name, Declared], stored: 
         plan = ("Plan", value.plan)
         if plan not in world and plan not in declared.broken:
             yield document.fault(Invalid("plan", f"there is no plan {value.plan!r}"))
+
+
+def pairs_of(value: Declared) -> tuple[tuple[str, Pair], ...]:
+    """What it says is its own, each by its path."""
+    if isinstance(value, Issuer):
+        return (("issuer", value.pair),)
+    trusted = value.issuers if isinstance(value, TenantDocument) else ()
+    return tuple((f"issuers[{position}]", issuer.pair) for position, issuer in enumerate(trusted or ()))
+
+
+def _claim_faults(declared: Documents, stored: Stored) -> Iterator[Fault]:
+    """An issuer with one audience has one owner. Nobody gets in one go what another gives up: the two would be seen to have it."""
+    first: dict[Pair, Document] = {}
+    for document in declared.documents:
+        name = name_of(document.value)
+        for path, pair in pairs_of(document.value):
+            before, owner = first.setdefault(pair, document), stored.owners.get(pair, name)
+            what = f"the issuer {pair[0]!r} with the audience {pair[1]!r}"
+            if before is not document:
+                why = f"{what} is declared in {before.file}:{before.line} already"
+                yield document.fault(Invalid(path, why))
+            elif owner != name:
+                who = "the platform" if owner[0] == "Issuer" else f"the tenant {owner[1]!r}"
+                why = f"{what} is that of {who}, which must give it up first, by an apply of its own"
+                yield document.fault(Invalid(path, why))
 
 
 def _still_used(

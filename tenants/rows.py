@@ -6,12 +6,15 @@
     tenant/<id>     member/<id>              Member
     tenant/<id>     account/<id>             Account
     tenant/<id>     key/<id>                 ApiKey
+    tenant/<id>     issuers                  TenantIssuers
     tenant/<id>     event/<sequence>/<n>     Event of the tenant, until the audit log has it
     digest/<hex>    (empty)                  KeyPointer
     plans           <name>                   Plan
     plan/<name>     <tenant id>              (empty): that tenant is on the plan
     models          <name>                   Model
     fleets          <name>                   Fleet
+    issuers         <id>                     Issuer
+    issuer/<hex>    <hex>                    IssuerPointer, by the SHA-256 of its URL and of its audience
     events          <sequence>/<n>           Event of no tenant, until the audit log has it
     changes         <sequence>               Changed, until the audit log has its events
     head            (empty)                  Head, and in its version the last sequence number
@@ -21,13 +24,15 @@
     stage/<id>      <n>                      Staged
     format          (empty)                  Format
 
-Operators' keys are those of the tenant id `operator`, which has no row. Pointers are never removed: a name is never given
-to another tenant. Until events had a sequence number they were in the partition `outbox`.
+Operators' keys are those of the tenant id `operator`, which has no row. Pointers of names and keys are never removed: a name is never
+given to another tenant. An issuer with one audience is one owner's until that owner gives it up. Until events had a sequence number they
+were in the partition `outbox`.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from hashlib import sha256
 from typing import Final, TypeVar
 
 import msgspec
@@ -37,6 +42,7 @@ from tenants.acts import Act
 from tenants.errors import Unreadable
 from tenants.events import Action, Changed, Event
 from tenants.ids import Reference
+from tenants.issuers import Pair
 from tenants.ports import Delete, Item, Key, Put, Row
 
 OPERATOR: Final = "operator"
@@ -58,6 +64,12 @@ class KeyPointer(Struct, frozen=True, tag_field="v", tag=1):
 
     tenant_id: Reference
     key_id: Reference
+
+
+class IssuerPointer(Struct, frozen=True, tag_field="v", tag=1):
+    """From an issuer and an audience to whose they are; None: the platform's. Stored as JSON, version 1; readers refuse any other."""
+
+    tenant_id: Reference | None
 
 
 class Receipt(Struct, frozen=True, tag_field="v", tag=1):
@@ -135,6 +147,36 @@ def model_at(name: str) -> Key:
 
 def fleet_at(name: str) -> Key:
     return Key("fleets", name)
+
+
+def issuer_at(issuer_id: str) -> Key:
+    return Key("issuers", issuer_id)
+
+
+def issuers_at(tenant_id: str) -> Key:
+    return Key(f"tenant/{tenant_id}", "issuers")
+
+
+def issuer_owners(url: str) -> str:
+    """The partition of all that tells whose an issuer is."""
+    return f"issuer/{sha256(url.encode()).hexdigest()}"
+
+
+def pair_at(pair: Pair) -> Key:
+    url, audience = pair
+    return Key(issuer_owners(url), sha256(audience.encode()).hexdigest())
+
+
+def claims(before: Iterable[Pair], after: Iterable[Pair], tenant_id: str | None) -> tuple[Item, ...]:
+    """What goes with issuers that are changed: what was theirs is free, and what is theirs is said to be. That nobody else has it is for
+    the caller to know; only the head keeps it true.
+    """
+    old, new = set(before), set(after)
+    pointer = encoded(IssuerPointer(tenant_id))
+    return (
+        *(Delete(pair_at(pair), None) for pair in sorted(old - new)),
+        *(Put(pair_at(pair), pointer, None) for pair in sorted(new - old)),
+    )
 
 
 def change_at(sequence: int) -> Key:

@@ -1,7 +1,7 @@
 """What is stored as documents that read the same again: values become YAML, in the one reading that `nodes` has. Pure.
 
-What is left out has its default, and a tenant's `members` are always said: without the key they would stay as they are. A key, a secret
-or an id is in no document.
+What is left out has its default, and a tenant's `members` and `issuers` are always said: without the key they would stay as they are.
+A key, a secret or an id is in no document.
 """
 
 import io
@@ -32,6 +32,7 @@ def tree(value: Declared) -> Tree:
     left_out = {"id", *(ABSENT_ELSEWHERE if isinstance(value, Model) and value.is_elsewhere else ())}
     if isinstance(value, TenantDocument):
         said["members"] = [_said(member) for member in sorted(value.members or (), key=lambda it: it.key)]
+        said["issuers"] = [_said(issuer) for issuer in value.issuers or ()]
     return {name: it for name, it in said.items() if name not in left_out}
 
 

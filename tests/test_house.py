@@ -73,6 +73,7 @@ PURE = (
             "customer",
             "meanings",
             "schema",
+            "issuers",
             "outline",
             "urls",
             "writing",

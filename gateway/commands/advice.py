@@ -19,10 +19,12 @@ _OF_ABSENT: Final = {
     "model": "apply its document, which names the tenant or all: {gateway} apply -f FILE",
     "plan": "apply its document: {gateway} apply -f FILE",
     "fleet": "apply its document: {gateway} apply -f FILE",
+    "issuer": "see: {gateway} issuers list, or of one tenant {gateway} tenants issuers NAME",
 }
 _OF_USED: Final = {
     "plan": "move them, the closed ones too: {gateway} tenants move NAME --plan OTHER",
     "fleet": "put it on another fleet or delete it first: {gateway} models put -f FILE",
+    "issuer": "take it from there first: {gateway} tenants distrust NAME, or {gateway} issuers delete URL",
 }
 # An argument that is a path, and what to say of another.
 _OPTIONS: Final = {"config": "with --config", "file": "with -f", "backup": "folder"}

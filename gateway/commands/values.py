@@ -1,4 +1,4 @@
-"""`gateway plans`, `gateway models` and `gateway fleet`: what documents declare, one kind at a time."""
+"""`gateway plans`, `gateway models`, `gateway fleet` and `gateway issuers`: what documents declare, one kind at a time."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -11,13 +11,14 @@ from gateway.commands.files import documents
 from gateway.commands.printing import Row, Sheet, card, program, show, show_all, when
 from tenants.catalogue import Value, name_of
 from tenants.directory import Page
-from tenants.directory.journal import MOST_CHANGES
+from tenants.directory.values import most_at_once
 from tenants.errors import Faulty, Invalid
 from tenants.fleet import Fleet
+from tenants.issuers import Issuer, id_of
 from tenants.model import Model
 from tenants.plans import Plan
 
-_Value = TypeVar("_Value", Fleet, Model, Plan)
+_Value = TypeVar("_Value", Fleet, Issuer, Model, Plan)
 
 
 def _list(kind: type[_Value], row: Callable[[_Value], Row]) -> Run:
@@ -50,7 +51,8 @@ async def _list_models(it: Asked) -> int:
 def _show(kind: type[_Value]) -> Run:
     @asked
     async def run(it: Asked) -> int:
-        return card(_whole((await it.directory.values.find(kind, it.given.name)).value), it.given)
+        found = await it.directory.values.find(kind, _place(it.given.name))
+        return card(_whole(found.value), it.given)
 
     return run
 
@@ -70,7 +72,7 @@ def _put(kind: type[_Value]) -> Run:
 def _delete(kind: type[_Value]) -> Run:
     @asked
     async def run(it: Asked) -> int:
-        await it.directory.values.remove(kind, it.given.name, it.act)
+        await it.directory.values.remove(kind, _place(it.given.name), it.act)
         return show({"name": it.given.name, "removed": when(it.now_us)}, it.given)
 
     return run
@@ -87,8 +89,8 @@ def _declared(kind: type[_Value], path: Path) -> list[Value]:
             reason = f"must be {kind.__name__} here; {program()} apply takes all kinds"
             raise Faulty([it.fault(Invalid("kind", reason))])
         found.append(it.value)
-    if len(declared.documents) > MOST_CHANGES:
-        reason = f"{path} holds {len(declared.documents)} documents, and {MOST_CHANGES} can be put at once"
+    if len(declared.documents) > (most := most_at_once(kind)):
+        reason = f"{path} holds {len(declared.documents)} documents, and {most} can be put at once"
         raise Invalid("", f"{reason}; {program()} apply takes any number")
     return found
 
@@ -97,6 +99,11 @@ def _whole(value: Value) -> Row:
     """All that is stored, in the words of its document."""
     fields: dict[str, Any] = msgspec.to_builtins(value)
     return {"kind": name_of(value)[0], **{name: it for name, it in fields.items() if name != "v"}}
+
+
+def _place(name: str) -> str:
+    """An issuer is called by its URL, and kept by what is made of that; no other name is a URL."""
+    return id_of(name) if "://" in name else name
 
 
 def _plan(plan: Plan) -> Row:
@@ -124,18 +131,31 @@ def _fleet(fleet: Fleet) -> Row:
     }
 
 
+def _issuer(issuer: Issuer) -> Row:
+    whose = "operators" if issuer.operators else f"claim {issuer.tenant_claim}"
+    return {"issuer": issuer.issuer, "id": issuer.id, "audience": issuer.audience, "whose": whose}
+
+
 _FILE: Final = argument(
     "-f", "--file", type=Path, required=True, metavar="PATH", help="a file, or a folder of *.yaml"
 )
 
 
-def _commands(kind: type[_Value], noun: str, like: str, in_use: str, *lists: Command) -> tuple[Command, ...]:
-    name = argument("name", help=f"the {noun}'s name")
+def _commands(
+    kind: type[_Value],
+    noun: str,
+    like: str,
+    in_use: str,
+    *lists: Command,
+    named: str = "name",
+    file: str = "",
+) -> tuple[Command, ...]:
+    name = argument("name", help=f"the {noun}'s {named}")
     words = f"make a few {noun}s as their documents say"
     return (
         *lists,
         Command("show", f"one {noun}", _show(kind), (name,), like),
-        Command("put", words, _put(kind), (_FILE, REASON), f"-f {like}.yaml"),
+        Command("put", words, _put(kind), (_FILE, REASON), f"-f {file or like}.yaml"),
         Command("delete", f"remove a {noun}{in_use}", _delete(kind), (name, REASON), like),
     )
 
@@ -162,4 +182,19 @@ FLEET: Final = _commands(
     "local",
     " that no model is on",
     Command("list", "all fleets by name", _list(Fleet, _fleet), PAGED, "--json"),
+)
+ISSUERS: Final = _commands(
+    Issuer,
+    "issuer",
+    "https://login.example",
+    ", and refuse its tokens",
+    Command(
+        "list",
+        "all issuers of many tenants or of the operators",
+        _list(Issuer, _issuer),
+        PAGED,
+        "--json",
+    ),
+    named="URL",
+    file="issuers",
 )

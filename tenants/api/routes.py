@@ -10,7 +10,7 @@ from typing import Any, Final, Literal
 
 from msgspec import Struct
 
-from tenants.api import keys, tenants
+from tenants.api import issuers, keys, tenants
 from tenants.api.asked import Answer, Asked
 from tenants.api.bodies import MOST_BYTES, MOST_OTHER_BYTES
 from tenants.api.members import ACCOUNTS, MEMBERS, create_account, invite
@@ -19,6 +19,7 @@ from tenants.api.shapes import (
     AccountView,
     Closing,
     EventView,
+    IssuerShape,
     KeyView,
     Listed,
     MemberView,
@@ -29,6 +30,7 @@ from tenants.api.shapes import (
     NewOperatorKey,
     NewTenant,
     Nothing,
+    OwnIssuers,
     RoleChange,
     Rotation,
     TenantChange,
@@ -37,7 +39,7 @@ from tenants.api.shapes import (
     Whoami,
 )
 from tenants.api.strict import strict
-from tenants.api.values import FLEETS, MODELS, PLANS
+from tenants.api.values import FLEETS, ISSUERS, MODELS, PLANS
 from tenants.fleet import Fleet
 from tenants.model import Model
 from tenants.plans import Plan
@@ -107,7 +109,7 @@ class Operation:
 
     @property
     def most_bytes(self) -> int:
-        """Of its body. A plan, a model and a fleet may be large; what tenants send is not."""
+        """Of its body. A plan, a model, a fleet and an issuer may be large; what tenants send is not."""
         return MOST_BYTES if self.method == "PUT" else MOST_OTHER_BYTES
 
     @property
@@ -212,18 +214,27 @@ def _keys(whose: str, path: str, new: type[Struct]) -> tuple[Operation, ...]:
     )
 
 
-def _shelf(name: str, shelf: Any, kind: type[Struct]) -> tuple[Operation, ...]:
-    """What there is of plans, of models and of fleets."""
+def _shelf(name: str, shelf: Any, view: Any) -> tuple[Operation, ...]:
+    """What there is of plans, of models, of fleets and of shared issuers."""
     title, one = name.title(), f"/{name}s/{{name}}"
-    view: Any = strict(kind)
+    article = "an" if name == "issuer" else "a"
     return (
         Operation(
             f"list{title}s", "GET", f"/{name}s", "survey", shelf.list_all, Listed[view], f"list the {name}s"
         ),
-        Operation(f"show{title}", "GET", one, "survey", shelf.show, view, f"show a {name}"),
-        Operation(f"put{title}", "PUT", one, "shape", shelf.put, view, f"create or replace a {name}", view),
+        Operation(f"show{title}", "GET", one, "survey", shelf.show, view, f"show {article} {name}"),
         Operation(
-            f"delete{title}", "DELETE", one, "shape", shelf.remove, None, f"delete a {name}", status=204
+            f"put{title}", "PUT", one, "shape", shelf.put, view, f"create or replace {article} {name}", view
+        ),
+        Operation(
+            f"delete{title}",
+            "DELETE",
+            one,
+            "shape",
+            shelf.remove,
+            None,
+            f"delete {article} {name}",
+            status=204,
         ),
     )
 
@@ -293,13 +304,33 @@ OPERATIONS: Final[tuple[Operation, ...]] = (
         Listed[EventView],
         "list what happened to a tenant, oldest first",
     ),
+    Operation(
+        "showTenantIssuers",
+        "GET",
+        f"{_TENANT}/issuers",
+        "inspect",
+        issuers.show,
+        OwnIssuers,
+        "show the issuers that a tenant has for itself",
+    ),
+    Operation(
+        "changeTenantIssuers",
+        "PATCH",
+        f"{_TENANT}/issuers",
+        "govern",
+        issuers.change,
+        OwnIssuers,
+        "give a tenant these issuers and no others",
+        OwnIssuers,
+    ),
     *_people("member", MEMBERS, invite, NewMember, MemberView),
     *_people("account", ACCOUNTS, create_account, NewAccount, AccountView),
     *_keys("", f"{_TENANT}/keys", NewKey),
     *_keys("Operator", "/operator/keys", NewOperatorKey),
-    *_shelf("plan", PLANS, Plan),
-    *_shelf("model", MODELS, Model),
-    *_shelf("fleet", FLEETS, Fleet),
+    *_shelf("plan", PLANS, strict(Plan)),
+    *_shelf("model", MODELS, strict(Model)),
+    *_shelf("fleet", FLEETS, strict(Fleet)),
+    *_shelf("issuer", ISSUERS, IssuerShape),
     Operation(
         "listAudit",
         "GET",

@@ -6,12 +6,13 @@ Plans, models and fleets have the fields of their rows (`strict.py`). A field ma
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any, Final, Generic, TypeVar
 
-from msgspec import Meta, Raw, Struct
+from msgspec import Meta, Raw, Struct, defstruct
 
 from tenants import keys, tenant
 from tenants.api.strict import shown, strict
 from tenants.directory import Minted
 from tenants.events import Event
+from tenants.issuers import Issuer, TenantIssuers
 from tenants.keys import MOST_SECONDS, PREFIX, ApiKey
 from tenants.members import Account, Member, Role
 from tenants.model import Model
@@ -35,6 +36,22 @@ def moment(us: int) -> datetime:
 
 def microseconds(at: datetime) -> int:
     return (at - _EPOCH) // _MICROSECOND
+
+
+# What is sent, and answered as it may be sent again
+
+IssuerShape: Any = defstruct(
+    "Issuer",
+    [("id", str, "")],
+    bases=(strict(Issuer),),
+    frozen=True,
+    kw_only=True,
+    forbid_unknown_fields=True,
+    omit_defaults=True,
+    namespace={"__doc__": Issuer.__doc__ and Issuer.__doc__.partition("\n")[0]},
+)
+"""`id` is that of the path, and may be left out."""
+OwnIssuers: Any = strict(TenantIssuers, "TenantIssuers", ("issuers",))
 
 
 # What is sent
@@ -232,6 +249,14 @@ def _key_fields(value: ApiKey, now_us: int) -> dict[str, Any]:
         "revoked_at": None if value.revoked_us is None else moment(value.revoked_us),
         "successor": value.successor_id,
     }
+
+
+def issuer_view(value: Issuer, now_us: int) -> dict[str, Any]:
+    return {"id": value.id, **shown(value, now_us)}
+
+
+def own_issuers_view(value: TenantIssuers, now_us: int) -> dict[str, Any]:
+    return {"issuers": shown(value, now_us)["issuers"]}
 
 
 def event_view(value: Event, _: int) -> EventView:

@@ -1,4 +1,4 @@
-"""What is asked about plans, models and fleets: what operators declare, one at a time."""
+"""What is asked about plans, models, fleets and shared issuers: what operators declare, one at a time."""
 
 import posixpath
 from dataclasses import dataclass
@@ -7,16 +7,18 @@ from typing import Any, Generic, TypeVar
 import msgspec
 from msgspec import Struct
 
-from tenants.api.asked import Answer, Asked, tag
+from tenants.api.asked import Answer, Asked, View, tag
 from tenants.api.problems import Problem
+from tenants.api.shapes import issuer_view
 from tenants.api.strict import shown
 from tenants.errors import NotFound
 from tenants.fleet import Fleet
+from tenants.issuers import Issuer, id_of
 from tenants.model import ABSENT_ELSEWHERE, Model
 from tenants.openai import PassThrough
 from tenants.plans import Plan
 
-_Value = TypeVar("_Value", Fleet, Model, Plan)
+_Value = TypeVar("_Value", Fleet, Issuer, Model, Plan)
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,19 +26,20 @@ class Shelf(Generic[_Value]):
     """The operations on one kind."""
 
     kind: type[_Value]
+    view: View = shown
 
     async def list_all(self, asked: Asked) -> Answer:
-        return asked.listed(await asked.directory.values.list(self.kind, asked.after, asked.limit), shown)
+        return asked.listed(await asked.directory.values.list(self.kind, asked.after, asked.limit), self.view)
 
     async def show(self, asked: Asked) -> Answer:
-        return asked.shown(await asked.directory.values.find(self.kind, asked.names["name"]), shown)
+        return asked.shown(await asked.directory.values.find(self.kind, asked.names["name"]), self.view)
 
     async def put(self, asked: Asked) -> Answer:
         values, name = asked.directory.values, asked.names["name"]
         value = wanted(self.kind, name, asked.body)
         if asked.condition.creates:
             (made,) = await values.put(value, act=asked.act, expected=0)
-            view = shown(made, asked.now_us)
+            view = self.view(made, asked.now_us)
             return Answer(view, 201, tag=tag(view, 1))
         try:
             found = await values.find(self.kind, name)
@@ -46,27 +49,43 @@ class Shelf(Generic[_Value]):
         async def change(version: int) -> Any:
             return (await values.put(value, act=asked.act, expected=version))[0]
 
-        return await asked.changed(found, shown, change)
+        return await asked.changed(found, self.view, change)
 
     async def remove(self, asked: Asked) -> Answer:
         values, name = asked.directory.values, asked.names["name"]
-        version = asked.checked(await values.find(self.kind, name), shown)
+        version = asked.checked(await values.find(self.kind, name), self.view)
         await values.remove(self.kind, name, asked.act, expected=version)
         return Answer(status=204)
 
 
 PLANS, MODELS, FLEETS = Shelf(Plan), Shelf(Model), Shelf(Fleet)
+ISSUERS = Shelf(Issuer, issuer_view)
 
 
 def wanted(kind: type[_Value], name: str, body: Struct) -> _Value:
     """The value that a body says, under the name of its path. Raises Problem: invalid."""
     given: dict[str, Any] = msgspec.to_builtins(body)
+    if kind is Issuer:
+        return msgspec.convert(_called(given, name), kind)
     if given.setdefault("name", name) != name:
         raise Problem("invalid", f"must be {name!r} as in the path, or be left out", path="name")
     if kind is Model:
         given["id"] = ""  # the directory's to give; what was read may be put again
         given = _placed(given)
     return msgspec.convert(given, kind)
+
+
+def _called(given: dict[str, Any], issuer_id: str) -> dict[str, Any]:
+    """An issuer by its URL, where its path has the id of that."""
+    own = id_of(given["issuer"])
+    for path, found in (("issuer", own), ("id", given.pop("id", issuer_id))):
+        if found != issuer_id:
+            raise Problem(
+                "invalid",
+                f"the id of the issuer {given['issuer']} is {own}, and not that of the path",
+                path=path,
+            )
+    return given
 
 
 def _placed(given: dict[str, Any]) -> dict[str, Any]:

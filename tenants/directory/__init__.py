@@ -7,6 +7,7 @@ when others were faster again and again. Then call again: what a repeated change
 from collections.abc import Callable
 
 from tenants.directory import formats, stages
+from tenants.directory.issuers import Belonging, Issuers, Trusted
 from tenants.directory.journal import Journal, Page
 from tenants.directory.keys import Credentials, Identity, Keys, Minted
 from tenants.directory.members import Accounts, Members
@@ -14,7 +15,7 @@ from tenants.directory.tenants import Found, Tenants
 from tenants.directory.values import Values
 from tenants.ports import Table
 
-__all__ = ["Credentials", "Directory", "Found", "Identity", "Minted", "Page"]
+__all__ = ["Belonging", "Credentials", "Directory", "Found", "Identity", "Minted", "Page", "Trusted"]
 
 
 class Directory:
@@ -26,6 +27,7 @@ class Directory:
         self.members = Members(self.journal, self.tenants)
         self.accounts = Accounts(self.journal, self.tenants)
         self.keys = Keys(self.journal, self.tenants)
+        self.issuers = Issuers(self.journal, self.tenants)
         self.values = Values(self.journal)
 
     async def repair(self) -> None:

@@ -9,11 +9,13 @@ from msgspec.structs import replace
 from tenants import tenant
 from tenants.customer import DeclaredState, TenantDocument
 from tenants.customer import Member as DeclaredMember
+from tenants.directory.issuers import assigned, in_order
 from tenants.directory.tenants import changed, created
 from tenants.events import Action
+from tenants.issuers import TenantIssuers
 from tenants.members import Member
 from tenants.ports import Row
-from tenants.rows import Change, TenantPointer, encoded, member_at, name_at, read, tenant_at
+from tenants.rows import Change, TenantPointer, encoded, issuers_at, member_at, name_at, read, tenant_at
 from tenants.tenant import Tenant
 
 if TYPE_CHECKING:
@@ -25,11 +27,17 @@ GRACE_SECONDS: Final = 30 * 86_400
 
 @dataclass(frozen=True, slots=True)
 class Customer:
-    """A tenant that is there, and its members by their address."""
+    """A tenant that is there, its members by their address, and its issuers, if it ever had any."""
 
     row: Row
     tenant: Tenant
     members: Mapping[str, Row]
+    issuers_row: Row | None = None
+
+    @property
+    def issuers(self) -> TenantIssuers:
+        row = self.issuers_row
+        return read(row, TenantIssuers) if row else TenantIssuers(self.tenant.id)
 
     @property
     def document(self) -> TenantDocument | None:
@@ -39,25 +47,29 @@ class Customer:
         people = (read(row, Member) for row in self.members.values())
         members = tuple(DeclaredMember(it.email, it.role) for it in people)
         state: DeclaredState = "suspended" if self.tenant.state == "suspended" else "active"
-        return TenantDocument(self.tenant.name, self.tenant.plan, members, state)
+        return TenantDocument(self.tenant.name, self.tenant.plan, members, state, self.issuers.issuers)
 
 
 async def read_all(journal: "Journal", names: Iterable[str]) -> dict[str, Customer]:
     """Those of these names that are there. Raises Unreadable for one that cannot be judged."""
     pointers = [read(row, TenantPointer) for row in (await journal.many(map(name_at, names))).values()]
     rows = await journal.many(tenant_at(pointer.tenant_id) for pointer in pointers)
+    trusted = await journal.many(issuers_at(pointer.tenant_id) for pointer in pointers)
     found: dict[str, Customer] = {}
     for row in rows.values():
         owner = read(row, Tenant)
         members = await journal.partition(f"tenant/{owner.id}", "member/")
-        found[owner.name] = Customer(row, owner, {read(it, Member).email: it for it in members})
+        people = {read(it, Member).email: it for it in members}
+        found[owner.name] = Customer(row, owner, people, trusted.get(issuers_at(owner.id)))
     return found
 
 
 def changes(
     wanted: TenantDocument, before: Customer | None, new_id: Callable[[str], str], at_us: int
 ) -> Iterator[Change]:
-    """What makes it as wanted, with just these members; its state is said (`outline.as_declared`)."""
+    """What makes it as wanted, with just these members and issuers; its state is said (`outline.as_declared`). That nobody else has the
+    issuers is for the caller to know.
+    """
     if before is None:
         owner = Tenant(new_id("t"), wanted.name, wanted.plan, wanted.state or "active", at_us)
         yield created(owner)
@@ -79,6 +91,10 @@ def changes(
             yield Change(Action.MEMBER_CHANGED, known.id, row.key, row, after, owner.id)
     for row in there.values():
         yield Change(Action.MEMBER_REMOVED, read(row, Member).id, row.key, row, None, owner.id)
+    trusted = before.issuers if before else TenantIssuers(owner.id)
+    if wanted.issuers is not None and in_order(wanted.issuers) != trusted.issuers:
+        these = replace(trusted, issuers=in_order(wanted.issuers))
+        yield assigned(before.issuers_row if before else None, trusted, these)
 
 
 def closing(before: Customer, at_us: int) -> Change:

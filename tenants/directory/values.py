@@ -1,4 +1,4 @@
-"""The fleets, models and plans of the directory."""
+"""The fleets, models, plans and shared issuers of the directory. An issuer is named by its id (`issuers.id_of`), all else by its name."""
 
 from dataclasses import dataclass
 from typing import Final, TypeVar
@@ -6,21 +6,28 @@ from typing import Final, TypeVar
 from tenants import catalogue, names
 from tenants.acts import Act
 from tenants.catalogue import PARTITIONS, Value, name_of
-from tenants.directory import stages
+from tenants.directory import issuers, stages
 from tenants.directory.journal import MOST_CHANGES, Journal, Judged, Page
 from tenants.directory.tenants import Found, check_version
 from tenants.errors import Conflict, InUse, NotFound
 from tenants.events import Event
 from tenants.fleet import Fleet
+from tenants.issuers import Issuer
 from tenants.model import Model
 from tenants.plans import Plan
 from tenants.ports import MOST_KEYS, Key, Row
 from tenants.rows import read, readable
 
-_Value = TypeVar("_Value", Fleet, Model, Plan)
+_Value = TypeVar("_Value", Fleet, Issuer, Model, Plan)
 
 _LOOKS: Final = 20
-_NAMES: Final[dict[type[Value], names.Names]] = {Fleet: names.FLEET, Model: names.MODEL, Plan: names.PLAN}
+_NAMES: Final[dict[type[Value], names.Names]] = {
+    Fleet: names.FLEET,
+    Issuer: names.ISSUER,
+    Model: names.MODEL,
+    Plan: names.PLAN,
+}
+_MOST_ISSUERS: Final = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +38,12 @@ class Catalogue:
     fleets: dict[str, Fleet]
     models: dict[str, Model]
     plans: dict[str, Plan]
+    issuers: dict[str, Issuer]
+
+
+def most_at_once(kind: type[Value]) -> int:
+    """So many of this kind are put in one change; an issuer has more rows that go with it."""
+    return _MOST_ISSUERS if kind is Issuer else MOST_CHANGES
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,16 +53,19 @@ class Values:
     async def put(self, *wanted: Value, act: Act, expected: int | None = None) -> tuple[Value, ...]:
         """All are as given and fit one another and what is there, or nothing is changed; a model keeps its id or gets one.
 
-        Repeated: nothing more is written. Raises ValueError for more than fit in one transaction (`MOST_CHANGES`; more is for
-        documents), and Stale where the only one is there in another version than `expected` (0: where it is there).
+        Repeated: nothing more is written. Raises ValueError for more than fit in one transaction (`most_at_once`; more is for
+        documents), Stale where the only one is there in another version than `expected` (0: where it is there), and InUse for an issuer
+        that a tenant has with the same audience.
         """
-        if len(wanted) > MOST_CHANGES:
-            raise ValueError(f"{len(wanted)} values, at most {MOST_CHANGES}")
+        if len(wanted) > (most := min(map(most_at_once, map(type, wanted)), default=MOST_CHANGES)):
+            raise ValueError(f"{len(wanted)} values, at most {most}")
 
         async def judge() -> Judged[tuple[Value, ...]]:
             rows = await self.rows()
             if expected is not None:
                 _check(rows, wanted[0], expected)
+            pairs = [it.pair for it in wanted if isinstance(it, Issuer)]
+            await issuers.check_free(self.journal, pairs, None)
             found = catalogue.changes(wanted, rows, lambda: self.journal.new_id("m"))
             return Judged(found.values, found.changes, found.values[0])
 
@@ -91,7 +107,9 @@ class Values:
             sequence = await self.journal.sequence()
             rows = await self.rows()
             if (await self.journal.glance()).sequence == sequence:
-                return Catalogue(sequence, _all(rows, Fleet), _all(rows, Model), _all(rows, Plan))
+                return Catalogue(
+                    sequence, _all(rows, Fleet), _all(rows, Model), _all(rows, Plan), _all(rows, Issuer)
+                )
         raise Conflict(f"changed {_LOOKS} times while it was read")
 
     async def models(self) -> dict[str, Model]:

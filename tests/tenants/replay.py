@@ -66,12 +66,14 @@ def _is_replayed(key: Key) -> bool:
     """Whether the row is what an event shows, and not a pointer or of the order itself."""
     if key == DOCUMENTS_AT:
         return True
-    aside = ("digest/", "plan/", "stage/")
+    aside = ("digest/", "plan/", "stage/", "issuer/")
     return not (_is_event(key) or key.partition in _NOT_REPLAYED or key.partition.startswith(aside))
 
 
 def _subject(key: Key, image: dict[str, Any]) -> str:
-    if key.partition in ("plans", "fleets"):
+    if key.sort == "issuers":
+        return f"issuer/{image['tenant_id']}"
+    if key.partition in ("plans", "fleets", "issuers"):
         return f"{key.partition.removesuffix('s')}/{key.sort}"
     if key == DOCUMENTS_AT:
         return "documents"

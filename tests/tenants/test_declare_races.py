@@ -12,7 +12,7 @@ from tests.tenants.test_declare_tenants import PLAN, apply
 from tests.worlds.table import MemoryTable
 
 
-@pytest.mark.parametrize("look", range(1, 12))
+@pytest.mark.parametrize("look", range(1, 14))
 async def test_who_removes_what_another_was_about_to_remove_is_met_with_a_second_look(
     directory: Directory, world: MemoryTable, look: int
 ) -> None:

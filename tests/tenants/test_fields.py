@@ -11,7 +11,7 @@ from tenants import meanings
 from tenants.documents import KINDS
 from tests.conftest import ROOT
 
-PLACES = {"tenants": ("Fleet", "Model", "Tenant"), "policies": ("Plan",)}
+PLACES = {"tenants": ("Fleet", "Issuer", "Model", "Tenant"), "policies": ("Plan",)}
 
 
 def bounded(kind: inspect.IntType | inspect.FloatType) -> str:
@@ -49,8 +49,8 @@ def taken(kind: inspect.Type) -> str:
             return " or ".join(f'`"{value}"`' for value in values)
         case inspect.VarTupleType(item_type=inspect.StructType()):
             return f"{counted(kind)}mappings"
-        case inspect.DictType():
-            return "mapping of names to mappings"
+        case inspect.DictType(value_type=value):
+            return f"mapping of names to {taken(value) if isinstance(value, inspect.LiteralType) else 'mappings'}"
         case inspect.VarTupleType(item_type=inspect.LiteralType(values=values)):
             return f"list of {counted(kind)}of {', '.join(f'`{value}`' for value in values)}"
         case inspect.VarTupleType(item_type=inspect.UnionType()):

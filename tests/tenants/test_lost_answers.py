@@ -7,11 +7,13 @@ from dataclasses import dataclass
 from random import Random
 
 import pytest
+from msgspec.structs import replace
 
 from tenants.acts import Act
 from tenants.directory import Directory
 from tenants.errors import AlreadyExists, Invalid, NotFound, TableUnavailable
 from tenants.fleet import Fleet
+from tenants.issuers import Issuer, TenantIssuer
 from tenants.model import Model
 from tenants.plans import Limits, Plan
 from tests.tenants.conftest import BY, NOW, events
@@ -22,6 +24,7 @@ ACT = Act(BY, NOW + 1)
 
 
 FREE = Plan("free", 1, Limits(10))
+SHARED = Issuer("https://login.example", "gateway", tenant_claim="tenant")
 
 
 @dataclass(frozen=True)
@@ -180,6 +183,22 @@ async def remove_model(directory: Directory) -> None:
     await directory.values.remove(Model, "digits", ACT)
 
 
+async def trust(directory: Directory) -> None:
+    await directory.issuers.put("acme", [TenantIssuer("https://login.acme.example", "gateway")], ACT)
+
+
+async def shared(directory: Directory) -> None:
+    await directory.values.put(SHARED, act=Act(BY, NOW))
+
+
+async def put_issuer(directory: Directory) -> None:
+    await directory.values.put(replace(SHARED, audience="else"), act=ACT)
+
+
+async def remove_issuer(directory: Directory) -> None:
+    await directory.values.remove(Issuer, SHARED.id, ACT)
+
+
 async def remove_fleet(directory: Directory) -> None:
     await directory.values.remove(Fleet, "gpu", ACT)
 
@@ -215,6 +234,9 @@ CASES = [
     Case(put_many, ["fleet.created", "model.created", "plan.created"]),
     Case(remove_plan, ["plan.removed"], NotFound, before=put_free),
     Case(remove_model, ["model.removed"], NotFound),
+    Case(trust, ["issuer.assigned"]),
+    Case(put_issuer, ["issuer.changed"], before=shared),
+    Case(remove_issuer, ["issuer.removed"], NotFound, before=shared),
     Case(remove_fleet, ["fleet.removed"], NotFound, before=put_gpu),
 ]
 cases = pytest.mark.parametrize("case", CASES, ids=lambda case: case.change.__name__)

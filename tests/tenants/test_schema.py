@@ -257,7 +257,9 @@ def test_what_has_the_right_types_is_let_through_by_both(
         (TENANT, "members.0.email", "admin"),
         (TENANT, "members.0.name", "x"),
         (TENANT, "state", "closed"),
-        (TENANT, "issuers", []),
+        (TENANT, "issuers", [{}]),
+        (TENANT, "issuers", [{"issuer": "https://a", "audience": "b", "operators": True}]),
+        (TENANT, "issuers", [{"issuer": "https://a", "audience": "b", "roles": {"a": "operator"}}]),
         (TENANT, "privacy", "default"),
     ],
 )

@@ -13,6 +13,7 @@ from tenants.customer import Member, TenantDocument
 from tenants.directory import Directory
 from tenants.documents import Document, Documents, Source, parse
 from tenants.fleet import Fleet
+from tenants.issuers import Issuer, TenantIssuer
 from tenants.model import Canary, CanaryInput, Model
 from tenants.openai import Generate, Infer, PassThrough
 from tenants.outline import Stored, as_declared, outlined
@@ -118,7 +119,19 @@ def test_documents_are_short_and_as_people_write_them() -> None:
         TenantDocument(
             "acme", "team", (Member("b@acme.example", "viewer"), Member("a@acme.example", "admin"))
         ),
-        TenantDocument("beta", "team", ()),
+        TenantDocument(
+            "beta",
+            "team",
+            (),
+            issuers=(TenantIssuer("https://login.acme.example", "gateway", roles_claim="roles"),),
+        ),
+        Issuer(
+            "https://login.example",
+            "gateway",
+            roles_claim="groups",
+            roles={"gw-operators": "operator"},
+            operators=True,
+        ),
     ]
     assert (
         written(map(tree, values))
@@ -155,11 +168,21 @@ plan: team
 members:
 - {email: a@acme.example, role: admin}
 - {email: b@acme.example, role: viewer}
+issuers: []
 ---
 kind: Tenant
 name: beta
 plan: team
 members: []
+issuers:
+- {issuer: "https://login.acme.example", audience: gateway, roles_claim: roles}
+---
+kind: Issuer
+issuer: "https://login.example"
+audience: gateway
+roles_claim: groups
+roles: {gw-operators: operator}
+operators: true
 """
     )
 

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from tenants.catalogue import Declared, faults, name_of
 from tenants.customer import Member, TenantDocument
 from tenants.fleet import Fleet, Process, Replicas
+from tenants.issuers import Issuer, TenantIssuer
 from tenants.model import Canary, CanaryInput, Model, Scaling, TensorMetadata
 from tenants.names import TENANT
 from tenants.plans import Limits, Plan, Prices, Rate
@@ -92,6 +93,24 @@ _PLANS = st.builds(
     ),
     st.none() | st.builds(Prices, st.just("EUR"), _AMOUNTS, _AMOUNTS, _AMOUNTS),
 )
+_URLS = st.from_regex(r"https://[a-z]{1,9}\.example(/[a-z]{0,5})?", fullmatch=True)
+_CLAIMS = st.from_regex(r"[a-z_]{1,9}(\.[a-z]{1,9})?", fullmatch=True)
+
+
+def _mapped(roles: list[str]) -> st.SearchStrategy[dict[str, str]]:
+    return st.dictionaries(_NAMES, st.sampled_from(roles), min_size=1, max_size=3)
+
+
+_OWN = st.builds(
+    TenantIssuer, _URLS, _TEXTS, st.none() | _URLS, _CLAIMS, st.booleans(), _mapped(["admin", "billing"])
+)
+_OWN |= st.builds(TenantIssuer, _URLS, _TEXTS, roles_claim=st.none() | _CLAIMS)
+_ISSUERS = st.builds(
+    Issuer, _URLS, _TEXTS, st.none() | _URLS, _CLAIMS, st.booleans(), st.none() | _mapped(["viewer"]), _CLAIMS
+)
+_ISSUERS |= st.builds(
+    Issuer, _URLS, _TEXTS, roles_claim=_CLAIMS, roles=_mapped(["operator"]), operators=st.sampled_from([True])
+)
 _TENANTS = st.builds(
     TenantDocument,
     _NAMES.filter(lambda name: name not in TENANT.reserved),
@@ -103,9 +122,10 @@ _TENANTS = st.builds(
         max_size=3,
     ).map(tuple),
     st.sampled_from(["active", "suspended"]),
+    st.none() | st.lists(_OWN, unique_by=lambda issuer: issuer.pair, max_size=3).map(tuple),
 )
 
-DECLARED = _FLEETS | _MODELS | _PLANS | _TENANTS
+DECLARED = _FLEETS | _ISSUERS | _MODELS | _PLANS | _TENANTS
 
 
 def render(value: Declared) -> str:

@@ -5,6 +5,8 @@ import pytest
 from tenants.api.routes import OPERATIONS
 from tests.gateway.commands.test_declared import ALL, parser_of
 
+SHELVES = (("Plan", "plans"), ("Model", "models"), ("Fleet", "fleet"), ("Issuer", "issuers"))
+
 # Operation to the command that does the same, with the option that makes it that one and no other.
 SAME = {
     "listTenants": "tenants list",
@@ -15,6 +17,8 @@ SAME = {
     "resumeTenant": "tenants resume",
     "closeTenant": "tenants close",
     "reopenTenant": "tenants reopen",
+    "showTenantIssuers": "tenants issuers",
+    "changeTenantIssuers": "tenants trust",
     "showTenantPlan": "plans show",  # a tenant may not ask for every plan, an operator may
     "listTenantModels": "models list --tenant",
     "listTenantAudit": "audit events --tenant",
@@ -29,19 +33,15 @@ SAME = {
     "listOperatorKeys": "keys list --operator",
     **{f"{deed}Key": f"keys {deed} --tenant" for deed in ("create", "show", "rotate", "revoke")},
     **{f"{deed}OperatorKey": f"keys {deed} --operator" for deed in ("create", "show", "rotate", "revoke")},
-    **{
-        f"list{kind}s": f"{noun} list"
-        for kind, noun in (("Plan", "plans"), ("Model", "models"), ("Fleet", "fleet"))
-    },
-    **{
-        f"{deed}{kind}": f"{noun} {deed}"
-        for kind, noun in (("Plan", "plans"), ("Model", "models"), ("Fleet", "fleet"))
-        for deed in ("show", "put", "delete")
-    },
+    **{f"list{kind}s": f"{noun} list" for kind, noun in SHELVES},
+    **{f"{deed}{kind}": f"{noun} {deed}" for kind, noun in SHELVES for deed in ("show", "put", "delete")},
 }
 NO_COMMAND = {"whoami": "who types a command is the unix user"}
 # Commands of the gateway itself have one word, as `serve`. Of those with two the API has not:
-NO_OPERATION = {"audit verify": "tenants check the log of their calls by themselves"}
+NO_OPERATION = {
+    "audit verify": "tenants check the log of their calls by themselves",
+    "tenants distrust": "changeTenantIssuers leaves it out",
+}
 
 
 def test_every_operation_of_the_api_has_its_command() -> None:

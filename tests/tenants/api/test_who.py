@@ -10,6 +10,7 @@ from tenants.acts import Act
 from tenants.api.application import MOST_AT_ONCE
 from tenants.api.openapi import document
 from tenants.api.routes import OPERATIONS, Operation
+from tenants.issuers import id_of
 from tenants.model import Model
 from tests.tenants.api.worlds import CALLERS, Told, World
 
@@ -34,6 +35,19 @@ OF_ACME = {"tenant": "acme"}
 MEMBER, ACCOUNT = {**OF_ACME, "member": "@member"}, {**OF_ACME, "account": "@account"}
 KEY, OPERATORS_KEY = {**OF_ACME, "key": "@plain key"}, {"key": "@spare key"}
 PLAN = {"weight": 3, "limits": {"body_bytes": 10}}
+ISSUER = {"name": id_of("https://login.example")}
+SHARED_ISSUER = {
+    "issuer": "https://login.example",
+    "audience": "gateway",
+    "operators": True,
+    "roles_claim": "groups",
+}
+OWN_ISSUER = {
+    "issuer": "https://login.acme.example",
+    "audience": "gateway",
+    "roles": {"a": "admin"},
+    "roles_claim": "g",
+}
 MODEL = {"repository": "/models", "tenants": ["acme"]}
 
 ROWS = {
@@ -49,6 +63,8 @@ ROWS = {
     "showTenantPlan": Row(ROLES, OF_ACME),
     "listTenantModels": Row(READERS, OF_ACME),
     "listTenantAudit": Row(READERS, OF_ACME),
+    "showTenantIssuers": Row(READERS, OF_ACME),
+    "changeTenantIssuers": Row(OPERATORS, OF_ACME, {"issuers": [OWN_ISSUER]}),
     "listMembers": Row(READERS, OF_ACME),
     "inviteMember": Row(ADMINS, OF_ACME, {"email": "bob@acme.example", "role": "admin"}),
     "showMember": Row(READERS, MEMBER),
@@ -81,6 +97,10 @@ ROWS = {
     "showFleet": Row(OPERATORS, {"name": "idle"}),
     "putFleet": Row(OPERATORS, {"name": "idle"}, {"idle_seconds": 5}),
     "deleteFleet": Row(OPERATORS, {"name": "idle"}),
+    "listIssuers": Row(OPERATORS),
+    "showIssuer": Row(OPERATORS, ISSUER),
+    "putIssuer": Row(OPERATORS, ISSUER, SHARED_ISSUER),
+    "deleteIssuer": Row(OPERATORS, ISSUER),
     "listAudit": Row(OPERATORS),
 }
 

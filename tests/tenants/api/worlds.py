@@ -25,6 +25,7 @@ from tenants.acts import Act
 from tenants.api.application import Control, Listener
 from tenants.directory import Directory
 from tenants.fleet import Fleet
+from tenants.issuers import Issuer
 from tenants.keys import Secret
 from tenants.members import ROLES
 from tenants.model import Model
@@ -200,6 +201,7 @@ async def peopled() -> AsyncIterator[World]:
         world.keys[caller], world.ids[f"{caller} key"] = reveal(minted.secret), minted.key.id
 
     await directory.values.put(TEAM, Plan("spare", 1, Limits(1000)), Fleet("local"), Fleet("idle"), act=act)
+    await directory.values.put(Issuer("https://login.example", "gateway", tenant_claim="tenant"), act=act)
     for name in ("acme", "globex"):
         await directory.tenants.create(name, "team", act)
     await directory.values.put(Model("", "digits", "/models", ("acme",)), act=act)

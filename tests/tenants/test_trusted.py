@@ -1,0 +1,317 @@
+"""Whose an issuer is: one owner's with one audience, whoever asks at once; and a gateway trusts what is stored wholly, and nothing else."""
+
+import asyncio
+from collections.abc import Sequence
+from random import Random
+
+import pytest
+from msgspec.structs import replace
+
+from gateway.cluster.feed import by_kind
+from tenants.acts import Act
+from tenants.directory import Directory, Trusted
+from tenants.errors import InUse, Invalid, NotFound, Stale
+from tenants.events import Changed, tenants_of
+from tenants.issuers import MOST_ISSUERS, Issuer, TenantIssuer, TenantIssuers, id_of
+from tenants.plans import Limits, Part, Plan
+from tenants.ports import MOST_KEYS, Key, Page, Row
+from tenants.rows import (
+    IssuerPointer,
+    change_at,
+    encoded,
+    issuer_at,
+    issuers_at,
+    member_at,
+    pair_at,
+    plan_at,
+    read,
+    tenant_at,
+)
+from tests.tenants import replay
+from tests.tenants.api.worlds import BusyTable
+from tests.tenants.conftest import BY, NOW, TEAM, actions, events
+from tests.worlds.table import MemoryTable
+
+ACT = Act(BY, NOW + 1)
+URL = "https://login.acme.example"
+OWN = TenantIssuer(URL, "gateway", roles_claim="roles")
+SHARED = Issuer("https://login.example", "gateway", tenant_claim="tenant")
+
+
+@pytest.fixture
+async def two(acme: Directory) -> Directory:
+    """A directory with the tenants acme and beta."""
+    await acme.tenants.create("beta", "team", Act(BY, NOW))
+    return acme
+
+
+def damage(world: MemoryTable, key: Key, value: bytes = b"{") -> None:
+    world.rows[key] = Row(key, value, world.rows[key].version)
+
+
+# Changing
+
+
+async def test_all_issuers_of_a_tenant_are_put_as_one_and_told_as_one(
+    acme: Directory, world: MemoryTable
+) -> None:
+    owner = await acme.tenants.show("acme")
+    assert await acme.issuers.find("acme") == await acme.issuers.find("acme")
+    assert (await acme.issuers.find("acme")).version == 0
+    other = TenantIssuer("https://a.example", "x")
+    put = await acme.issuers.put("acme", [OWN, other], ACT, expected=0)
+    assert put == TenantIssuers(owner.id, (other, OWN))
+    assert await acme.issuers.put("acme", [other, OWN], ACT) == put  # in another order it is the same
+    found = await acme.issuers.find("acme")
+    assert (found.value, found.version) == (put, 1)
+    with pytest.raises(Stale):
+        await acme.issuers.put("acme", [], ACT, expected=0)
+    await acme.issuers.put("acme", [replace(OWN, audience="else")], ACT, expected=1)
+    told = [it for it in events(world) if it.action == "issuer.assigned"]
+    assert [it.subject for it in told] == [f"issuer/{owner.id}"] * 2
+    assert replay.faults(world.rows) == []
+    assert pair_at(OWN.pair) not in world.rows
+    assert pair_at(other.pair) not in world.rows
+
+
+async def test_as_many_as_a_tenant_may_have_are_all_changed_in_one_transaction(acme: Directory) -> None:
+    first = [TenantIssuer(URL, f"a{number}") for number in range(MOST_ISSUERS)]
+    await acme.issuers.put("acme", first, ACT)
+    others = [TenantIssuer(URL, f"b{number}") for number in range(MOST_ISSUERS)]
+    assert (await acme.issuers.put("acme", others, ACT)).issuers == tuple(others)
+    with pytest.raises(Invalid, match="a tenant may have"):
+        await acme.issuers.put("acme", [*others, OWN], ACT)
+    assert len(await acme.issuers.trusted(URL)) == MOST_ISSUERS
+
+
+async def test_as_many_shared_ones_as_are_taken_at_once_fit_in_one_transaction(directory: Directory) -> None:
+    many = [Issuer(f"https://{name}.example", "gateway", tenant_claim="t") for name in "abcdef"]
+    await directory.values.put(*many[:5], act=ACT)
+    await directory.values.put(*(replace(it, audience="else") for it in many[:5]), act=ACT)
+    with pytest.raises(ValueError, match="at most 5"):
+        await directory.values.put(*many, act=ACT)
+
+
+async def test_what_one_has_no_other_gets_before_it_is_given_up(two: Directory, world: MemoryTable) -> None:
+    await two.issuers.put("acme", [OWN], ACT)
+    await two.values.put(SHARED, act=ACT)
+    before = dict(world.rows)
+    taken = TenantIssuer(SHARED.issuer, SHARED.audience)
+    with pytest.raises(InUse, match="the tenant 'acme'"):
+        await two.issuers.put("beta", [OWN], ACT)
+    with pytest.raises(InUse, match="the tenant 'acme'"):
+        await two.values.put(Issuer(URL, "gateway", tenant_claim="tenant"), act=ACT)
+    with pytest.raises(InUse, match="the platform"):
+        await two.issuers.put("beta", [taken], ACT)
+    assert world.rows == before
+    elsewhere = [replace(OWN, audience="beta"), replace(taken, audience="beta")]
+    await two.issuers.put("beta", elsewhere, ACT)  # with another audience it is another
+    await two.values.remove(Issuer, SHARED.id, ACT)
+    await two.issuers.put("acme", [], ACT)
+    await two.issuers.put("beta", [*elsewhere, OWN, taken], ACT)
+    assert replay.faults(world.rows) == []
+
+
+async def test_a_shared_one_with_another_audience_gives_the_first_up(
+    two: Directory, world: MemoryTable
+) -> None:
+    await two.values.put(SHARED, act=ACT)
+    await two.values.put(replace(SHARED, audience="else"), act=ACT)
+    assert {pair_at(SHARED.pair), pair_at((SHARED.issuer, "else"))} & world.rows.keys() == {
+        pair_at((SHARED.issuer, "else"))
+    }
+    assert [it for it in actions(world) if it.startswith("issuer")] == ["issuer.changed", "issuer.created"]
+    with pytest.raises(NotFound):
+        await two.values.find(Issuer, id_of("https://nobody.example"))
+    with pytest.raises(NotFound):
+        await two.values.find(Issuer, SHARED.issuer)
+
+
+@pytest.mark.parametrize("closes_us", [None, NOW + 1_000_000], ids=["closed", "closing"])
+async def test_a_closing_tenant_keeps_its_issuers_until_they_are_taken_from_it_and_gets_no_more(
+    two: Directory, closes_us: int | None
+) -> None:
+    await two.issuers.put("acme", [OWN], ACT)
+    await two.tenants.do("acme", "close", ACT, closes_us=closes_us)
+    with pytest.raises(InUse):
+        await two.issuers.put("beta", [OWN], ACT)
+    with pytest.raises(Invalid, match="is clos"):
+        await two.issuers.put("acme", [OWN, replace(OWN, audience="more")], ACT)
+    await two.issuers.put("acme", [], ACT)
+    await two.issuers.put("beta", [OWN], ACT)
+
+
+@pytest.mark.parametrize("seed", range(8))
+async def test_of_many_who_claim_one_pair_at_once_one_has_it(seed: int) -> None:
+    """Tenants and the platform, each at a gateway of its own, by turns in another order."""
+    world = BusyTable()
+    first = Directory(world, Random(seed).randbytes)
+    await first.values.put(TEAM, act=Act(BY, NOW))
+    names = [f"t{number}" for number in range(4)]
+    for name in names:
+        await first.tenants.create(name, "team", Act(BY, NOW))
+
+    async def claim(name: str, number: int) -> object:
+        there = Directory(world, Random(f"{seed}/{number}").randbytes)
+        for _ in range(Random(f"{number}/{seed}").randrange(6)):
+            await asyncio.sleep(0)
+        if not name:
+            return await there.values.put(Issuer(URL, "gateway", tenant_claim="tenant"), act=ACT)
+        return await there.issuers.put(name, [OWN, TenantIssuer(URL, name)], ACT)
+
+    claims = [claim(name, number) for number, name in enumerate([*names, "", ""])]
+    told = await asyncio.gather(*claims, return_exceptions=True)
+    assert all(isinstance(it, InUse) for it in told if isinstance(it, BaseException))
+    trusted = [it for it in await first.issuers.trusted(URL) if it.issuer.audience == "gateway"]
+    assert len(trusted) == 1
+    won = [it for it in told if not isinstance(it, BaseException)]
+    assert len(won) == (2 if trusted[0].tenant_id is None else 1)  # the platform asked twice for the same
+    assert replay.faults(world.rows) == []
+
+
+# What a gateway asks
+
+
+async def test_an_issuer_is_trusted_for_whom_it_is_stored_and_for_nobody_else(two: Directory) -> None:
+    acme, beta = await two.tenants.show("acme"), await two.tenants.show("beta")
+    theirs = TenantIssuer(URL, "beta")
+    await two.issuers.put("acme", [OWN, TenantIssuer("https://other.example", "gateway")], ACT)
+    await two.issuers.put("beta", [theirs], ACT)
+    both = Issuer(URL, "all", tenant_claim="tenant")
+    await two.values.put(both, SHARED, act=ACT)
+    found = await two.issuers.trusted(URL)
+    assert sorted(found, key=lambda it: it.issuer.audience) == [
+        Trusted(both, None),
+        Trusted(theirs, beta.id),
+        Trusted(OWN, acme.id),
+    ]
+    for url in (
+        f"{URL}/",
+        URL.upper(),
+        "",
+        "\ud800",
+        "é" * 9,
+        "https://" + "a" * 2000,
+        "https://nobody.example",
+    ):
+        assert await two.issuers.trusted(url) == ()
+
+
+async def test_whose_an_issuer_is_can_be_read_in_two_looks(two: Directory, world: MemoryTable) -> None:
+    await two.issuers.put("acme", [OWN], ACT)
+
+    class Counting(MemoryTable):
+        looks = 0
+
+        async def get_many(self, keys: Sequence[Key]) -> dict[Key, Row]:
+            self.looks += 1
+            return await MemoryTable.get_many(self, keys)
+
+        async def list(
+            self, partition: str, prefix: str = "", after: str | None = None, limit: int = MOST_KEYS
+        ) -> Page:
+            self.looks += 1
+            return await MemoryTable.list(self, partition, prefix, after, limit)
+
+        async def get(self, key: Key) -> Row | None:
+            self.looks += 1
+            return await MemoryTable.get(self, key)
+
+    table = Counting(rows=world.rows)
+    assert len(await Directory(table, Random(1).randbytes).issuers.trusted(URL)) == 1
+    assert table.looks == 2
+
+
+@pytest.mark.parametrize(
+    "what", ["pointer", "row", "both", "another's", "no row", "no pointer", "another tenant's row"]
+)
+async def test_an_issuer_whose_rows_are_damaged_or_do_not_agree_is_not_trusted(
+    two: Directory, world: MemoryTable, what: str
+) -> None:
+    acme, beta = await two.tenants.show("acme"), await two.tenants.show("beta")
+    await two.issuers.put("acme", [OWN], ACT)
+    await two.values.put(SHARED, act=ACT)
+    places = {URL: issuers_at(acme.id), SHARED.issuer: issuer_at(SHARED.id)}
+    for pair in (OWN.pair, SHARED.pair):
+        match what:
+            case "pointer":
+                damage(world, pair_at(pair))
+            case "row":
+                damage(world, places[pair[0]])
+            case "both":
+                damage(world, pair_at(pair))
+                damage(world, places[pair[0]])
+            case "another's":
+                damage(world, pair_at(pair), encoded(IssuerPointer(beta.id)))
+            case "no row":
+                del world.rows[places[pair[0]]]
+            case "no pointer":
+                del world.rows[pair_at(pair)]
+            case _:
+                damage(world, issuers_at(acme.id), encoded(TenantIssuers(beta.id, (OWN,))))
+                damage(world, places[SHARED.issuer], encoded(replace(SHARED, audience="else")))
+        assert await two.issuers.trusted(pair[0]) == ()
+
+
+async def test_who_belongs_to_a_tenant_is_found_by_its_id_and_by_its_name(
+    two: Directory, world: MemoryTable
+) -> None:
+    ann = await two.members.invite("acme", "Ann@Acme.Example", "admin", ACT)
+    ben = await two.members.invite("acme", "ben@acme.example", "viewer", ACT)
+    await two.members.invite("beta", "cat@beta.example", "viewer", ACT)
+    acme = await two.tenants.show("acme")
+    by_id = await two.issuers.belonging(tenant_id=acme.id)
+    assert by_id == await two.issuers.belonging(name="acme")
+    assert by_id is not None
+    assert (by_id.tenant, by_id.plan) == (acme, TEAM)
+    assert by_id.members == {"ann@acme.example": ann, "ben@acme.example": ben}
+    damage(world, member_at(acme.id, ann.id))
+    left = await two.issuers.belonging(name="acme")
+    assert left is not None
+    assert left.members == {"ben@acme.example": ben}
+
+
+@pytest.mark.parametrize("what", ["plan", "no plan", "limit", "tenant", "no tenant"])
+async def test_nobody_belongs_to_a_tenant_that_cannot_be_read_or_whose_limits_nobody_keeps(
+    acme: Directory, world: MemoryTable, what: str
+) -> None:
+    at = tenant_at((await acme.tenants.show("acme")).id)
+    match what:
+        case "plan":
+            damage(world, plan_at("team"))
+        case "no plan":
+            del world.rows[plan_at("team")]
+        case "limit":
+            stricter = Plan("team", 1, Limits(10, per_key=Part(concurrent_requests=1)))
+            damage(world, plan_at("team"), encoded(stricter))
+        case "tenant":
+            damage(world, at)
+        case "no tenant":
+            del world.rows[at]
+    assert await acme.issuers.belonging(name="acme") is None
+    assert await acme.issuers.belonging(tenant_id=at.partition.removeprefix("tenant/")) is None
+
+
+@pytest.mark.parametrize("name", ["", "Acme", "acme/../beta", "a" * 5000, "\ud800", "nobodys", None])
+async def test_a_name_that_no_tenant_has_is_nobody(acme: Directory, name: str | None) -> None:
+    assert await acme.issuers.belonging(name=name) is None
+    assert await acme.issuers.belonging(name=name, tenant_id=None) is None
+
+
+# What a gateway hears of
+
+
+async def test_whose_change_it_was_is_told_with_every_change(two: Directory, world: MemoryTable) -> None:
+    acme = await two.tenants.show("acme")
+
+    async def last() -> tuple[list[str], set[str]]:
+        record = read(world.rows[change_at(await two.journal.sequence())], Changed)
+        return list(record.subjects), tenants_of(record)
+
+    ann = await two.members.invite("acme", "ann@acme.example", "admin", ACT)
+    assert await last() == ([f"member/{ann.id}"], {acme.id})
+    await two.issuers.put("acme", [OWN], ACT)
+    assert await last() == ([f"issuer/{acme.id}"], {acme.id})
+    await two.values.put(SHARED, act=ACT)
+    assert await last() == ([f"issuer/{SHARED.id}"], set())
+    assert by_kind((await last())[0]) == {"issuer": {SHARED.id}}
