@@ -19,7 +19,7 @@ from gateway.auth.api_key import ApiKeys
 from gateway.auth.known import Known
 from gateway.auth.look_ups import LookUps
 from gateway.auth.networks import Networks
-from gateway.authz.cedar import Authorizer
+from gateway.authz.current import Current
 from gateway.call import Endpoint, InferenceCall, Outgoing, Reply, Standing
 from gateway.cluster.feed import Feed
 from gateway.loops import running
@@ -233,7 +233,7 @@ async def house(
                 known, LookUps(directory.keys, known, feed, Networks(None, loop.time)), lambda: NOW_US
             ),
             known=known,
-            authorizer=Authorizer.load(POLICIES),
+            policies=Current.load(POLICIES),
             limiter=Limiter(loop.time),
             ledger=ledger,
             throttler=throttler,
