@@ -22,8 +22,7 @@ from gateway.auth.known import FRESH_SECONDS, Known
 from gateway.auth.look_ups import LookUps
 from gateway.auth.networks import Networks
 from gateway.auth.tokens import Tokens
-from gateway.authz.cedar import Authorizer
-from gateway.authz.control import ControlAuthorizer
+from gateway.authz.current import LOOK_SECONDS, Current
 from gateway.cluster.feed import Feed
 from gateway.frontends.control import Callers, control_credential
 from gateway.frontends.grpc_memory import MessageMemory
@@ -133,12 +132,13 @@ async def opened(settings: Settings, progress: Callable[[str], None]) -> AsyncIt
             start_seconds=settings.triton.start_seconds,
             progress=progress,
         )
+        policies = Current.load(settings.policies)
         limiter = Limiter(clock)
         sequences = Sequences(throttler, clock, secrets.randbelow)
         pipeline = Pipeline(
             auth=auth,
             known=known,
-            authorizer=Authorizer.load(settings.policies),
+            policies=policies,
             limiter=limiter,
             ledger=ledger,
             throttler=throttler,
@@ -156,18 +156,19 @@ async def opened(settings: Settings, progress: Callable[[str], None]) -> AsyncIt
                 feed=every(settings.directory.poll_seconds, auth.look_ups.feed.look),
                 keys=every(_REFRESH_SECONDS, auth.tokens.key_sets.refresh),
                 autoscaler=autoscaler.run(),
+                policies=every(LOOK_SECONDS, policies.look),
                 forget=every(_FORGET_SECONDS, limiter.forget_idle),
                 sweep=every(_SWEEP_SECONDS, sequences.sweep),
             )
         )
-        yield doors(settings, pipeline, registry, control_api(directory, auth, settings))
+        yield doors(settings, pipeline, registry, control_api(directory, auth, policies, settings))
 
 
-def control_api(directory: Directory, auth: Authenticator, settings: Settings) -> Control:
-    """Raises PolicyError."""
-    authorizer = ControlAuthorizer.load(settings.policies)
+def control_api(
+    directory: Directory, auth: Authenticator, policies: Current, settings: Settings
+) -> Control:
     identify = Callers(directory, auth).identify
-    return Control(directory, authorizer, control_credential, identify, now_us, settings.http.request_seconds)
+    return Control(directory, policies, control_credential, identify, now_us, settings.http.request_seconds)
 
 
 def authenticator(
@@ -212,7 +213,7 @@ def doors(settings: Settings, pipeline: Pipeline, registry: Registry, control: C
     oip = OipRest(pipeline, memory, settings.http.request_seconds, bool(settings.http.model_config))
     openai = OpenAiRest(pipeline, memory, settings.http.request_seconds, Offers(known.models))
     Rooms(
-        pipeline.limiter, memory, messages, pipeline.auth.look_ups, pipeline.authorizer, ledger, registry
+        pipeline.limiter, memory, messages, pipeline.auth.look_ups, pipeline.policies, ledger, registry
     ).watched_by(meter)
     watch_process(meter, clock)
 

@@ -28,7 +28,8 @@ from gateway.audit.ledger import Intent, IntentBody, Ledger, Outcome, SinkFailed
 from gateway.auth.authenticator import Authenticator
 from gateway.auth.known import Known
 from gateway.auth.principal import Principal
-from gateway.authz.cedar import Action, Authorizer, ModelView
+from gateway.authz.cedar import Action, ModelView
+from gateway.authz.current import Current
 from gateway.call import OPENAI, Downstream, InferenceCall, Naming, Outgoing, Reply, Standing, Take
 from gateway.errors import Code, GatewayError
 from gateway.loops import Deadlines
@@ -91,7 +92,7 @@ class Pipeline:
 
     auth: Authenticator
     known: Known
-    authorizer: Authorizer
+    policies: Current
     limiter: Limiter
     ledger: Ledger
     throttler: Throttler
@@ -195,10 +196,10 @@ class Pipeline:
 
     def _authorize(self, passage: Passage, principal: Principal, action: Action, model: ModelView) -> None:
         """A model that the tenant has not is not found; what a policy forbids (a limited key, a suspended tenant) is forbidden."""
-        found = passage.decision = self.authorizer.decide(principal.subject, "discover", model)
+        found = passage.decision = self.policies.inference.decide(principal.subject, "discover", model)
         if not found.allowed:
             raise GatewayError(Code.FORBIDDEN if found.policies else Code.MODEL_NOT_FOUND)
-        passage.decision = self.authorizer.decide(principal.subject, action, model)
+        passage.decision = self.policies.inference.decide(principal.subject, action, model)
         if not passage.decision.allowed:
             raise GatewayError(Code.FORBIDDEN)
         if passage.call.protocol != OPENAI and model.name in self.known.elsewhere:

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Final
 
 import gateway
-from gateway.authz.cedar import Authorizer, PolicyError
-from gateway.authz.control import ControlAuthorizer
+from gateway.authz.current import Current
+from gateway.authz.policies import PolicyError
 from gateway.commands.apply import outlined
 from gateway.commands.arguments import Commands, Parser
 from gateway.commands.files import documents
@@ -89,8 +89,7 @@ def _clock() -> Finding:
 def _policies(settings: Settings) -> Iterator[Finding]:
     what = f"policies in {short(settings.policies.resolve())} load"
     try:
-        Authorizer.load(settings.policies)
-        ControlAuthorizer.load(settings.policies)
+        Current.load(settings.policies)
     except (PolicyError, OSError) as fault:
         yield Finding(what, ok=False, advice=str(fault))
     else:

@@ -138,7 +138,7 @@ class OpenAiRest:
 
     def _may(self, subject: Subject, name: str) -> bool:
         """Whether this key can use the model here."""
-        view, decide = self.pipeline.known.model(name), self.pipeline.authorizer.decide
+        view, decide = self.pipeline.known.model(name), self.pipeline.policies.inference.decide
         return (
             view is not None
             and self.offers.section(name) is not None

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from gateway.admission.limiter import Limiter
 from gateway.audit.ledger import Ledger
 from gateway.auth.look_ups import LookUps
-from gateway.authz.cedar import Authorizer
+from gateway.authz.current import SHOWN, Current
 from gateway.frontends.grpc_memory import MessageMemory
 from gateway.frontends.http_body import JsonMemory
 from gateway.process import resident_bytes
@@ -26,7 +26,7 @@ class Rooms:
     memory: JsonMemory
     messages: MessageMemory
     look_ups: LookUps
-    authorizer: Authorizer
+    policies: Current
     ledger: Ledger
     registry: Registry
 
@@ -39,7 +39,11 @@ class Rooms:
         meter.watch_number(table.DIRECTORY_SEQUENCE, lambda: feed.sequence or 0)
         meter.watch_number(table.DIRECTORY_EMPTIED, lambda: known.emptied)
         meter.watch_number(table.LOOK_UPS_REFUSED, lambda: networks.refused)
-        meter.watch_number(table.UNDECIDED, lambda: self.authorizer.undecided)
+        policies = self.policies
+        meter.watch_number(table.UNDECIDED, lambda: policies.undecided)
+        meter.watch(table.POLICIES, lambda: {(policies.version[:SHOWN],): int(policies.is_on_disk)})
+        meter.watch_number(table.POLICIES_REPLACED, lambda: policies.replaced)
+        meter.watch_number(table.POLICIES_REFUSED, lambda: policies.refused)
         counters = self.ledger.counters
         meter.watch_number(table.AUDIT_OPEN, lambda: int(self.ledger.is_open))
         meter.watch_number(table.AUDIT_RECORDS, lambda: counters.records)

@@ -27,6 +27,7 @@ class Metric:
 
 
 MODEL, VERB, FLEET, PHASE = "gateway.model", "gateway.verb", "gateway.fleet", "gateway.phase"
+POLICY_VERSION = "gateway.policies.version"
 STATUS, ERROR, CPU_MODE = "http.response.status_code", "error.type", "cpu.mode"
 TENANT, REQUEST_ID, REPLICA = "gateway.tenant", "gateway.request_id", "gateway.replica"
 ADDRESS, PORT = "server.address", "server.port"
@@ -77,6 +78,27 @@ UNDECIDED = Metric(
     "{decision}",
     (),
     "decisions that Cedar could not make; each was a denial",
+)
+POLICIES = Metric(
+    "gateway.policies.in_force",
+    "gauge",
+    "",
+    (POLICY_VERSION,),
+    "by their version's first 12 digits: 1 while the files are the policies in force, 0 while they are others, refused or just written",
+)
+POLICIES_REPLACED = Metric(
+    "gateway.policies.replaced",
+    "counter",
+    "{time}",
+    (),
+    "times that changed files became the policies in force",
+)
+POLICIES_REFUSED = Metric(
+    "gateway.policies.refused",
+    "counter",
+    "{time}",
+    (),
+    "times that changed files were refused, and what was in force stayed",
 )
 DIRECTORY_AGE = Metric(
     "gateway.directory.age", "gauge", "s", (), "how long ago the directory last confirmed what is known"
@@ -200,7 +222,8 @@ UPTIME = Metric("process.uptime", "gauge", "s", (), "how long it serves")
 TABLE = (
     *(CALLS, IN_FLIGHT, UPSTREAM, RECEIVED, SENT, ERRORS),
     *(JSON_MEMORY, MESSAGE_MEMORY),
-    *(UNDECIDED, DIRECTORY_AGE, DIRECTORY_SEQUENCE, DIRECTORY_EMPTIED, LOOK_UPS_REFUSED),
+    *(UNDECIDED, POLICIES, POLICIES_REPLACED, POLICIES_REFUSED),
+    *(DIRECTORY_AGE, DIRECTORY_SEQUENCE, DIRECTORY_EMPTIED, LOOK_UPS_REFUSED),
     *(AUDIT_OPEN, AUDIT_RECORDS, AUDIT_COMMITS, AUDIT_BYTES),
     *(AUDIT_FAILURES, AUDIT_REFUSED, AUDIT_UNKNOWN),
     *(HELD, REPLICAS, RESIDENT, COLD_START, STARTS, START_FAILURES, CRASHES, STOPS),

@@ -19,8 +19,8 @@ from gateway.auth.authenticator import Authenticator
 from gateway.auth.known import Known
 from gateway.auth.look_ups import LookUps
 from gateway.auth.networks import Networks
-from gateway.authz.cedar import Authorizer
 from gateway.auth.tokens import Tokens
+from gateway.authz.current import Current
 from gateway.call import Endpoint, InferenceCall, Outgoing, Reply, Standing
 from gateway.cluster.feed import Feed
 from gateway.loops import running
@@ -244,7 +244,7 @@ async def house(
                 lambda: NOW_US,
             ),
             known=known,
-            authorizer=Authorizer.load(POLICIES),
+            policies=Current.load(POLICIES),
             limiter=Limiter(loop.time),
             ledger=ledger,
             throttler=throttler,

@@ -99,6 +99,7 @@ def test_a_reading_has_every_metric_of_the_table_in_its_order_and_watches_what_o
 def test_no_name_of_the_table_comes_twice_and_none_has_an_attribute_that_only_grows() -> None:
     assert len({metric.name for metric in TABLE}) == len(TABLE)
     assert {attribute for metric in TABLE for attribute in metric.attributes} == {
-        *(table.MODEL, table.VERB, table.STATUS, table.ERROR, table.FLEET, table.PHASE, table.CPU_MODE)
+        *(table.MODEL, table.VERB, table.STATUS, table.ERROR, table.FLEET, table.PHASE, table.CPU_MODE),
+        table.POLICY_VERSION,  # one at a time
     }
     assert all(bool(metric.bounds) == (metric.kind == "histogram") for metric in TABLE)

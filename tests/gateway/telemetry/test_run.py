@@ -41,7 +41,7 @@ async def watched(triton: TritonWorld) -> AsyncIterator[tuple[House, Meter]]:
         memory = JsonMemory(1000, 1000)
         messages = MessageMemory(1000, 1000, lambda: 0, lambda: 0)
         rooms = Rooms(
-            at.limiter, memory, messages, at.auth.look_ups, at.authorizer, at.ledger, at.throttler.registry
+            at.limiter, memory, messages, at.auth.look_ups, at.policies, at.ledger, at.throttler.registry
         )
         rooms.watched_by(at.meter)
         watch_process(at.meter, asyncio.get_running_loop().time)
