@@ -148,7 +148,8 @@ class Question:
     `policies/control.cedarschema`.
 
     `of_tenant_id` is whose the key is, None an operator's. `gives` is the role that the key at hand has, None: none. `widens`:
-    that key is for models that the caller's own is not for.
+    that key is for models that the caller's own is not for. `loosens`: it is made, and it lasts longer than the caller's own or is bound
+    to less.
     """
 
     key_id: str
@@ -159,6 +160,7 @@ class Question:
     tenant_state: State = "active"
     gives: Role | None = None
     widens: bool = False
+    loosens: bool = False
 
 
 class Verdict(Protocol):

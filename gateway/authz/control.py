@@ -30,6 +30,8 @@ class ControlAuthorizer(Policies):
             context["gives"] = {"__entity": uid("Role", question.gives)}
         if question.widens:
             context["widens"] = True
+        if question.loosens:
+            context["loosens"] = True
         return self._judged(request, _entities(question), context)
 
     def _rehearse(self) -> None:
@@ -38,7 +40,8 @@ class ControlAuthorizer(Policies):
         for role, action, state in product(get_args(CallerRole), get_args(TenantAction), get_args(State)):
             self._ask(Question("k_", role, "t_", action, "t_", state))
         for role, gives in product(get_args(CallerRole), ROLES):
-            self._ask(Question("k_", role, "t_", "issue", "t_", "active", gives, widens=True))
+            self._ask(Question("k_", role, "t_", "issue", "t_", "active", gives, widens=True, loosens=True))
+        self._ask(Question("k_", "operator", None, "empower", loosens=True))
 
 
 def _resource(question: Question) -> dict[str, str]:

@@ -48,6 +48,7 @@ class Caller:
         gives: Role | None = None,
         *,
         widens: bool = False,
+        loosens: bool = False,
     ) -> tuple[str, ...]:
         """The ids of the policies that allow it. Raises Problem: forbidden."""
         own = self.identity.tenant
@@ -61,15 +62,19 @@ class Caller:
                 tenant_state=state(tenant, now_us) if tenant else "active",
                 gives=gives,
                 widens=widens,
+                loosens=loosens,
             )
         )
         if not verdict.allowed:
             decided = ", ".join(verdict.policies) or "no policy permits it"
+            sentence = f"a key whose role is {self.role} may not do that now"
+            if widens:
+                sentence = "a key for some models may not do that to one for others"
+            elif loosens:
+                sentence = "a key may not make one that lasts longer than it does, or is bound to less: networks, hours, limits"
             raise Problem(
                 "forbidden",
-                "a key for some models may not do that to one for others"
-                if widens
-                else f"a key whose role is {self.role} may not do that now",
+                sentence,
                 private=f"{action} by key:{self.key_id}: {decided}",
             )
         return verdict.policies

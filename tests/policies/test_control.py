@@ -38,6 +38,7 @@ class Case(Strict, frozen=True):
     tenant: str | None = None
     gives: Role | None = None
     widens: bool = False
+    loosens: bool = False
 
 
 class Cases(Strict, frozen=True):
@@ -57,6 +58,7 @@ class Cases(Strict, frozen=True):
                 tenant_state=self.tenants[case.tenant].state if case.tenant else "active",
                 gives=case.gives,
                 widens=case.widens,
+                loosens=case.loosens,
             )
         )
 
