@@ -5,6 +5,7 @@ from typing import Final
 
 from tenants import keys
 from tenants.errors import Invalid
+from tenants.ids import is_id
 
 REASON_CHARACTERS: Final = 500
 
@@ -31,3 +32,9 @@ class Act:
             raise Invalid("reason", f"must be at most {REASON_CHARACTERS} printable characters")
         if keys.is_told_by(self.reason):
             raise Invalid("reason", keys.TOLD)
+
+    @property
+    def key_id(self) -> str | None:
+        """The id of the key that acts; None where none does."""
+        kind, _, name = self.actor.partition(":")
+        return name if kind == "key" and is_id(name) else None

@@ -12,7 +12,10 @@ from hashlib import sha256
 from typing import Final, Literal, NoReturn
 
 from msgspec import Struct
+from msgspec.structs import replace
 
+from tenants.conditions import KeyLimits, Terms
+from tenants.hours import Hours
 from tenants.ids import Reference, digits
 
 ALPHABET: Final = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
@@ -75,9 +78,23 @@ class ApiKey(Struct, frozen=True, tag_field="v", tag=1):
     """The key that it was rotated to."""
     break_glass: bool = False
     """An operator's for emergencies: it says why with each request, and each request that it is used for has an event."""
+    networks: tuple[str, ...] | None = None
+    """Ranges of addresses (`networks.py`) that it may be used from; None: any. A reader older than this field overlooks it."""
+    hours: Hours | None = None
+    """When it may be used; None: always."""
+    limits: KeyLimits | None = None
+    """Its own, beside its tenant's."""
+    made_by: Reference | None = None
+    """The id of the key that made or rotated it. None: no key did, or it is older than this field, and its event has the actor."""
+
+    @property
+    def terms(self) -> Terms:
+        return Terms(self.networks, self.hours, self.limits)
 
 
 State = Literal["active", "expiring", "rotating", "expired", "revoked"]
+Shown = Literal["active", "expiring", "rotating", "expired", "revoked", "orphaned"]
+"""As lists tell it. An orphaned one would work, but the service account that it is of is gone, for ever."""
 Event = Literal["set to end", "rotated", "its time comes", "revoked"]
 
 WORKING: Final[frozenset[State]] = frozenset({"active", "expiring", "rotating"})
@@ -106,6 +123,11 @@ def state(key: ApiKey, now_us: int) -> State:
     if now_us >= key.expires_us:
         return "expired"
     return "expiring" if key.successor_id is None else "rotating"
+
+
+def state_when_revoked(key: ApiKey) -> State:
+    """Where a revoked key stood when it was."""
+    return state(replace(key, revoked_us=None), key.revoked_us or 0)
 
 
 def mint(random: bytes) -> Secret:

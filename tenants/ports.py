@@ -150,7 +150,8 @@ class Question:
     `policies/control.cedarschema`.
 
     `of_tenant_id` is whose the caller is, None an operator. `gives` is the role that the key at hand has, None: none. `widens`:
-    that key is for models that the caller's own is not for. `gives_reason`: the caller said why.
+    that key is for models that the caller's own is not for. `loosens`: it is made, and it lasts longer than the caller's own or is bound
+    to less. `gives_reason`: the caller said why.
     """
 
     caller_id: str
@@ -162,6 +163,7 @@ class Question:
     gives: Role | None = None
     widens: bool = False
     gives_reason: bool = False
+    loosens: bool = False
 
 
 class Verdict(Protocol):

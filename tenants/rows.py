@@ -9,6 +9,7 @@
     tenant/<id>     issuers                  TenantIssuers
     tenant/<id>     event/<sequence>/<n>     Event of the tenant, until the audit log has it
     digest/<hex>    (empty)                  KeyPointer
+    used/<id>       <key id>                 Used; of operators' keys too
     plans           <name>                   Plan
     plan/<name>     <tenant id>              (empty): that tenant is on the plan
     models          <name>                   Model
@@ -72,6 +73,15 @@ class IssuerPointer(Struct, frozen=True, tag_field="v", tag=1):
     tenant_id: Reference | None
 
 
+class Used(Struct, frozen=True, tag_field="v", tag=1):
+    """When a key was last used, as some gateway noted it. No change: it is in no order and has no event.
+
+    Stored as JSON, version 1; readers refuse any other.
+    """
+
+    at_us: int
+
+
 class Receipt(Struct, frozen=True, tag_field="v", tag=1):
     """What came of the first act under an idempotency key: the value as stored, so never a secret.
 
@@ -131,6 +141,10 @@ def key_at(tenant_id: str, key_id: str) -> Key:
 
 def digest_at(digest: str) -> Key:
     return Key(f"digest/{digest}")
+
+
+def used_at(tenant_id: str, key_id: str) -> Key:
+    return Key(f"used/{tenant_id}", key_id)
 
 
 def plan_at(name: str) -> Key:

@@ -104,6 +104,7 @@ class ControlCase(Case, frozen=True, kw_only=True):
     tenant: str | None = None
     gives: Role | None = None
     widens: bool = False
+    loosens: bool = False
     reason: bool = False
 
 
@@ -126,6 +127,7 @@ class ControlCases(Strict, frozen=True):
                 tenant_state=self.tenants[case.tenant].state if case.tenant else "active",
                 gives=case.gives,
                 widens=case.widens,
+                loosens=case.loosens,
                 gives_reason=case.reason,
             )
         )

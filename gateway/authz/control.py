@@ -33,6 +33,8 @@ class ControlAuthorizer(Policies):
             context["gives"] = {"__entity": uid("Role", question.gives)}
         if question.widens:
             context["widens"] = True
+        if question.loosens:
+            context["loosens"] = True
         return self._judged(request, _entities(question), context)
 
     def _rehearse(self) -> None:
@@ -41,7 +43,9 @@ class ControlAuthorizer(Policies):
         for role, action, state in product(get_args(CallerRole), get_args(TenantAction), get_args(State)):
             self._ask(Question("k_", role, _own(role), action, "t_", state, gives_reason=True))
         for role, gives in product(get_args(CallerRole), ROLES):
-            self._ask(Question("k_", role, _own(role), "issue", "t_", "active", gives, widens=True))
+            asked = Question("k_", role, _own(role), "issue", "t_", "active", gives, widens=True, loosens=True)
+            self._ask(asked)
+        self._ask(Question("k_", "operator", None, "empower", loosens=True))
 
 
 def _own(role: CallerRole) -> str | None:

@@ -74,6 +74,7 @@ class Caller:
         gives: Role | None = None,
         *,
         widens: bool = False,
+        loosens: bool = False,
     ) -> tuple[str, ...]:
         """The ids of the policies that allow it. Raises Problem: forbidden."""
         own = self.who.tenant
@@ -88,15 +89,19 @@ class Caller:
                 gives=gives,
                 widens=widens,
                 gives_reason=self.gives_reason,
+                loosens=loosens,
             )
         )
         if not verdict.allowed:
             decided = ", ".join(verdict.policies) or "no policy permits it"
+            sentence = f"whose role is {self.who.role} may not do that now"
+            if widens:
+                sentence = "a key for some models may not do that to one for others"
+            elif loosens:
+                sentence = "a key may not make one that lasts longer than it does, or is bound to less: networks, hours, limits"
             raise Problem(
                 "forbidden",
-                "a key for some models may not do that to one for others"
-                if widens
-                else f"whose role is {self.who.role} may not do that now",
+                sentence,
                 private=f"{action} by {self.who.actor}: {decided}",
             )
         return verdict.policies

@@ -10,12 +10,16 @@ from msgspec import Meta, Raw, Struct, defstruct
 
 from tenants import keys, tenant
 from tenants.api.strict import shown, strict
-from tenants.directory import Minted
+from tenants.conditions import KeyLimits
+from tenants.directory import KeyRecord, Minted
+from tenants.directory.leaks import Leak
 from tenants.events import Event
+from tenants.hours import Hours
 from tenants.issuers import Issuer, TenantIssuers
 from tenants.keys import MOST_SECONDS, PREFIX, ApiKey
 from tenants.members import Account, Member, Role
 from tenants.model import Model
+from tenants.networks import Ranges
 from tenants.ports import CallerRole
 from tenants.tenant import Tenant
 
@@ -95,11 +99,15 @@ class RoleChange(Sent, frozen=True):
 
 
 class AnyNewKey(Sent, frozen=True):
-    """It ends after so many seconds, or at that time, or when it is revoked."""
+    """It ends after so many seconds, or at that time, or when it is revoked. `networks`: ranges of addresses that it may be used from, as
+    192.0.2.0/24; `hours`: when. null: from everywhere, always.
+    """
 
     name: str = ""
     expires_seconds: Annotated[float, Meta(gt=0, le=MOST_SECONDS)] | None = None
     expires_at: Moment | None = None
+    networks: Ranges | None = None
+    hours: Hours | None = None
 
 
 class NewOperatorKey(AnyNewKey, frozen=True):
@@ -109,16 +117,26 @@ class NewOperatorKey(AnyNewKey, frozen=True):
 
 
 class NewKey(AnyNewKey, frozen=True):
-    """`models`: what it may use, null: all that the tenant may. `account`: the id of a service account, whose role it has."""
+    """`models`: what it may use, null: all that the tenant may. `account`: the id of a service account, whose role it has. `limits`: its
+    own, beside its tenant's.
+    """
 
     models: tuple[str, ...] | None = None
     account: str | None = None
+    limits: KeyLimits | None = None
 
 
 class Rotation(Sent, frozen=True):
     """For so long the old key works too."""
 
     overlap_seconds: Seconds = 86_400.0
+
+
+class LeakedKey(Sent, frozen=True):
+    """A text that somebody has who should not. `and_made` ends the keys too that it made, and that those made."""
+
+    api_key: Annotated[str, Meta(max_length=256)]
+    and_made: bool = False
 
 
 # What is answered
@@ -157,24 +175,46 @@ class AccountView(Struct, frozen=True):
 
 
 class KeyView(Struct, frozen=True):
-    """`hint` is how its text begins. `models` null: all that its tenant may use. `successor` is the key that it was rotated to."""
+    """`hint` is how its text begins. `models` null: all that its tenant may use. `successor` is the key that it was rotated to, `made_by`
+    the one that made it. `last_used_at` may be a minute late. `orphaned`: its service account is gone.
+    """
 
     id: str
     name: str
     hint: str
-    state: keys.State
+    state: keys.Shown
     models: tuple[str, ...] | None
     account: str | None
     created_at: Moment
     expires_at: Moment | None
     revoked_at: Moment | None
     successor: str | None
+    networks: tuple[str, ...] | None
+    hours: Hours | None
+    limits: KeyLimits | None
+    made_by: str | None
+    last_used_at: Moment | None
 
 
 class MintedKey(KeyView, frozen=True):
     """A new key. `api_key` is its text, shown this once: null where the request was repeated."""
 
     api_key: str | None
+
+
+class MadeKey(KeyView, frozen=True):
+    """`tenant` is its name, null for an operator's."""
+
+    tenant: str | None
+
+
+class LeakView(MadeKey, frozen=True):
+    """A key that is revoked now, or was already. `was` is where it stood until then, `made` are the keys that it made, and those that they
+    made, oldest first.
+    """
+
+    was: keys.State
+    made: tuple[MadeKey, ...]
 
 
 class EventView(Struct, frozen=True):
@@ -224,30 +264,42 @@ def account_view(value: Account, _: int) -> AccountView:
     return AccountView(value.id, value.name, value.role, moment(value.created_us))
 
 
-def key_view(value: ApiKey, now_us: int) -> KeyView:
+def key_view(value: KeyRecord, now_us: int) -> KeyView:
     return KeyView(**_key_fields(value, now_us))
 
 
 def minted_view(value: Minted, now_us: int) -> MintedKey:
-    return MintedKey(**_key_fields(value.key, now_us), api_key=value.secret.reveal())
+    return MintedKey(**_key_fields(KeyRecord(value.key), now_us), api_key=value.secret.reveal())
 
 
 def replayed_view(value: ApiKey, now_us: int) -> MintedKey:
-    return MintedKey(**_key_fields(value, now_us), api_key=None)
+    return MintedKey(**_key_fields(KeyRecord(value), now_us), api_key=None)
 
 
-def _key_fields(value: ApiKey, now_us: int) -> dict[str, Any]:
+def leak_view(value: Leak, now_us: int) -> LeakView:
+    made = tuple(MadeKey(**_key_fields(it.record, now_us), tenant=it.tenant) for it in value.made)
+    fields, was = _key_fields(value.key.record, now_us), keys.state_when_revoked(value.key.record.key)
+    return LeakView(**fields, tenant=value.key.tenant, was=was, made=made)
+
+
+def _key_fields(record: KeyRecord, now_us: int) -> dict[str, Any]:
+    value = record.key
     return {
         "id": value.id,
         "name": value.name,
         "hint": f"{PREFIX}{value.hint}",
-        "state": keys.state(value, now_us),
+        "state": record.state(now_us),
         "models": value.models,
         "account": value.account_id,
         "created_at": moment(value.created_us),
         "expires_at": None if value.expires_us is None else moment(value.expires_us),
         "revoked_at": None if value.revoked_us is None else moment(value.revoked_us),
         "successor": value.successor_id,
+        "networks": value.networks,
+        "hours": value.hours,
+        "limits": value.limits,
+        "made_by": value.made_by,
+        "last_used_at": None if record.used_us is None else moment(record.used_us),
     }
 
 

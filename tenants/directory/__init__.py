@@ -10,12 +10,24 @@ from tenants.directory import formats, stages
 from tenants.directory.issuers import Belonging, Issuers, Trusted
 from tenants.directory.journal import Journal, Page
 from tenants.directory.keys import Credentials, Identity, Keys, Minted
+from tenants.directory.leaks import Leaks
 from tenants.directory.members import Accounts, Members
 from tenants.directory.tenants import Found, Tenants
+from tenants.directory.uses import KeyRecord, Uses
 from tenants.directory.values import Values
 from tenants.ports import Table
 
-__all__ = ["Belonging", "Credentials", "Directory", "Found", "Identity", "Minted", "Page", "Trusted"]
+__all__ = [
+    "Belonging",
+    "Credentials",
+    "Directory",
+    "Found",
+    "Identity",
+    "KeyRecord",
+    "Minted",
+    "Page",
+    "Trusted",
+]
 
 
 class Directory:
@@ -28,6 +40,8 @@ class Directory:
         self.accounts = Accounts(self.journal, self.tenants)
         self.keys = Keys(self.journal, self.tenants)
         self.issuers = Issuers(self.journal, self.tenants)
+        self.uses = Uses(self.journal)
+        self.leaks = Leaks(self.keys, self.uses)
         self.values = Values(self.journal)
 
     async def repair(self) -> None:

@@ -8,6 +8,7 @@ from msgspec.structs import replace
 
 from tenants import keys, names, tenant
 from tenants.acts import Act
+from tenants.conditions import UNBOUND, Terms
 from tenants.directory.journal import Journal, Judged, Page
 from tenants.directory.members import check_open
 from tenants.directory.tenants import Tenants
@@ -83,8 +84,9 @@ class Keys:
         expires_us: int | None = None,
         account_id: str | None = None,
         break_glass: bool = False,
+        terms: Terms = UNBOUND,
     ) -> Minted:
-        """A new key for some models, or with None for all that the tenant has; of a service account, or of none.
+        """A new key for some models, or with None for all that the tenant has; of a service account, or of none; under these terms.
 
         Repeated: another key; a first one whose text was lost shows in the list and can be revoked.
         """
@@ -97,6 +99,10 @@ class Keys:
             raise Invalid("expires_us", f"is more than {keys.MOST_SECONDS // 86_400} days away")
         if tenant_name is None and (models is not None or account_id is not None):
             raise Invalid("models" if models is not None else "account_id", "an operator's key has none")
+        if tenant_name is None and terms.limits is not None:
+            raise Invalid("limits", "an operator's key has none")
+        for fault in terms.faults():
+            raise fault
 
         if tenant_name is not None and break_glass:
             raise Invalid("break_glass", "is for keys of operators")
@@ -108,16 +114,20 @@ class Keys:
             if account_id is not None:
                 await self._check_account(owner_id, account_id)
             wanted = ApiKey(
-                "",
-                owner_id,
-                name,
-                "",
-                models,
-                act.at_us,
-                expires_us,
-                None,
-                account_id,
+                id="",
+                tenant_id=owner_id,
+                name=name,
+                hint="",
+                models=models,
+                created_us=act.at_us,
+                expires_us=expires_us,
+                revoked_us=None,
+                account_id=account_id,
                 break_glass=break_glass,
+                networks=terms.networks,
+                hours=terms.hours,
+                limits=terms.limits,
+                made_by=act.key_id,
             )
             minted, change = self._mint(wanted)
             return Judged(minted, (change,), minted.key)
@@ -127,7 +137,7 @@ class Keys:
     async def rotate(
         self, tenant_name: str | None, key_id: str, act: Act, *, overlap_seconds: float
     ) -> Minted:
-        """A new key with the same rights and end; the old one ends after the overlap, if not earlier.
+        """A new key with the same rights, terms and end; the old one ends after the overlap, if not earlier.
 
         Repeated: another new key while the old one works, Invalid after. Raises NotFound where its account is gone: so is what it may do.
         """
@@ -142,10 +152,14 @@ class Keys:
                 raise Invalid("key", f"is {state}")
             if old.account_id is not None:
                 await self._check_account(owner_id, old.account_id)
-            meant_us = await self._meant_to_end_us(owner_id, old)
-            minted, creation = self._mint(
-                replace(old, created_us=act.at_us, expires_us=meant_us, successor_id=None)
+            wanted = replace(
+                old,
+                created_us=act.at_us,
+                expires_us=await self.meant_to_end_us(old),
+                successor_id=None,
+                made_by=act.key_id,
             )
+            minted, creation = self._mint(wanted)
             end_us = act.at_us + round(overlap_seconds * 1_000_000)
             end_us = end_us if old.expires_us is None else min(old.expires_us, end_us)
             ending = replace(old, expires_us=end_us, successor_id=minted.key.id)
@@ -192,6 +206,12 @@ class Keys:
         owner_id = await self._any_owner_id(tenant_name)
         page = await self.journal.table.list(f"tenant/{owner_id}", "key/", after, limit)
         return Page(tuple(read(row, ApiKey) for row in page.rows), page.next_after)
+
+    async def meant_to_end_us(self, key: ApiKey) -> int | None:
+        """A key that was rotated ends sooner than it was meant to; the last of its successors does not."""
+        while key.successor_id is not None:
+            key = read(await self._row(key.tenant_id, key.successor_id), ApiKey)
+        return key.expires_us
 
     # What a gateway asks
 
@@ -273,12 +293,6 @@ class Keys:
         if row is None:
             raise NotFound("key", key_id)
         return row
-
-    async def _meant_to_end_us(self, owner_id: str, key: ApiKey) -> int | None:
-        """A key that was rotated ends sooner than it was meant to; the last of its successors does not."""
-        while key.successor_id is not None:
-            key = read(await self._row(owner_id, key.successor_id), ApiKey)
-        return key.expires_us
 
     async def _check_account(self, owner_id: str, account_id: str) -> None:
         row = await self.journal.table.get(account_at(owner_id, account_id)) if is_id(account_id) else None

@@ -6,12 +6,14 @@ from msgspec import Raw, Struct
 
 from tenants import rows
 from tenants.acts import Act
+from tenants.conditions import KeyLimits
 from tenants.directory.formats import Format
 from tenants.directory.stages import Also, Generation, Stage, Staged, Waiting
 from tenants.errors import Unreadable
 from tenants.events import Action, Changed, Event, Head
 from tenants.fleet import Fleet, Process, Replicas
 from tenants.issuers import Issuer, TenantIssuer, TenantIssuers
+from tenants.hours import Hours, Window
 from tenants.keys import ApiKey
 from tenants.members import Account, Member
 from tenants.model import Canary, CanaryInput, Model, Scaling, TensorMetadata
@@ -24,6 +26,7 @@ from tenants.rows import (
     KeyPointer,
     Receipt,
     TenantPointer,
+    Used,
     encoded,
     new_row,
     read,
@@ -43,8 +46,31 @@ GOLDEN: list[tuple[Struct, bytes]] = [
     (
         ApiKey("k_1", "t_1", "ci", "Ab1z", ("digits",), 5, 9, None),
         b'{"v":1,"id":"k_1","tenant_id":"t_1","name":"ci","hint":"Ab1z","models":["digits"],'
-        b'"created_us":5,"expires_us":9,"revoked_us":null,"account_id":null,"successor_id":null}',
+        b'"created_us":5,"expires_us":9,"revoked_us":null,"account_id":null,"successor_id":null,'
+        b'"networks":null,"hours":null,"limits":null,"made_by":null}',
     ),
+    (
+        ApiKey(
+            "k_1",
+            "t_1",
+            "ci",
+            "Ab1z",
+            None,
+            5,
+            None,
+            None,
+            networks=("192.0.2.0/24", "2001:db8::/32"),
+            hours=Hours((Window(("mon", "fri"), "08:00", "18:00"),), "Europe/Berlin"),
+            limits=KeyLimits(Rate(5.0, 10), 2),
+            made_by="k_2",
+        ),
+        b'{"v":1,"id":"k_1","tenant_id":"t_1","name":"ci","hint":"Ab1z","models":null,'
+        b'"created_us":5,"expires_us":null,"revoked_us":null,"account_id":null,"successor_id":null,'
+        b'"networks":["192.0.2.0/24","2001:db8::/32"],'
+        b'"hours":{"windows":[{"days":["mon","fri"],"from":"08:00","to":"18:00"}],"zone":"Europe/Berlin"},'
+        b'"limits":{"requests_per_second":{"rate":5.0,"burst":10},"concurrent_requests":2},"made_by":"k_2"}',
+    ),
+    (Used(1_700_000_000_000_001), b'{"v":1,"at_us":1700000000000001}'),
     (
         Plan("team", 2, Limits(16777216, Rate(50.0, 100), None)),
         b'{"v":1,"name":"team","weight":2,"limits":{"body_bytes":16777216,'
@@ -250,12 +276,22 @@ def test_a_model_from_before_there_was_openai_is_not_offered_there() -> None:
     assert read(Row(AT, stored, 1), Model) == _model()[0]
 
 
-def test_a_key_and_a_tenant_from_before_there_were_accounts_and_closing_have_neither() -> None:
+def test_a_key_and_a_tenant_from_before_there_were_accounts_conditions_and_closing_have_none() -> None:
     for stored, value in (
         (GOLDEN[3][1].partition(b',"account_id"')[0] + b"}", GOLDEN[3][0]),
+        (GOLDEN[3][1].partition(b',"networks"')[0] + b"}", GOLDEN[3][0]),
         (GOLDEN[2][1].partition(b',"closes_us"')[0] + b"}", GOLDEN[2][0]),
     ):
         assert read(Row(AT, stored, 1), type(value)) == value
+
+
+@pytest.mark.parametrize(
+    "later", [b'"hours":{"windows":[],"zone":"UTC","later":1}', b'"limits":{"tokens_per_minute":1}']
+)
+def test_a_condition_that_is_not_known_whole_closes_the_key(later: bytes) -> None:
+    stored = GOLDEN[3][1].replace(b'"hours":null,"limits":null', later)
+    with pytest.raises(Unreadable):
+        read(Row(AT, stored, 1), ApiKey)
 
 
 def test_a_part_of_a_row_that_came_later_is_passed_over() -> None:

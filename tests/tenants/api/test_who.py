@@ -85,6 +85,7 @@ ROWS = {
     "showOperatorKey": Row(OPERATORS, OPERATORS_KEY),
     "rotateOperatorKey": Row(OPERATORS, OPERATORS_KEY),
     "revokeOperatorKey": Row(OPERATORS, OPERATORS_KEY),
+    "reportLeak": Row(OPERATORS, body={"api_key": "@leaked text"}),
     "listPlans": Row(OPERATORS),
     "showPlan": Row(OPERATORS, {"name": "spare"}),
     "putPlan": Row(OPERATORS, {"name": "spare"}, PLAN),

@@ -216,6 +216,8 @@ async def peopled() -> AsyncIterator[World]:
     await key("plain", "acme")
     spare_key = await directory.keys.create(None, act, name="spare")
     world.ids["spare key"] = spare_key.key.id
+    leaked = await directory.keys.create("acme", act, name="leaked")
+    world.ids["leaked text"] = reveal(leaked.secret)
     member = await directory.members.invite("acme", "ada@acme.example", "viewer", act)
     world.ids["member"] = member.id
     spare = await directory.accounts.create("acme", "spare", "viewer", act)
