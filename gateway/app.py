@@ -164,9 +164,7 @@ async def opened(settings: Settings, progress: Callable[[str], None]) -> AsyncIt
         yield doors(settings, pipeline, registry, control_api(directory, auth, policies, settings))
 
 
-def control_api(
-    directory: Directory, auth: Authenticator, policies: Current, settings: Settings
-) -> Control:
+def control_api(directory: Directory, auth: Authenticator, policies: Current, settings: Settings) -> Control:
     identify = Callers(directory, auth).identify
     return Control(directory, policies, control_credential, identify, now_us, settings.http.request_seconds)
 

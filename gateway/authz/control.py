@@ -43,7 +43,9 @@ class ControlAuthorizer(Policies):
         for role, action, state in product(get_args(CallerRole), get_args(TenantAction), get_args(State)):
             self._ask(Question("k_", role, _own(role), action, "t_", state, gives_reason=True))
         for role, gives in product(get_args(CallerRole), ROLES):
-            asked = Question("k_", role, _own(role), "issue", "t_", "active", gives, widens=True, loosens=True)
+            asked = Question(
+                "k_", role, _own(role), "issue", "t_", "active", gives, widens=True, loosens=True
+            )
             self._ask(asked)
         self._ask(Question("k_", "operator", None, "empower", loosens=True))
 

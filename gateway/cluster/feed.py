@@ -23,7 +23,7 @@ from typing import Final
 from gateway.auth.known import Known
 from tenants.directory import Directory
 from tenants.errors import Conflict, TableUnavailable, Unreadable
-from tenants.events import Changed
+from tenants.events import Changed, tenants_of
 
 log = logging.getLogger(__name__)
 
@@ -172,5 +172,5 @@ def subjects_of(records: Iterable[Changed]) -> Subjects | None:
             kind, _, name = subject.partition("/")
             found.setdefault(kind, set()).add(name)
             if kind == "member":
-                found.setdefault("people", set()).update(record.tenant_ids)
+                found.setdefault("people", set()).update(tenants_of(record))
     return found if found.keys() <= OF_KEYS | OF_THE_CATALOGUE | OF_TOKENS | {"people"} else None

@@ -125,7 +125,7 @@ async def _check_key(asked: Asked, action: KeyAction) -> None:
     key = await asked.directory.keys.show(_owner(asked), asked.names["key"])
     loosens = False
     if (
-        action == "issue" and key.id != asked.caller.key_id
+        action == "issue" and key.id != asked.caller.who.id
     ):  # its own successor has no more than it was meant to have
         loosens = _loosens(asked, key.terms, await asked.directory.keys.meant_to_end_us(key))
     if asked.tenant is None:

@@ -81,7 +81,7 @@ async def _admitted(pipeline: Pipeline, text: str) -> None:
     if model is None:
         raise RuntimeError("the bench has no model")
     for action in ("discover", "infer"):
-        if not pipeline.authorizer.decide(principal.subject, action, model).allowed:
+        if not pipeline.policies.inference.decide(principal.subject, action, model).allowed:
             raise RuntimeError("the bench may not call its model")
 
 

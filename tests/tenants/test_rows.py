@@ -12,8 +12,8 @@ from tenants.directory.stages import Also, Generation, Stage, Staged, Waiting
 from tenants.errors import Unreadable
 from tenants.events import Action, Changed, Event, Head
 from tenants.fleet import Fleet, Process, Replicas
-from tenants.issuers import Issuer, TenantIssuer, TenantIssuers
 from tenants.hours import Hours, Window
+from tenants.issuers import Issuer, TenantIssuer, TenantIssuers
 from tenants.keys import ApiKey
 from tenants.members import Account, Member
 from tenants.model import Canary, CanaryInput, Model, Scaling, TensorMetadata

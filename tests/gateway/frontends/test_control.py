@@ -17,7 +17,7 @@ from tenants.acts import Act
 from tenants.api.application import Control
 from tenants.api.problems import Problem
 from tenants.errors import TableUnavailable
-from tenants.keys import Secret, hashed, mint
+from tenants.keys import Secret, mint
 from tenants.plans import Rate
 from tests.gateway.frontends.worlds import Answer, Asked, Door, door, post
 from tests.tenants.api.worlds import AUTHORIZER, World, callers, peopled
