@@ -15,7 +15,7 @@ from tenants.directory import KeyRecord, Minted
 from tenants.directory.leaks import Leak
 from tenants.events import Event
 from tenants.hours import Hours
-from tenants.issuers import Issuer, TenantIssuers
+from tenants.issuers import MOST_ISSUERS, Issuer, TenantIssuer, TenantIssuers
 from tenants.keys import MOST_SECONDS, PREFIX, ApiKey
 from tenants.members import Account, Member, Role
 from tenants.model import Model
@@ -55,7 +55,14 @@ IssuerShape: Any = defstruct(
     namespace={"__doc__": Issuer.__doc__ and Issuer.__doc__.partition("\n")[0]},
 )
 """`id` is that of the path, and may be left out."""
-OwnIssuers: Any = strict(TenantIssuers, "TenantIssuers", ("issuers",))
+_OwnIssuer: Any = strict(TenantIssuer)
+OwnIssuers: Any = defstruct(
+    "TenantIssuers",
+    [("issuers", Annotated[tuple[_OwnIssuer, ...], Meta(max_length=MOST_ISSUERS)])],
+    frozen=True,
+    forbid_unknown_fields=True,
+    namespace={"__doc__": "All that a tenant has for itself; to leave it out is not to have none."},
+)
 
 
 # What is sent

@@ -56,6 +56,12 @@ class Belonging:
     plan: Plan
     members: Mapping[str, Member]
 
+    def member(self, email: str) -> Member | None:
+        """Whose address that is, in whatever case. Only ASCII has one here: lower-cased, another letter may become one of ASCII's (the
+        sign for kelvin is a k then), and its owner somebody else.
+        """
+        return self.members.get(email.lower() if email.isascii() else email)
+
 
 @dataclass(frozen=True, slots=True)
 class Owner:

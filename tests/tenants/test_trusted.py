@@ -265,10 +265,23 @@ async def test_who_belongs_to_a_tenant_is_found_by_its_id_and_by_its_name(
     assert by_id is not None
     assert (by_id.tenant, by_id.plan) == (acme, TEAM)
     assert by_id.members == {"ann@acme.example": ann, "ben@acme.example": ben}
+    assert by_id.member("ANN@acme.EXAMPLE") == ann
+    for nobody in ("", "ann", "cat@beta.example", " ann@acme.example", "ann@acme.example\0"):
+        assert by_id.member(nobody) is None
     damage(world, member_at(acme.id, ann.id))
     left = await two.issuers.belonging(name="acme")
     assert left is not None
     assert left.members == {"ben@acme.example": ben}
+
+
+async def test_an_address_of_other_letters_is_not_that_of_a_member(acme: Directory) -> None:
+    await acme.members.invite("acme", "kim@acme.example", "admin", ACT)
+    jo = await acme.members.invite("acme", "JÖ@acme.example", "viewer", ACT)
+    belonging = await acme.issuers.belonging(name="acme")
+    assert belonging is not None
+    assert "\N{KELVIN SIGN}im@acme.example".lower() == "kim@acme.example"
+    assert belonging.member("\N{KELVIN SIGN}im@acme.example") is None
+    assert belonging.member("jö@acme.example") == jo
 
 
 @pytest.mark.parametrize("what", ["plan", "no plan", "limit", "tenant", "no tenant"])

@@ -13,7 +13,7 @@ from tenants.customer import Member, TenantDocument
 from tenants.directory import Directory
 from tenants.documents import Document, Documents, Source, parse
 from tenants.fleet import Fleet
-from tenants.issuers import Issuer, TenantIssuer
+from tenants.issuers import Given, Issuer, TenantIssuer
 from tenants.model import Canary, CanaryInput, Model
 from tenants.openai import Generate, Infer, PassThrough
 from tenants.outline import Stored, as_declared, outlined
@@ -119,19 +119,7 @@ def test_documents_are_short_and_as_people_write_them() -> None:
         TenantDocument(
             "acme", "team", (Member("b@acme.example", "viewer"), Member("a@acme.example", "admin"))
         ),
-        TenantDocument(
-            "beta",
-            "team",
-            (),
-            issuers=(TenantIssuer("https://login.acme.example", "gateway", roles_claim="roles"),),
-        ),
-        Issuer(
-            "https://login.example",
-            "gateway",
-            roles_claim="groups",
-            roles={"gw-operators": "operator"},
-            operators=True,
-        ),
+        TenantDocument("beta", "team", ()),
     ]
     assert (
         written(map(tree, values))
@@ -174,6 +162,25 @@ kind: Tenant
 name: beta
 plan: team
 members: []
+issuers: []
+"""
+    )
+
+
+def test_issuers_are_written_as_people_write_them() -> None:
+    own = TenantIssuer("https://login.acme.example", "gateway", roles_claim="roles")
+    roles: dict[str, Given] = {"gw operators": "operator"}
+    values: list[Declared] = [
+        TenantDocument("beta", "team", (), issuers=(own,)),
+        Issuer("https://login.example", "gateway", roles_claim="groups", roles=roles, operators=True),
+    ]
+    assert (
+        written(map(tree, values))
+        == """\
+kind: Tenant
+name: beta
+plan: team
+members: []
 issuers:
 - {issuer: "https://login.acme.example", audience: gateway, roles_claim: roles}
 ---
@@ -181,7 +188,7 @@ kind: Issuer
 issuer: "https://login.example"
 audience: gateway
 roles_claim: groups
-roles: {gw-operators: operator}
+roles: {"gw operators": operator}
 operators: true
 """
     )

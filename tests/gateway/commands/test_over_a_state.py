@@ -12,6 +12,7 @@ from gateway.commands import advice
 from tenants.acts import Act
 from tenants.directory import Directory
 from tenants.errors import Conflict, InUse, NotFound, Reused, Stale, TableUnavailable, Unreadable
+from tenants.issuers import id_of
 from tenants.plans import Limits, Plan
 from tests.e2e.world import change
 
@@ -132,6 +133,47 @@ def test_only_documents_of_the_kind_are_put_and_all_of_a_file_or_none(
     broken.write_text(PLANS.format(name="a") + PLANS.format(name="b"))
     assert told("plans", "put", "-f", str(broken)) == [{"kind": "Plan", "name": it} for it in "ab"]
     assert [plan["name"] for plan in told("plans", "list")] == ["a", "b"]
+
+
+ACME = ("--issuer", "https://login.acme.example", "--audience", "gateway")
+ISSUER = 'kind: Issuer\nissuer: "https://i{number}.example"\naudience: gateway\ntenant_claim: tenant\n---\n'
+
+
+def test_an_issuer_is_added_replaced_and_taken_away_and_the_others_stay(told: Told, said: Said) -> None:
+    told("tenants", "create", "acme")
+    other = (*ACME[:3], "else")
+    told("tenants", "trust", "acme", *other, "--insecure")
+    told("tenants", "trust", "acme", *ACME)
+    roles = ("--roles-claim", "groups", "--role", "a=admin", "--role", "b=c=viewer")
+    put = told("tenants", "trust", "acme", *ACME, *roles, "--jwks-url", "https://keys.acme.example/jwks")
+    assert put == told("tenants", "issuers", "acme")
+    assert [(it["audience"], it["insecure"], it["roles"]) for it in put] == [
+        ("else", True, None),
+        ("gateway", False, {"a": "admin", "b=c": "viewer"}),
+    ]
+    assert put[1]["jwks_url"] == "https://keys.acme.example/jwks"
+    assert [it["audience"] for it in told("tenants", "distrust", "acme", *ACME)] == ["else"]
+    code, out, err = said("tenants", "distrust", "acme", *ACME)
+    assert (code, out) == (1, "")
+    assert "tenants issuers NAME" in err
+    assert said("tenants", "trust", "acme", *ACME, "--role", "admin")[0] == 64
+    assert said("tenants", "trust", "acme", *ACME, "--role", "a=operator")[0] == 64
+
+
+def test_shared_issuers_are_put_a_few_at_once_and_called_by_their_url_or_id(
+    told: Told, said: Said, tmp_path: Path
+) -> None:
+    file = tmp_path / "issuers.yaml"
+    file.write_text("".join(ISSUER.format(number=number) for number in range(6)))
+    assert "5 can be put at once" in said("issuers", "put", "-f", str(file))[2]
+    file.write_text("".join(ISSUER.format(number=number) for number in range(5)))
+    assert len(told("issuers", "put", "-f", str(file))) == 5
+    first = told("issuers", "show", "https://i0.example")
+    assert told("issuers", "show", id_of("https://i0.example")) == first
+    assert (first["kind"], first["tenant_claim"]) == ("Issuer", "tenant")
+    told("issuers", "delete", "https://i0.example")
+    assert "issuers list" in said("issuers", "show", "https://i0.example")[2]
+    assert len(told("issuers", "list")) == 4
 
 
 def test_a_part_of_a_list_is_continued_behind_its_last(told: Told, said: Said) -> None:
