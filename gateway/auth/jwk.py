@@ -106,9 +106,8 @@ def issuer_document(content: bytes) -> tuple[str, str]:
     if len(content) > MOST_DOCUMENT_BYTES:
         raise Rejected("the issuer's document is too long")
     found = json_object(content)
-    return text_of(found.get("issuer"), "issuer", MOST_ISSUER), text_of(
-        found.get("jwks_uri"), "jwks_uri", _MOST_URL
-    )
+    issuer = text_of(found.get("issuer"), "issuer", MOST_ISSUER)
+    return issuer, text_of(found.get("jwks_uri"), "jwks_uri", _MOST_URL)
 
 
 def verifies(key: VerificationKey, algorithm: Algorithm, signed: bytes, signature: bytes) -> bool:
