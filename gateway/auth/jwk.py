@@ -111,7 +111,9 @@ def issuer_document(content: bytes) -> tuple[str, str]:
 
 
 def verifies(key: VerificationKey, algorithm: Algorithm, signed: bytes, signature: bytes) -> bool:
-    """Whether it is this key's signature. One of RSA has as many bytes as the modulus (RFC 8017, 8.1.2 and 8.2.2)."""
+    """Whether it is this key's signature. One of RSA has as many bytes as the modulus (RFC 8017, 8.1.2 and 8.2.2); OpenSSL takes one of
+    PSS also without the zeros that it starts with.
+    """
     if isinstance(key.public, rsa.RSAPublicKey) and len(signature) != (key.public.key_size + 7) // 8:
         return False
     return ALGORITHMS[algorithm].verify(signed, key.public, signature)

@@ -1,11 +1,13 @@
 """No token comes in that the issuer did not sign for now, in the one form it has; and what is refused says nothing of itself."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
 import jwt
 import pytest
+from cryptography.hazmat.primitives.asymmetric import rsa
 from jwt.types import Options
 
 from gateway.auth.claims import MOST_AUDIENCES, SKEW_SECONDS
@@ -18,6 +20,7 @@ from gateway.auth.jose import (
     read,
     verify,
 )
+from gateway.auth.jwk import ALGORITHMS
 from gateway.auth.reading import MOST_DEPTH
 from tests.gateway.auth.hostile import ELSEWHERE, HOSTILE, PAIRS, UNSENDABLE
 from tests.gateway.auth.hostile_keys import Make
@@ -118,6 +121,20 @@ def test_a_table_that_is_one_change_from_right_tokens_starts_from_right_tokens(
 def test_a_signature_of_another_form_is_refused_before_a_key_is_asked_for(name: str, world: World) -> None:
     with pytest.raises(Rejected, match="another form than its algorithm's"):
         read(HOSTILE[name](world))
+
+
+def test_a_signature_of_rsa_without_the_zero_it_starts_with_is_refused(world: World) -> None:
+    """It is the same number, and the library takes it; it has another text. One in 256 starts so."""
+    own = replace(world.own, rsa=rsa.generate_private_key(65537, 2056))
+    (key,) = key_set(dumped({"keys": [rsa_key(own.rsa)]})).keys
+    token = read(world.token("PS256", by=own))
+    while (signature := own.sign("PS256", token.signed))[0] != 0:
+        pass
+    verify(replace(token, signature=signature), key)
+    shorter = f"{token.signed.decode()}.{base64url(signature[1:])}"
+    assert ALGORITHMS["PS256"].verify(token.signed, key.public, signature[1:])
+    with pytest.raises(Rejected, match="not this key's"):
+        verify(read(shorter), key)
 
 
 PLANTED = "Zm9yYmlkZGVu"
