@@ -64,7 +64,7 @@ def read(text: str) -> Token:
     """The token, in the one reading that it has; not verified. Raises Rejected."""
     if len(text) > MOST_CHARACTERS:
         raise Rejected("it is too long")
-    parts = text.split(".", _PARTS)
+    parts = text.split(".")
     if len(parts) != _PARTS:
         raise Rejected("it has not three parts")
     header_bytes, payload, signature = map(base64url, parts)

@@ -106,13 +106,14 @@ def issuer_document(content: bytes) -> tuple[str, str]:
     if len(content) > MOST_DOCUMENT_BYTES:
         raise Rejected("the issuer's document is too long")
     found = json_object(content)
-    return text_of(found.get("issuer"), "issuer", MOST_ISSUER), text_of(
-        found.get("jwks_uri"), "jwks_uri", _MOST_URL
-    )
+    issuer = text_of(found.get("issuer"), "issuer", MOST_ISSUER)
+    return issuer, text_of(found.get("jwks_uri"), "jwks_uri", _MOST_URL)
 
 
 def verifies(key: VerificationKey, algorithm: Algorithm, signed: bytes, signature: bytes) -> bool:
-    """Whether it is this key's signature. One of RSA has as many bytes as the modulus (RFC 8017, 8.1.2 and 8.2.2)."""
+    """Whether it is this key's signature. One of RSA has as many bytes as the modulus (RFC 8017, 8.1.2 and 8.2.2); OpenSSL takes one of
+    PSS also without the zeros that it starts with.
+    """
     if isinstance(key.public, rsa.RSAPublicKey) and len(signature) != (key.public.key_size + 7) // 8:
         return False
     return ALGORITHMS[algorithm].verify(signed, key.public, signature)

@@ -175,6 +175,13 @@ def test_a_kid_is_never_guessed_at() -> None:
     assert keys_of(rsa_key(OWN.rsa, kid="a ")).key_for(read(WORLD.token(header={"kid": "a"}))) is None
 
 
+def test_keys_without_a_kid_are_kept_and_found_where_one_alone_fits() -> None:
+    found = keys_of(rsa_key(OWN.rsa, kid=ABSENT), rsa_key(signer(2).rsa, kid=ABSENT, alg="PS256"))
+    assert (len(found), found.rejected) == (2, ())
+    assert found.key_for(read(WORLD.token("RS256", header={"kid": ABSENT}))) is found.keys[0]
+    assert found.key_for(read(WORLD.token("PS256", header={"kid": ABSENT}))) is None
+
+
 def test_equal_keys_have_one_digest_however_they_are_written_and_others_have_another() -> None:
     own = OWN.published()
     first = key_set(json.dumps({"keys": own}).encode())
