@@ -168,7 +168,8 @@ class KeySets(Generic[K]):
             source
             for source, entry in self._entries.items()
             if entry.flight is None
-            and now - entry.used_at < self.refresh_seconds <= now - entry.fetched_at < inf
+            and entry.keys is not None
+            and now - entry.used_at < self.refresh_seconds <= now - entry.fetched_at
             and now - entry.tried_at >= self.cooldown_seconds
         ]
         due.sort(key=lambda source: self._entries[source].tried_at)

@@ -102,6 +102,27 @@ async def test_a_rotation_just_behind_a_refresh_is_noticed_at_once() -> None:
         assert [len(starts) for starts in world.starts.values()] == [2, 1]
 
 
+async def test_who_waited_for_a_refresh_that_failed_does_not_wait_for_another_fetch() -> None:
+    async with gateway(ISSUER) as world:
+        source, provider = only(world)
+        await done(world, world.authenticate(source, "kid-0"), seconds=300)
+        assert world.sets.held(source) is not None
+        provider.fault = "hangs"
+        await world.refresh()
+        assert await done(world, world.authenticate(source, "kid-1"), seconds=5) == ["unavailable"]
+        assert [len(starts) for starts in world.starts.values()] == [1, 1]
+
+
+async def test_an_age_counts_from_the_start_of_the_fetch() -> None:
+    async with gateway(ISSUER) as world:
+        source, provider = only(world)
+        provider.latency = lambda: 4.0
+        await done(world, world.authenticate(source, "kid-0"), seconds=599)
+        assert world.sets.held(source) is not None
+        await world.time.pass_(1)
+        assert world.sets.held(source) is None
+
+
 async def test_whoever_leaves_ends_no_fetch_and_causes_no_other() -> None:
     async with gateway(ISSUER) as world:
         source, provider = only(world)
@@ -137,6 +158,7 @@ async def test_a_first_fetch_that_fails_is_told_at_once_until_the_cool_down_is_o
         assert await done(world, world.authenticate(source, "kid-0"), seconds=5) == ["unavailable"]
         provider.fault = None
         while world.time.now < asked_at + 10:
+            await world.refresh()  # there is no set to be kept fresh
             assert await done(world, world.authenticate(source, "kid-0"), seconds=0) == ["unavailable"]
             world.time.now += 1
         assert await done(world, world.authenticate(source, "kid-0"), seconds=0) == ["accepted"]
@@ -281,6 +303,12 @@ async def test_only_so_many_sets_are_fetched_anew_at_once_those_untried_for_long
             await done(world, world.authenticate(source, "kid-0"), seconds=1)
             provider.fault = "hangs" if number < 10 else None
         await world.time.pass_(400)
+        for source in reversed(world.providers):
+            world.providers[source].fault = None
+            await done(world, world.authenticate(source, "made up"), seconds=1)
+            world.providers[source].fault = "hangs" if int(source.issuer[8:-8]) >= 10 else None
+        await world.time.pass_(300)
+        issuers.reverse()
         order = list[str]()
         for _ in range(300):
             for source in world.providers:
