@@ -6,7 +6,8 @@
     age of the last success   over outage_seconds          the set is not used any more, whatever the provider does: 503
 
 Ages are dated from the start of the fetch, on a clock that goes on while the machine sleeps. A key that its provider took back therefore
-works for refresh_seconds and a fetch, and for outage_seconds while the provider gives no answer. A set that nobody asks for is forgotten.
+works for about refresh_seconds, twice that at most, and for outage_seconds while the provider gives no answer. A set that nobody asks for
+is not fetched, and after outage_seconds forgotten.
 
 **The cool-down.** Whoever makes up tokens can name any number of keys, and a token with a new key is how a rotation is noticed. So an
 unknown key causes a fetch if none was caused so within `cooldown_seconds`, whatever came of that one:
@@ -28,6 +29,7 @@ import logging
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
 from math import inf
+from operator import itemgetter
 from typing import Any, Final, Generic, Protocol, TypeVar
 
 from tenants.urls import discovery_url
@@ -166,7 +168,8 @@ class KeySets(Generic[K]):
             source
             for source, entry in self._entries.items()
             if entry.flight is None
-            and now - entry.used_at < self.refresh_seconds <= now - entry.fetched_at < inf
+            and entry.keys is not None
+            and now - entry.used_at < self.refresh_seconds <= now - entry.fetched_at
             and now - entry.tried_at >= self.cooldown_seconds
         ]
         due.sort(key=lambda source: self._entries[source].tried_at)
@@ -179,14 +182,18 @@ class KeySets(Generic[K]):
 
     def _entry(self, source: Source) -> _Entry[K]:
         """Made if need be, in the place of the one that was not used for longest. None goes within its cool-down, which would be lost."""
-        now = self.clock()
         entry = self._entries.get(source)
         if entry is None:
+            now = self.clock()
             if len(self._entries) >= self.most_sources:
-                oldest = min(self._entries, key=lambda source: self._entries[source].used_at)
-                if now - self._entries[oldest].used_at < self.cooldown_seconds:
+                idle = [
+                    (entry.used_at, source)
+                    for source, entry in self._entries.items()
+                    if entry.flight is None and now - entry.used_at >= self.cooldown_seconds
+                ]
+                if not idle:
                     raise KeysUnavailable(f"more than {self.most_sources} issuers are in use at once")
-                del self._entries[oldest]
+                del self._entries[min(idle, key=itemgetter(0))[1]]
             entry = self._entries[source] = _Entry(used_at=now)
         return entry
 
