@@ -7,6 +7,8 @@ BIN := $(VENV)/bin
 SOURCES := gateway tenants policies infra tests
 PIP := $(BIN)/pip install --quiet --constraint constraints.txt
 ARGS ?=
+# What is started hundreds of times is compiled once, whatever the environment says.
+export PYTHONDONTWRITEBYTECODE :=
 
 .DEFAULT_GOAL := help
 .PHONY: help run setup test check bench chaos models packages clean

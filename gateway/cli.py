@@ -16,7 +16,7 @@ import uvloop
 
 from gateway import __version__, config
 from gateway.audit.ports import SegmentFailed, SinkFailed
-from gateway.authz.cedar import PolicyError
+from gateway.authz.errors import PolicyError
 from gateway.commands import (
     advice,
     apply,

@@ -7,7 +7,8 @@ from typing import Any, ClassVar, Final, Literal, get_args
 import cedarpy
 import msgspec
 
-from gateway.authz.policies import DENIED_UNDECIDED, Decision, Policies, PolicyError, UndecidedError, uid
+from gateway.authz.errors import PolicyError
+from gateway.authz.policies import DENIED_UNDECIDED, Decision, Policies, UndecidedError, uid
 from tenants.members import ROLES, Role
 
 __all__ = [

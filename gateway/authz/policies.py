@@ -14,16 +14,9 @@ from typing import Any, ClassVar, Final, Self
 import cedarpy
 import msgspec
 
+from gateway.authz.errors import PolicyError
+
 _log = logging.getLogger(__name__)
-
-
-class PolicyError(Exception):
-    """The policies cannot be used; says which file and why. Stops the start: nobody meets half a policy."""
-
-    def __init__(self, file: Path, reason: str) -> None:
-        super().__init__(f"{file}: {reason}")
-        self.file = file
-        self.reason = reason
 
 
 class UndecidedError(Exception):

@@ -13,6 +13,7 @@ import subprocess
 import sys
 import urllib.request
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,17 @@ from tenants.directory import Directory
 from tenants.fleet import Fleet
 from tenants.model import Model
 from tests.conftest import ROOT, needs
-from tests.e2e.world import MODELS, PROGRAM, change, command, first_line, fp32, running, serving
+from tests.e2e.world import (
+    MODELS,
+    PROGRAM,
+    change,
+    command,
+    first_line,
+    fp32,
+    in_parallel,
+    running,
+    serving,
+)
 
 LOGGED = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z (INFO|WARNING|ERROR) [\w.]+ \S")
 KEY = re.compile(r"gw_live_[0-9A-Za-z]{38}")
@@ -94,19 +105,24 @@ def test_people_get_tables_and_a_key_once(state: Path) -> None:
 def test_what_is_not_there_or_there_already_is_said(state: Path) -> None:
     at = ("--state", state)
     command("tenants", "create", "acme", *at)
-    expect_refusal(command("tenants", "create", "acme", *at), "acme")
-    expect_refusal(command("tenants", "create", "beta", "--plan", "gold", *at), "gold", "gateway apply -f")
-    expect_refusal(command("tenants", "create", "No Name", *at), "name")
-    expect_refusal(
-        command("tenants", "create", "operator", *at), "a word of the gateway's own", "another name"
-    )
-    expect_refusal(command("tenants", "show", "nobody", *at), "nobody", "gateway tenants list")
-    expect_refusal(command("keys", "create", "--tenant", "nobody", *at), "nobody")
-    done = command("keys", "create", "--tenant", "acme", "--models", "nothing", *at)
-    expect_refusal(done, "nothing", "apply its document", "gateway apply -f")
-    done = command("keys", "revoke", "k_00000000000000000000", "--tenant", "acme", *at)
-    expect_refusal(done, "k_0000", "gateway keys list --tenant")
-    expect_refusal(command("keys", "rotate", "no id", "--tenant", "acme", *at), "no id")
+    said = {
+        ("tenants", "create", "acme"): ("acme",),
+        ("tenants", "create", "beta", "--plan", "gold"): ("gold", "gateway apply -f"),
+        ("tenants", "create", "No Name"): ("name",),
+        ("tenants", "create", "operator"): ("a word of the gateway's own", "another name"),
+        ("tenants", "show", "nobody"): ("nobody", "gateway tenants list"),
+        ("keys", "create", "--tenant", "nobody"): ("nobody",),
+        ("keys", "create", "--tenant", "acme", "--models", "nothing"): (
+            *("nothing", "apply its document", "gateway apply -f"),
+        ),
+        ("keys", "revoke", "k_00000000000000000000", "--tenant", "acme"): (
+            *("k_0000", "gateway keys list --tenant"),
+        ),
+        ("keys", "rotate", "no id", "--tenant", "acme"): ("no id",),
+    }
+    results = in_parallel([partial(command, *given, *at) for given in said])  # they change nothing
+    for done, words in zip(results, said.values(), strict=True):
+        expect_refusal(done, *words)
 
 
 @pytest.mark.parametrize(
@@ -374,7 +390,7 @@ def _run_the_printed_curl(state: Path, *arguments: str) -> Any:
 
 def test_a_command_that_serves_nothing_loads_no_door() -> None:
     """They take longer to import than such a command runs."""
-    doors = ("grpc", "uvicorn", "starlette", "gateway.pipeline")
+    doors = ("grpc", "uvicorn", "starlette", "gateway.pipeline", "cedarpy", "jinja2")
     look = f"import sys, gateway.cli; print([name for name in {doors} if name in sys.modules])"
     found = subprocess.run([sys.executable, "-c", look], capture_output=True, text=True, check=True)
     assert found.stdout == "[]\n"

@@ -18,10 +18,11 @@ from schemathesis.specs.openapi.checks import (
 
 from tests.conftest import ROOT
 from tests.e2e.fleets import Fleet, configure, killed, serve
+from tests.e2e.load import FULL
 from tests.e2e.world import Demo
 from tests.worlds.openai import MODEL, OpenAiWorld, in_a_thread
 
-pytestmark = pytest.mark.triton
+pytestmark = [pytest.mark.triton, pytest.mark.chaos]
 
 FRONTENDS = ROOT / "gateway" / "frontends"
 CHECKS = [not_a_server_error, status_code_conformance, content_type_conformance, response_schema_conformance]
@@ -40,7 +41,7 @@ openai = schemathesis.openapi.from_dict(described("openai"))
 for each in (schema, openai):  # a made credential beside the true one would be all that most requests show
     each.config.generation.with_security_parameters = False
 made = settings(
-    max_examples=40,
+    max_examples=100 if FULL else 10,
     deadline=None,
     phases=[Phase.explicit, Phase.generate],
     suppress_health_check=list(HealthCheck),

@@ -12,6 +12,8 @@ from hypothesis import strategies as st
 from tenants.errors import Fault
 from tenants.nodes import MOST_BYTES, Mapping, Node, Scalar, Sequence, read
 
+MOST_SECONDS = 30  # of the processor, for one file
+
 
 def plain(node: Node) -> Any:
     if isinstance(node, Mapping):
@@ -134,7 +136,6 @@ def test_an_anchor_and_each_of_its_aliases_is_a_fault_and_nothing_expands() -> N
         "{a: " * 100_000,
         "- " * 100_000,
         "? " * 100_000,
-        "a: [" + "1," * 300_000 + "]",
         "x: y\n" * 100_000,
         "a: " + "1" * 1_000_000,
         "a: '" + "x" * 1_000_000 + "'",
@@ -146,7 +147,6 @@ def test_an_anchor_and_each_of_its_aliases_is_a_fault_and_nothing_expands() -> N
         "mappings",
         "items",
         "keys",
-        "values",
         "equal keys",
         "digits",
         "text",
@@ -158,12 +158,14 @@ def test_a_hostile_file_costs_seconds_at_most(text: str) -> None:
     faults: list[Fault] = []
     before = time.process_time()
     read(text.encode(), "a.yaml", faults)
-    assert time.process_time() - before < 30
+    assert time.process_time() - before < MOST_SECONDS
 
 
 def test_depth_values_and_bytes_are_bounded() -> None:
     assert "nested" in fault("[" * 20 + "]" * 20).reason
+    before = time.process_time()
     assert "200000 values" in fault("a: [" + "1," * 200_001 + "]").reason
+    assert time.process_time() - before < MOST_SECONDS
     assert str(MOST_BYTES) in fault(b"#" * (MOST_BYTES + 1)).reason
     assert one("[" * 16 + "]" * 16) is not None
 

@@ -114,11 +114,15 @@ async def test_a_model_that_raises_is_failing_and_a_canary_that_it_does_not_take
             assert await canary.answer(one.client, "echo_fp32", wrong, 10) is Health.UNUSABLE
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP])
-async def test_a_dead_or_stopped_process_is_found_out_though_its_model_stays_ready(
-    tmp_path: Path, number: signal.Signals
-) -> None:
-    async with serving(tmp_path, ECHO) as one:
+async def test_a_dead_or_stopped_process_is_found_out_though_its_model_stays_ready(tmp_path: Path) -> None:
+    """Both at once, each of a server of its own: most of it is waiting."""
+    await asyncio.gather(
+        *(_expect_found_out(tmp_path / number.name, number) for number in (signal.SIGKILL, signal.SIGSTOP))
+    )
+
+
+async def _expect_found_out(folder: Path, number: signal.Signals) -> None:
+    async with serving(folder, ECHO) as one:
         body = await body_for(one, ECHO)
         os.kill(stub(one), number)
         assert await canary.answer(one.client, "echo_fp32", body, 10) is Health.DEAD

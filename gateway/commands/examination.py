@@ -1,0 +1,117 @@
+"""What `gateway doctor` looks at, and what it finds."""
+
+import os
+import secrets
+import shutil
+import stat
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final
+
+import gateway
+from gateway.authz.current import Current
+from gateway.authz.policies import PolicyError
+from gateway.commands.apply import outlined
+from gateway.commands.files import documents
+from gateway.commands.printing import short
+from gateway.scaling.scalers.diagnosis import diagnose
+from gateway.scaling.scalers.wheel import Finding
+from gateway.settings import Settings
+from gateway.state import new_id, now_us
+from gateway.triton.repository import tokenizer_files, versions
+from gateway.wire.chat import Unfit, configured
+from tenants.documents import Documents
+from tenants.errors import TenantsError
+from tenants.model import Model
+from tenants.openai import Generate
+
+_LAST_YEAR: Final = 2100
+_SPARE_BYTES: Final = 256 * 1024**2  # logs, the table, and segments that are not yet full
+
+
+async def examined(settings: Settings) -> list[Finding]:
+    """Everything, in the order in which it is told."""
+    return [
+        *await diagnose(settings.state.resolve() / "triton", new_id, secrets.choice),
+        *_state(settings),
+        _clock(),
+        *_policies(settings),
+        *await _documents(settings),
+    ]
+
+
+def _state(settings: Settings) -> Iterator[Finding]:
+    """The folder itself, and the disk that it is on or will be."""
+    state = settings.state.resolve()
+    there = state
+    while not there.exists():
+        there = there.parent
+    if there == state:
+        private = stat.S_IMODE(state.stat().st_mode) & 0o077 == 0 and state.is_dir()
+        yield Finding(f"state directory {short(state)} is its owner's alone", private, f"chmod 700 {state}")
+    may_write = os.access(there, os.W_OK | os.X_OK)
+    yield Finding(
+        f"{short(there)} can be written", may_write, "give this user the right, or name another --state"
+    )
+    free, needed = shutil.disk_usage(there).free, _SPARE_BYTES + 4 * settings.audit.segment_bytes
+    what = f"disk space for the state: {free // 2**20} MiB free"
+    yield Finding(what, free >= needed, f"free {needed // 2**20} MiB, or name another --state")
+
+
+def _clock() -> Finding:
+    """A clock from before this program was installed would date the audit log and every key's end wrongly."""
+    now = datetime.fromtimestamp(now_us() / 1e6, UTC)
+    installed = datetime.fromtimestamp(Path(gateway.__file__).stat().st_mtime, UTC)
+    sane = installed <= now and now.year < _LAST_YEAR
+    return Finding(
+        f"clock: {now:%Y-%m-%dT%H:%M:%SZ}", sane, "set the clock of this machine, and keep it by NTP"
+    )
+
+
+def _policies(settings: Settings) -> Iterator[Finding]:
+    what = f"policies in {short(settings.policies.resolve())} load"
+    try:
+        Current.load(settings.policies)
+    except (PolicyError, OSError) as fault:
+        yield Finding(what, ok=False, advice=str(fault))
+    else:
+        yield Finding(what, ok=True, advice="")
+
+
+async def _documents(settings: Settings) -> Iterator[Finding]:
+    """Those of the configuration, against what is stored; and whether each model is where its document says."""
+    if settings.documents is None:
+        return iter(())
+    what = f"documents in {short(settings.documents)} make sense"
+    try:
+        declared = documents(settings.documents)
+        await outlined(settings, declared)
+    except (TenantsError, OSError) as fault:
+        return iter([Finding(what, ok=False, advice=str(fault))])
+    return iter([Finding(what, ok=True, advice=""), *_models(declared)])
+
+
+def _models(declared: Documents) -> Iterator[Finding]:
+    for document in declared.documents:
+        if isinstance(model := document.value, Model) and not model.is_elsewhere:
+            folder = Path(model.repository, model.name)
+            where = f"{document.file}:{document.line}"
+            there = Path(folder, "config.pbtxt").is_file()
+            advice = f"{where}: put its config.pbtxt and its versions there"
+            if there and not versions(folder.parent, model.name):
+                there, advice = False, f"{where}: it has no version; put its files in a folder 1 there"
+            yield Finding(f"model {model.name} is in {short(folder)}", there, advice)
+            if isinstance(model.openai, Generate):
+                yield _chat(model, model.openai, where)
+
+
+def _chat(model: Model, section: Generate, where: str) -> Finding:
+    """A model may well have no template; one that cannot be used is nobody's intention."""
+    files = tokenizer_files(Path(model.repository), model.name)
+    try:
+        chat = configured(files.config, section.chat_template)
+    except Unfit as fault:
+        return Finding(f"model {model.name} has a chat template", ok=False, advice=f"{where}: {fault}")
+    what = "a chat template" if chat else "no chat template: completions alone are offered"
+    return Finding(f"model {model.name} has {what}", ok=True, advice="")
