@@ -62,6 +62,7 @@ MEANINGS: Final[dict[str, str]] = {
     "Model inputs[].shape": "its dimensions; -1 is any number",
     "Model inputs[].description": "what it stands for",
     "Model outputs": "what it gives, in the same words as `inputs`",
+    "Model region": _named("where it runs, for tenants that keep to some regions", names.REGION),
     "Plan name": _named("what tenants call it", names.PLAN),
     "Plan weight": "its share when tenants wait for the same model",
     "Plan limits.body_bytes": "a request's body has at most so many",
@@ -88,6 +89,10 @@ MEANINGS: Final[dict[str, str]] = {
     "Tenant members": "the people who may look after it; without the key they stay as they are",
     "Tenant members[].email": _named("whom to write to, none twice in whatever case", names.MEMBER),
     "Tenant members[].role": "what they may do",
+    "Tenant restrictions": "what every credential of the tenant is narrowed to; without the key it stays as it is, `{}` lifts it",
+    "Tenant restrictions.regions": "only models whose `region` is one of these; one without a region is in none",
+    "Tenant restrictions.models": "only these models",
+    "Tenant restrictions.networks": "only from these ranges of addresses, as `192.0.2.0/24` or `2001:db8::/32`",
     "Tenant state": "a suspended one is not served. Without it the state stays, a new tenant is active; closing is not for a file to say",
 }
 

@@ -71,6 +71,7 @@ PLAN: Final = Names(_LABEL, _LABEL_RULE)
 FLEET: Final = Names(_LABEL, _LABEL_RULE)
 SERVICE_ACCOUNT: Final = Names(_LABEL, _LABEL_RULE)
 TAG: Final = Names(_LABEL, _LABEL_RULE)
+REGION: Final = Names(_LABEL, _LABEL_RULE)
 # What ends up in a path of the model repository must not lead out of it.
 MODEL: Final = Names(
     re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,127}"),
@@ -90,3 +91,4 @@ FleetName = Annotated[str, FLEET.meta]
 ModelName = Annotated[str, MODEL.meta]
 MemberName = Annotated[str, MEMBER.meta]
 Tag = Annotated[str, TAG.meta]
+RegionName = Annotated[str, REGION.meta]

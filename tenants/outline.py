@@ -14,6 +14,7 @@ from tenants.customer import TenantDocument
 from tenants.documents import Documents
 from tenants.errors import Fault, Faulty, Invalid
 from tenants.model import Model
+from tenants.restrictions import kept
 from tenants.tenant import State
 
 Action = Literal["create", "change", "remove", "unchanged"]
@@ -88,7 +89,11 @@ def outlined(declared: Documents, stored: Stored, prune: Prune = Prune.NOTHING) 
 
 
 def as_declared(value: TenantDocument, before: TenantDocument | None) -> TenantDocument:
-    """With its state and all its members: where the document does not say, they are as they were; addresses as they are stored."""
+    """With its state, its restrictions and all its members: where the document does not say, they are as they were; addresses as they are
+    stored.
+    """
+    restricted = before.restrictions if value.restrictions is None and before else value.restrictions
+    value = replace(value, restrictions=kept(restricted))
     state = value.state or (before.state if before else None) or "active"
     if value.members is None:
         return replace(value, state=state, members=before.members if before else ())

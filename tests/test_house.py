@@ -75,6 +75,8 @@ PURE = (
             "schema",
             "outline",
             "writing",
+            "restrictions",
+            "networks",
         )
     ),
     *(f"tenants.api.{name}" for name in ("problems", "strict", "bodies")),

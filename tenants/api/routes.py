@@ -42,6 +42,7 @@ from tenants.fleet import Fleet
 from tenants.model import Model
 from tenants.plans import Plan
 from tenants.ports import PlatformAction, TenantAction
+from tenants.restrictions import Restrictions
 
 BASE: Final = "/control/v1"
 Method = Literal["GET", "POST", "PATCH", "PUT", "DELETE"]
@@ -108,7 +109,7 @@ class Operation:
     @property
     def most_bytes(self) -> int:
         """Of its body. A plan, a model and a fleet may be large; what tenants send is not."""
-        return MOST_BYTES if self.method == "PUT" else MOST_OTHER_BYTES
+        return MOST_BYTES if self.action == "shape" else MOST_OTHER_BYTES
 
     @property
     def query(self) -> tuple[str, ...]:
@@ -229,6 +230,37 @@ def _shelf(name: str, shelf: Any, kind: type[Struct]) -> tuple[Operation, ...]:
 
 _TENANT: Final = "/tenants/{tenant}"
 
+_RESTRICTED: Final = strict(Restrictions)
+_RESTRICTING: Final[tuple[tuple[str, Method, TenantAction, Any, Any, str, Any], ...]] = (
+    (
+        "show",
+        "GET",
+        "inspect",
+        tenants.show_restrictions,
+        _RESTRICTED,
+        "show what a tenant restricts itself to",
+        None,
+    ),
+    (
+        "put",
+        "PUT",
+        "administer",
+        tenants.put_restrictions,
+        _RESTRICTED,
+        "restrict a tenant to regions, models or networks",
+        _RESTRICTED,
+    ),
+    (
+        "delete",
+        "DELETE",
+        "administer",
+        tenants.lift_restrictions,
+        None,
+        "lift all restrictions of a tenant",
+        None,
+    ),
+)
+
 OPERATIONS: Final[tuple[Operation, ...]] = (
     Operation("whoami", "GET", "/whoami", "whoami", tenants.whoami, Whoami, "show whose key this is"),
     Operation(
@@ -291,6 +323,20 @@ OPERATIONS: Final[tuple[Operation, ...]] = (
         tenants.audit,
         Listed[EventView],
         "list what happened to a tenant, oldest first",
+    ),
+    *(
+        Operation(
+            f"{verb}TenantRestrictions",
+            method,
+            f"{_TENANT}/restrictions",
+            action,
+            do,
+            answer,
+            summary,
+            body,
+            204 if answer is None else 200,
+        )
+        for verb, method, action, do, answer, summary, body in _RESTRICTING
     ),
     *_people("member", MEMBERS, invite, NewMember, MemberView),
     *_people("account", ACCOUNTS, create_account, NewAccount, AccountView),

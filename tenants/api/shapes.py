@@ -16,6 +16,7 @@ from tenants.keys import MOST_SECONDS, PREFIX, ApiKey
 from tenants.members import Account, Member, Role
 from tenants.model import Model
 from tenants.ports import CallerRole
+from tenants.restrictions import Restrictions
 from tenants.tenant import Tenant
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
@@ -24,7 +25,7 @@ _MICROSECOND: Final = timedelta(microseconds=1)
 Moment = Annotated[datetime, Meta(tz=True)]
 Seconds = Annotated[float, Meta(ge=0, le=MOST_SECONDS)]
 
-_OF_MODELS: Final = ("id", "name", "description", "tags", "inputs", "outputs")
+_OF_MODELS: Final = ("id", "name", "description", "tags", "inputs", "outputs", "region")
 
 _Item = TypeVar("_Item")
 
@@ -188,6 +189,10 @@ def tenant_view(value: Tenant, now_us: int) -> TenantView:
         created_at=moment(value.created_us),
         closes_at=None if value.closes_us is None else moment(value.closes_us),
     )
+
+
+def restrictions_view(value: Tenant, _: int) -> Restrictions:
+    return value.restrictions or Restrictions()
 
 
 def member_view(value: Member, _: int) -> MemberView:

@@ -39,7 +39,7 @@ class Customer:
         people = (read(row, Member) for row in self.members.values())
         members = tuple(DeclaredMember(it.email, it.role) for it in people)
         state: DeclaredState = "suspended" if self.tenant.state == "suspended" else "active"
-        return TenantDocument(self.tenant.name, self.tenant.plan, members, state)
+        return TenantDocument(self.tenant.name, self.tenant.plan, members, state, self.tenant.restrictions)
 
 
 async def read_all(journal: "Journal", names: Iterable[str]) -> dict[str, Customer]:
@@ -57,12 +57,18 @@ async def read_all(journal: "Journal", names: Iterable[str]) -> dict[str, Custom
 def changes(
     wanted: TenantDocument, before: Customer | None, new_id: Callable[[str], str], at_us: int
 ) -> Iterator[Change]:
-    """What makes it as wanted, with just these members; its state is said (`outline.as_declared`)."""
+    """What makes it as wanted, with just these members and restrictions; its state is said (`outline.as_declared`)."""
     if before is None:
-        owner = Tenant(new_id("t"), wanted.name, wanted.plan, wanted.state or "active", at_us)
+        state = wanted.state or "active"
+        owner = Tenant(new_id("t"), wanted.name, wanted.plan, state, at_us, restrictions=wanted.restrictions)
         yield created(owner)
     else:
-        owner = replace(before.tenant, plan=wanted.plan, state=wanted.state or before.tenant.state)
+        owner = replace(
+            before.tenant,
+            plan=wanted.plan,
+            state=wanted.state or before.tenant.state,
+            restrictions=wanted.restrictions,
+        )
         if owner != before.tenant:
             yield changed(_action(before.tenant, owner), before.row, before.tenant, owner)
     there = dict(before.members) if before else {}
@@ -88,7 +94,7 @@ def closing(before: Customer, at_us: int) -> Change:
 
 
 def _action(before: Tenant, after: Tenant) -> Action:
-    """A change of the state is told before one of the plan; the images tell both."""
+    """A change of the state is told before one of the plan, and that before one of the restrictions; the images tell all."""
     if before.state == after.state:
-        return Action.TENANT_CHANGED
+        return Action.TENANT_CHANGED if before.plan != after.plan else Action.TENANT_RESTRICTED
     return Action.TENANT_SUSPENDED if after.state == "suspended" else Action.TENANT_RESUMED

@@ -15,6 +15,9 @@ SAME = {
     "resumeTenant": "tenants resume",
     "closeTenant": "tenants close",
     "reopenTenant": "tenants reopen",
+    "showTenantRestrictions": "tenants show",
+    "putTenantRestrictions": "tenants restrict",
+    "deleteTenantRestrictions": "tenants unrestrict",
     "showTenantPlan": "plans show",  # a tenant may not ask for every plan, an operator may
     "listTenantModels": "models list --tenant",
     "listTenantAudit": "audit events --tenant",
