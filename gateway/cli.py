@@ -1,6 +1,6 @@
 """The command line: a thin door onto the rooms. Tables for people, `--json` for programs, errors that say what to do next.
 
-Exit codes: 0 done, 1 failed, 2 differences found (`apply --dry-run`), 64 wrong usage.
+Exit codes: 0 done, 1 failed or denied (`policy check`), 2 differences found (`apply --dry-run`), 64 wrong usage.
 """
 
 import argparse
@@ -28,6 +28,7 @@ from gateway.commands import (
     files,
     keys,
     members,
+    policy,
     schema,
     serve,
     tenants,
@@ -49,6 +50,7 @@ _NOUNS: Final = (
     ("plans", "what tenants can buy", values.PLANS),
     ("models", "what tenants can call", values.MODELS),
     ("fleet", "the kinds of Triton servers", values.FLEET),
+    ("policy", "what the policies say, and why", policy.COMMANDS),
     ("audit", "who changed what, and whether the log of calls is whole", audit.COMMANDS),
 )
 _EXAMPLES: Final = {

@@ -97,8 +97,8 @@ async def test_a_document_restricts_the_diff_shows_it_and_the_export_says_it_aga
     outline = await declare.apply(acme, declared, ACT)
     (change,) = outline.changes.values()
     assert {name: it for name, it in change.fields.items() if name.startswith("restrictions")} == {
-        "restrictions.regions": (None, ["eu-west"]),
-        "restrictions.networks": (None, ["192.0.2.0/24"]),
+        "restrictions.regions": (None, ("eu-west",)),
+        "restrictions.networks": (None, ("192.0.2.0/24",)),
     }
     (tenant,) = [it for it in await declare.everything(acme) if isinstance(it, TenantDocument)]
     exported = written([tree(tenant)])
