@@ -1,6 +1,6 @@
 """The command line: a thin door onto the rooms. Tables for people, `--json` for programs, errors that say what to do next.
 
-Exit codes: 0 done, 1 failed, 2 differences found (`apply --dry-run`), 64 wrong usage.
+Exit codes: 0 done, 1 failed or denied (`policy check`), 2 differences found (`apply --dry-run`), 64 wrong usage.
 """
 
 import argparse
@@ -29,6 +29,7 @@ from gateway.commands import (
     issuers,
     keys,
     members,
+    policy,
     schema,
     serve,
     tenants,
@@ -51,6 +52,7 @@ _NOUNS: Final = (
     ("models", "what tenants can call", values.MODELS),
     ("fleet", "the kinds of Triton servers", values.FLEET),
     ("issuers", "identity providers of many tenants, or of the operators", values.ISSUERS),
+    ("policy", "what the policies say, and why", policy.COMMANDS),
     ("audit", "who changed what, and whether the log of calls is whole", audit.COMMANDS),
 )
 _EXAMPLES: Final = {

@@ -12,11 +12,12 @@ from typing import Annotated, Final, Literal
 
 from msgspec import Meta, Struct
 
-from tenants import issuers, names
+from tenants import issuers, names, restrictions
 from tenants.errors import Invalid
 from tenants.issuers import MOST_ISSUERS, TenantIssuer
 from tenants.members import Role
 from tenants.names import MemberName, PlanName, TenantName
+from tenants.restrictions import Restrictions
 
 MOST_MEMBERS: Final = 1000
 
@@ -46,12 +47,16 @@ class TenantDocument(Struct, frozen=True):
     """None: as it is; a new one is active."""
     issuers: Annotated[tuple[TenantIssuer, ...], Meta(max_length=MOST_ISSUERS)] | None = None
     """None: as `members`."""
+    restrictions: Restrictions | None = None
+    """None: the document does not say, and they stay as they are; a new one has none. `{}` lifts them."""
 
 
 def faults(document: TenantDocument) -> Iterator[Invalid]:
     """What is wrong with it beyond the types of its fields, each with the path to it. Whether a new tenant may have the name: `outline`."""
     yield from names.TENANT.faults(document.name, "name")
     yield from names.PLAN.faults(document.plan, "plan")
+    if document.restrictions is not None:
+        yield from restrictions.faults(document.restrictions, "restrictions.")
     first: dict[str, int] = {}
     for position, member in enumerate(document.members or ()):
         path = f"members[{position}].email"

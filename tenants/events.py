@@ -13,6 +13,7 @@ class Action(StrEnum):
 
     TENANT_CREATED = "tenant.created"
     TENANT_CHANGED = "tenant.changed"
+    TENANT_RESTRICTED = "tenant.restricted"
     TENANT_SUSPENDED = "tenant.suspended"
     TENANT_RESUMED = "tenant.resumed"
     TENANT_CLOSING = "tenant.closing"

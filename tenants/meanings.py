@@ -73,6 +73,7 @@ MEANINGS: Final[dict[str, str]] = {
     "Model inputs[].shape": "its dimensions; -1 is any number",
     "Model inputs[].description": "what it stands for",
     "Model outputs": "what it gives, in the same words as `inputs`",
+    "Model region": _named("where it runs, for tenants that keep to some regions", names.REGION),
     "Plan name": _named("what tenants call it", names.PLAN),
     "Plan weight": "its share when tenants wait for the same model",
     "Plan limits.body_bytes": "a request's body has at most so many",
@@ -101,6 +102,10 @@ MEANINGS: Final[dict[str, str]] = {
     "Tenant members[].role": "what they may do",
     "Tenant issuers": f"identity providers of its own, {MOST_ISSUERS} at most: who has a token of one is the tenant's; "
     "fields as of an `Issuer`, but `tenant_claim` and `operators`. Without the key they stay as they are",
+    "Tenant restrictions": "what every credential of the tenant is narrowed to; without the key it stays as it is, `{}` lifts it",
+    "Tenant restrictions.regions": "only models whose `region` is one of these; one without a region is in none",
+    "Tenant restrictions.models": "only these models",
+    "Tenant restrictions.networks": "only from these ranges of addresses, as `192.0.2.0/24` or `2001:db8::/32`",
     "Tenant state": "a suspended one is not served. Without it the state stays, a new tenant is active; closing is not for a file to say",
 }
 

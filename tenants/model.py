@@ -13,7 +13,7 @@ from msgspec.structs import replace
 from tenants import names
 from tenants.errors import Invalid
 from tenants.fleet import Fleet, Seconds
-from tenants.names import FleetName, ModelName, Tag, TenantName
+from tenants.names import FleetName, ModelName, RegionName, Tag, TenantName
 from tenants.openai import PassThrough, Section, section_faults
 
 MOST_TENANTS: Final = 1000
@@ -108,6 +108,8 @@ class Model(Struct, frozen=True, tag_field="v", tag=1):
     inputs: Tensors = ()
     outputs: Tensors = ()
     """These four are for the catalogue that people read. They change nothing of how it is served."""
+    region: RegionName | None = None
+    """Where it runs, in the operator's word: for tenants that keep to some regions. None: nobody says."""
 
     @property
     def is_elsewhere(self) -> bool:
@@ -115,8 +117,8 @@ class Model(Struct, frozen=True, tag_field="v", tag=1):
         return isinstance(self.openai, PassThrough)
 
     def is_served_like(self, other: "Model") -> bool:
-        """Whether the two differ at most in what the catalogue says of them."""
-        return _uncatalogued(self) == _uncatalogued(other)
+        """Whether the two differ at most in what the catalogue and the policies are told of them."""
+        return _as_served(self) == _as_served(other)
 
     def serves(self, tenant: str) -> bool:
         """Whether the tenant of that name has this model."""
@@ -126,6 +128,8 @@ class Model(Struct, frozen=True, tag_field="v", tag=1):
 def faults(model: Model) -> Iterator[Invalid]:
     """What is wrong with it beyond the types of its fields, each with the path to it."""
     yield from names.MODEL.faults(model.name, "name")
+    if model.region is not None:
+        yield from names.REGION.faults(model.region, "region")
     if model.is_elsewhere:
         yield from _stray(model)
     else:
@@ -153,8 +157,8 @@ def _folder_faults(repository: str) -> Iterator[Invalid]:
         yield Invalid("repository", "must be the path of a folder")
 
 
-def _uncatalogued(model: Model) -> Model:
-    return replace(model, description="", tags=(), inputs=(), outputs=())
+def _as_served(model: Model) -> Model:
+    return replace(model, description="", tags=(), inputs=(), outputs=(), region=None)
 
 
 def _catalogue_faults(model: Model) -> Iterator[Invalid]:

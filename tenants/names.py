@@ -73,6 +73,7 @@ SERVICE_ACCOUNT: Final = Names(_LABEL, _LABEL_RULE)
 TAG: Final = Names(_LABEL, _LABEL_RULE)
 # How the SHA-256 of its URL begins (`issuers.id_of`): a URL is no part of a path.
 ISSUER: Final = Names(re.compile(r"[0-9a-f]{20}"), "must be 20 characters of 0-9 and a-f")
+REGION: Final = Names(_LABEL, _LABEL_RULE)
 # What ends up in a path of the model repository must not lead out of it.
 MODEL: Final = Names(
     re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,127}"),
@@ -92,3 +93,4 @@ FleetName = Annotated[str, FLEET.meta]
 ModelName = Annotated[str, MODEL.meta]
 MemberName = Annotated[str, MEMBER.meta]
 Tag = Annotated[str, TAG.meta]
+RegionName = Annotated[str, REGION.meta]

@@ -15,6 +15,7 @@ from tenants.documents import Document, Documents
 from tenants.errors import Fault, Faulty, Invalid
 from tenants.issuers import Issuer, Pair, TenantIssuer
 from tenants.model import Model
+from tenants.restrictions import kept
 from tenants.tenant import State
 
 Action = Literal["create", "change", "remove", "unchanged"]
@@ -92,7 +93,11 @@ def outlined(declared: Documents, stored: Stored, prune: Prune = Prune.NOTHING) 
 
 
 def as_declared(value: TenantDocument, before: TenantDocument | None) -> TenantDocument:
-    """With its state, members and issuers: where the document does not say, they are as they were; addresses as they are stored."""
+    """With its state, members, issuers and restrictions: where the document does not say, they are as they were; addresses as they are
+    stored.
+    """
+    restricted = before.restrictions if value.restrictions is None and before else value.restrictions
+    value = replace(value, restrictions=kept(restricted))
     state = value.state or (before.state if before else None) or "active"
     people, trusted = value.members, value.issuers
     if people is None:

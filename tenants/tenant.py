@@ -7,6 +7,7 @@ from msgspec.structs import replace
 
 from tenants.errors import Invalid
 from tenants.ids import Reference
+from tenants.restrictions import Restrictions
 
 State = Literal["active", "suspended", "closing", "closed"]
 Deed = Literal["suspend", "resume", "close", "reopen"]
@@ -43,6 +44,8 @@ class Tenant(Struct, frozen=True, tag_field="v", tag=1):
     created_us: int
     closes_us: int | None = None
     """From when on it is closed, of one that is closing."""
+    restrictions: Restrictions | None = None
+    """What it restricts itself to; None: to nothing."""
 
 
 def state(tenant: Tenant, now_us: int) -> State:

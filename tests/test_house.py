@@ -77,6 +77,8 @@ PURE = (
             "outline",
             "urls",
             "writing",
+            "restrictions",
+            "networks",
         )
     ),
     *(f"tenants.api.{name}" for name in ("problems", "strict", "bodies")),

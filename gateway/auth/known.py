@@ -23,6 +23,7 @@ from gateway.authz.cedar import ModelView, Subject
 from tenants.directory import Credentials
 from tenants.fleet import Fleet
 from tenants.model import Model
+from tenants.restrictions import Restrictions
 
 FRESH_SECONDS: Final = 3.0
 """Under the five seconds that are promised, by more than what lies between two looks and a look may take."""
@@ -190,12 +191,22 @@ def principal_of(credentials: Credentials | None) -> Principal | None:
             plan=plan.name,
             models=None if key.models is None else frozenset(key.models),
             role=account.role if account else None,
+            **_restricted(tenant.restrictions),
         ),
         expires_us=min((end for end in (key.expires_us, closes_us) if end is not None), default=None),
     )
 
 
+def _restricted(restrictions: Restrictions | None) -> dict[str, frozenset[str] | None]:
+    """What policies judge of them."""
+    regions, models = (restrictions.regions, restrictions.models) if restrictions else (None, None)
+    return {
+        "tenant_regions": None if regions is None else frozenset(regions),
+        "tenant_models": None if models is None else frozenset(models),
+    }
+
+
 def model_view(model: Model) -> ModelView:
     everyone = model.tenants == "*"
     tenants = frozenset[str]() if everyone else frozenset(model.tenants)
-    return ModelView(id=model.id, name=model.name, everyone=everyone, tenants=tenants)
+    return ModelView(id=model.id, name=model.name, everyone=everyone, tenants=tenants, region=model.region)

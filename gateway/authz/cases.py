@@ -13,7 +13,8 @@ from msgspec import Struct
 
 from gateway.authz.cedar import Action, Authorizer, ModelView, Subject, SubjectRole, TenantState
 from gateway.authz.control import ControlAuthorizer
-from gateway.authz.policies import Decision, Policies, PolicyError, read
+from gateway.authz.errors import PolicyError
+from gateway.authz.policies import Decision, Policies, read
 from tenants.members import Role
 from tenants.ports import CallerRole, PlatformAction, Question, TenantAction
 from tenants.tenant import State

@@ -20,7 +20,8 @@ from typing import Final, Self
 
 from gateway.authz.cedar import Authorizer
 from gateway.authz.control import ControlAuthorizer
-from gateway.authz.policies import Decision, PolicyError, read
+from gateway.authz.errors import PolicyError
+from gateway.authz.policies import Decision, read
 from tenants.ports import Question
 
 LOOK_SECONDS: Final = 2.0

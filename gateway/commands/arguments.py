@@ -55,6 +55,17 @@ def cursor(text: str) -> str:
     return text
 
 
+def some(text: str) -> tuple[str, ...]:
+    """Names with commas between them."""
+    return tuple(text.split(","))
+
+
+def wrong_usage(sentence: str) -> int:
+    """What argparse cannot tell, said as it would be."""
+    print(f"gateway: {sentence}", file=sys.stderr)
+    return USAGE
+
+
 def example(words: str) -> str:
     """The end of a command's help."""
     return f"example:\n  gateway {words.strip()}"

@@ -11,7 +11,7 @@ from typing import Final
 
 import gateway
 from gateway.authz.current import Current
-from gateway.authz.policies import PolicyError
+from gateway.authz.errors import PolicyError
 from gateway.commands.apply import outlined
 from gateway.commands.files import documents
 from gateway.commands.printing import short

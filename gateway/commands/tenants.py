@@ -1,14 +1,18 @@
 """`gateway tenants`: the customers."""
 
+from argparse import Namespace
 from typing import Final
 
-from gateway.commands.arguments import duration
+import msgspec
+
+from gateway.commands.arguments import duration, some, wrong_usage
 from gateway.commands.command import PAGED, REASON, Asked, Command, argument, asked
 from gateway.commands.demo import PLAN, put_plan
 from gateway.commands.printing import Row, card, program, show, show_all, when
 from tenants import tenant
 from tenants.directory.members import Accounts, Members
 from tenants.ports import MOST_ROWS
+from tenants.restrictions import Restrictions
 from tenants.tenant import Deed, Tenant
 
 
@@ -32,7 +36,7 @@ async def _show(it: Asked) -> int:
         "members": await _count(it.directory.members, found.name),
         "accounts": await _count(it.directory.accounts, found.name),
     }
-    return card({**_row(found, it), **times, **people}, it.given)
+    return card({**_row(found, it), **times, **people, "restrictions": _restrictions(found)}, it.given)
 
 
 async def _count(roster: Members | Accounts, tenant_name: str) -> int:
@@ -83,6 +87,30 @@ async def _close(it: Asked) -> int:
     return 0
 
 
+@asked
+async def _restrict(it: Asked) -> int:
+    given = it.given
+    if not (given.regions or given.models or given.networks):
+        return wrong_usage(
+            f"say --regions, --models or --networks; {program()} tenants unrestrict {given.name} lifts all"
+        )
+    wanted = Restrictions(given.regions, given.models, given.networks)
+    return _restricted(await it.directory.tenants.restrict(given.name, wanted, it.act), given)
+
+
+@asked
+async def _unrestrict(it: Asked) -> int:
+    return _restricted(await it.directory.tenants.restrict(it.given.name, Restrictions(), it.act), it.given)
+
+
+def _restricted(found: Tenant, given: Namespace) -> int:
+    return card({"name": found.name, "restrictions": _restrictions(found)}, given)
+
+
+def _restrictions(found: Tenant) -> dict[str, list[str]] | None:
+    return msgspec.to_builtins(found.restrictions) if found.restrictions else None
+
+
 async def _do(deed: Deed, it: Asked) -> int:
     return show(_row(await it.directory.tenants.do(it.given.name, deed, it.act), it), it.given)
 
@@ -100,6 +128,12 @@ _GRACE: Final = argument(
     type=duration,
     metavar="7d",
     help="how long it can be reopened, and is not served (default: at once)",
+)
+
+_REGIONS: Final = argument("--regions", type=some, metavar="R,...", help="only models that run there")
+_MODELS: Final = argument("--models", type=some, metavar="M,...", help="only these models")
+_NETWORKS: Final = argument(
+    "--networks", type=some, metavar="N,...", help="only from these ranges of addresses"
 )
 
 COMMANDS: Final = (
@@ -122,5 +156,13 @@ COMMANDS: Final = (
         (_NAME, _GRACE, REASON),
         "acme --after 7d",
     ),
+    Command(
+        "restrict",
+        "keep a tenant to regions, models or networks: to those that are named, instead of what it was kept to before",
+        _restrict,
+        (_NAME, _REGIONS, _MODELS, _NETWORKS, REASON),
+        "acme --regions eu-west,eu-north --networks 192.0.2.0/24",
+    ),
+    Command("unrestrict", "lift all restrictions of a tenant", _unrestrict, (_NAME, REASON), "acme"),
     Command("reopen", "take back that a tenant is closing", _reopen, (_NAME, REASON), "acme"),
 )

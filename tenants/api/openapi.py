@@ -17,7 +17,7 @@ _DESCRIPTION: Final = f"""Tenants, who acts for them, their keys, and what they 
 
 Operators call it on the operator's listener with a key of theirs, tenants on the public one with a key of a service account. Every answer
 carries x-request-id; a refusal is an RFC 9457 problem whose type is {TYPE}<code>. A body has at most {MOST_OTHER_BYTES} bytes,
-that of a PUT {MOST_BYTES}."""
+a plan, model or fleet {MOST_BYTES}."""
 
 _SUCCESS: Final = {200: "Done", 201: "Created", 204: "Done", 304: "As you have it"}
 _QUERY: Final[dict[str, tuple[str, dict[str, Any]]]] = {

@@ -46,6 +46,7 @@ from tenants.fleet import Fleet
 from tenants.model import Model
 from tenants.plans import Plan
 from tenants.ports import PlatformAction, TenantAction
+from tenants.restrictions import Restrictions
 
 BASE: Final = "/control/v1"
 Method = Literal["GET", "POST", "PATCH", "PUT", "DELETE"]
@@ -112,7 +113,7 @@ class Operation:
     @property
     def most_bytes(self) -> int:
         """Of its body. A plan, a model, a fleet and an issuer may be large; what tenants send is not."""
-        return MOST_BYTES if self.method == "PUT" else MOST_OTHER_BYTES
+        return MOST_BYTES if self.action == "shape" else MOST_OTHER_BYTES
 
     @property
     def query(self) -> tuple[str, ...]:
@@ -243,6 +244,37 @@ def _shelf(name: str, shelf: Any, view: Any) -> tuple[Operation, ...]:
 
 _TENANT: Final = "/tenants/{tenant}"
 
+_RESTRICTED: Final = strict(Restrictions)
+_RESTRICTING: Final[tuple[tuple[str, Method, TenantAction, Any, Any, str, Any], ...]] = (
+    (
+        "show",
+        "GET",
+        "inspect",
+        tenants.show_restrictions,
+        _RESTRICTED,
+        "show what a tenant restricts itself to",
+        None,
+    ),
+    (
+        "put",
+        "PUT",
+        "administer",
+        tenants.put_restrictions,
+        _RESTRICTED,
+        "restrict a tenant to regions, models or networks",
+        _RESTRICTED,
+    ),
+    (
+        "delete",
+        "DELETE",
+        "administer",
+        tenants.lift_restrictions,
+        None,
+        "lift all restrictions of a tenant",
+        None,
+    ),
+)
+
 OPERATIONS: Final[tuple[Operation, ...]] = (
     Operation("whoami", "GET", "/whoami", "whoami", tenants.whoami, Whoami, "show whose key this is"),
     Operation(
@@ -324,6 +356,20 @@ OPERATIONS: Final[tuple[Operation, ...]] = (
         OwnIssuers,
         "give a tenant these issuers and no others",
         OwnIssuers,
+    ),
+    *(
+        Operation(
+            f"{verb}TenantRestrictions",
+            method,
+            f"{_TENANT}/restrictions",
+            action,
+            do,
+            answer,
+            summary,
+            body,
+            204 if answer is None else 200,
+        )
+        for verb, method, action, do, answer, summary, body in _RESTRICTING
     ),
     *_people("member", MEMBERS, invite, NewMember, MemberView),
     *_people("account", ACCOUNTS, create_account, NewAccount, AccountView),

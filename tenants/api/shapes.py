@@ -21,6 +21,7 @@ from tenants.members import Account, Member, Role
 from tenants.model import Model
 from tenants.networks import Ranges
 from tenants.ports import CallerRole
+from tenants.restrictions import Restrictions
 from tenants.tenant import Tenant
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
@@ -29,7 +30,7 @@ _MICROSECOND: Final = timedelta(microseconds=1)
 Moment = Annotated[datetime, Meta(tz=True)]
 Seconds = Annotated[float, Meta(ge=0, le=MOST_SECONDS)]
 
-_OF_MODELS: Final = ("id", "name", "description", "tags", "inputs", "outputs")
+_OF_MODELS: Final = ("id", "name", "description", "tags", "inputs", "outputs", "region")
 
 _Item = TypeVar("_Item")
 
@@ -261,6 +262,10 @@ def tenant_view(value: Tenant, now_us: int) -> TenantView:
         created_at=moment(value.created_us),
         closes_at=None if value.closes_us is None else moment(value.closes_us),
     )
+
+
+def restrictions_view(value: Tenant, _: int) -> Restrictions:
+    return value.restrictions or Restrictions()
 
 
 def member_view(value: Member, _: int) -> MemberView:

@@ -2,6 +2,8 @@
 
 from functools import partial
 
+from msgspec import convert, to_builtins
+
 from tenants.api.asked import Answer, Asked, tag
 from tenants.api.shapes import (
     Closing,
@@ -9,6 +11,7 @@ from tenants.api.shapes import (
     TenantChange,
     Whoami,
     event_view,
+    restrictions_view,
     tenant_model,
     tenant_view,
 )
@@ -16,6 +19,7 @@ from tenants.api.strict import shown
 from tenants.directory import Page
 from tenants.model import Model
 from tenants.plans import Plan
+from tenants.restrictions import Restrictions
 from tenants.tenant import Deed, Tenant
 
 
@@ -61,6 +65,33 @@ suspend, resume, close, reopen = (
     partial(_do, "close"),
     partial(_do, "reopen"),
 )
+
+
+async def show_restrictions(asked: Asked) -> Answer:
+    return asked.shown(await asked.directory.tenants.find(asked.tenant_name), restrictions_view)
+
+
+async def put_restrictions(asked: Asked) -> Answer:
+    """All of them; what is left out is no restriction. None at all are there from the start: a PUT may also be the first."""
+    wanted = convert(to_builtins(asked.body), Restrictions)
+    name, tenants = asked.tenant_name, asked.directory.tenants
+    found = await tenants.find(name)
+    if asked.condition.creates:
+        made = await tenants.restrict(name, wanted, asked.act, expected=found.version, new=True)
+        view = restrictions_view(made, asked.now_us)
+        return Answer(view, 201, tag=tag(view, found.version + (made != found.value)))
+    return await asked.changed(
+        found,
+        restrictions_view,
+        lambda version: tenants.restrict(name, wanted, asked.act, expected=version),
+    )
+
+
+async def lift_restrictions(asked: Asked) -> Answer:
+    name, tenants = asked.tenant_name, asked.directory.tenants
+    version = asked.checked(await tenants.find(name), restrictions_view)
+    await tenants.restrict(name, Restrictions(), asked.act, expected=version)
+    return Answer(status=204)
 
 
 async def plan(asked: Asked) -> Answer:

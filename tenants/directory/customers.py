@@ -47,7 +47,14 @@ class Customer:
         people = (read(row, Member) for row in self.members.values())
         members = tuple(DeclaredMember(it.email, it.role) for it in people)
         state: DeclaredState = "suspended" if self.tenant.state == "suspended" else "active"
-        return TenantDocument(self.tenant.name, self.tenant.plan, members, state, self.issuers.issuers)
+        return TenantDocument(
+            self.tenant.name,
+            self.tenant.plan,
+            members,
+            state,
+            self.issuers.issuers,
+            self.tenant.restrictions,
+        )
 
 
 async def read_all(journal: "Journal", names: Iterable[str]) -> dict[str, Customer]:
@@ -67,14 +74,20 @@ async def read_all(journal: "Journal", names: Iterable[str]) -> dict[str, Custom
 def changes(
     wanted: TenantDocument, before: Customer | None, new_id: Callable[[str], str], at_us: int
 ) -> Iterator[Change]:
-    """What makes it as wanted, with just these members and issuers; its state is said (`outline.as_declared`). That nobody else has the
-    issuers is for the caller to know.
+    """What makes it as wanted, with just these members, issuers and restrictions; its state is said (`outline.as_declared`). That nobody
+    else has the issuers is for the caller to know.
     """
     if before is None:
-        owner = Tenant(new_id("t"), wanted.name, wanted.plan, wanted.state or "active", at_us)
+        state = wanted.state or "active"
+        owner = Tenant(new_id("t"), wanted.name, wanted.plan, state, at_us, restrictions=wanted.restrictions)
         yield created(owner)
     else:
-        owner = replace(before.tenant, plan=wanted.plan, state=wanted.state or before.tenant.state)
+        owner = replace(
+            before.tenant,
+            plan=wanted.plan,
+            state=wanted.state or before.tenant.state,
+            restrictions=wanted.restrictions,
+        )
         if owner != before.tenant:
             yield changed(_action(before.tenant, owner), before.row, before.tenant, owner)
     there = dict(before.members) if before else {}
@@ -104,7 +117,7 @@ def closing(before: Customer, at_us: int) -> Change:
 
 
 def _action(before: Tenant, after: Tenant) -> Action:
-    """A change of the state is told before one of the plan; the images tell both."""
+    """A change of the state is told before one of the plan, and that before one of the restrictions; the images tell all."""
     if before.state == after.state:
-        return Action.TENANT_CHANGED
+        return Action.TENANT_CHANGED if before.plan != after.plan else Action.TENANT_RESTRICTED
     return Action.TENANT_SUSPENDED if after.state == "suspended" else Action.TENANT_RESUMED

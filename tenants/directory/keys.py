@@ -24,6 +24,7 @@ from tenants.rows import (
     OPERATOR,
     Change,
     KeyPointer,
+    TenantPointer,
     account_at,
     digest_at,
     encoded,
@@ -198,6 +199,25 @@ class Keys:
 
     async def show(self, tenant_name: str | None, key_id: str) -> ApiKey:
         return read(await self._row(await self._any_owner_id(tenant_name), key_id), ApiKey)
+
+    async def owner_of(self, key_id: str) -> str | None:
+        """The name of the tenant whose key this is, None for operators. Raises NotFound.
+
+        Looks through all tenants, a hundred at a time: for people, and for no door.
+        """
+        if not is_id(key_id):
+            raise NotFound("key", key_id)
+        if await self.journal.table.get(key_at(OPERATOR, key_id)) is not None:
+            return None
+        after = None
+        while True:
+            page = await self.journal.table.list("tenants", after=after, limit=MOST_KEYS)
+            places = {key_at(read(row, TenantPointer).tenant_id, key_id): row.key.sort for row in page.rows}
+            for place in await self.journal.many(places):
+                return places[place]
+            after = page.next_after
+            if after is None:
+                raise NotFound("key", key_id)
 
     async def list(
         self, tenant_name: str | None, after: str | None = None, limit: int = MOST_KEYS

@@ -6,13 +6,14 @@ from typing import Final, Generic, TypeVar
 
 from msgspec.structs import replace
 
-from tenants import names, tenant
+from tenants import names, restrictions, tenant
 from tenants.acts import Act
 from tenants.directory.journal import Journal, Judged, Page
 from tenants.errors import AlreadyExists, NotFound, Stale
 from tenants.events import Action, Event
 from tenants.ports import MOST_KEYS, Delete, Row
 from tenants.ports import Put as PutItem
+from tenants.restrictions import Restrictions
 from tenants.rows import (
     Change,
     TenantPointer,
@@ -77,6 +78,29 @@ class Tenants:
                 return Judged(before, stored=before)
             moved = replace(before, plan=plan)
             return Judged(moved, (changed(Action.TENANT_CHANGED, row, before, moved),), moved)
+
+        return await self.journal.change(act, judge)
+
+    async def restrict(
+        self, name: str, wanted: Restrictions, act: Act, *, expected: int | None = None, new: bool = False
+    ) -> Tenant:
+        """The tenant with these restrictions and no others. Repeated: the same, without another event.
+
+        Raises Stale for another version than `expected`, and where they are to be `new`, AlreadyExists over others.
+        """
+        for fault in restrictions.faults(wanted):
+            raise fault
+
+        async def judge() -> Judged[Tenant]:
+            row = await self.row(name)
+            before = read(row, Tenant)
+            check_version(row, expected, "tenant", name)
+            if new and before.restrictions is not None:
+                raise AlreadyExists("restrictions", name)
+            after = replace(before, restrictions=restrictions.kept(wanted))
+            if after == before:
+                return Judged(before, stored=before)
+            return Judged(after, (changed(Action.TENANT_RESTRICTED, row, before, after),), after)
 
         return await self.journal.change(act, judge)
 

@@ -51,7 +51,9 @@ def test_what_does_not_fit_into_a_row_is_said_of_what_is_largest() -> None:
     assert (fault.path, str(MOST_ROW_BYTES) in fault.reason) == ("outputs", True)
 
 
-@pytest.mark.parametrize("change", [{"description": ""}, {"tags": ()}, {"inputs": ()}, {"outputs": ()}])
+@pytest.mark.parametrize(
+    "change", [{"description": ""}, {"tags": ()}, {"inputs": ()}, {"outputs": ()}, {"region": "eu-west"}]
+)
 def test_what_people_are_told_is_nothing_of_how_it_is_served(change: dict[str, object]) -> None:
     assert replace(DIGITS, **change).is_served_like(DIGITS)
     assert not replace(DIGITS, **change, memory_bytes=5).is_served_like(DIGITS)

@@ -36,7 +36,7 @@ GOLDEN: list[tuple[Struct, bytes]] = [
     (
         Tenant("t_1", "acme", "team", "active", 1_700_000_000_000_001),
         b'{"v":1,"id":"t_1","name":"acme","plan":"team","state":"active","created_us":1700000000000001,'
-        b'"closes_us":null}',
+        b'"closes_us":null,"restrictions":null}',
     ),
     (
         ApiKey("k_1", "t_1", "ci", "Ab1z", ("digits",), 5, 9, None),
@@ -101,7 +101,7 @@ GOLDEN: list[tuple[Struct, bytes]] = [
         b'{"v":1,"id":"m_1","name":"digits","repository":"infra/models","tenants":"*","fleet":"local",'
         b'"memory_bytes":67108864,"scaling":{"max_replicas":1,"target_concurrency":8.0,"idle_seconds":60.0,'
         b'"start_deadline_seconds":30.0},"canary":null,"openai":null,'
-        b'"description":"","tags":[],"inputs":[],"outputs":[]}',
+        b'"description":"","tags":[],"inputs":[],"outputs":[],"region":null}',
     ),
     (
         Model(
@@ -119,7 +119,7 @@ GOLDEN: list[tuple[Struct, bytes]] = [
         b'"memory_bytes":5,"scaling":{"max_replicas":2,"target_concurrency":4.0,"idle_seconds":9.0,'
         b'"start_deadline_seconds":8.0},"canary":{"inputs":[{"name":"a","datatype":"FP32","shape":[1,2],'
         b'"data":[0.5,1]}]},"openai":{"backend":"infer","input":"text","output":"vector","batched":true},'
-        b'"description":"","tags":[],"inputs":[],"outputs":[]}',
+        b'"description":"","tags":[],"inputs":[],"outputs":[],"region":null}',
     ),
     (
         Model("m_1", "story", "/m", "*", openai=Generate("in", "out", ("max_tokens", "seed"), 9, "{{ x }}")),
@@ -127,7 +127,7 @@ GOLDEN: list[tuple[Struct, bytes]] = [
         b'"memory_bytes":67108864,"scaling":{"max_replicas":1,"target_concurrency":8.0,"idle_seconds":60.0,'
         b'"start_deadline_seconds":30.0},"canary":null,"openai":{"backend":"generate","input":"in",'
         b'"output":"out","parameters":["max_tokens","seed"],"max_tokens":9,"chat_template":"{{ x }}"},'
-        b'"description":"","tags":[],"inputs":[],"outputs":[]}',
+        b'"description":"","tags":[],"inputs":[],"outputs":[],"region":null}',
     ),
     (
         Model(
@@ -147,7 +147,7 @@ GOLDEN: list[tuple[Struct, bytes]] = [
         b'"start_deadline_seconds":30.0},"canary":null,"openai":{"backend":"pass-through",'
         b'"address":"127.0.0.1:9000","model":"llama"},'
         b'"description":"Writes on.","tags":["text"],"inputs":[{"name":"text_input","datatype":"BYTES","shape":[-1],'
-        b'"description":"the prompt"}],"outputs":[{"name":"text_output","datatype":"BYTES","shape":[1],"description":""}]}',
+        b'"description":"the prompt"}],"outputs":[{"name":"text_output","datatype":"BYTES","shape":[1],"description":""}],"region":null}',
     ),
     (
         Fleet("gpu", Process(), Replicas(1, 3), 1073741824, 9.0),
@@ -252,7 +252,7 @@ def test_a_plan_from_before_there_were_more_limits_and_prices_has_none_of_them()
 
 
 def test_a_model_from_before_there_was_a_catalogue_says_nothing_there() -> None:
-    stored = _model()[1].replace(b',"description":"","tags":[],"inputs":[],"outputs":[]', b"")
+    stored = _model()[1].replace(b',"description":"","tags":[],"inputs":[],"outputs":[],"region":null', b"")
     assert read(Row(AT, stored, 1), Model) == _model()[0]
 
 

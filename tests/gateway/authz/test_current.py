@@ -10,7 +10,7 @@ import pytest
 import policies
 from gateway.authz.cedar import ModelView, Subject
 from gateway.authz.current import Current
-from gateway.authz.policies import PolicyError
+from gateway.authz.errors import PolicyError
 from tenants.ports import Question
 
 FOLDER = Path(policies.__file__).parent

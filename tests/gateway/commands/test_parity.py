@@ -19,6 +19,9 @@ SAME = {
     "reopenTenant": "tenants reopen",
     "showTenantIssuers": "tenants issuers",
     "changeTenantIssuers": "tenants trust",
+    "showTenantRestrictions": "tenants show",
+    "putTenantRestrictions": "tenants restrict",
+    "deleteTenantRestrictions": "tenants unrestrict",
     "showTenantPlan": "plans show",  # a tenant may not ask for every plan, an operator may
     "listTenantModels": "models list --tenant",
     "listTenantAudit": "audit events --tenant",
@@ -41,6 +44,9 @@ NO_COMMAND = {"whoami": "who types a command is the unix user"}
 NO_OPERATION = {
     "audit verify": "tenants check the log of their calls by themselves",
     "tenants distrust": "changeTenantIssuers leaves it out",
+    **dict.fromkeys(
+        ("policy check", "policy validate", "policy test"), "the policies are files of the gateway's host"
+    ),
 }
 
 

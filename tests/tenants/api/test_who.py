@@ -65,6 +65,9 @@ ROWS = {
     "listTenantAudit": Row(READERS, OF_ACME),
     "showTenantIssuers": Row(READERS, OF_ACME),
     "changeTenantIssuers": Row(OPERATORS, OF_ACME, {"issuers": [OWN_ISSUER]}),
+    "showTenantRestrictions": Row(READERS, OF_ACME),
+    "putTenantRestrictions": Row(ADMINS, OF_ACME, {"regions": ["eu-west"], "networks": ["192.0.2.0/24"]}),
+    "deleteTenantRestrictions": Row(ADMINS, OF_ACME),
     "listMembers": Row(READERS, OF_ACME),
     "inviteMember": Row(ADMINS, OF_ACME, {"email": "bob@acme.example", "role": "admin"}),
     "showMember": Row(READERS, MEMBER),
@@ -222,7 +225,7 @@ async def test_a_tenant_sees_of_its_models_what_they_are_for_and_of_others_nothi
     seen = await world.ask("GET", "/tenants/acme/models", by="viewer")
     assert [it["name"] for it in seen.json["items"]] == ["digits"]
     assert [set(it) for it in seen.json["items"]] == [
-        {"id", "name", "description", "tags", "inputs", "outputs"}
+        {"id", "name", "description", "tags", "inputs", "outputs", "region"}
     ]
 
 
