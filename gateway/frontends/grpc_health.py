@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, TypeAlias
 
 import grpc
 
@@ -12,11 +12,13 @@ from gateway.errors import Code, GatewayError
 from gateway.frontends.grpc_call import Context, refuse, told
 from gateway.frontends.grpc_memory import MessageMemory
 from gateway.frontends.http import Readiness
+from gateway.frontends.routes import CHECKS
 from gateway.triton.grpc_client import SERVICE
 from gateway.wire.oip_grpc import parse
 from gateway.wire.oip_messages import message_class
 
-HEALTH: Final = "grpc.health.v1.Health"
+Handler: TypeAlias = "grpc.RpcMethodHandler[bytes, bytes]"
+
 _SERVED: Final = ("", SERVICE)
 _SERVING, _NOT_SERVING, _SERVICE_UNKNOWN = 1, 2, 3
 _LOOK_SECONDS: Final = 1.0
@@ -36,11 +38,13 @@ class Health:
     memory: MessageMemory
     _under_way: int = 0
 
-    def methods(self) -> "dict[str, grpc.RpcMethodHandler[bytes, bytes]]":
-        return {
-            f"/{HEALTH}/Check": grpc.stream_unary_rpc_method_handler(self._check),
-            f"/{HEALTH}/Watch": grpc.stream_stream_rpc_method_handler(self._watch),
+    def methods(self) -> "dict[str, Handler]":
+        """By full name."""
+        found: dict[str, Handler] = {
+            "Check": grpc.stream_unary_rpc_method_handler(self._check),
+            "Watch": grpc.stream_stream_rpc_method_handler(self._watch),
         }
+        return {rpc.path: found[rpc.name] for rpc in CHECKS}
 
     async def _check(self, _: object, context: Context) -> bytes:
         request_id = self.new_id()

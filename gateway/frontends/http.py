@@ -16,6 +16,7 @@ from starlette.types import ASGIApp
 
 from gateway import __version__
 from gateway.errors import Code, GatewayError
+from gateway.frontends import routes
 from gateway.frontends.control import CONTROL, ControlDownstream
 from gateway.frontends.http_downstream import HttpDownstream, error_headers
 from gateway.frontends.http_exchange import EXTENSION, Receive, Send
@@ -133,7 +134,7 @@ def other_paths(oip: OipRest, readiness: Callable[[], Readiness]) -> Starlette:
     }
     return Starlette(
         routes=[
-            *(Route(path, endpoint) for path, endpoint in ours.items()),
+            *(Route(it.path, ours[it.path]) for it in routes.OTHERS),
             Route("/{path:path}", nowhere),  # of another method, or not even a path: HTTPException
         ],
         exception_handlers=dict.fromkeys((GatewayError, HTTPException, Exception), refuse),
@@ -141,9 +142,10 @@ def other_paths(oip: OipRest, readiness: Callable[[], Readiness]) -> Starlette:
 
 
 def refusal(error: GatewayError, more: dict[str, str] | None = None) -> Response:
-    """A refusal, as the one table says it."""
-    headers = _text(error_headers(error) + ratelimit_headers(error.standing)) | (more or {})
-    return Response(error_body(error.sentence), error.rendering.http, headers, "application/json")
+    """A refusal, as the one table says it: to the byte what `HttpDownstream.refuse` makes of it."""
+    own = ratelimit_headers(error.standing) + error_headers(error)
+    headers = _text(own) | (more or {}) | {"content-type": "application/json"}
+    return Response(error_body(error.sentence), error.rendering.http, headers)
 
 
 def _text(headers: Headers) -> dict[str, str]:

@@ -225,7 +225,14 @@ class GatewayProtocol(asyncio.BufferedProtocol):
         self._framing_bytes = 0
 
     def _scope(self) -> Message:
-        url = httptools.parse_url(self._url)
+        try:
+            url = httptools.parse_url(self._url)
+        except httptools.HttpParserInvalidURLError as fault:
+            raise self._stop(
+                GatewayError(Code.BAD_REQUEST, detail="the request's target is no URL")
+            ) from fault
+        if not url.path:
+            raise self._stop(GatewayError(Code.BAD_REQUEST, detail="the request's target has no path"))
         path = url.path.decode("ascii")
         version = self._parser.get_http_version()
         return {

@@ -20,8 +20,9 @@ from gateway.frontends.grpc_memory import MessageMemory
 from gateway.frontends.grpc_stream import Stream
 from gateway.frontends.http import EXTENSIONS, Readiness
 from gateway.frontends.http_body import NoBody
+from gateway.frontends.routes import INFERENCE
 from gateway.pipeline import Pipeline
-from gateway.triton.grpc_client import SERVICE, GrpcReply
+from gateway.triton.grpc_client import GrpcReply
 from gateway.triton.grpc_status import Status
 from gateway.wire import oip_grpc as wire
 from gateway.wire.oip import public_text
@@ -67,7 +68,7 @@ class OipGrpc:
             "ModelConfig": self._method(self._config),
             "ModelStatistics": self._method(self._statistics),
         }
-        return {f"/{SERVICE}/{name}": handler for name, handler in found.items()}
+        return {rpc.path: found[rpc.name] for rpc in INFERENCE}
 
     def nowhere(self) -> Handler:
         """Of every other name."""

@@ -16,6 +16,7 @@ from gateway.call import Endpoint, InferenceCall, Payload, Standing
 from gateway.errors import Code, GatewayError, forget_frames
 from gateway.frontends.http_body import Collected, GenerateBody, Incoming, InferBody, JsonMemory, NoBody
 from gateway.frontends.http_downstream import HttpDownstream
+from gateway.frontends.routes import OF_MODEL
 from gateway.pipeline import Cut, Pipeline
 from gateway.telemetry.traceparent import valid_traceparent
 from gateway.wire.encodings import accepted, coding_of
@@ -23,17 +24,8 @@ from gateway.wire.oip import MODEL_NAME, MOST_BODY_BYTES
 
 Scope = MutableMapping[str, Any]
 
-# What can be asked of a model, and with which method.
 METHOD: MappingProxyType[bytes, str] = MappingProxyType(
-    {
-        b"/infer": "POST",  # first, as most paths are such
-        b"": "GET",
-        b"/ready": "GET",
-        b"/stats": "GET",
-        b"/config": "GET",
-        b"/generate": "POST",
-        b"/generate_stream": "POST",
-    }
+    {asked.encode(): method for asked, method in OF_MODEL.items()}
 )
 MODEL_PATH = re.compile(
     rf"/v2/models/(?P<model>{MODEL_NAME})(?:/versions/(?P<version>[0-9]{{1,9}}))?(?P<asked>".encode()

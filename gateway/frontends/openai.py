@@ -16,6 +16,7 @@ from gateway.frontends.oip_rest import Scope, peer, promised, read_headers
 from gateway.frontends.openai_body import OpenAiBody
 from gateway.frontends.openai_downstream import OpenAiDownstream
 from gateway.frontends.openai_models import Offers
+from gateway.frontends.routes import OPENAI
 from gateway.pipeline import Cut, Pipeline
 from gateway.telemetry.traceparent import valid_traceparent
 from gateway.wire.oip import MODEL_NAME
@@ -24,13 +25,14 @@ from gateway.wire.openai_replies import models, one_model
 
 BELOW = b"/v1/"
 
-_KINDS: MappingProxyType[bytes, Kind] = MappingProxyType(
+_KIND: MappingProxyType[str, Kind] = MappingProxyType(
     {
-        b"/v1/chat/completions": ChatRequest,
-        b"/v1/completions": CompletionRequest,
-        b"/v1/embeddings": EmbeddingsRequest,
+        "/v1/chat/completions": ChatRequest,
+        "/v1/completions": CompletionRequest,
+        "/v1/embeddings": EmbeddingsRequest,
     }
 )
+_KINDS = {it.path.encode(): _KIND[it.path] for it in OPENAI if it.method == "POST"}
 _MODELS = re.compile(rf"/v1/models(?:/(?P<model>{MODEL_NAME}))?".encode())
 
 

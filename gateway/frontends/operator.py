@@ -16,6 +16,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp
 
 from gateway.errors import Code, GatewayError
+from gateway.frontends import routes
 from gateway.frontends.control import CONTROL, ControlDownstream
 from gateway.frontends.http import Readiness, refusal
 from gateway.frontends.http_downstream import HttpDownstream
@@ -44,6 +45,7 @@ class OperatorDoor:
             answer = downstream.asked(self.control, scope, receive)
         else:
             downstream = HttpDownstream(exchange, request_id)
+            scope["path"] = scope["raw_path"].decode("latin-1")  # matched raw, as at the other door
             answer = self.paths(scope, receive, downstream.relay)
         try:
             await answer
@@ -70,8 +72,9 @@ def operator_paths(metrics: Callable[[], str], readiness: Callable[[], Readiness
         allowed = {"allow": "GET, HEAD"} if status == 405 else None  # noqa: PLR2004
         return refusal(GatewayError(_REFUSALS.get(status, Code.INTERNAL)), allowed)
 
+    ours = {"/metrics": figures, "/healthz": healthz, "/readyz": readyz}
     paths = Starlette(
-        routes=[Route("/metrics", figures), Route("/healthz", healthz), Route("/readyz", readyz)],
+        routes=[Route(it.path, ours[it.path]) for it in routes.OPERATOR],
         exception_handlers=dict.fromkeys((HTTPException, Exception), refuse),
     )
     paths.router.redirect_slashes = False  # to whatever host the client names

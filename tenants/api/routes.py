@@ -1,6 +1,7 @@
 """ONE table: every operation of the control API. Routing, the OpenAPI document, the README's table and the tests are made from it.
 
-A new operation is a row here; it is denied to everybody until a policy of `policies/control.cedar` permits its action.
+A new operation is a row here, and one of `tests/e2e/matrix.py`; it is denied to everybody until a policy of `policies/control.cedar`
+permits its action.
 """
 
 import re

@@ -235,6 +235,10 @@ PATHS = [
             b"/v2/logging",
         )
     ),
+    Abuse("a whole URL of another host", get(b"http://elsewhere.example/v2/repository/index"), 404),
+    Abuse("a whole URL without a path", get(b"http://elsewhere.example"), 400),
+    Abuse("a URL of no host", get(b"http:///v2"), 400),
+    Abuse("a URL of a port that there is not", get(b"http://elsewhere.example:99999/v2"), 400),
     Abuse("a method that there is not", head(b"BREW /v2/models/echo_fp32 HTTP/1.1"), 400),
     Abuse("a method that is not this path's", head(b"DELETE /v2/models/echo_fp32 HTTP/1.1"), 405),
     Abuse("TRACE", head(b"TRACE /v2 HTTP/1.1"), 405),

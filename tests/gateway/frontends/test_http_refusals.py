@@ -95,6 +95,8 @@ async def test_a_fault_behind_an_answered_request_has_an_answer_of_its_own() -> 
         b"CONNECT a:80 HTTP/1.1\r\nHost: a\r\n\r\n",
         b"GET a:80 HTTP/1.1\r\n\r\n",
         b"GET http://a HTTP/1.1\r\n\r\n",
+        b"GET http:///a HTTP/1.1\r\n\r\n",
+        b"GET http://a:99999/ HTTP/1.1\r\n\r\n",
         b"GET nothing HTTP/1.1\r\n\r\n",
         b"GET  HTTP/1.1\r\n\r\n",
         b"GET \r\n\r\n",
@@ -109,6 +111,7 @@ async def test_what_is_not_one_clean_request_is_refused_and_never_reaches_the_ap
         refusal = await wire.ask(request_)
         assert refusal.status == 400
         assert refusal.error
+        assert "callback" not in refusal.error  # which is no word of HTTP's
         assert refusal.headers["connection"] == "close"
         assert await wire.rest() == b""
         assert app.scopes == []

@@ -1,0 +1,244 @@
+"""A gateway with every kind of caller, a tenant with its people, another one and one that is not served; and how each asks."""
+
+import asyncio
+import contextlib
+import http.client
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from itertools import count
+from pathlib import Path
+from typing import Any, Final, Literal
+
+from gateway.settings import Settings
+from gateway.state import now_us, opened_directory
+from tenants.acts import Act
+from tenants.directory import Directory
+from tenants.fleet import Fleet
+from tenants.keys import mint
+from tenants.members import ROLES
+from tenants.model import Model
+from tenants.openai import Generate, Infer
+from tenants.plans import Plan
+from tests.e2e.matrix import NOBODY
+from tests.e2e.world import MODELS, ROOMY, Answer, Demo, announced, end, read_answer, started
+
+Listener = Literal["operator", "public"]
+LISTENERS: Final[tuple[Listener, ...]] = ("operator", "public")
+
+# Names of one length, so that answers that say them again have one length too.
+HOME, FOREIGN, ABSENT, UNSERVED = "acme", "evil", "void", "iced"
+ECHO, OTHER_MODEL, FOREIGN_MODEL = "echo_fp32", "letters", "echo_bytes"
+KINDS: Final = ("member", "account", "key")
+"""What a tenant has, as the paths of the control API name it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Credential:
+    """What a caller shows, and the column of the matrix that says what it hears. `tenant` is the one that it asks about."""
+
+    column: str
+    text: str | None
+    listener: Listener = "public"
+    tenant: str = HOME
+
+    @property
+    def headers(self) -> dict[str, str]:
+        return {} if self.text is None else {"authorization": f"Bearer {self.text}"}
+
+    @property
+    def metadata(self) -> tuple[tuple[str, str], ...]:
+        """The same, over gRPC."""
+        return tuple(self.headers.items())
+
+    @property
+    def is_a_tenants(self) -> bool:
+        return self.column not in (NOBODY, "operator")
+
+
+async def people(directory: Directory) -> dict[str, Credential]:
+    """Whoever calls, by a name. What is to hold for tokens is another line here, in the column of its role."""
+    act, found = Act("test", now_us()), dict[str, Credential]()
+
+    async def key(tenant: str | None, account_id: str | None = None, **more: Any) -> str:
+        minted = await directory.keys.create(tenant, act, account_id=account_id, **more)
+        return minted.secret.reveal()
+
+    async def account(tenant: str, role: str, name: str = "") -> str:
+        return (await directory.accounts.create(tenant, name or role, role, act)).id
+
+    for role in ROLES:
+        found[role] = Credential(role, await key(HOME, await account(HOME, role)))
+    developer = await account(HOME, "developer", "limited")
+    found["limited"] = Credential("limited", await key(HOME, developer, models=(OTHER_MODEL,)))
+    found["plain"] = Credential("plain", await key(HOME))
+    found["stranger"] = Credential("stranger", await key(FOREIGN, await account(FOREIGN, "admin")))
+    unserved = await key(UNSERVED, await account(UNSERVED, "admin"))
+    found["suspended"] = Credential("suspended", unserved, tenant=UNSERVED)
+    await directory.tenants.do(UNSERVED, "suspend", act)
+    found["operator"] = Credential("operator", await key(None), "operator")
+    return found | {name: Credential(NOBODY, text) for name, text in (await nobodies(directory)).items()}
+
+
+async def nobodies(directory: Directory) -> dict[str, str | None]:
+    """What is no credential, or was one."""
+    act = Act("test", now_us())
+    expired = await directory.keys.create(HOME, Act("test", 1), expires_us=2)
+    revoked = await directory.keys.create(HOME, act)
+    await directory.keys.revoke(HOME, revoked.key.id, act)
+    gone = await directory.accounts.create(HOME, "gone", "admin", act)
+    of_gone = await directory.keys.create(HOME, act, account_id=gone.id)
+    await directory.accounts.remove(HOME, gone.id, act)
+    await directory.tenants.create("closed", "roomy", act)
+    of_closed = await directory.keys.create("closed", act)
+    await directory.tenants.do("closed", "close", act)
+    ended = await directory.keys.create(None, act)
+    await directory.keys.revoke(None, ended.key.id, act)
+    good = (await directory.keys.create(HOME, act)).secret.reveal()
+    return {
+        "none": None,
+        "empty": "",
+        "malformed": "gw_live_x",
+        "token": "eyJhbGciOiJub25lIn0.eyJzdWIiOiJyb290In0.",
+        "mistyped": good[:-1] + ("1" if good[-1] == "0" else "0"),
+        "unknown": mint(bytes(range(40))).reveal(),
+        "expired": expired.secret.reveal(),
+        "revoked": revoked.secret.reveal(),
+        "of a closed tenant": of_closed.secret.reveal(),
+        "of a removed account": of_gone.secret.reveal(),
+        "revoked operator's": ended.secret.reveal(),
+    }
+
+
+async def furnished(directory: Directory) -> dict[str, Credential]:
+    """All that is there before the gateway starts."""
+    act = Act("test", 1)
+    plans = [Plan(name=name, weight=1, limits=ROOMY) for name in ("roomy", "spare")]
+    await directory.values.put(*plans, Fleet("local"), act=act)
+    for name in (HOME, FOREIGN, UNSERVED):
+        await directory.tenants.create(name, "roomy", act)
+    ours, folder = (HOME, UNSERVED), str(MODELS)
+    await directory.values.put(
+        Model("", ECHO, folder, ours),
+        Model("", OTHER_MODEL, folder, ours),
+        Model("", "parrot", folder, ours, openai=Generate(max_tokens=100)),
+        Model("", "vectors", folder, ours, openai=Infer()),
+        Model("", FOREIGN_MODEL, folder, (FOREIGN,), openai=Generate(max_tokens=100)),
+        act=act,
+    )
+    return await people(directory)
+
+
+@dataclass(slots=True)
+class Callers:
+    """The gateway and who calls it. Each listener is asked over one connection."""
+
+    demo: Demo
+    credentials: Mapping[str, Credential]
+    _connections: dict[Listener, http.client.HTTPConnection] = field(default_factory=dict)
+    _things: dict[tuple[str, str], str] = field(default_factory=dict)
+    _numbers: Any = field(default_factory=count)
+
+    @property
+    def operator(self) -> Credential:
+        return self.credentials["operator"]
+
+    def ask(
+        self,
+        by: Credential,
+        method: str,
+        target: str,
+        body: Any = None,
+        headers: Mapping[str, str] | None = None,
+        *,
+        at: Listener | None = None,
+    ) -> Answer:
+        """A body that is not None is sent as JSON. Asked where the credential works, or `at`."""
+        at = at or by.listener
+        sent = by.headers | dict(headers or {})
+        content = None if body is None else json.dumps(body).encode()
+        if content is not None:
+            sent["content-type"] = "application/json"
+        if at not in self._connections:
+            address = self.demo.address if at == "public" else self.demo.operator.removeprefix("http://")
+            self._connections[at] = http.client.HTTPConnection(address, timeout=60)
+        connection = self._connections[at]
+        connection.request(method, target, content, sent)
+        return read_answer(connection)
+
+    def control(self, method: str, path: str, body: Any = None, **headers: str) -> Answer:
+        """What the operator asks so that a test can go on; a header's underscores are hyphens."""
+        sent = {name.replace("_", "-"): value for name, value in headers.items()}
+        answer = self.ask(self.operator, method, f"/control/v1{path}", body, sent)
+        assert answer.status in (200, 201), (method, path, answer.body)
+        return answer
+
+    def etag(self, path: str) -> str:
+        return self.control("GET", path).headers["etag"]
+
+    # Things that may be changed
+
+    def thing(self, kind: str, tenant: str = "") -> str:
+        """One that nobody has changed yet: its id, or the name where it has one."""
+        if (kind, tenant) not in self._things:
+            self._things[kind, tenant] = self._made(kind, tenant, f"{kind}-{next(self._numbers)}")
+        return self._things[kind, tenant]
+
+    def spent(self, *things: str) -> None:
+        """They were changed, so nobody else gets them."""
+        for at in [at for at, one in self._things.items() if one in things]:
+            del self._things[at]
+
+    def _made(self, kind: str, tenant: str, name: str) -> str:
+        if kind in ("plan", "model", "fleet"):
+            self.control("PUT", f"/{kind}s/{name}", SHELVED[kind], if_none_match="*")
+            return name
+        if kind == "tenant":
+            self.control("POST", "/tenants", {"name": name, "plan": "roomy"})
+            return name
+        if (kind, tenant) == ("key", UNSERVED):  # where nobody makes one any more: its admin's own
+            return str(self.control("GET", f"/tenants/{tenant}/keys").json["items"][0]["id"])
+        body = {
+            "member": {"email": f"{name}@a.example", "role": "viewer"},
+            "account": {"name": name, "role": "viewer"},
+            "key": {"name": name},
+        }[kind]
+        path = f"/tenants/{tenant}/{kind}s" if tenant else "/operator/keys"
+        return str(self.control("POST", path, body).json["id"])
+
+    def fresh(self, kind: str) -> str:
+        """A name that nothing has."""
+        return f"{kind}-{next(self._numbers)}"
+
+    def close(self) -> None:
+        for connection in self._connections.values():
+            connection.close()
+
+
+SHELVED: Final[dict[str, Any]] = {
+    "plan": {"weight": 3, "limits": {"body_bytes": 10}},
+    "model": {"repository": str(MODELS), "tenants": [HOME]},
+    "fleet": {"idle_seconds": 5},
+}
+"""What is put where things are told by their names."""
+
+
+@contextmanager
+def calling(state: Path) -> Iterator[Callers]:
+    """A gateway of these callers that shows configurations and slows no stranger down, until the block ends."""
+
+    async def make() -> dict[str, Credential]:
+        async with opened_directory(Settings(state=state)) as directory:
+            return await furnished(directory)
+
+    credentials = asyncio.run(make())
+    ports = ("--port", "0", "--grpc-port", "0", "--operator-port", "0")
+    environ = {"GATEWAY_HTTP_MODEL_CONFIG": "1", "GATEWAY_DIRECTORY_UNKNOWN_PER_SECOND": "0"}
+    with started(state, "serve", "--state", str(state), "--json", *ports, **environ) as process:
+        try:
+            demo = replace(announced(process, state), key=credentials["plain"].text or "")
+            with contextlib.closing(Callers(demo, credentials)) as callers:
+                yield callers
+        finally:
+            end(process, state)

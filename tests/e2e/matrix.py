@@ -1,0 +1,156 @@
+"""THE matrix: what each route and RPC answers to each kind of credential, where all that it needs is there.
+
+A row is a route, by its operation or its method and path, or an RPC by its full name. A column is a kind of credential:
+
+    operator    an operator's key                          limited     of a developer's account, for another model than the one asked for
+    admin ...   a key of an account of that role           plain       of no account
+    suspended   of an admin whose tenant is not served     stranger    of an admin of another tenant than the one asked about
+    nobody      none, or one that does not work
+
+A cell is what is said. At the listener where a credential does not work it is nobody's.
+
+    ok   it is done                                        404  there is no such thing: it is another tenant's, or nobody's
+    401  who is that?                                      -    there is nothing at this path, and no such RPC
+    403  known, and may not
+"""
+
+from collections.abc import Iterable, Iterator
+from types import MappingProxyType
+from typing import Final
+
+_CONTROL: Final = """
+                  operator admin developer viewer billing limited plain suspended stranger nobody
+whoami                  ok    ok        ok     ok      ok      ok    ok        ok       ok    401
+listTenants             ok   403       403    403     403     403   403       403      403    401
+createTenant            ok   403       403    403     403     403   403       403      403    401
+showTenant              ok    ok        ok     ok      ok      ok   403        ok      404    401
+changeTenant            ok   403       403    403     403     403   403       403      404    401
+suspendTenant           ok   403       403    403     403     403   403       403      404    401
+resumeTenant            ok   403       403    403     403     403   403       403      404    401
+closeTenant             ok   403       403    403     403     403   403       403      404    401
+reopenTenant            ok   403       403    403     403     403   403       403      404    401
+showTenantPlan          ok    ok        ok     ok      ok      ok   403        ok      404    401
+listTenantModels        ok    ok        ok     ok     403      ok   403        ok      404    401
+listTenantAudit         ok    ok        ok     ok     403      ok   403        ok      404    401
+listMembers             ok    ok        ok     ok     403      ok   403        ok      404    401
+inviteMember            ok    ok       403    403     403     403   403       403      404    401
+showMember              ok    ok        ok     ok     403      ok   403        ok      404    401
+changeMember            ok    ok       403    403     403     403   403       403      404    401
+removeMember            ok    ok       403    403     403     403   403       403      404    401
+listAccounts            ok    ok        ok     ok     403      ok   403        ok      404    401
+createAccount           ok    ok       403    403     403     403   403       403      404    401
+showAccount             ok    ok        ok     ok     403      ok   403        ok      404    401
+changeAccount           ok    ok       403    403     403     403   403       403      404    401
+removeAccount           ok    ok       403    403     403     403   403       403      404    401
+listKeys                ok    ok        ok     ok     403      ok   403        ok      404    401
+createKey               ok    ok        ok    403     403     403   403       403      404    401
+showKey                 ok    ok        ok     ok     403      ok   403        ok      404    401
+rotateKey               ok    ok        ok    403     403     403   403       403      404    401
+revokeKey               ok    ok        ok    403     403     403   403       403      404    401
+listOperatorKeys        ok   403       403    403     403     403   403       403      403    401
+createOperatorKey       ok   403       403    403     403     403   403       403      403    401
+showOperatorKey         ok   403       403    403     403     403   403       403      403    401
+rotateOperatorKey       ok   403       403    403     403     403   403       403      403    401
+revokeOperatorKey       ok   403       403    403     403     403   403       403      403    401
+listPlans               ok   403       403    403     403     403   403       403      403    401
+showPlan                ok   403       403    403     403     403   403       403      403    401
+putPlan                 ok   403       403    403     403     403   403       403      403    401
+deletePlan              ok   403       403    403     403     403   403       403      403    401
+listModels              ok   403       403    403     403     403   403       403      403    401
+showModel               ok   403       403    403     403     403   403       403      403    401
+putModel                ok   403       403    403     403     403   403       403      403    401
+deleteModel             ok   403       403    403     403     403   403       403      403    401
+listFleets              ok   403       403    403     403     403   403       403      403    401
+showFleet               ok   403       403    403     403     403   403       403      403    401
+putFleet                ok   403       403    403     403     403   403       403      403    401
+deleteFleet             ok   403       403    403     403     403   403       403      403    401
+listAudit               ok   403       403    403     403     403   403       403      403    401
+"""
+
+_DOORS: Final = """
+                                                           operator admin developer viewer billing limited plain suspended stranger nobody
+GET /control/openapi.json                                        ok    ok        ok     ok      ok      ok    ok        ok       ok     ok
+GET /metrics                                                     ok    ok        ok     ok      ok      ok    ok        ok       ok     ok
+GET /healthz                                                     ok    ok        ok     ok      ok      ok    ok        ok       ok     ok
+GET /readyz                                                      ok    ok        ok     ok      ok      ok    ok        ok       ok     ok
+GET /v2/health/live                                              ok    ok        ok     ok      ok      ok    ok        ok       ok     ok
+GET /v2/health/ready                                             ok    ok        ok     ok      ok      ok    ok        ok       ok     ok
+GET /v2                                                         401    ok        ok     ok      ok      ok    ok        ok       ok    401
+GET /v2/models/{model}                                          401    ok        ok     ok     403     403    ok       403      404    401
+GET /v2/models/{model}/ready                                    401    ok        ok     ok     403     403    ok       403      404    401
+GET /v2/models/{model}/stats                                    401    ok        ok     ok     403     403    ok       403      404    401
+GET /v2/models/{model}/config                                   401    ok        ok     ok     403     403    ok       403      404    401
+POST /v2/models/{model}/infer                                   401    ok        ok    403     403     403    ok       403      404    401
+POST /v2/models/{model}/generate                                401    ok        ok    403     403     403    ok       403      404    401
+POST /v2/models/{model}/generate_stream                         401    ok        ok    403     403     403    ok       403      404    401
+GET /v2/models/{model}/versions/{version}                       401    ok        ok     ok     403     403    ok       403      404    401
+GET /v2/models/{model}/versions/{version}/ready                 401    ok        ok     ok     403     403    ok       403      404    401
+GET /v2/models/{model}/versions/{version}/stats                 401    ok        ok     ok     403     403    ok       403      404    401
+GET /v2/models/{model}/versions/{version}/config                401    ok        ok     ok     403     403    ok       403      404    401
+POST /v2/models/{model}/versions/{version}/infer                401    ok        ok    403     403     403    ok       403      404    401
+POST /v2/models/{model}/versions/{version}/generate             401    ok        ok    403     403     403    ok       403      404    401
+POST /v2/models/{model}/versions/{version}/generate_stream      401    ok        ok    403     403     403    ok       403      404    401
+GET /v1/models                                                  401    ok        ok     ok      ok      ok    ok        ok       ok    401
+GET /v1/models/{model}                                          401    ok        ok    403     403     403    ok       403      404    401
+POST /v1/chat/completions                                       401    ok        ok    403     403     403    ok       403      404    401
+POST /v1/completions                                            401    ok        ok    403     403     403    ok       403      404    401
+POST /v1/embeddings                                             401    ok        ok    403     403     403    ok       403      404    401
+"""
+
+_RPCS: Final = """
+                                                             operator admin developer viewer billing limited plain suspended stranger nobody
+/inference.GRPCInferenceService/ServerLive                         ok    ok        ok     ok      ok      ok    ok        ok       ok     ok
+/inference.GRPCInferenceService/ServerReady                        ok    ok        ok     ok      ok      ok    ok        ok       ok     ok
+/inference.GRPCInferenceService/ServerMetadata                    401    ok        ok     ok      ok      ok    ok        ok       ok    401
+/inference.GRPCInferenceService/ModelReady                        401    ok        ok     ok     403     403    ok       403      404    401
+/inference.GRPCInferenceService/ModelMetadata                     401    ok        ok     ok     403     403    ok       403      404    401
+/inference.GRPCInferenceService/ModelConfig                       401    ok        ok     ok     403     403    ok       403      404    401
+/inference.GRPCInferenceService/ModelStatistics                   401    ok        ok     ok     403     403    ok       403      404    401
+/inference.GRPCInferenceService/ModelInfer                        401    ok        ok    403     403     403    ok       403      404    401
+/inference.GRPCInferenceService/ModelStreamInfer                  401    ok        ok    403     403     403    ok       403      404    401
+/grpc.health.v1.Health/Check                                       ok    ok        ok     ok      ok      ok    ok        ok       ok     ok
+/grpc.health.v1.Health/Watch                                       ok    ok        ok     ok      ok      ok    ok        ok       ok     ok
+/inference.GRPCInferenceService/RepositoryIndex                   401     -         -      -       -       -     -         -        -    401
+/inference.GRPCInferenceService/RepositoryModelLoad               401     -         -      -       -       -     -         -        -    401
+/inference.GRPCInferenceService/RepositoryModelUnload             401     -         -      -       -       -     -         -        -    401
+/inference.GRPCInferenceService/SystemSharedMemoryStatus          401     -         -      -       -       -     -         -        -    401
+/inference.GRPCInferenceService/SystemSharedMemoryRegister        401     -         -      -       -       -     -         -        -    401
+/inference.GRPCInferenceService/SystemSharedMemoryUnregister      401     -         -      -       -       -     -         -        -    401
+/inference.GRPCInferenceService/CudaSharedMemoryStatus            401     -         -      -       -       -     -         -        -    401
+/inference.GRPCInferenceService/CudaSharedMemoryRegister          401     -         -      -       -       -     -         -        -    401
+/inference.GRPCInferenceService/CudaSharedMemoryUnregister        401     -         -      -       -       -     -         -        -    401
+/inference.GRPCInferenceService/TraceSetting                      401     -         -      -       -       -     -         -        -    401
+/inference.GRPCInferenceService/LogSettings                       401     -         -      -       -       -     -         -        -    401
+/grpc.health.v1.Health/List                                       401     -         -      -       -       -     -         -        -    401
+/grpc.reflection.v1.ServerReflection/ServerReflectionInfo         401     -         -      -       -       -     -         -        -    401
+"""
+
+CELLS: Final = frozenset({"ok", "401", "403", "404", "-"})
+NOBODY: Final = "nobody"
+
+Row = MappingProxyType[str, str]
+
+
+def read(text: str) -> dict[str, Row]:
+    """The rows of a table whose first line names its columns. Raises ValueError for one that is there twice or is not whole."""
+    first, *lines = text.strip("\n").splitlines()
+    columns, found = first.split(), dict[str, Row]()
+    for line in lines:
+        words = line.split()
+        label, cells = " ".join(words[: -len(columns)]), words[-len(columns) :]
+        if not label or label in found or not CELLS.issuperset(cells):
+            raise ValueError(f"no row of {len(columns)} cells, or one twice: {line}")
+        found[label] = MappingProxyType(dict(zip(columns, cells, strict=True)))
+    return found
+
+
+CONTROL: Final = read(_CONTROL)
+DOORS: Final = read(_DOORS)
+RPCS: Final = read(_RPCS)
+
+
+def faults(rows: Iterable[str], there: Iterable[str]) -> Iterator[str]:
+    """What is wrong with the rows for what there is: a sentence for each that has none, and for each of nothing."""
+    rows, there = set(rows), set(there)
+    yield from (f"{label} has no row in the matrix: who may ask for it?" for label in sorted(there - rows))
+    yield from (f"{label} has a row in the matrix, and is not there" for label in sorted(rows - there))
