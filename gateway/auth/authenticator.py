@@ -32,6 +32,12 @@ class Authenticator:
             raise _refusal("no credential")
         digest = hashed(credential)
         principal = self.known.warm(digest)
+        if (
+            principal is not None
+            and principal.source is not None
+            and not self.tokens.may_use(principal.source)
+        ):
+            principal = None
         if principal is None:
             if credential.reveal().startswith(KEY_MARK):
                 principal = await self._key(credential, digest, address)

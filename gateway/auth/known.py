@@ -19,11 +19,11 @@ from typing import Final
 
 from gateway.auth.principal import Principal
 from gateway.auth.trust import Trust
-from gateway.authz.cedar import ModelView, Subject
+from gateway.authz.cedar import ModelView, Subject, SubjectRole
 from tenants.directory import Credentials
 from tenants.fleet import Fleet
 from tenants.model import Model
-from tenants.restrictions import Restrictions
+from tenants.tenant import Tenant
 
 FRESH_SECONDS: Final = 3.0
 """Under the five seconds that are promised, by more than what lies between two looks and a look may take."""
@@ -175,7 +175,6 @@ def principal_of(credentials: Credentials | None) -> Principal | None:
     if credentials is None or credentials.key.revoked_us is not None or credentials.tenant.state == "closed":
         return None
     key, tenant, plan, account = credentials.key, credentials.tenant, credentials.plan, credentials.account
-    closes_us = tenant.closes_us if tenant.state == "closing" else None
     return Principal(
         id=key.id,
         name=key.name,
@@ -183,27 +182,37 @@ def principal_of(credentials: Credentials | None) -> Principal | None:
         tenant_name=tenant.name,
         account_id=key.account_id,
         plan=plan,
-        subject=Subject(
-            principal_id=key.id,
-            tenant_id=tenant.id,
-            tenant_name=tenant.name,
-            tenant_state=tenant.state,
-            plan=plan.name,
-            models=None if key.models is None else frozenset(key.models),
-            role=account.role if account else None,
-            **_restricted(tenant.restrictions),
-        ),
-        expires_us=min((end for end in (key.expires_us, closes_us) if end is not None), default=None),
+        subject=subject_of(key.id, tenant, models=key.models, role=account.role if account else None),
+        expires_us=end_of(key.expires_us, tenant),
     )
 
 
-def _restricted(restrictions: Restrictions | None) -> dict[str, frozenset[str] | None]:
-    """What policies judge of them."""
-    regions, models = (restrictions.regions, restrictions.models) if restrictions else (None, None)
-    return {
-        "tenant_regions": None if regions is None else frozenset(regions),
-        "tenant_models": None if models is None else frozenset(models),
-    }
+def subject_of(
+    principal_id: str, tenant: Tenant, *, models: Iterable[str] | None = None, role: SubjectRole | None
+) -> Subject:
+    """As policies see whoever is of this tenant, with what it restricts itself to."""
+    own = tenant.restrictions
+    return Subject(
+        principal_id=principal_id,
+        tenant_id=tenant.id,
+        tenant_name=tenant.name,
+        tenant_state=tenant.state,
+        plan=tenant.plan,
+        models=_set(models),
+        role=role,
+        tenant_regions=_set(own.regions) if own else None,
+        tenant_models=_set(own.models) if own else None,
+    )
+
+
+def end_of(own_us: int | None, tenant: Tenant) -> int | None:
+    """When a credential that ends then is over: with its tenant, if that is closed before."""
+    closes_us = tenant.closes_us if tenant.state == "closing" else None
+    return min((end for end in (own_us, closes_us) if end is not None), default=None)
+
+
+def _set(names: Iterable[str] | None) -> frozenset[str] | None:
+    return None if names is None else frozenset(names)
 
 
 def model_view(model: Model) -> ModelView:

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from gateway.auth.key_sets import Source
 from gateway.authz.cedar import Subject
 from tenants.plans import Plan
 
@@ -18,4 +19,4 @@ class Principal:
     subject: Subject  # the same, as the policies see it
     expires_us: int | None  # the credential's end, or its tenant's if that comes first
     account_id: str | None = None  # the service account that the key is of
-    issuer: str | None = None  # whose token it is: the issuer's URL; None for keys
+    source: Source | None = None  # of the keys that its token was verified with; None for an API key

@@ -18,9 +18,10 @@ from typing import Final, NamedTuple
 from gateway.auth.claims import SKEW_SECONDS
 from gateway.auth.jose import KeySet, Rejected, Token, check_times, read, verify
 from gateway.auth.key_sets import KeySets, KeysUnavailable, Source
+from gateway.auth.known import end_of, subject_of
 from gateway.auth.look_ups import LookUps
 from gateway.auth.principal import Principal
-from gateway.authz.cedar import Subject, SubjectRole
+from gateway.authz.cedar import SubjectRole
 from gateway.errors import Code, GatewayError
 from tenants import issuers, tenant
 from tenants.directory.issuers import Belonging, Trusted
@@ -65,6 +66,10 @@ class Tokens:
         if known.epoch == epoch:
             known.trust.learn_token(digest, principal)
         return principal
+
+    def may_use(self, source: Source) -> bool:
+        """Whether what was verified with the keys of this issuer still counts; asking keeps them fresh while nobody new comes."""
+        return self.key_sets.held(source) is not None
 
     async def operator_id(self, credential: Secret, address: str) -> str | None:
         """The id of the operator who holds it; None for a holder who is none. Raises as `principal`."""
@@ -117,9 +122,6 @@ def principal_of(token: Token, trusted: Trusted, belonging: Belonging) -> Princi
     """Who the holder of a verified token is. A member, by the address that the issuer has verified, is known as that member."""
     owner, issuer = belonging.tenant, trusted.issuer
     member = _member(token, belonging)
-    role = _role(token, issuer, member)
-    closes_us = owner.closes_us if owner.state == "closing" else None
-    end_us = token.expires_us + SKEW_SECONDS * 1_000_000
     own_id = member.id if member else subject_id(owner.id, token)
     return Principal(
         id=own_id,
@@ -127,17 +129,9 @@ def principal_of(token: Token, trusted: Trusted, belonging: Belonging) -> Princi
         tenant_id=owner.id,
         tenant_name=owner.name,
         plan=belonging.plan,
-        subject=Subject(
-            principal_id=own_id,
-            tenant_id=owner.id,
-            tenant_name=owner.name,
-            tenant_state=owner.state,
-            plan=belonging.plan.name,
-            models=None,
-            role=role,
-        ),
-        expires_us=end_us if closes_us is None else min(end_us, closes_us),
-        issuer=issuer.issuer,
+        subject=subject_of(own_id, owner, role=_role(token, issuer, member)),
+        expires_us=end_of(token.expires_us + SKEW_SECONDS * 1_000_000, owner),
+        source=source_of(trusted),
     )
 
 

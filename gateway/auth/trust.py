@@ -90,13 +90,15 @@ class Trust:
                 [
                     digest
                     for digest, it in self._tokens.items()
-                    if it.plan.name in plans or (it.issuer and id_of(it.issuer) in issuers)
+                    if it.plan.name in plans or (it.source and id_of(it.source.issuer) in issuers)
                 ]
             )
 
     def rekeyed(self, issuer: str) -> None:
         """The keys of this issuer are others: what was verified with those before is verified anew."""
-        self._forget([digest for digest, it in self._tokens.items() if it.issuer == issuer])
+        self._forget(
+            [digest for digest, it in self._tokens.items() if it.source and it.source.issuer == issuer]
+        )
 
     def empty(self) -> None:
         self._forget(list(self._tokens))

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 import pytest
 
+from gateway.auth.key_sets import Source
 from gateway.auth.principal import Principal
 from gateway.auth.trust import Trust
 from gateway.authz.cedar import Subject
@@ -20,7 +21,16 @@ URLS = {ACME: "https://login.acme.example", GLOBEX: "https://login.globex.exampl
 def principal(tenant_id: str, number: int = 0) -> Principal:
     subject = Subject(f"p_{number}", tenant_id, tenant_id[2:], "active", PLANS[tenant_id], None)
     plan = Plan(PLANS[tenant_id], 1, Limits(1))
-    return Principal(f"p_{number}", "", tenant_id, tenant_id[2:], plan, subject, None, issuer=URLS[tenant_id])
+    return Principal(
+        f"p_{number}",
+        "",
+        tenant_id,
+        tenant_id[2:],
+        plan,
+        subject,
+        None,
+        source=Source(URLS[tenant_id], None, insecure=False),
+    )
 
 
 def full() -> Trust:
