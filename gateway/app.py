@@ -17,6 +17,7 @@ from gateway.admission.limiter import Limiter
 from gateway.audit.ledger import Ledger
 from gateway.auth.api_key import ApiKeys
 from gateway.auth.known import FRESH_SECONDS, Known
+from gateway.auth.last_used import LastUsed
 from gateway.auth.look_ups import LookUps
 from gateway.auth.networks import Networks
 from gateway.authz.cedar import Authorizer
@@ -50,6 +51,7 @@ from gateway.telemetry.prometheus import text
 from gateway.telemetry.rooms import Rooms, watch_process
 from tenants.api.application import Control
 from tenants.directory import Directory
+from tenants.errors import TableUnavailable
 from tenants.plans import Rate
 
 log = logging.getLogger(__name__)
@@ -99,7 +101,9 @@ async def opened(settings: Settings, progress: Callable[[str], None]) -> AsyncIt
         directory = await stack.enter_async_context(opened_directory(settings))
         known = Known(boot_clock, settings.directory.stale_seconds)
         registry = Registry()
-        auth = api_keys(settings, directory, known, registry)
+        last_used = LastUsed(directory.uses, settings.directory.answer_seconds)
+        stack.push_async_callback(last_used.close)
+        auth = api_keys(settings, directory, known, registry, last_used)
         await auth.look_ups.feed.look()
         ledger = await stack.enter_async_context(opened_ledger(settings))
         scaler = process_scaler(wheel, state)
@@ -144,26 +148,30 @@ async def opened(settings: Settings, progress: Callable[[str], None]) -> AsyncIt
                 autoscaler=autoscaler.run(),
                 forget=every(_FORGET_SECONDS, limiter.forget_idle),
                 sweep=every(_SWEEP_SECONDS, sequences.sweep),
+                used=every(settings.directory.used_seconds, last_used.flush, TableUnavailable, TimeoutError),
             )
         )
-        yield doors(settings, pipeline, registry, control_api(directory, auth.look_ups.networks, settings))
+        yield doors(settings, pipeline, registry, control_api(directory, auth, settings))
 
 
-def control_api(directory: Directory, networks: Networks, settings: Settings) -> Control:
+def control_api(directory: Directory, auth: ApiKeys, settings: Settings) -> Control:
     """Raises PolicyError."""
     authorizer = ControlAuthorizer.load(settings.policies)
-    identify = Callers(directory.keys, networks).identify
+    identify = Callers(directory.keys, auth.look_ups.networks, auth.used).identify
     return Control(directory, authorizer, control_credential, identify, now_us, settings.http.request_seconds)
 
 
-def api_keys(settings: Settings, directory: Directory, known: Known, registry: Registry) -> ApiKeys:
+def api_keys(
+    settings: Settings, directory: Directory, known: Known, registry: Registry, last_used: LastUsed
+) -> ApiKeys:
     """Who may come in, and how what is known of them is kept true."""
     knobs = settings.directory
     # A fleet may have got a floor, a model another repository.
     feed = Feed(directory, known, knobs.answer_seconds, renewed=registry.wake.set)
     limit = Rate(knobs.unknown_per_second, knobs.unknown_burst) if knobs.unknown_per_second else None
     networks = Networks(limit, clock)
-    return ApiKeys(known, LookUps(directory.keys, known, feed, networks, knobs.answer_seconds), now_us)
+    look_ups = LookUps(directory.keys, known, feed, networks, knobs.answer_seconds)
+    return ApiKeys(known, look_ups, now_us, last_used.notes)
 
 
 def doors(settings: Settings, pipeline: Pipeline, registry: Registry, control: Control) -> Gateway:

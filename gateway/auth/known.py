@@ -11,12 +11,14 @@ clock that counts while the process or the machine stands still, so that whoever
 So a key that was revoked works for FRESH_SECONDS at most, and for `stale_seconds` while the table gives no answer.
 """
 
+import logging
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping, Set
 from dataclasses import dataclass, field
 from math import inf
 from typing import Final
 
+from gateway.auth.conditions import conditions
 from gateway.auth.principal import Principal
 from gateway.authz.cedar import ModelView, Subject
 from tenants.directory import Credentials
@@ -27,6 +29,8 @@ FRESH_SECONDS: Final = 3.0
 """Under the five seconds that are promised, by more than what lies between two looks and a look may take."""
 UNKNOWN_SECONDS: Final = 5.0
 _NOTHING: Final[Set[str]] = frozenset()
+
+_log: Final = logging.getLogger(__name__)
 
 
 @dataclass(slots=True)
@@ -164,6 +168,11 @@ def principal_of(credentials: Credentials | None) -> Principal | None:
         return None
     key, tenant, plan, account = credentials.key, credentials.tenant, credentials.plan, credentials.account
     closes_us = tenant.closes_us if tenant.state == "closing" else None
+    try:
+        bounds = conditions(key.networks, key.hours)
+    except ValueError as fault:  # as of a zone that this machine does not know
+        _log.error("%s is not served: %s", key.id, fault)
+        return None
     return Principal(
         id=key.id,
         name=key.name,
@@ -181,6 +190,8 @@ def principal_of(credentials: Credentials | None) -> Principal | None:
             role=account.role if account else None,
         ),
         expires_us=min((end for end in (key.expires_us, closes_us) if end is not None), default=None),
+        conditions=bounds,
+        limits=key.limits,
     )
 
 

@@ -2,7 +2,9 @@
 
 from dataclasses import dataclass
 
+from gateway.auth.conditions import Conditions
 from gateway.authz.cedar import Subject
+from tenants.conditions import KeyLimits
 from tenants.plans import Plan
 
 
@@ -18,3 +20,5 @@ class Principal:
     subject: Subject  # the same, as the policies see it
     expires_us: int | None  # the credential's end, or its tenant's if that comes first
     account_id: str | None = None  # the service account that the key is of
+    conditions: Conditions | None = None  # from where and when it may be used
+    limits: KeyLimits | None = None  # its own, beside its tenant's

@@ -7,6 +7,7 @@ from typing import Final
 
 from starlette.types import ASGIApp
 
+from gateway.auth.conditions import conditions
 from gateway.auth.credentials import credential
 from gateway.auth.networks import Networks
 from gateway.errors import Code, GatewayError
@@ -16,8 +17,9 @@ from tenants.api import problems
 from tenants.api.problems import Problem
 from tenants.directory import Identity
 from tenants.directory.keys import Keys
+from tenants.directory.uses import Use
 from tenants.errors import TenantsError
-from tenants.keys import Secret
+from tenants.keys import ApiKey, Secret
 
 CONTROL: Final = b"/control/"
 _MOST_MET: Final = 10_000
@@ -51,18 +53,20 @@ def control_credential(authorization: Sequence[bytes], api_key: Sequence[bytes])
 
 @dataclass(slots=True)
 class Callers:
-    """Whose key it is. Who guesses is held back as at the other doors, and in one sum with them.
+    """Whose key it is, and whether it may be used from there now; then that is noted in `used`. Who guesses is held back as at the other
+    doors, and in one sum with them.
 
     Each request is a look-up here, so a key that was met is not counted again: guesses do not lock out who shares their network.
     """
 
     keys: Keys
     networks: Networks
+    used: dict[str, Use] = field(default_factory=dict)
     _met: OrderedDict[str, None] = field(default_factory=OrderedDict)
     """Digests; beyond so many the longest unused is forgotten."""
 
     async def identify(self, digest: str, address: str, now_us: int) -> Identity | None:
-        """`Keys.identify`. Raises Problem: rate_limited, TableUnavailable; fails closed."""
+        """`Keys.identify`. Raises Problem: rate_limited, forbidden, TableUnavailable; fails closed."""
         if digest in self._met:
             found = await self.keys.identify(digest, now_us)
         else:
@@ -72,6 +76,8 @@ class Callers:
             self._met[digest] = None
             if len(self._met) > _MOST_MET:
                 self._met.popitem(last=False)
+            _check_conditions(found.key, address, now_us)
+            self.used[found.key.id] = (found.key.tenant_id, now_us)
         return found
 
     async def _stranger(self, digest: str, address: str, now_us: int) -> Identity | None:
@@ -91,3 +97,13 @@ class Callers:
         if found is not None:
             self.networks.give_back(address)
         return found
+
+
+def _check_conditions(key: ApiKey, address: str, now_us: int) -> None:
+    """Raises Problem: forbidden, where the key may not be used; unauthenticated for one whose conditions cannot be read here."""
+    try:
+        bounds = conditions(key.networks, key.hours)
+    except ValueError as fault:
+        raise problems.unauthenticated() from fault
+    if bounds is not None and (why := bounds.refusal(address, now_us)):
+        raise Problem("forbidden", why, private=f"key:{key.id} from {address}: {why}")

@@ -29,6 +29,7 @@ SAME = {
     "listOperatorKeys": "keys list --operator",
     **{f"{deed}Key": f"keys {deed} --tenant" for deed in ("create", "show", "rotate", "revoke")},
     **{f"{deed}OperatorKey": f"keys {deed} --operator" for deed in ("create", "show", "rotate", "revoke")},
+    "reportLeak": "keys revoke --by-secret --and-made",
     **{
         f"list{kind}s": f"{noun} list"
         for kind, noun in (("Plan", "plans"), ("Model", "models"), ("Fleet", "fleet"))
