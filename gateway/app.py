@@ -19,6 +19,7 @@ from gateway.auth.authenticator import Authenticator
 from gateway.auth.jose import KeySet, Rejected, issuer_document, key_set
 from gateway.auth.key_sets import KeySets
 from gateway.auth.known import FRESH_SECONDS, Known
+from gateway.auth.last_used import LastUsed
 from gateway.auth.look_ups import LookUps
 from gateway.auth.networks import Networks
 from gateway.auth.tokens import Tokens
@@ -61,6 +62,7 @@ from gateway.telemetry.prometheus import text
 from gateway.telemetry.rooms import Rooms, watch_process
 from tenants.api.application import Control
 from tenants.directory import Directory
+from tenants.errors import TableUnavailable
 from tenants.plans import Rate
 
 log = logging.getLogger(__name__)
@@ -111,7 +113,10 @@ async def opened(settings: Settings, progress: Callable[[str], None]) -> AsyncIt
         directory = await stack.enter_async_context(opened_directory(settings))
         known = Known(boot_clock, settings.directory.stale_seconds)
         registry = Registry()
-        auth = authenticator(settings, directory, known, registry, await stack.enter_async_context(jobs()))
+        last_used = LastUsed(directory.uses, settings.directory.answer_seconds)
+        stack.push_async_callback(last_used.close)
+        spawn = await stack.enter_async_context(jobs())
+        auth = authenticator(settings, directory, known, registry, spawn=spawn, last_used=last_used)
         await auth.look_ups.feed.look()
         ledger = await stack.enter_async_context(opened_ledger(settings))
         scaler = process_scaler(wheel, state)
@@ -159,6 +164,7 @@ async def opened(settings: Settings, progress: Callable[[str], None]) -> AsyncIt
                 policies=every(LOOK_SECONDS, policies.look),
                 forget=every(_FORGET_SECONDS, limiter.forget_idle),
                 sweep=every(_SWEEP_SECONDS, sequences.sweep),
+                used=every(settings.directory.used_seconds, last_used.flush, TableUnavailable, TimeoutError),
             )
         )
         yield doors(settings, pipeline, registry, control_api(directory, auth, policies, settings))
@@ -170,7 +176,13 @@ def control_api(directory: Directory, auth: Authenticator, policies: Current, se
 
 
 def authenticator(
-    settings: Settings, directory: Directory, known: Known, registry: Registry, spawn: Spawn
+    settings: Settings,
+    directory: Directory,
+    known: Known,
+    registry: Registry,
+    *,
+    spawn: Spawn,
+    last_used: LastUsed,
 ) -> Authenticator:
     """Who may come in, and how what is known of them is kept true."""
     knobs = settings.directory
@@ -180,7 +192,7 @@ def authenticator(
     networks = Networks(limit, clock)
     look_ups = LookUps(directory, known, feed, networks, knobs.answer_seconds)
     tokens = Tokens(look_ups, key_sets(settings, known, spawn), now_us)
-    return Authenticator(known, look_ups, tokens, now_us)
+    return Authenticator(known, look_ups, tokens, now_us, last_used.notes)
 
 
 def key_sets(settings: Settings, known: Known, spawn: Spawn) -> KeySets[KeySet]:

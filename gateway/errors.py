@@ -8,6 +8,7 @@ not the caller's exists: a wrong, revoked, foreign and malformed key read the sa
 from dataclasses import dataclass
 from enum import StrEnum
 from types import MappingProxyType
+from typing import Protocol
 
 from gateway.call import Standing
 
@@ -114,9 +115,20 @@ TABLE: MappingProxyType[Code, Rendering] = MappingProxyType(
 )
 
 
+class Whom(Protocol):
+    """Who has shown a right credential, as the audit log names them."""
+
+    @property
+    def id(self) -> str: ...
+
+    @property
+    def tenant_id(self) -> str: ...
+
+
 class GatewayError(Exception):
     """A refusal. `detail` (replaces the table's sentence), `retry_after_seconds`, `standing` and `param` (the key of a request that is
-    at fault, where its protocol names one) are public, `private` is not.
+    at fault, where its protocol names one) are public, `private` is not; nor is `who`: whom the audit log tells that it was refused to,
+    where nobody was let in yet.
     """
 
     def __init__(
@@ -128,6 +140,7 @@ class GatewayError(Exception):
         retry_after_seconds: float | None = None,
         standing: Standing = (),
         param: str = "",
+        who: Whom | None = None,
     ) -> None:
         super().__init__(f"{code}: {private or detail}")
         self.code = code
@@ -137,6 +150,7 @@ class GatewayError(Exception):
         self.retry_after_seconds = retry_after_seconds
         self.standing = standing
         self.param = param
+        self.who = who
 
 
 def forget_frames(fault: BaseException) -> None:

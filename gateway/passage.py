@@ -161,7 +161,7 @@ def http_status(passage: Passage) -> int:
 
 
 def denial(passage: Passage, fault: GatewayError) -> Denial:
-    principal, model = passage.principal, passage.model
+    principal, model = passage.principal or fault.who, passage.model
     anonymous = anonymous_denial(passage.call.request_id, passage.call.address, fault)
     if principal is None:
         return anonymous

@@ -82,6 +82,7 @@ class Directory:
         most=1_000_000,
     )
     unknown_burst: int = _knob(100, "of these, how many at once", least=1, most=1_000_000)
+    used_seconds: float = _knob(60.0, "pause between two times that the last use of keys is kept", least=0.1)
 
 
 @dataclass(frozen=True, slots=True)

@@ -49,6 +49,14 @@ def admit(limit: Rate, tat: float, now: float) -> Admission:
     return Admission(moved / _NANOSECONDS, room // interval, 0.0, (moved - instant) / _NANOSECONDS)
 
 
+def look(limit: Rate, tat: float, now: float) -> Admission:
+    """How the limit stands when nothing is asked of it: whoever does not ask is always admitted."""
+    interval, instant = interval_nanoseconds(limit.rate), round(now * _NANOSECONDS)
+    whole_again = max(round(tat * _NANOSECONDS), instant)
+    room = instant + limit.burst * interval - whole_again
+    return Admission(tat, room // interval, 0.0, (whole_again - instant) / _NANOSECONDS)
+
+
 @lru_cache(maxsize=1024)
 def interval_nanoseconds(rate: float) -> int:
     """From one admission to the next in the long run; rounded up, exactly."""

@@ -66,6 +66,9 @@ PURE = (
     *(
         f"tenants.{name}"
         for name in (
+            "conditions",
+            "hours",
+            "networks",
             "entities",
             "events",
             "errors",

@@ -1,4 +1,6 @@
-"""The limits of a tenant's plan, in one process: rate with burst (GCRA), calls at once, size of a body.
+"""The limits of a tenant's plan, and a key's own, in one process: rate with burst (GCRA), calls at once, size of a body.
+
+A key with limits of its own has an account beside its tenant's: both must admit, and of one nothing is taken that the other refuses.
 
 Fails closed: there is no path on which a call is admitted without its reservation.
 """
@@ -13,6 +15,7 @@ from gateway.auth.principal import Principal
 from gateway.call import Quota, Standing
 from gateway.errors import Code, GatewayError
 from tenants import quotas
+from tenants.conditions import KeyLimits
 from tenants.plans import Limits
 
 # How long to wait for one of one's own calls to end is not ours to know: a second is polite and cheap.
@@ -21,7 +24,7 @@ _AT_ONCE_RETRY_SECONDS = 1.0
 
 @dataclass(slots=True)
 class _Account:
-    """What one tenant holds at this moment."""
+    """What one tenant, or one key with limits of its own, holds at this moment."""
 
     tat: float = 0.0
     at_once: int = 0
@@ -32,12 +35,15 @@ class Reservation(Struct, eq=False):
 
     standing: Standing
     _account: _Account
+    _own: _Account | None = None
     _held: bool = True
 
     def release(self) -> None:
         if self._held:
             self._held = False
             self._account.at_once -= 1
+            if self._own is not None:
+                self._own.at_once -= 1
 
 
 @dataclass(slots=True)
@@ -46,6 +52,9 @@ class Limiter:
 
     clock: Callable[[], float]
     _accounts: dict[str, _Account] = field(default_factory=dict)
+    """By the tenants' ids."""
+    _own: dict[str, _Account] = field(default_factory=dict)
+    """By the ids of keys that have limits of their own."""
 
     def admit(self, principal: Principal, declared_bytes: int | None) -> Reservation:
         """Hold what this call takes. Raises BODY_TOO_LARGE, TOO_MANY_AT_ONCE, RATE_LIMITED, in this order."""
@@ -55,6 +64,9 @@ class Limiter:
         account = self._accounts.get(principal.tenant_id)
         if account is None:
             account = self._accounts.setdefault(principal.tenant_id, _Account())
+        if principal.limits is not None:
+            own = self._own.setdefault(principal.id, _Account())
+            return self._admit_both((_Side(limits, account), _Side(principal.limits, own, "key-")))
         at_once = limits.concurrent_requests
         if at_once is not None and account.at_once >= at_once:
             raise GatewayError(
@@ -75,6 +87,29 @@ class Limiter:
         account.at_once += 1
         return Reservation(_standing(limits, admission, account), account)
 
+    def _admit_both(self, sides: "tuple[_Side, _Side]") -> Reservation:
+        """Ask the tenant's limits and the key's, and take of both or of none."""
+        if any(side.is_full for side in sides):
+            raise GatewayError(
+                Code.TOO_MANY_AT_ONCE,
+                standing=sum((side.standing(None) for side in sides), ()),
+                retry_after_seconds=_AT_ONCE_RETRY_SECONDS,
+            )
+        now = self.clock()
+        answers = [side.ask(now) for side in sides]
+        waits = [it.retry_after_seconds for it in answers if it is not None and not it.admitted]
+        if waits:
+            raise GatewayError(
+                Code.RATE_LIMITED,
+                standing=sum((side.standing(side.look(now)) for side in sides), ()),
+                retry_after_seconds=max(waits),
+            )
+        for side, answer in zip(sides, answers, strict=True):
+            side.take(answer)
+        standing = sum((side.standing(it) for side, it in zip(sides, answers, strict=True)), ())
+        tenants, keys = sides
+        return Reservation(standing, tenants.account, keys.account)
+
     @property
     def at_once(self) -> int:
         """All admitted calls that have not ended."""
@@ -83,20 +118,52 @@ class Limiter:
     async def forget_idle(self) -> None:
         """Drop the accounts that say nothing: full buckets with no call under way."""
         now = self.clock()
-        idle = [
-            tenant for tenant, account in self._accounts.items() if not account.at_once and account.tat <= now
-        ]
-        for tenant in idle:
-            del self._accounts[tenant]
+        for accounts in (self._accounts, self._own):
+            idle = [name for name, it in accounts.items() if not it.at_once and it.tat <= now]
+            for name in idle:
+                del accounts[name]
 
 
-def _standing(limits: Limits, admission: "quotas.Admission | None", account: _Account) -> Standing:
+@dataclass(frozen=True, slots=True)
+class _Side:
+    """Limits with the account that is judged by them; `prefix` is before the names of what is told of it."""
+
+    limits: Limits | KeyLimits
+    account: _Account
+    prefix: str = ""
+
+    @property
+    def is_full(self) -> bool:
+        most = self.limits.concurrent_requests
+        return most is not None and self.account.at_once >= most
+
+    def ask(self, now: float) -> quotas.Admission | None:
+        """What the rate says to one call more; None without one. Nothing is taken."""
+        rate = self.limits.requests_per_second
+        return None if rate is None else quotas.admit(rate, self.account.tat, now)
+
+    def look(self, now: float) -> quotas.Admission | None:
+        rate = self.limits.requests_per_second
+        return None if rate is None else quotas.look(rate, self.account.tat, now)
+
+    def take(self, answer: quotas.Admission | None) -> None:
+        if answer is not None:
+            self.account.tat = answer.tat
+        self.account.at_once += 1
+
+    def standing(self, answer: quotas.Admission | None) -> Standing:
+        return _standing(self.limits, answer, self.account, self.prefix)
+
+
+def _standing(
+    limits: Limits | KeyLimits, admission: "quotas.Admission | None", account: _Account, prefix: str = ""
+) -> Standing:
     standing: Standing = ()
     rate = limits.requests_per_second
     if rate is not None and admission is not None:
         standing += (
             Quota(
-                name="requests",
+                name=f"{prefix}requests",
                 quota=rate.burst,
                 remaining=admission.remaining,
                 window_seconds=max(1, math.ceil(rate.burst / rate.rate)),
@@ -105,5 +172,7 @@ def _standing(limits: Limits, admission: "quotas.Admission | None", account: _Ac
         )
     if limits.concurrent_requests is not None:
         remaining = max(0, limits.concurrent_requests - account.at_once)
-        standing += (Quota(name="concurrency", quota=limits.concurrent_requests, remaining=remaining),)
+        standing += (
+            Quota(name=f"{prefix}concurrency", quota=limits.concurrent_requests, remaining=remaining),
+        )
     return standing

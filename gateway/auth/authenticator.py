@@ -1,10 +1,11 @@
 """Who is calling: what starts with `gw_` is an API key, anything else a token. One that was met before is known by its digest alone.
 
-A missing, malformed, unknown, revoked, expired and foreign credential all end in the same UNAUTHENTICATED.
+A missing, malformed, unknown, revoked, expired and foreign credential all end in the same UNAUTHENTICATED. One that is right, and bound to
+another address or hour, is FORBIDDEN and says so.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from gateway.auth.known import Known
@@ -12,6 +13,7 @@ from gateway.auth.look_ups import LookUps
 from gateway.auth.principal import Principal
 from gateway.auth.tokens import Tokens
 from gateway.errors import Code, GatewayError
+from tenants.directory.uses import Use
 from tenants.keys import Secret, hashed, is_well_formed
 
 KEY_MARK: Final = "gw_"
@@ -19,15 +21,16 @@ KEY_MARK: Final = "gw_"
 
 @dataclass(frozen=True, slots=True)
 class Authenticator:
-    """`now_us` gives microseconds since the Unix epoch, which is what credentials expire by."""
+    """`now_us` gives microseconds since the Unix epoch, which is what credentials expire by. In `used` the last use of each key is noted."""
 
     known: Known
     look_ups: LookUps
     tokens: Tokens
     now_us: Callable[[], int]
+    used: dict[str, Use] = field(default_factory=dict)
 
     async def authenticate(self, credential: Secret | None, address: str) -> Principal:
-        """Who is calling from there. Raises UNAUTHENTICATED, DIRECTORY_UNAVAILABLE, RATE_LIMITED; fails closed."""
+        """Who is calling from there. Raises UNAUTHENTICATED, FORBIDDEN, DIRECTORY_UNAVAILABLE, RATE_LIMITED; fails closed."""
         if credential is None:
             raise _refusal("no credential")
         digest = hashed(credential)
@@ -43,8 +46,13 @@ class Authenticator:
                 principal = await self._key(credential, digest, address)
             else:
                 principal = await self.tokens.principal(credential, digest, address)
-        if principal.expires_us is not None and principal.expires_us <= self.now_us():
+        now_us = self.now_us()
+        if principal.expires_us is not None and principal.expires_us <= now_us:
             raise _refusal("expired, or its tenant is closed")
+        if principal.conditions is not None and (why := principal.conditions.refusal(address, now_us)):
+            raise GatewayError(Code.FORBIDDEN, detail=why, who=principal)
+        if principal.source is None:
+            self.used[principal.id] = (principal.tenant_id, now_us)
         return principal
 
     async def _key(self, credential: Secret, digest: str, address: str) -> Principal:

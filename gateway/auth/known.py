@@ -11,12 +11,14 @@ clock that counts while the process or the machine stands still, so that whoever
 So a key that was revoked works for FRESH_SECONDS at most, and for `stale_seconds` while the table gives no answer.
 """
 
+import logging
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping, Set
 from dataclasses import dataclass, field
 from math import inf
 from typing import Final
 
+from gateway.auth.conditions import conditions
 from gateway.auth.principal import Principal
 from gateway.auth.trust import Trust
 from gateway.authz.cedar import ModelView, Subject, SubjectRole
@@ -29,6 +31,8 @@ FRESH_SECONDS: Final = 3.0
 """Under the five seconds that are promised, by more than what lies between two looks and a look may take."""
 UNKNOWN_SECONDS: Final = 5.0
 _NOTHING: Final[Set[str]] = frozenset()
+
+_log: Final = logging.getLogger(__name__)
 
 
 @dataclass(slots=True)
@@ -175,6 +179,11 @@ def principal_of(credentials: Credentials | None) -> Principal | None:
     if credentials is None or credentials.key.revoked_us is not None or credentials.tenant.state == "closed":
         return None
     key, tenant, plan, account = credentials.key, credentials.tenant, credentials.plan, credentials.account
+    try:
+        bounds = conditions(key.networks, key.hours, networks_of(tenant))
+    except ValueError as fault:  # as of a zone that this machine does not know
+        _log.error("%s is not served: %s", key.id, fault)
+        return None
     return Principal(
         id=key.id,
         name=key.name,
@@ -184,7 +193,14 @@ def principal_of(credentials: Credentials | None) -> Principal | None:
         plan=plan,
         subject=subject_of(key.id, tenant, models=key.models, role=account.role if account else None),
         expires_us=end_of(key.expires_us, tenant),
+        conditions=bounds,
+        limits=key.limits,
     )
+
+
+def networks_of(tenant: Tenant) -> tuple[str, ...] | None:
+    """Where all credentials of the tenant are bound to; None: nowhere."""
+    return tenant.restrictions.networks if tenant.restrictions else None
 
 
 def subject_of(

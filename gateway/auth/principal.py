@@ -2,8 +2,10 @@
 
 from dataclasses import dataclass
 
+from gateway.auth.conditions import Conditions
 from gateway.auth.key_sets import Source
 from gateway.authz.cedar import Subject
+from tenants.conditions import KeyLimits
 from tenants.plans import Plan
 
 
@@ -20,3 +22,5 @@ class Principal:
     expires_us: int | None  # the credential's end, or its tenant's if that comes first
     account_id: str | None = None  # the service account that the key is of
     source: Source | None = None  # of the keys that its token was verified with; None for an API key
+    conditions: Conditions | None = None  # from where and when it may be used
+    limits: KeyLimits | None = None  # its own, beside its tenant's

@@ -16,9 +16,10 @@ from hashlib import sha256
 from typing import Final, NamedTuple
 
 from gateway.auth.claims import SKEW_SECONDS
+from gateway.auth.conditions import conditions
 from gateway.auth.jose import KeySet, Rejected, Token, check_times, read, verify
 from gateway.auth.key_sets import KeySets, KeysUnavailable, Source
-from gateway.auth.known import end_of, subject_of
+from gateway.auth.known import end_of, networks_of, subject_of
 from gateway.auth.look_ups import LookUps
 from gateway.auth.principal import Principal
 from gateway.authz.cedar import SubjectRole
@@ -132,6 +133,7 @@ def principal_of(token: Token, trusted: Trusted, belonging: Belonging) -> Princi
         subject=subject_of(own_id, owner, role=_role(token, issuer, member)),
         expires_us=end_of(token.expires_us + SKEW_SECONDS * 1_000_000, owner),
         source=source_of(trusted),
+        conditions=conditions(None, None, networks_of(owner)),
     )
 
 

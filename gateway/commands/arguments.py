@@ -6,13 +6,21 @@ import pwd
 import sys
 from typing import Any, Final, NoReturn, TypeAlias
 
+import msgspec
+
 from gateway.settings import Settings
+from tenants import keys
+from tenants.plans import Rate
 
 Commands: TypeAlias = "argparse._SubParsersAction[Parser]"  # noqa: SLF001 - argparse has no public name for it
 
 USAGE: Final = 64
 
 _CURSOR_BYTES: Final = 500
+_SEEN: Final = (
+    "whoever lists this machine's processes sees an argument, and the shell remembers it. "
+    "End the key: keys revoke --by-secret - < FILE"
+)
 _UNITS: Final = {"m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 
 
@@ -46,6 +54,33 @@ def count(text: str) -> int:
     if not (text.isascii() and text.isdigit()) or not 0 < int(text) <= 2**31:
         raise argparse.ArgumentTypeError(f"{text!r} is no number of things; write 1, 20 or 500")
     return int(text)
+
+
+def rate(text: str) -> Rate:
+    """`5:10`: so many a second, and so many at once."""
+    pace, _, burst = text.partition(":")
+    try:
+        return msgspec.convert({"rate": float(pace), "burst": int(burst)}, Rate)
+    except (ValueError, msgspec.ValidationError) as fault:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is no rate; write 5:10 for 5 a second and 10 at once"
+        ) from fault
+
+
+def key_id(text: str) -> str:
+    """Of an API key. Its text is not repeated: it was shown to this machine, and is to be shown to nobody else."""
+    if keys.is_told_by(text):
+        raise argparse.ArgumentTypeError(f"that is a key's text, not its id; {_SEEN}")
+    return text
+
+
+def from_input(text: str) -> str:
+    """`-`, and nothing else: what is an argument is seen by others, so a key's text is none."""
+    if text != "-":
+        raise argparse.ArgumentTypeError(
+            f"takes - alone, and the key's text from the standard input; {_SEEN}"
+        )
+    return text
 
 
 def cursor(text: str) -> str:

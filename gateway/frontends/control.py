@@ -9,7 +9,9 @@ from typing import Final
 from starlette.types import ASGIApp
 
 from gateway.auth.authenticator import KEY_MARK, Authenticator
+from gateway.auth.conditions import conditions
 from gateway.auth.credentials import credential
+from gateway.auth.known import networks_of
 from gateway.errors import Code, GatewayError
 from gateway.frontends.http_downstream import HttpDownstream
 from gateway.frontends.http_exchange import Message, Receive
@@ -53,7 +55,8 @@ def control_credential(authorization: Sequence[bytes], api_key: Sequence[bytes])
 
 @dataclass(slots=True)
 class Callers:
-    """Whose credential it is. Who guesses keys is held back as at the other doors, and in one sum with them.
+    """Whose credential it is, and whether it may be used from there now; then the key's use is noted. Who guesses keys is held back as at
+    the other doors, and in one sum with them.
 
     A key is looked up for each request here, and so is a token's tenant. A key that was met is not counted again: guesses do not lock out
     who shares their network. A token's holder, and their role, is who the other doors take them for (`Authenticator`).
@@ -65,7 +68,7 @@ class Callers:
     """Digests; beyond so many the longest unused is forgotten."""
 
     async def identify(self, credential: Secret, address: str, now_us: int, listener: Listener) -> Who | None:
-        """Raises Problem: rate_limited, table_unavailable; TableUnavailable; fails closed."""
+        """Raises Problem: rate_limited, forbidden, table_unavailable; TableUnavailable; fails closed."""
         text = credential.reveal()
         if text.startswith(KEY_MARK):
             return await self._key(hashed(credential), address, now_us) if is_well_formed(text) else None
@@ -92,6 +95,8 @@ class Callers:
         self._met[digest] = None
         if len(self._met) > _MOST_MET:
             self._met.popitem(last=False)
+        _check_conditions(found, address, now_us)
+        self.authenticator.used[found.key.id] = (found.key.tenant_id, now_us)
         return who(found)
 
     async def _stranger(self, digest: str, address: str, now_us: int) -> Identity | None:
@@ -119,3 +124,14 @@ def _as_problems() -> Iterator[None]:
         code = "table_unavailable" if error.code is Code.DIRECTORY_UNAVAILABLE else error.code
         wait = error.retry_after_seconds
         raise Problem(code, error.sentence, private=error.private, retry_after_seconds=wait) from error
+
+
+def _check_conditions(found: Identity, address: str, now_us: int) -> None:
+    """Raises Problem: forbidden, where the key may not be used; unauthenticated for one whose conditions cannot be read here."""
+    key = found.key
+    try:
+        bounds = conditions(key.networks, key.hours, networks_of(found.tenant) if found.tenant else None)
+    except ValueError as fault:
+        raise problems.unauthenticated() from fault
+    if bounds is not None and (why := bounds.refusal(address, now_us)):
+        raise Problem("forbidden", why, private=f"key:{key.id} from {address}: {why}")

@@ -11,13 +11,8 @@ from tenants.members import Account
 from tenants.ports import MOST_ITEMS, Put
 from tenants.rows import Used, account_at, encoded, readable, used_at
 
-
-@dataclass(frozen=True, slots=True)
-class Use:
-    """`tenant_id` is that of the key's row; `at_us` in microseconds since 1970, UTC."""
-
-    tenant_id: str
-    at_us: int
+Use = tuple[str, int]
+"""The tenant id of the key's row, and when, in microseconds since 1970, UTC."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +40,10 @@ class Uses:
         """The last uses of some keys, by their ids, are kept. Raises TableUnavailable: then some may be, and to ask again does no harm."""
         left = iter(uses.items())
         while batch := list(islice(left, MOST_ITEMS)):
-            rows = (Put(used_at(it.tenant_id, key_id), encoded(Used(it.at_us)), None) for key_id, it in batch)
+            rows = (
+                Put(used_at(tenant_id, key_id), encoded(Used(at_us)), None)
+                for key_id, (tenant_id, at_us) in batch
+            )
             await self.journal.table.transact(*rows)
 
     async def records(self, found: Sequence[ApiKey]) -> tuple[KeyRecord, ...]:

@@ -1,5 +1,7 @@
 """The stored bytes: what is on somebody's disk today is read for ever, and written the same."""
 
+# long because every kind of row has its bytes here
+
 import msgspec
 import pytest
 from msgspec import Raw, Struct

@@ -36,6 +36,7 @@ SAME = {
     "listOperatorKeys": "keys list --operator",
     **{f"{deed}Key": f"keys {deed} --tenant" for deed in ("create", "show", "rotate", "revoke")},
     **{f"{deed}OperatorKey": f"keys {deed} --operator" for deed in ("create", "show", "rotate", "revoke")},
+    "reportLeak": "keys revoke --by-secret --and-made",
     **{f"list{kind}s": f"{noun} list" for kind, noun in SHELVES},
     **{f"{deed}{kind}": f"{noun} {deed}" for kind, noun in SHELVES for deed in ("show", "put", "delete")},
 }
