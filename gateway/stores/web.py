@@ -127,20 +127,17 @@ class Web:
             auto_decompress=False,
             trust_env=False,
         )
-        content = bytearray()
+        content = b""
         try:
             async with session, session.get(url, allow_redirects=False) as response:
                 _judge(response)
-                async for piece in response.content.iter_any():
-                    content += piece
-                    if len(content) > most_bytes:
-                        break
+                content = await response.read()  # as much as the connector lets in
         except aiohttp.ClientError:
             if connector.left_bytes >= 0:
                 raise
         if connector.left_bytes < 0 or len(content) > most_bytes:
             raise _Unfit(f"answered more than {most_bytes} bytes")
-        return bytes(content)
+        return content
 
 
 class _Unfit(Exception):

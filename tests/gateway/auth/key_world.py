@@ -15,6 +15,7 @@ from gateway.auth.key_sets import KeySets, KeysUnavailable, Source, Unreachable
 from gateway.loops import jobs
 
 Fault = Literal["lost before", "lost after", "hangs", "not readable", "of another issuer"]
+ISSUER = "https://login.example"
 HANG_SECONDS = 5.0  # as long as a fetch may take
 
 
@@ -200,3 +201,16 @@ async def gateway(
             **knobs,
         )  # fmt: skip
         yield world
+
+
+def only(world: Gateway) -> tuple[Source, Provider]:
+    [(source, provider)] = world.providers.items()
+    return source, provider
+
+
+async def done(world: Gateway, *asking: Coroutine[Any, Any, str], seconds: float = 20) -> list[str]:
+    """What became of them, all at once, once so much time has passed."""
+    tasks = [asyncio.ensure_future(one) for one in asking]
+    await world.time.pass_(seconds)
+    assert all(task.done() for task in tasks), "somebody waits for ever"
+    return [task.result() for task in tasks]

@@ -10,6 +10,8 @@ from gateway.auth.key_sets import Unreachable
 from gateway.stores.web import Web
 from tests.gateway.stores.web_world import LOOPBACK, MOST, NAME, Zone, fetched, json, refusal, serving
 
+CHUNKED = json(b"").replace(b"Content-Length: 0", b"Transfer-Encoding: chunked")
+
 
 @pytest.mark.parametrize(
     "kind", ["application/json", "Application/JSON; charset=utf-8", "application/jwk-set+json"]
@@ -68,6 +70,12 @@ async def test_two_lines_of_encodings_are_no_way_around() -> None:
     )
 
 
+async def test_a_body_of_one_byte_more_is_refused_chunked_and_by_length() -> None:
+    content = b" " * (MOST + 1)
+    for answer in (json(content), CHUNKED + b"%x\r\n%s\r\n0\r\n\r\n" % (MOST + 1, content)):
+        assert f"answered more than {MOST} bytes" in await refusal(answer)
+
+
 @pytest.mark.parametrize("framing", ["length", "chunked", "until the end"])
 async def test_a_body_that_is_too_large_is_left_and_not_kept(framing: str) -> None:
     fields = {
@@ -87,9 +95,6 @@ async def test_a_body_that_is_too_large_is_left_and_not_kept(framing: str) -> No
 
     assert f"answered more than {MOST} bytes" in await refusal(answer)
     assert sent < 10_000_000  # what the sockets hold between them
-
-
-CHUNKED = json(b"").replace(b"Content-Length: 0", b"Transfer-Encoding: chunked")
 
 
 @pytest.mark.parametrize(
