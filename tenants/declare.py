@@ -164,4 +164,4 @@ def _called(event: Event) -> str:
     images = [msgspec.json.decode(image) for image in (event.after, event.before)]
     image = next((it for it in images if isinstance(it, dict)), {})
     what, _, one = event.subject.partition("/")
-    return f"{what} {image.get('name') or image.get('email') or one}"
+    return f"{what} {image.get('name') or image.get('email') or image.get('issuer') or one}"

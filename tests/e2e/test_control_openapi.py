@@ -16,6 +16,7 @@ from schemathesis.specs.openapi.checks import (
 )
 
 from tenants.api.openapi import document
+from tenants.issuers import id_of
 from tests.e2e.load import FULL
 from tests.e2e.test_control import control
 from tests.e2e.world import MODELS, Demo, serving
@@ -30,7 +31,8 @@ CHECKS = [
     response_schema_conformance,
 ]
 TENANTS = ["acme", "globex"]
-NAMES = {"plans": "spare", "models": "spare", "fleets": "spare"}
+ISSUER = {"issuer": "https://login.example", "audience": "gateway", "tenant_claim": "tenant"}
+NAMES = {"plans": "spare", "models": "spare", "fleets": "spare", "issuers": id_of(ISSUER["issuer"])}
 
 schema = schemathesis.openapi.from_dict(document())
 schema.config.generation.with_security_parameters = False
@@ -54,6 +56,7 @@ def peopled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]
             key = control(demo, "POST", f"/tenants/{tenant}/keys", {"account": account.json["id"]})
             ids.setdefault("admin", key.json["api_key"])
         assert control(demo, "PUT", "/fleets/spare", {}, if_none_match="*").status == 201
+        assert control(demo, "PUT", f"/issuers/{NAMES['issuers']}", ISSUER, if_none_match="*").status == 201
         yield ids
 
 
