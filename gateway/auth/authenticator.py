@@ -21,7 +21,7 @@ KEY_MARK: Final = "gw_"
 
 @dataclass(frozen=True, slots=True)
 class Authenticator:
-    """`now_us` gives microseconds since the Unix epoch, which is what credentials expire by. In `used` the last use of each key is noted."""
+    """`now_us` gives microseconds since the Unix epoch, which is what credentials expire by. In `used` each key's last use is noted."""
 
     known: Known
     look_ups: LookUps
