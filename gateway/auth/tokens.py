@@ -165,7 +165,7 @@ def _member(token: Token, belonging: Belonging) -> Member | None:
     email = token.claims.get("email")
     if not isinstance(email, str) or token.claims.get("email_verified") is not True:
         return None
-    return belonging.members.get(email.lower())
+    return belonging.member(email)
 
 
 def _refusal(why: str) -> GatewayError:
