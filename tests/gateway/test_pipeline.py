@@ -1,5 +1,7 @@
 """What the request path promises, whatever happens on it."""
 
+# long because every step of the path has its cases here
+
 import asyncio
 import dataclasses
 
@@ -13,6 +15,7 @@ from gateway.call import InferenceCall
 from gateway.errors import TABLE, Code, GatewayError
 from gateway.pipeline import Cut
 from tenants.acts import Act
+from tenants.conditions import Terms
 from tenants.keys import Secret, mint
 from tenants.model import Model
 from tenants.plans import Limits, Rate
@@ -284,6 +287,16 @@ async def test_a_model_that_this_key_may_not_use_is_forbidden() -> None:
         await here.settled()
         (denied,) = here.records("denial")
         assert msgspec.json.decode(denied.body, type=DenialBody).policies == ("key-is-limited",)
+
+
+async def test_a_key_that_is_used_from_elsewhere_is_denied_under_its_name() -> None:
+    async with TritonWorld() as triton, house(triton) as here:
+        terms = Terms(networks=("198.51.100.0/24",))
+        bound = await here.directory.keys.create("acme", act=Act("test", NOW_US), terms=terms)
+        assert (await refusal(here, here.call(key=bound.secret))).code is Code.FORBIDDEN
+        await here.settled()
+        (denied,) = here.records("denial")
+        assert (denied.entry.key, denied.entry.tenant) == (bound.key.id, bound.key.tenant_id)
 
 
 async def test_a_suspended_tenant_is_forbidden_and_not_told_that_its_models_are_gone() -> None:
