@@ -16,7 +16,7 @@ from gateway.errors import Code, GatewayError
 from tenants.keys import Secret
 from tenants.plans import Rate
 from tenants.restrictions import Restrictions
-from tests.gateway.auth.token_world import ACME, GLOBEX, OPERATORS, SHARED, TokenWorld, own, shared
+from tests.gateway.auth.token_world import ACME, GLOBEX, OPERATORS, SHARED, Fetching, TokenWorld, own, shared
 from tests.gateway.auth.world import ACT, HERE, NOW_US, Held, settled
 from tests.worlds.issuer import NOW_S, IssuerWorld
 
@@ -84,20 +84,6 @@ async def test_who_leaves_while_keys_are_fetched_leaves_the_fetch_to_the_others(
     held.released.set()
     await second
     assert world.fetched == [f"{ACME}/jwks"]
-
-
-class Fetching:
-    """Holds back what issuers answer."""
-
-    def __init__(self, world: TokenWorld) -> None:
-        self.world, self.reached, self.released = world, asyncio.Event(), asyncio.Event()
-        world.key_sets.fetcher = self
-
-    async def get(self, url: str, *, insecure: bool, most_bytes: int) -> bytes:
-        found = await self.world.get(url, insecure=insecure, most_bytes=most_bytes)
-        self.reached.set()
-        await self.released.wait()
-        return found
 
 
 # What is refused
@@ -377,7 +363,7 @@ async def test_what_a_tenant_restricts_itself_to_holds_for_its_tokens_as_for_its
     await world.seen()
     theirs, of_key = await world.called(world.token()), await world.called(key)
     for it in (theirs.subject, of_key.subject):
-        assert (it.tenant_regions, it.tenant_models) == ({"eu"}, {"digits"})
+        assert (it.tenant_regions, it.tenant_models) == (frozenset({"eu"}), frozenset({"digits"}))
     for credential in (world.token(), world.token(sub="cold"), world.token(SHARED), key):
         with pytest.raises(GatewayError) as caught:
             await world.called(credential, "198.51.100.1")

@@ -1,8 +1,9 @@
-"""Whatever a token is judged by: once that changes, the token is judged anew, also where it is being judged just then; no other is dropped."""
+"""Once something that a token is judged by changes, it is judged anew, also where it is being judged just then; no other is dropped."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from typing import Any
 
 import pytest
 
@@ -12,10 +13,8 @@ from tenants.issuers import Issuer, id_of
 from tenants.keys import Secret
 from tenants.plans import Limits, Plan
 from tenants.restrictions import Restrictions
-from tests.gateway.auth.test_tokens import Fetching
-from tests.gateway.auth.token_world import ACME, GLOBEX, OPERATORS, SHARED, TokenWorld, own, shared
-from tests.gateway.auth.world import ACT, HERE, NOW_US, Held, settled
-from tests.worlds.table import MemoryTable
+from tests.gateway.auth.token_world import ACME, GLOBEX, OPERATORS, SHARED, Fetching, TokenWorld, own, shared
+from tests.gateway.auth.world import ACT, HERE, NOW_US, Held, at_once, settled
 
 EMAIL = "ada@acme.example"
 Told = Code | tuple[str, str | None, str, str]
@@ -63,6 +62,11 @@ async def _another(world: TokenWorld, issuer: Issuer) -> None:
     await world.share(issuer)
 
 
+async def _moved(world: TokenWorld) -> None:
+    await world.trust("acme")
+    await world.trust("globex", own(GLOBEX), own(ACME))
+
+
 CASES = {
     "its issuer is removed": Case(lambda w: w.trust("acme"), own=GONE),
     "its issuer is for another audience": Case(lambda w: w.trust("acme", own(ACME, audience="x")), own=GONE),
@@ -73,7 +77,7 @@ CASES = {
         lambda w: w.trust("acme", own(ACME, roles_claim="r")), own=("active", "none", "team", "p")
     ),
     "its issuer is another tenant's": Case(
-        lambda w: _moved(w), own=("active", None, "big", "p"), between=frozenset({GONE})
+        _moved, own=("active", None, "big", "p"), between=frozenset({GONE})
     ),
     "the shared issuer is removed": Case(
         lambda w: w.directory.values.remove(Issuer, id_of(SHARED), act=ACT), shared=GONE
@@ -91,29 +95,30 @@ CASES = {
         lambda w: w.share(shared(tenant_claim=None, roles_claim="r", operators=True)), shared=GONE
     ),
     "its tenant is suspended": Case(
-        lambda w: w.directory.tenants.do("acme", "suspend", act=ACT), *[("suspended", None, "team", "p")] * 2
+        lambda w: w.directory.tenants.do("acme", "suspend", act=ACT),
+        ("suspended", None, "team", "p"),
+        ("suspended", None, "team", "p"),
     ),
     "its tenant is closed": Case(_closed, GONE, GONE),
     "its tenant is on another plan": Case(
-        lambda w: w.directory.tenants.move("acme", "big", act=ACT), *[("active", None, "big", "p")] * 2
+        lambda w: w.directory.tenants.move("acme", "big", act=ACT),
+        ("active", None, "big", "p"),
+        ("active", None, "big", "p"),
     ),
     "its tenant restricts itself": Case(
         lambda w: w.directory.tenants.restrict("acme", Restrictions(networks=("198.51.100.0/24",)), ACT),
         Code.FORBIDDEN,
         Code.FORBIDDEN,
     ),
-    "its holder is invited": Case(_member, *[("active", "viewer", "team", "u")] * 2),
+    "its holder is invited": Case(
+        _member, ("active", "viewer", "team", "u"), ("active", "viewer", "team", "u")
+    ),
 }
-
-
-async def _moved(world: TokenWorld) -> None:
-    await world.trust("acme")
-    await world.trust("globex", own(GLOBEX), own(ACME))
 
 
 async def tokens(world: TokenWorld) -> tuple[Secret, Secret, list[Secret]]:
     """Warm ones: of acme's issuer, of the shared one for acme, and of others."""
-    claims = {"email": EMAIL, "email_verified": True}
+    claims: dict[str, Any] = {"email": EMAIL, "email_verified": True}
     first, second = await world.met(**claims), await world.met(SHARED, **claims)
     return first, second, [await world.met(GLOBEX, **claims), await world.met(SHARED, tenant="globex")]
 
@@ -246,18 +251,12 @@ async def test_an_issuer_that_is_down_at_first_is_503_for_its_tokens_alone(world
 
 async def unseen(world: TokenWorld, do: Callable[[TokenWorld], Awaitable[object]]) -> None:
     """Done by somebody whose own reads are not held back, and seen."""
-    answer, world.table.answer = world.table.answer, MemoryTableAnswers.at_once
+    answer, world.table.answer = world.table.answer, at_once
     try:
         await do(world)
         await world.seen()
     finally:
         world.table.answer = answer
-
-
-class MemoryTableAnswers(MemoryTable):
-    @staticmethod
-    async def at_once(_: str) -> None:
-        """As `WatchedTable` has it without any other."""
 
 
 @pytest.mark.parametrize("held_back", ["issuer", "tenant/", "plan", "keys"])
@@ -266,7 +265,7 @@ async def test_no_change_that_is_seen_meanwhile_is_overwritten_by_an_older_answe
     world: TokenWorld, name: str, held_back: str
 ) -> None:
     case = CASES[name]
-    claims = {"email": EMAIL, "email_verified": True}
+    claims: dict[str, Any] = {"email": EMAIL, "email_verified": True}
     cold = world.token(**claims), world.token(SHARED, **claims)
     held = Fetching(world) if held_back == "keys" else Held(world.table, held_back)
     calls = [asyncio.create_task(told(world, it)) for it in cold]

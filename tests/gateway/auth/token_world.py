@@ -1,7 +1,6 @@
 """Issuers of tenants and of the platform, each with its keys, over the world of keys; and a gateway that meets their tokens."""
 
-from __future__ import annotations
-
+import asyncio
 from typing import Any
 
 from gateway.auth.key_sets import Source, Unreachable
@@ -36,7 +35,7 @@ class TokenWorld(World):
                 return await issuer.get(url, insecure=insecure, most_bytes=most_bytes)
         raise Unreachable("no such host")
 
-    async def open(self) -> TokenWorld:
+    async def open(self) -> "TokenWorld":
         await super().open()
         await self.trust("acme", own(ACME))
         await self.trust("globex", own(GLOBEX))
@@ -84,6 +83,20 @@ class TokenWorld(World):
         await self.feed.look()
         await self.key_sets.refresh()
         await settled()
+
+
+class Fetching:
+    """Holds back what issuers answer."""
+
+    def __init__(self, world: TokenWorld) -> None:
+        self.world, self.reached, self.released = world, asyncio.Event(), asyncio.Event()
+        world.key_sets.fetcher = self
+
+    async def get(self, url: str, *, insecure: bool, most_bytes: int) -> bytes:
+        found = await self.world.get(url, insecure=insecure, most_bytes=most_bytes)
+        self.reached.set()
+        await self.released.wait()
+        return found
 
 
 def own(url: str, **given: Any) -> TenantIssuer:
