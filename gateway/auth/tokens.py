@@ -10,7 +10,7 @@ keys are fetched for no token that is malformed, over, for another audience, or 
 """
 
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from hashlib import sha256
 from typing import Final, NamedTuple, TypeVar
@@ -112,7 +112,7 @@ class Tokens:
     async def _trusted(self, token: Token, address: str) -> Trusted:
         """The one owner of its issuer for its audience: a token that two could claim is nobody's."""
         found = await self.look_ups.issuers(token.issuer, address) or ()
-        meant = [it for it in found if it.issuer.audience in token.audiences]
+        meant = meant_by(token, found)
         if len(meant) != 1:
             raise Rejected("of no trusted issuer, or for none of its audiences")
         return meant[0]
@@ -134,10 +134,15 @@ class Tokens:
         raise Rejected("of a key that its issuer has not")
 
 
+def meant_by(token: Token, found: Iterable[Trusted]) -> list[Trusted]:
+    """Those of an issuer's owners whom the token is for. It is somebody's where there is one."""
+    return [it for it in found if it.issuer.audience in token.audiences]
+
+
 def principal_of(token: Token, trusted: Trusted, belonging: Belonging) -> Principal:
     """Who the holder of a verified token is. A member, by the address that the issuer has verified, is known as that member."""
     owner, issuer = belonging.tenant, trusted.issuer
-    member = _member(token, belonging)
+    member = member_of(token, belonging)
     own_id = member.id if member else subject_id(owner.id, token)
     return Principal(
         id=own_id,
@@ -175,7 +180,7 @@ def _role(token: Token, issuer: TenantIssuer | Issuer, member: Member | None) ->
     return None if issuer.roles_claim is None else "none"
 
 
-def _member(token: Token, belonging: Belonging) -> Member | None:
+def member_of(token: Token, belonging: Belonging) -> Member | None:
     """Whom the issuer has verified to have a member's address (OpenID Connect Core, 5.1)."""
     email = token.claims.get("email")
     if not isinstance(email, str) or token.claims.get("email_verified") is not True:
