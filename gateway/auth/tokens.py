@@ -126,9 +126,8 @@ class Tokens:
                 try:
                     return verify(token, key)
                 except Rejected:
-                    if (
-                        token.kid is not None
-                    ):  # without a name it may be of another key than the one that fits
+                    # Without a name it may be of another key than the one that fits.
+                    if token.kid is not None:
                         raise
             keys = await self.key_sets.newer(source, keys)
         raise Rejected("of a key that its issuer has not")
