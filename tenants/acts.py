@@ -8,6 +8,7 @@ from tenants.errors import Invalid
 from tenants.ids import is_id
 
 REASON_CHARACTERS: Final = 500
+_KEYS: Final = ("key", "break-glass")
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,7 +21,9 @@ class Once:
 
 @dataclass(frozen=True, slots=True)
 class Act:
-    """`actor` as in `cli:root` or `key:k_...`; `at_us` in microseconds since 1970, UTC. Every change takes one, and its events tell it."""
+    """`actor` as in `cli:root`, `key:k_...` or `break-glass:k_...`; `at_us` in microseconds since 1970, UTC. Every change takes one, and its
+    events tell it.
+    """
 
     actor: str
     at_us: int
@@ -35,6 +38,6 @@ class Act:
 
     @property
     def key_id(self) -> str | None:
-        """The id of the key that acts; None where none does."""
+        """The id of the key that acts, also of one for emergencies; None where none does."""
         kind, _, name = self.actor.partition(":")
-        return name if kind == "key" and is_id(name) else None
+        return name if kind in _KEYS and is_id(name) else None

@@ -194,6 +194,18 @@ async def test_the_text_of_a_key_that_has_ended_or_is_an_operators_is_found_too(
     assert [(it["tenant"], it["id"]) for it in told["made"]] == [("globex", made_by_it.json["id"])]
 
 
+async def test_a_leaked_key_for_emergencies_takes_what_was_made_with_it_along(world: World) -> None:
+    """Whoever had it would make themselves a key that nobody looks at twice."""
+    glass = await world.directory.keys.create(None, Act(BY, NOW), name="fire", break_glass=True)
+    world.keys["glass"] = glass.secret.reveal()
+    hidden = await world.ask("POST", "/operator/keys?reason=fire", {}, by="glass", at="operator")
+    world.keys["hidden"] = hidden.json["api_key"]
+    body = {"api_key": glass.secret.reveal(), "and_made": True}
+    told = (await world.ask("POST", "/leaks", body)).json
+    assert [(it["id"], it["state"]) for it in told["made"]] == [(hidden.json["id"], "revoked")]
+    assert (await world.ask("GET", "/whoami", by="hidden", at="operator")).status == 401
+
+
 @pytest.mark.parametrize(("text", "code"), [(NOBODYS[:-1] + "_", "invalid"), (NOBODYS, "not_found")])
 async def test_a_text_that_is_no_key_of_ours_is_refused_and_not_repeated(
     world: World, caplog: pytest.LogCaptureFixture, text: str, code: str
