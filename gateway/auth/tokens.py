@@ -35,6 +35,7 @@ from tenants.rows import OPERATOR
 log = logging.getLogger(__name__)
 
 _RETRY_SECONDS: Final = 1.0
+_MOST_TRIES: Final = 10
 _Judged = TypeVar("_Judged")
 
 
@@ -75,13 +76,21 @@ class Tokens:
         return principal_of(token, trusted, belonging)
 
     async def _unchanged(self, judge: Callable[[], Awaitable[_Judged]]) -> _Judged:
-        """What was judged while nothing changed: an issuer's keys may take seconds, and what it was judged by may be over by then."""
+        """What was judged while nothing changed: an issuer's keys may take seconds, and what it was judged by may be over by then.
+
+        Raises DIRECTORY_UNAVAILABLE where changes come faster than the table answers.
+        """
         known = self.look_ups.known
-        while True:
+        for _ in range(_MOST_TRIES):
             before = known.epoch, known.trust.rekeyings
             judged = await judge()
             if before == (known.epoch, known.trust.rekeyings) and known.clock() < known.serves_until:
                 return judged
+        raise GatewayError(
+            Code.DIRECTORY_UNAVAILABLE,
+            private=f"changed while it was judged, {_MOST_TRIES} times",
+            retry_after_seconds=_RETRY_SECONDS,
+        )
 
     def may_use(self, source: Source) -> bool:
         """Whether what was verified with the keys of this issuer still counts; asking keeps them fresh while nobody new comes."""

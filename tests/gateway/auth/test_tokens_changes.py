@@ -305,6 +305,19 @@ async def test_what_it_was_judged_by_before_its_issuer_was_slow_is_looked_at_aga
     assert await call is Code.UNAUTHENTICATED
 
 
+async def test_changes_that_never_stop_are_503_and_nobody_waits_for_ever(world: TokenWorld) -> None:
+    async def another_change(partition: str) -> None:
+        await asyncio.sleep(0)
+        if partition.startswith("tenant/"):
+            world.known.concerned({"key": {"k_of_somebody_else"}})
+
+    world.table.answer = another_change
+    async with asyncio.timeout(3):
+        assert await world.outcome(world.token()) is Code.DIRECTORY_UNAVAILABLE
+    world.table.answer = at_once
+    assert await world.outcome(world.token()) is None
+
+
 # Out of reach
 
 
