@@ -49,6 +49,9 @@ MOST_CLAIM_MARKS: Final = 1_000
 _PARTS: Final = 3
 _TYPES: Final = ("jwt", "at+jwt")
 """Of what it may be: a token of another kind (`logout+jwt`, `dpop+jwt`) is none for us, whoever signed it (RFC 8725, 3.11)."""
+_TELLS: Final = "events"
+"""Only a token has it that tells a program of a logout or another event (RFC 8417, 2.2; OpenID Connect Back-Channel Logout, 2.4). Its `typ`
+need not say so, and its issuer, audience and subject are as those of the token that it is about."""
 _REFUSED: Final = ("crit", "b64", "zip", "enc", "cty")
 """We know no critical extension, no unencoded, packed or encrypted payload, and no token in a token."""
 _UNUSED: Final[Mapping[str, type]] = {
@@ -77,6 +80,8 @@ def read(text: str) -> Token:
     _check_header(header)
     _check_signature(algorithm, signature)
     claims = json_object(payload, MOST_CLAIM_MARKS)
+    if _TELLS in claims:
+        raise Rejected("it tells what happened and lets nobody in")
     return Token(
         algorithm=algorithm,
         kid=optional_text(header, "kid", MOST_KID),

@@ -54,6 +54,9 @@ def claimed() -> Named:
             yield f"aud is {form}", claims(aud=value)
         if form not in lists:
             yield f"aud has ours and {form}", claims(aud=["gateway", value])
+    logout = "http://schemas.openid.net/event/backchannel-logout"
+    for form, value in {"a logout": {logout: {}}, "nothing": {}, "null": None}.items():
+        yield f"events is {form}", claims(events=value)
 
 
 _NO_TIMES: Final = (
