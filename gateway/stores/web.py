@@ -67,9 +67,15 @@ class SystemNames:
         if answer is None:
             if len(self._under_way) >= self._most:
                 raise OSError("too many names are being looked up that got no answer")
-            answer = self._under_way[host] = Future()
+            answer = Future()
             answer.set_running_or_notify_cancel()  # from now on who leaves cancels it for nobody
-            Thread(target=self._answer, args=(host, answer), name=f"look up {host}", daemon=True).start()
+            thread = Thread(target=self._answer, args=(host, answer), name=f"look up {host}", daemon=True)
+            self._under_way[host] = answer
+            try:
+                thread.start()
+            except RuntimeError as fault:  # this machine has no more; who asks later may find one
+                del self._under_way[host]
+                raise OSError(f"its name cannot be looked up: {fault}") from fault
         return await asyncio.wrap_future(answer)
 
     def _answer(self, host: str, answer: "Future[Sequence[str]]") -> None:

@@ -272,6 +272,17 @@ async def test_more_dead_names_than_threads_are_refused_at_once() -> None:
         assert isinstance(outcome, OSError)
 
 
+async def test_a_name_that_no_thread_could_be_had_for_is_looked_up_the_next_time() -> None:
+    names = SystemNames(lambda _: ["127.0.0.1"])
+    before = threading.stack_size(1 << 46)  # more than any machine has
+    try:
+        with pytest.raises(Unreachable, match="cannot be looked up"):
+            await Web(names).get("https://login.example/", insecure=False, most_bytes=MOST)
+    finally:
+        threading.stack_size(before)
+    assert await names("login.example") == ["127.0.0.1"]
+
+
 async def test_the_systems_names_are_numbers() -> None:
     found = await SystemNames()("localhost")
     assert found
