@@ -21,8 +21,8 @@ class Once:
 
 @dataclass(frozen=True, slots=True)
 class Act:
-    """`actor` as in `cli:root`, `key:k_...` or `break-glass:k_...`; `at_us` in microseconds since 1970, UTC. Every change takes one, and its
-    events tell it.
+    """`actor` as in `cli:root`, `key:k_...` or `break-glass:k_...`; `at_us` in microseconds since 1970, UTC. Every change takes one, and
+    its events tell it.
     """
 
     actor: str
