@@ -116,7 +116,7 @@ async def test_a_key_that_cannot_be_used_is_named_by_its_place() -> None:
 
 async def test_where_no_role_is_claimed_the_verified_address_makes_a_member_and_else_there_is_none() -> None:
     world = await acme(roles_claim=None)
-    address = {"email": "Ada@acme.example", "email_verified": True}
+    address: dict[str, Any] = {"email": "Ada@acme.example", "email_verified": True}
     is_good, steps = await examined(world, world.issuer.token(**address))
     assert is_good
     assert steps[-1].found.startswith("viewer, as a member, by the e-mail address, known as the member u_")
@@ -156,7 +156,7 @@ async def test_a_shared_issuers_token_names_its_tenant_and_an_operators_is_for_t
 
 async def test_a_strangers_names_do_not_lead_a_terminal_astray() -> None:
     world = await acme()
-    claims = {f"\x1b[2J{number}": 1 for number in range(60)}
+    claims: dict[str, Any] = {f"\x1b[2J{number}": 1 for number in range(60)}
     _, steps = await examined(world, world.issuer.token(roles=["viewer"], **claims))
     assert "\x1b" not in steps[0].found
     assert "more" in steps[0].found
