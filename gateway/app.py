@@ -204,7 +204,7 @@ def key_sets(settings: Settings, known: Known, spawn: Spawn) -> KeySets[KeySet]:
         unreadable=Rejected,
         clock=boot_clock,
         spawn=spawn,
-        changed=lambda source: known.trust.rekeyed(source.issuer),
+        changed=known.trust.rekeyed,
         refresh_seconds=knobs.refresh_seconds,
         cooldown_seconds=knobs.cooldown_seconds,
         outage_seconds=knobs.outage_seconds,

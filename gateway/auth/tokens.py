@@ -10,10 +10,10 @@ keys are fetched for no token that is malformed, over, for another audience, or 
 """
 
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from hashlib import sha256
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, TypeVar
 
 from gateway.auth.claims import SKEW_SECONDS
 from gateway.auth.conditions import conditions
@@ -35,6 +35,7 @@ from tenants.rows import OPERATOR
 log = logging.getLogger(__name__)
 
 _RETRY_SECONDS: Final = 1.0
+_Judged = TypeVar("_Judged")
 
 
 class Holder(NamedTuple):
@@ -53,9 +54,17 @@ class Tokens:
     now_us: Callable[[], int]
 
     async def principal(self, credential: Secret, digest: str, address: str) -> Principal:
-        """Who of a tenant holds it. Remembered, unless something changed meanwhile. Raises GatewayError: 401, 429, 503; fails closed."""
+        """Who of a tenant holds it, remembered from now on. Raises GatewayError: 401, 429, 503; fails closed."""
+        await self.look_ups.feed.catch_up()
         known = self.look_ups.known
-        epoch = known.epoch
+        held = known.warm(digest)  # which a look may have brought back
+        if held is not None and held.source is not None and self.may_use(held.source):
+            return held
+        principal = await self._unchanged(lambda: self._principal(credential, address))
+        known.trust.learn_token(digest, principal)
+        return principal
+
+    async def _principal(self, credential: Secret, address: str) -> Principal:
         token, trusted = await self.holder(credential, address)
         name = issuers.tenant_of(trusted.issuer, token.claims)
         if trusted.tenant_id is None and name is None:
@@ -63,10 +72,16 @@ class Tokens:
         belonging = await self.look_ups.tenant(trusted.tenant_id, name, address)
         if belonging is None or tenant.state(belonging.tenant, self.now_us()) == "closed":
             raise _refusal("of no tenant that is served")
-        principal = principal_of(token, trusted, belonging)
-        if known.epoch == epoch:
-            known.trust.learn_token(digest, principal)
-        return principal
+        return principal_of(token, trusted, belonging)
+
+    async def _unchanged(self, judge: Callable[[], Awaitable[_Judged]]) -> _Judged:
+        """What was judged while nothing changed: an issuer's keys may take seconds, and what it was judged by may be over by then."""
+        known = self.look_ups.known
+        while True:
+            before = known.epoch, known.trust.rekeyings
+            judged = await judge()
+            if before == (known.epoch, known.trust.rekeyings) and known.clock() < known.serves_until:
+                return judged
 
     def may_use(self, source: Source) -> bool:
         """Whether what was verified with the keys of this issuer still counts; asking keeps them fresh while nobody new comes."""
@@ -74,7 +89,7 @@ class Tokens:
 
     async def operator_id(self, credential: Secret, address: str) -> str | None:
         """The id of the operator who holds it; None for a holder who is none. Raises as `principal`."""
-        token, trusted = await self.holder(credential, address)
+        token, trusted = await self._unchanged(lambda: self.holder(credential, address))
         if trusted.tenant_id is not None or issuers.role_of(trusted.issuer, token.claims) != "operator":
             return None
         return subject_id(OPERATOR, token)
@@ -111,9 +126,8 @@ class Tokens:
                 try:
                     return verify(token, key)
                 except Rejected:
-                    if (
-                        token.kid is not None
-                    ):  # without a name it may be of another key than the one that fits
+                    # Without a name it may be of another key than the one that fits.
+                    if token.kid is not None:
                         raise
             keys = await self.key_sets.newer(source, keys)
         raise Rejected("of a key that its issuer has not")

@@ -144,6 +144,10 @@ _CONTROL_BODIES: Final[dict[str, Any]] = {
     "putPlan": lambda _: SHELVED["plan"],
     "putModel": lambda _: SHELVED["model"],
     "putFleet": lambda _: SHELVED["fleet"],
+    "putIssuer": lambda here: here.issuer(),
+    "changeTenantIssuers": lambda _: {"issuers": []},
+    "putTenantRestrictions": lambda _: {"networks": ["127.0.0.0/8"]},
+    "reportLeak": lambda here: {"api_key": here.credentials["revoked"].text},
 }
 
 

@@ -16,11 +16,13 @@ from gateway.state import now_us, opened_directory
 from tenants.acts import Act
 from tenants.directory import Directory
 from tenants.fleet import Fleet
+from tenants.issuers import id_of
 from tenants.keys import mint
 from tenants.members import ROLES
 from tenants.model import Model
 from tenants.openai import Generate, Infer
 from tenants.plans import Plan
+from tests.e2e.holders import ROLELESS, Providers, providers
 from tests.e2e.matrix import NOBODY
 from tests.e2e.world import MODELS, ROOMY, Answer, Demo, announced, end, read_answer, started
 
@@ -42,10 +44,15 @@ class Credential:
     text: str | None
     listener: Listener = "public"
     tenant: str = HOME
+    reason: str = ""
+    """Said with each request to the control API."""
+    header: Literal["authorization", "x-api-key"] = "authorization"
 
     @property
     def headers(self) -> dict[str, str]:
-        return {} if self.text is None else {"authorization": f"Bearer {self.text}"}
+        if self.text is None:
+            return {}
+        return {self.header: f"Bearer {self.text}" if self.header == "authorization" else self.text}
 
     @property
     def metadata(self) -> tuple[tuple[str, str], ...]:
@@ -54,11 +61,11 @@ class Credential:
 
     @property
     def is_a_tenants(self) -> bool:
-        return self.column not in (NOBODY, "operator")
+        return self.column not in (NOBODY, "operator", "break-glass")
 
 
-async def people(directory: Directory) -> dict[str, Credential]:
-    """Whoever calls, by a name. What is to hold for tokens is another line here, in the column of its role."""
+async def people(directory: Directory, providers: Providers) -> dict[str, Credential]:
+    """Whoever calls, by a name."""
     act, found = Act("test", now_us()), dict[str, Credential]()
 
     async def key(tenant: str | None, account_id: str | None = None, **more: Any) -> str:
@@ -78,7 +85,32 @@ async def people(directory: Directory) -> dict[str, Credential]:
     found["suspended"] = Credential("suspended", unserved, tenant=UNSERVED)
     await directory.tenants.do(UNSERVED, "suspend", act)
     found["operator"] = Credential("operator", await key(None), "operator")
+    emergency = await key(None, break_glass=True)
+    found["break-glass"] = Credential("break-glass", emergency, "operator")
+    found["break-glass, why"] = Credential("operator", emergency, "operator", reason="a+test")
+    found |= await holders(directory, providers)
     return found | {name: Credential(NOBODY, text) for name, text in (await nobodies(directory)).items()}
+
+
+async def holders(directory: Directory, providers: Providers) -> dict[str, Credential]:
+    """Who comes with a token, in the column of who has a key of that role."""
+    act = Act("test", now_us())
+    await directory.tenants.create("over", "roomy", act)
+    await providers.trusted(directory, act, HOME, FOREIGN, "over")
+    await directory.tenants.do("over", "close", act)
+    await directory.members.invite(HOME, "mia@acme.example", "developer", act)
+    found = {f"token, {role}": Credential(role, text) for role, text in providers.of_roles(HOME).items()}
+    verified = {"email": "Mia@acme.example", "email_verified": True}
+    admin = {"roles": ["admin"]}
+    found |= {
+        "token, a member's": Credential("developer", providers.of(ROLELESS, **verified)),
+        "token, said nothing": Credential("plain", providers.of(ROLELESS, **admin)),
+        "token, no role": Credential("roleless", providers.of(HOME, roles=["operator"])),
+        "token, stranger": Credential("stranger", providers.of(FOREIGN, **admin)),
+        "token, operator": Credential("operator", providers.operator(), "operator"),
+        "token, of a closed tenant": Credential(NOBODY, providers.of("over", **admin)),
+    }
+    return found | {name: Credential(NOBODY, it) for name, it in providers.worthless(HOME).items()}
 
 
 async def nobodies(directory: Directory) -> dict[str, str | None]:
@@ -111,7 +143,7 @@ async def nobodies(directory: Directory) -> dict[str, str | None]:
     }
 
 
-async def furnished(directory: Directory) -> dict[str, Credential]:
+async def furnished(directory: Directory, providers: Providers) -> dict[str, Credential]:
     """All that is there before the gateway starts."""
     act = Act("test", 1)
     plans = [Plan(name=name, weight=1, limits=ROOMY) for name in ("roomy", "spare")]
@@ -127,7 +159,7 @@ async def furnished(directory: Directory) -> dict[str, Credential]:
         Model("", FOREIGN_MODEL, folder, (FOREIGN,), openai=Generate(max_tokens=100)),
         act=act,
     )
-    return await people(directory)
+    return await people(directory, providers)
 
 
 @dataclass(slots=True)
@@ -139,6 +171,7 @@ class Callers:
     _connections: dict[Listener, http.client.HTTPConnection] = field(default_factory=dict)
     _things: dict[tuple[str, str], str] = field(default_factory=dict)
     _numbers: Any = field(default_factory=count)
+    _issuers: dict[str, dict[str, str]] = field(default_factory=dict)
 
     @property
     def operator(self) -> Credential:
@@ -163,6 +196,8 @@ class Callers:
         if at not in self._connections:
             address = self.demo.address if at == "public" else self.demo.operator.removeprefix("http://")
             self._connections[at] = http.client.HTTPConnection(address, timeout=60)
+        if by.reason and target.startswith("/control/v1/"):
+            target += f"?reason={by.reason}"
         connection = self._connections[at]
         connection.request(method, target, content, sent)
         return read_answer(connection)
@@ -185,6 +220,10 @@ class Callers:
             self._things[kind, tenant] = self._made(kind, tenant, f"{kind}-{next(self._numbers)}")
         return self._things[kind, tenant]
 
+    def issuer(self) -> dict[str, str]:
+        """One that nobody has changed yet, as it may be put again."""
+        return self._issuers[self.thing("issuer")]
+
     def spent(self, *things: str) -> None:
         """They were changed, so nobody else gets them."""
         for at in [at for at, one in self._things.items() if one in things]:
@@ -197,6 +236,11 @@ class Callers:
         if kind == "tenant":
             self.control("POST", "/tenants", {"name": name, "plan": "roomy"})
             return name
+        if kind == "issuer":
+            body = {"issuer": f"https://{name}.example", "audience": "gateway", "tenant_claim": "tenant"}
+            self._issuers[id_of(body["issuer"])] = body
+            self.control("PUT", f"/issuers/{id_of(body['issuer'])}", body, if_none_match="*")
+            return id_of(body["issuer"])
         if (kind, tenant) == ("key", UNSERVED):  # where nobody makes one any more: its admin's own
             return str(self.control("GET", f"/tenants/{tenant}/keys").json["items"][0]["id"])
         body = {
@@ -230,15 +274,17 @@ def calling(state: Path) -> Iterator[Callers]:
 
     async def make() -> dict[str, Credential]:
         async with opened_directory(Settings(state=state)) as directory:
-            return await furnished(directory)
+            return await furnished(directory, issued)
 
-    credentials = asyncio.run(make())
     ports = ("--port", "0", "--grpc-port", "0", "--operator-port", "0")
     environ = {"GATEWAY_HTTP_MODEL_CONFIG": "1", "GATEWAY_DIRECTORY_UNKNOWN_PER_SECOND": "0"}
-    with started(state, "serve", "--state", str(state), "--json", *ports, **environ) as process:
-        try:
-            demo = replace(announced(process, state), key=credentials["plain"].text or "")
-            with contextlib.closing(Callers(demo, credentials)) as callers:
-                yield callers
-        finally:
-            end(process, state)
+    serve = ("serve", "--state", str(state), "--json", *ports)
+    with providers() as issued:
+        credentials = asyncio.run(make())
+        with started(state, *serve, **environ) as process:
+            try:
+                demo = replace(announced(process, state), key=credentials["plain"].text or "")
+                with contextlib.closing(Callers(demo, credentials)) as callers:
+                    yield callers
+            finally:
+                end(process, state)

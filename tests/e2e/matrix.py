@@ -2,10 +2,12 @@
 
 A row is a route, by its operation or its method and path, or an RPC by its full name. A column is a kind of credential:
 
-    operator    an operator's key                          limited     of a developer's account, for another model than the one asked for
-    admin ...   a key of an account of that role           plain       of no account
-    suspended   of an admin whose tenant is not served     stranger    of an admin of another tenant than the one asked about
-    nobody      none, or one that does not work
+    operator    an operator's key or token                 limited     of a developer's account, for another model than the one asked for
+    admin ...   a key of an account of that role, or a     plain       of no account, or a token of an issuer that says no roles
+                token that gives it                        stranger    of an admin of another tenant than the one asked about
+    suspended   of an admin whose tenant is not served     nobody      none, or one that does not work
+    break-glass a key for emergencies, and no reason; with one it is as an operator's. Not there in a table: as operator
+    roleless    a token of an issuer that says roles, and none. Not there in a table: as plain, and with models as billing
 
 A cell is what is said. At the listener where a credential does not work it is nobody's.
 
@@ -14,57 +16,67 @@ A cell is what is said. At the listener where a credential does not work it is n
     403  known, and may not
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from types import MappingProxyType
 from typing import Final
 
 _CONTROL: Final = """
-                  operator admin developer viewer billing limited plain suspended stranger nobody
-whoami                  ok    ok        ok     ok      ok      ok    ok        ok       ok    401
-listTenants             ok   403       403    403     403     403   403       403      403    401
-createTenant            ok   403       403    403     403     403   403       403      403    401
-showTenant              ok    ok        ok     ok      ok      ok   403        ok      404    401
-changeTenant            ok   403       403    403     403     403   403       403      404    401
-suspendTenant           ok   403       403    403     403     403   403       403      404    401
-resumeTenant            ok   403       403    403     403     403   403       403      404    401
-closeTenant             ok   403       403    403     403     403   403       403      404    401
-reopenTenant            ok   403       403    403     403     403   403       403      404    401
-showTenantPlan          ok    ok        ok     ok      ok      ok   403        ok      404    401
-listTenantModels        ok    ok        ok     ok     403      ok   403        ok      404    401
-listTenantAudit         ok    ok        ok     ok     403      ok   403        ok      404    401
-listMembers             ok    ok        ok     ok     403      ok   403        ok      404    401
-inviteMember            ok    ok       403    403     403     403   403       403      404    401
-showMember              ok    ok        ok     ok     403      ok   403        ok      404    401
-changeMember            ok    ok       403    403     403     403   403       403      404    401
-removeMember            ok    ok       403    403     403     403   403       403      404    401
-listAccounts            ok    ok        ok     ok     403      ok   403        ok      404    401
-createAccount           ok    ok       403    403     403     403   403       403      404    401
-showAccount             ok    ok        ok     ok     403      ok   403        ok      404    401
-changeAccount           ok    ok       403    403     403     403   403       403      404    401
-removeAccount           ok    ok       403    403     403     403   403       403      404    401
-listKeys                ok    ok        ok     ok     403      ok   403        ok      404    401
-createKey               ok    ok        ok    403     403     403   403       403      404    401
-showKey                 ok    ok        ok     ok     403      ok   403        ok      404    401
-rotateKey               ok    ok        ok    403     403     403   403       403      404    401
-revokeKey               ok    ok        ok    403     403     403   403       403      404    401
-listOperatorKeys        ok   403       403    403     403     403   403       403      403    401
-createOperatorKey       ok   403       403    403     403     403   403       403      403    401
-showOperatorKey         ok   403       403    403     403     403   403       403      403    401
-rotateOperatorKey       ok   403       403    403     403     403   403       403      403    401
-revokeOperatorKey       ok   403       403    403     403     403   403       403      403    401
-listPlans               ok   403       403    403     403     403   403       403      403    401
-showPlan                ok   403       403    403     403     403   403       403      403    401
-putPlan                 ok   403       403    403     403     403   403       403      403    401
-deletePlan              ok   403       403    403     403     403   403       403      403    401
-listModels              ok   403       403    403     403     403   403       403      403    401
-showModel               ok   403       403    403     403     403   403       403      403    401
-putModel                ok   403       403    403     403     403   403       403      403    401
-deleteModel             ok   403       403    403     403     403   403       403      403    401
-listFleets              ok   403       403    403     403     403   403       403      403    401
-showFleet               ok   403       403    403     403     403   403       403      403    401
-putFleet                ok   403       403    403     403     403   403       403      403    401
-deleteFleet             ok   403       403    403     403     403   403       403      403    401
-listAudit               ok   403       403    403     403     403   403       403      403    401
+                         operator break-glass admin developer viewer billing limited plain suspended stranger nobody
+whoami                         ok         403    ok        ok     ok      ok      ok    ok        ok       ok    401
+listTenants                    ok         403   403       403    403     403     403   403       403      403    401
+createTenant                   ok         403   403       403    403     403     403   403       403      403    401
+showTenant                     ok         403    ok        ok     ok      ok      ok   403        ok      404    401
+changeTenant                   ok         403   403       403    403     403     403   403       403      404    401
+suspendTenant                  ok         403   403       403    403     403     403   403       403      404    401
+resumeTenant                   ok         403   403       403    403     403     403   403       403      404    401
+closeTenant                    ok         403   403       403    403     403     403   403       403      404    401
+reopenTenant                   ok         403   403       403    403     403     403   403       403      404    401
+showTenantPlan                 ok         403    ok        ok     ok      ok      ok   403        ok      404    401
+listTenantModels               ok         403    ok        ok     ok     403      ok   403        ok      404    401
+listTenantAudit                ok         403    ok        ok     ok     403      ok   403        ok      404    401
+showTenantIssuers              ok         403    ok        ok     ok     403      ok   403        ok      404    401
+changeTenantIssuers            ok         403   403       403    403     403     403   403       403      404    401
+showTenantRestrictions         ok         403    ok        ok     ok     403      ok   403        ok      404    401
+putTenantRestrictions          ok         403    ok       403    403     403     403   403       403      404    401
+deleteTenantRestrictions       ok         403    ok       403    403     403     403   403       403      404    401
+listMembers                    ok         403    ok        ok     ok     403      ok   403        ok      404    401
+inviteMember                   ok         403    ok       403    403     403     403   403       403      404    401
+showMember                     ok         403    ok        ok     ok     403      ok   403        ok      404    401
+changeMember                   ok         403    ok       403    403     403     403   403       403      404    401
+removeMember                   ok         403    ok       403    403     403     403   403       403      404    401
+listAccounts                   ok         403    ok        ok     ok     403      ok   403        ok      404    401
+createAccount                  ok         403    ok       403    403     403     403   403       403      404    401
+showAccount                    ok         403    ok        ok     ok     403      ok   403        ok      404    401
+changeAccount                  ok         403    ok       403    403     403     403   403       403      404    401
+removeAccount                  ok         403    ok       403    403     403     403   403       403      404    401
+listKeys                       ok         403    ok        ok     ok     403      ok   403        ok      404    401
+createKey                      ok         403    ok        ok    403     403     403   403       403      404    401
+showKey                        ok         403    ok        ok     ok     403      ok   403        ok      404    401
+rotateKey                      ok         403    ok        ok    403     403     403   403       403      404    401
+revokeKey                      ok         403    ok        ok    403     403     403   403       403      404    401
+listOperatorKeys               ok         403   403       403    403     403     403   403       403      403    401
+createOperatorKey              ok         403   403       403    403     403     403   403       403      403    401
+showOperatorKey                ok         403   403       403    403     403     403   403       403      403    401
+rotateOperatorKey              ok         403   403       403    403     403     403   403       403      403    401
+revokeOperatorKey              ok         403   403       403    403     403     403   403       403      403    401
+reportLeak                     ok         403   403       403    403     403     403   403       403      403    401
+listPlans                      ok         403   403       403    403     403     403   403       403      403    401
+showPlan                       ok         403   403       403    403     403     403   403       403      403    401
+putPlan                        ok         403   403       403    403     403     403   403       403      403    401
+deletePlan                     ok         403   403       403    403     403     403   403       403      403    401
+listModels                     ok         403   403       403    403     403     403   403       403      403    401
+showModel                      ok         403   403       403    403     403     403   403       403      403    401
+putModel                       ok         403   403       403    403     403     403   403       403      403    401
+deleteModel                    ok         403   403       403    403     403     403   403       403      403    401
+listFleets                     ok         403   403       403    403     403     403   403       403      403    401
+showFleet                      ok         403   403       403    403     403     403   403       403      403    401
+putFleet                       ok         403   403       403    403     403     403   403       403      403    401
+deleteFleet                    ok         403   403       403    403     403     403   403       403      403    401
+listIssuers                    ok         403   403       403    403     403     403   403       403      403    401
+showIssuer                     ok         403   403       403    403     403     403   403       403      403    401
+putIssuer                      ok         403   403       403    403     403     403   403       403      403    401
+deleteIssuer                   ok         403   403       403    403     403     403   403       403      403    401
+listAudit                      ok         403   403       403    403     403     403   403       403      403    401
 """
 
 _DOORS: Final = """
@@ -131,8 +143,10 @@ NOBODY: Final = "nobody"
 Row = MappingProxyType[str, str]
 
 
-def read(text: str) -> dict[str, Row]:
-    """The rows of a table whose first line names its columns. Raises ValueError for one that is there twice or is not whole."""
+def read(text: str, alike: Mapping[str, str]) -> dict[str, Row]:
+    """The rows of a table whose first line names its columns, and the columns that are like another. Raises ValueError for a row that is
+    there twice or is not whole.
+    """
     first, *lines = text.strip("\n").splitlines()
     columns, found = first.split(), dict[str, Row]()
     for line in lines:
@@ -140,13 +154,15 @@ def read(text: str) -> dict[str, Row]:
         label, cells = " ".join(words[: -len(columns)]), words[-len(columns) :]
         if not label or label in found or not CELLS.issuperset(cells):
             raise ValueError(f"no row of {len(columns)} cells, or one twice: {line}")
-        found[label] = MappingProxyType(dict(zip(columns, cells, strict=True)))
+        row = dict(zip(columns, cells, strict=True))
+        found[label] = MappingProxyType(row | {column: row[like] for column, like in alike.items()})
     return found
 
 
-CONTROL: Final = read(_CONTROL)
-DOORS: Final = read(_DOORS)
-RPCS: Final = read(_RPCS)
+_OF_MODELS: Final = {"break-glass": "operator", "roleless": "billing"}
+CONTROL: Final = read(_CONTROL, {"roleless": "plain"})
+DOORS: Final = read(_DOORS, _OF_MODELS)
+RPCS: Final = read(_RPCS, _OF_MODELS)
 
 
 def faults(rows: Iterable[str], there: Iterable[str]) -> Iterator[str]:

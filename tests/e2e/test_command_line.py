@@ -98,7 +98,8 @@ def test_people_get_tables_and_a_key_once(state: Path) -> None:
     made = command("keys", "create", "--tenant", "acme", "--state", state).stdout
     (key,) = KEY.findall(made)
     shown = command("keys", "list", "--tenant", "acme", "--state", state).stdout
-    assert shown.splitlines()[0].split() == ["ID", "NAME", "HINT", "STATE", "MODELS", "CREATED", "EXPIRES"]
+    columns = ["ID", "NAME", "HINT", "STATE", "MODELS", "CREATED", "EXPIRES", "USED"]
+    assert shown.splitlines()[0].split() == columns
     assert key not in shown
 
 
