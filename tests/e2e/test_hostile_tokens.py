@@ -52,6 +52,19 @@ def test_every_hostile_token_hears_over_grpc_what_nobody_hears(
     record_property(f"slowest of {len(told)} at {rpc}", tell(besieged))
 
 
+@pytest.mark.parametrize("characters", [33_000, 1_000_000])
+def test_a_token_that_does_not_fit_in_a_head_is_refused_with_the_head(
+    besieged: Siege, characters: int
+) -> None:
+    """Before anybody asks whose it is. No hostile token is so long: the longest has some 16,700 characters, and a head 32,768 bytes."""
+    assert max(len(text) for _, text in besieged.hostile("public")) < 17_000
+    for door in DOORS:
+        assert besieged.ask(door, "long", "a" * characters).status == 431
+    for rpc in RPCS:
+        assert besieged.call(rpc, "long", "a" * characters).code == "RESOURCE_EXHAUSTED"
+    expect_no_fetch(besieged)
+
+
 def test_a_sound_token_is_let_in_wherever_its_header_says_its_keys_are_and_nobody_is_asked_there(
     besieged: Siege,
 ) -> None:
