@@ -9,7 +9,19 @@ import pytest
 
 from gateway.auth.jose import key_set, read, verify
 from tests.e2e.asking import plainly
-from tests.e2e.siege import DOORS, ONE_FETCH, RPCS, Door, Siege, beside, siege, stranger_keys, trapped
+from tests.e2e.siege import (
+    DOORS,
+    MANY,
+    ONE_FETCH,
+    RPCS,
+    TENANT,
+    Door,
+    Siege,
+    beside,
+    siege,
+    stranger_keys,
+    trapped,
+)
 from tests.gateway.auth.signers import World
 from tests.worlds.key_server import JWKS, publishing
 
@@ -71,6 +83,8 @@ def test_a_sound_token_is_let_in_wherever_its_header_says_its_keys_are_and_nobod
     for world, door in ((besieged.tenants, DOORS[2]), (besieged.operators, DOORS[3])):
         for name, text in beside(world, besieged.trap.url):
             assert besieged.ask(door, name, text).status == 200, name
+    named = besieged.tenants.token(claims={"aud": MANY, "tenant": TENANT})
+    assert besieged.ask(DOORS[2], "shared", named).status == 200
     expect_no_fetch(besieged)
 
 
