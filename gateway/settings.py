@@ -129,6 +129,9 @@ class Settings:
     documents: Path | None = _knob(
         None, "folder or file of the documents that `serve` applies when it starts"
     )
+    log_debug: int = _knob(
+        0, "1 logs at level DEBUG too: why a credential was refused, in words that hold nothing of it", most=1
+    )
     http: Http = field(default_factory=Http)
     grpc: Grpc = field(default_factory=Grpc)
     directory: Directory = field(default_factory=Directory)
