@@ -99,7 +99,8 @@ CASES = {
         ("suspended", None, "team", "p"),
         ("suspended", None, "team", "p"),
     ),
-    "its tenant is closed": Case(_closed, GONE, GONE),
+    "its tenant is closed at a time that has come": Case(_closed, GONE, GONE),
+    "its tenant is closed": Case(lambda w: w.directory.tenants.do("acme", "close", act=ACT), GONE, GONE),
     "its tenant is on another plan": Case(
         lambda w: w.directory.tenants.move("acme", "big", act=ACT),
         ("active", None, "big", "p"),
@@ -266,6 +267,10 @@ async def test_no_change_that_is_seen_meanwhile_is_overwritten_by_an_older_answe
 ) -> None:
     case = CASES[name]
     claims: dict[str, Any] = {"email": EMAIL, "email_verified": True}
+    if held_back != "keys":
+        for url in (ACME, SHARED):  # their keys are known, and nothing else
+            await world.met(url)
+        world.known.trust.empty()
     cold = world.token(**claims), world.token(SHARED, **claims)
     held = Fetching(world) if held_back == "keys" else Held(world.table, held_back)
     calls = [asyncio.create_task(told(world, it)) for it in cold]
