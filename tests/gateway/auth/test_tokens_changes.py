@@ -300,8 +300,13 @@ async def test_keys_that_are_taken_back_while_a_token_is_judged_by_them_do_not_l
 
 
 async def test_what_it_was_judged_by_before_its_issuer_was_slow_is_looked_at_again(world: TokenWorld) -> None:
+    await world.met()
+    world.clock.now += (
+        2 * world.key_sets.refresh_seconds
+    )  # nobody came, and its keys are to be fetched once more
+    await world.feed.look()
     held = Fetching(world)
-    token = world.token()
+    token = world.token(sub="cold")
     call = asyncio.create_task(world.outcome(token))
     await held.reached.wait()
     await world.trust("acme")
