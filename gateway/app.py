@@ -221,9 +221,8 @@ def doors(settings: Settings, pipeline: Pipeline, registry: Registry, control: C
     )
     oip = OipRest(pipeline, memory, settings.http.request_seconds, bool(settings.http.model_config))
     openai = OpenAiRest(pipeline, memory, settings.http.request_seconds, Offers(known.models))
-    Rooms(
-        pipeline.limiter, memory, messages, pipeline.auth.look_ups, pipeline.policies, ledger, registry
-    ).watched_by(meter)
+    rooms = Rooms(pipeline.limiter, memory, messages, pipeline.auth, pipeline.policies, ledger, registry)
+    rooms.watched_by(meter)
     watch_process(meter, clock)
 
     def present() -> Readiness:

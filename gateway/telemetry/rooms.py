@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from gateway.admission.limiter import Limiter
 from gateway.audit.ledger import Ledger
-from gateway.auth.look_ups import LookUps
+from gateway.auth.authenticator import Authenticator
 from gateway.authz.current import SHOWN, Current
 from gateway.frontends.grpc_memory import MessageMemory
 from gateway.frontends.http_body import JsonMemory
@@ -25,7 +25,7 @@ class Rooms:
     limiter: Limiter
     memory: JsonMemory
     messages: MessageMemory
-    look_ups: LookUps
+    auth: Authenticator
     policies: Current
     ledger: Ledger
     registry: Registry
@@ -34,11 +34,18 @@ class Rooms:
         meter.watch_number(table.IN_FLIGHT, lambda: self.limiter.at_once)
         meter.watch_number(table.JSON_MEMORY, lambda: self.memory.taken_bytes)
         meter.watch_number(table.MESSAGE_MEMORY, lambda: self.messages.taken_bytes)
-        known, feed, networks = self.look_ups.known, self.look_ups.feed, self.look_ups.networks
+        look_ups = self.auth.look_ups
+        known, feed, networks = look_ups.known, look_ups.feed, look_ups.networks
         meter.watch_number(table.DIRECTORY_AGE, lambda: known.age_seconds)
         meter.watch_number(table.DIRECTORY_SEQUENCE, lambda: feed.sequence or 0)
         meter.watch_number(table.DIRECTORY_EMPTIED, lambda: known.emptied)
         meter.watch_number(table.LOOK_UPS_REFUSED, lambda: networks.refused)
+        trust, key_sets = known.trust, self.auth.tokens.key_sets
+        meter.watch_number(table.TOKENS, lambda: len(trust))
+        meter.watch_number(table.TOKENS_DROPPED, lambda: trust.dropped)
+        meter.watch_number(table.KEY_FETCHES, lambda: key_sets.fetches)
+        meter.watch_number(table.KEY_FAILURES, lambda: key_sets.failures)
+        meter.watch_number(table.KEYS_REFUSED, lambda: key_sets.refused)
         policies = self.policies
         meter.watch_number(table.UNDECIDED, lambda: policies.undecided)
         meter.watch(table.POLICIES, lambda: {(policies.version[:SHOWN],): int(policies.is_on_disk)})

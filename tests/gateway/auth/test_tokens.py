@@ -229,6 +229,12 @@ async def test_operators_are_of_no_tenant_and_tenants_tokens_are_no_operators(wo
         await tokens.operator_id(altered(operator), HERE)
 
 
+async def test_an_operators_token_is_no_look_up_of_a_tenant() -> None:
+    world = await TokenWorld(limit=Rate(0.001, 1)).open()
+    assert await world.refused(world.token(OPERATORS, roles=["operator"])) is Code.UNAUTHENTICATED
+    assert await world.refused(Secret(IssuerWorld("https://login.s.example").token())) is Code.UNAUTHENTICATED
+
+
 @pytest.mark.parametrize("tenant", [None, "nobody", ["acme"], 7, True, "", "Acme", "acme ", {"name": "acme"}])
 async def test_a_shared_issuers_token_is_of_the_tenant_that_it_names_or_of_nobody(
     world: TokenWorld, tenant: object
