@@ -124,6 +124,13 @@ LOOK_UPS_REFUSED = Metric(
     (),
     "calls refused as their network had too many unknown keys looked up",
 )
+BREAK_GLASS = Metric(
+    "gateway.break_glass.uses",
+    "counter",
+    "{request}",
+    (),
+    "requests of the control API with a break-glass key, also those that were refused; wake somebody at the first",
+)
 AUDIT_OPEN = Metric(
     "gateway.audit.open", "gauge", "", (), "1 while the audit log takes records, 0 while nothing is served"
 )
@@ -223,7 +230,7 @@ TABLE = (
     *(CALLS, IN_FLIGHT, UPSTREAM, RECEIVED, SENT, ERRORS),
     *(JSON_MEMORY, MESSAGE_MEMORY),
     *(UNDECIDED, POLICIES, POLICIES_REPLACED, POLICIES_REFUSED),
-    *(DIRECTORY_AGE, DIRECTORY_SEQUENCE, DIRECTORY_EMPTIED, LOOK_UPS_REFUSED),
+    *(DIRECTORY_AGE, DIRECTORY_SEQUENCE, DIRECTORY_EMPTIED, LOOK_UPS_REFUSED, BREAK_GLASS),
     *(AUDIT_OPEN, AUDIT_RECORDS, AUDIT_COMMITS, AUDIT_BYTES),
     *(AUDIT_FAILURES, AUDIT_REFUSED, AUDIT_UNKNOWN),
     *(HELD, REPLICAS, RESIDENT, COLD_START, STARTS, START_FAILURES, CRASHES, STOPS),

@@ -130,7 +130,14 @@ class Operation:
     def problems(self) -> tuple[str, ...]:
         """The codes that it may be refused with."""
         refused = {"two_credentials", "unauthenticated", "forbidden", "malformed", "invalid"}
-        refused |= {"no_such_path", "internal", "unreadable", "table_unavailable", "stopping"}
+        refused |= {
+            "no_such_path",
+            "internal",
+            "unreadable",
+            "table_unavailable",
+            "issuer_unavailable",
+            "stopping",
+        }
         refused |= {
             "deadline_exceeded",
             "not_found",
@@ -277,7 +284,7 @@ _RESTRICTING: Final[tuple[tuple[str, Method, TenantAction, Any, Any, str, Any], 
 )
 
 OPERATIONS: Final[tuple[Operation, ...]] = (
-    Operation("whoami", "GET", "/whoami", "whoami", tenants.whoami, Whoami, "show whose key this is"),
+    Operation("whoami", "GET", "/whoami", "whoami", tenants.whoami, Whoami, "show whose credential this is"),
     Operation(
         "listTenants",
         "GET",
