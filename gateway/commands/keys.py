@@ -107,6 +107,7 @@ def _show_leak(leak: Leak, it: Asked) -> int:
         **_row(leak.key.record, it),
         "was": was,
         "revoked": when(key.revoked_us),
+        **_glass(leak.key.record),
     }
     if it.given.json:
         return card({**told, "made": [_made_row(made, it) for made in leak.made]}, it.given)

@@ -41,7 +41,7 @@ Identify = Callable[[Secret, str, int, Listener], Awaitable[Who | None]]
 table_unavailable, issuer_unavailable; TableUnavailable."""
 
 MOST_AT_ONCE: Final = 100
-"""Requests of one tenant, and of all operators."""
+"""Requests of one tenant, of all operators, and of all break-glass keys: a program of operators that runs wild locks no safe."""
 _FAULT: Final = 500
 _WHAT_CHARACTERS: Final = 200
 
@@ -142,7 +142,7 @@ class Control:
     @contextmanager
     def _counted(self, caller: Caller) -> Iterator[None]:
         """What one tenant asks at once takes memory and turns from the others, so it has a bound. Raises Problem."""
-        own = caller.who.tenant.id if caller.who.tenant else ""
+        own = caller.who.tenant.id if caller.who.tenant else caller.who.role
         if self._under_way[own] >= MOST_AT_ONCE:
             raise Problem("too_many_at_once", f"at most {MOST_AT_ONCE} at once; let some finish first")
         self._under_way[own] += 1

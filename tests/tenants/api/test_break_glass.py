@@ -1,5 +1,6 @@
 """The key for emergencies: it opens where others do not, to whoever says why, and never unseen."""
 
+import asyncio
 import logging
 import shutil
 from pathlib import Path
@@ -10,6 +11,7 @@ import pytest
 import policies
 from gateway.authz.control import ControlAuthorizer
 from tenants.acts import Act
+from tenants.api.application import MOST_AT_ONCE
 from tenants.api.routes import OPERATIONS, Operation
 from tenants.events import Event
 from tests.tenants.api.holders import glass
@@ -209,6 +211,15 @@ async def test_policies_may_forbid_it_and_the_attempt_has_its_event(tmp_path: Pa
         await glass(world)
         assert (await world.ask("GET", f"/tenants?reason={WHY}", by="glass")).code == "forbidden"
         assert [it.reason.partition(":")[0] for it in uses(world)] == ["listTenants"]
+
+
+async def test_operators_that_ask_too_much_at_once_do_not_lock_it_out(world: World) -> None:
+    await glass(world)
+    asks = [world.ask("GET", "/tenants/acme") for _ in range(4 * MOST_AT_ONCE)]
+    ours = [world.ask("GET", f"/tenants?reason={WHY}", by="glass") for _ in range(4)]
+    answers, own = await asyncio.gather(asyncio.gather(*asks), asyncio.gather(*ours))
+    assert {it.status for it in answers} == {200, 429}
+    assert [it.status for it in own] == [200] * 4
 
 
 async def test_a_request_that_is_repeated_is_done_once_and_told_each_time(world: World) -> None:

@@ -1,10 +1,12 @@
 """Callers that hold tokens: what a role may, it may by a token as by a key; whose it is, and for how long, is judged anew."""
 
+import asyncio
 from typing import Any
 
 import pytest
 
 from gateway.auth.known import FRESH_SECONDS
+from tenants.api.application import MOST_AT_ONCE
 from tenants.api.routes import OPERATIONS, Operation
 from tenants.plans import Rate
 from tests.tenants.api.holders import ACME, MAY, PEOPLE, SHARED, STAFF, member_token, trusting
@@ -233,6 +235,23 @@ async def test_no_text_of_a_token_is_stored_or_said_again(
         parts = world.keys[by].encode().split(b".")
         places = [world.everything, *said, caplog.text.encode()]
         assert not [part for part in parts[1:] if any(part in place for place in places)]
+
+
+async def test_all_who_hold_tokens_of_a_tenant_have_one_bound_of_requests_at_once(world: World) -> None:
+    await trusting(world)
+    for by in ("viewer token", "admin token", "stranger token"):  # met, so that none waits for the issuer's keys
+        assert [(await world.ask("GET", "/whoami", by=by)).status for _ in range(2)] == [200, 200]
+    asks = [world.ask("GET", "/tenants/acme", by="viewer token") for _ in range(4 * MOST_AT_ONCE)]
+    answers, colleague, other = await asyncio.gather(
+        asyncio.gather(*asks),
+        asyncio.gather(*(world.ask("GET", "/tenants/acme", by="admin token") for _ in range(50))),
+        world.ask("GET", "/tenants/globex", by="stranger token"),
+    )
+    assert {it.status for it in answers} == {200, 429}
+    assert 429 in {it.status for it in colleague}
+    assert other.status == 200
+    refused = next(it for it in answers if it.status == 429)
+    assert (refused.code, refused.headers["retry-after"]) == ("too_many_at_once", "1")
 
 
 async def flood(world: World, tokens: list[str]) -> list[int]:
