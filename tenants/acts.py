@@ -35,6 +35,6 @@ class Act:
 
     @property
     def key_id(self) -> str | None:
-        """The id of the key that acts; None where none does."""
+        """The id of the key that acts, a break-glass key too; None where none does, as for a token."""
         kind, _, name = self.actor.partition(":")
-        return name if kind == "key" and is_id(name) else None
+        return name if kind in ("key", "break-glass") and is_id(name) else None

@@ -105,7 +105,7 @@ class Tokens:
             raise _refusal(rejected.reason) from None  # its frames hold the token
         except KeysUnavailable as fault:
             raise GatewayError(
-                Code.DIRECTORY_UNAVAILABLE, private=str(fault), retry_after_seconds=_RETRY_SECONDS
+                Code.ISSUER_UNAVAILABLE, private=str(fault), retry_after_seconds=_RETRY_SECONDS
             ) from fault
         return Holder(token, trusted)
 

@@ -16,6 +16,7 @@ from gateway.process import resident_bytes
 from gateway.scaling.registry import Registry
 from gateway.telemetry import table
 from gateway.telemetry.meter import Meter, Points
+from tenants.api.application import Control
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +30,7 @@ class Rooms:
     policies: Current
     ledger: Ledger
     registry: Registry
+    control: Control
 
     def watched_by(self, meter: Meter) -> None:
         meter.watch_number(table.IN_FLIGHT, lambda: self.limiter.at_once)
@@ -51,6 +53,7 @@ class Rooms:
         meter.watch(table.POLICIES, lambda: {(policies.version[:SHOWN],): int(policies.is_on_disk)})
         meter.watch_number(table.POLICIES_REPLACED, lambda: policies.replaced)
         meter.watch_number(table.POLICIES_REFUSED, lambda: policies.refused)
+        meter.watch_number(table.BREAK_GLASS, self.control.uses.total)
         counters = self.ledger.counters
         meter.watch_number(table.AUDIT_OPEN, lambda: int(self.ledger.is_open))
         meter.watch_number(table.AUDIT_RECORDS, lambda: counters.records)

@@ -151,6 +151,13 @@ KEYS_REFUSED = Metric(
     (),
     "calls that were answered without a fetch, as their issuer's keys were fetched a moment before",
 )
+BREAK_GLASS = Metric(
+    "gateway.break_glass.uses",
+    "counter",
+    "{request}",
+    (),
+    "requests of the control API with a break-glass key, also those that were refused; wake somebody at the first",
+)
 AUDIT_OPEN = Metric(
     "gateway.audit.open", "gauge", "", (), "1 while the audit log takes records, 0 while nothing is served"
 )
@@ -250,7 +257,7 @@ TABLE = (
     *(CALLS, IN_FLIGHT, UPSTREAM, RECEIVED, SENT, ERRORS),
     *(JSON_MEMORY, MESSAGE_MEMORY),
     *(UNDECIDED, POLICIES, POLICIES_REPLACED, POLICIES_REFUSED),
-    *(DIRECTORY_AGE, DIRECTORY_SEQUENCE, DIRECTORY_EMPTIED, LOOK_UPS_REFUSED),
+    *(DIRECTORY_AGE, DIRECTORY_SEQUENCE, DIRECTORY_EMPTIED, LOOK_UPS_REFUSED, BREAK_GLASS),
     *(TOKENS, TOKENS_DROPPED, KEY_FETCHES, KEY_FAILURES, KEYS_REFUSED),
     *(AUDIT_OPEN, AUDIT_RECORDS, AUDIT_COMMITS, AUDIT_BYTES),
     *(AUDIT_FAILURES, AUDIT_REFUSED, AUDIT_UNKNOWN),

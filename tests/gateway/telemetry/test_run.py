@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
+from typing import Any, cast
 
 import pytest
 from msgspec import structs
@@ -18,6 +19,7 @@ from gateway.telemetry.prometheus import text
 from gateway.telemetry.rooms import Rooms, watch_process
 from gateway.telemetry.table import TABLE
 from tenants.acts import Act
+from tenants.api.application import Control
 from tenants.keys import Secret
 from tests.gateway.house import Client, House, house
 from tests.gateway.telemetry.test_spans import NOT_SAMPLED, PARENT, SAMPLED, TRACE, Kept, tracing
@@ -42,8 +44,17 @@ async def watched(triton: TritonWorld) -> AsyncIterator[tuple[House, Meter]]:
         at = it.pipeline
         memory = JsonMemory(1000, 1000)
         messages = MessageMemory(1000, 1000, lambda: 0, lambda: 0)
-        rooms = Rooms(at.limiter, memory, messages, at.auth, at.policies, at.ledger, at.throttler.registry)
-        rooms.watched_by(at.meter)
+        control = Control(*cast("Any", (None,) * 5))  # nothing is asked
+        Rooms(
+            limiter=at.limiter,
+            memory=memory,
+            messages=messages,
+            auth=at.auth,
+            policies=at.policies,
+            ledger=at.ledger,
+            registry=at.throttler.registry,
+            control=control,
+        ).watched_by(at.meter)
         watch_process(at.meter, asyncio.get_running_loop().time)
         yield it, at.meter
 
