@@ -111,13 +111,9 @@ async def opened(settings: Settings, progress: Callable[[str], None]) -> AsyncIt
     async with AsyncExitStack() as stack:
         state = state_folder(settings)
         directory = await stack.enter_async_context(opened_directory(settings))
-        known = Known(boot_clock, settings.directory.stale_seconds)
         registry = Registry()
-        last_used = LastUsed(directory.uses, settings.directory.answer_seconds)
-        stack.push_async_callback(last_used.close)
-        spawn = await stack.enter_async_context(jobs())
-        auth = authenticator(settings, directory, known, registry, spawn=spawn, last_used=last_used)
-        await auth.look_ups.feed.look()
+        auth = await stack.enter_async_context(opened_auth(settings, directory, registry))
+        known = auth.known
         ledger = await stack.enter_async_context(opened_ledger(settings))
         scaler = process_scaler(wheel, state)
         meter = Meter()
@@ -158,13 +154,10 @@ async def opened(settings: Settings, progress: Callable[[str], None]) -> AsyncIt
         await stack.enter_async_context(running(committer=ledger.run()))
         await stack.enter_async_context(
             running(
-                feed=every(settings.directory.poll_seconds, auth.look_ups.feed.look),
-                keys=every(_REFRESH_SECONDS, auth.tokens.key_sets.refresh),
                 autoscaler=autoscaler.run(),
                 policies=every(LOOK_SECONDS, policies.look),
                 forget=every(_FORGET_SECONDS, limiter.forget_idle),
                 sweep=every(_SWEEP_SECONDS, sequences.sweep),
-                used=every(settings.directory.used_seconds, last_used.flush, TableUnavailable, TimeoutError),
             )
         )
         yield doors(settings, pipeline, registry, control_api(directory, auth, policies, settings))
@@ -175,24 +168,30 @@ def control_api(directory: Directory, auth: Authenticator, policies: Current, se
     return Control(directory, policies, control_credential, identify, now_us, settings.http.request_seconds)
 
 
-def authenticator(
-    settings: Settings,
-    directory: Directory,
-    known: Known,
-    registry: Registry,
-    *,
-    spawn: Spawn,
-    last_used: LastUsed,
-) -> Authenticator:
-    """Who may come in, and how what is known of them is kept true."""
+@asynccontextmanager
+async def opened_auth(
+    settings: Settings, directory: Directory, registry: Registry
+) -> AsyncIterator[Authenticator]:
+    """Who may come in, and the loops that keep true what is known of them."""
     knobs = settings.directory
+    known = Known(boot_clock, knobs.stale_seconds)
     # A fleet may have got a floor, a model another repository.
     feed = Feed(directory, known, knobs.answer_seconds, renewed=registry.wake.set)
     limit = Rate(knobs.unknown_per_second, knobs.unknown_burst) if knobs.unknown_per_second else None
-    networks = Networks(limit, clock)
-    look_ups = LookUps(directory, known, feed, networks, knobs.answer_seconds)
-    tokens = Tokens(look_ups, key_sets(settings, known, spawn), now_us)
-    return Authenticator(known, look_ups, tokens, now_us, last_used.notes)
+    look_ups = LookUps(directory, known, feed, Networks(limit, clock), knobs.answer_seconds)
+    last_used = LastUsed(directory.uses, knobs.answer_seconds)
+    async with AsyncExitStack() as stack:
+        stack.push_async_callback(last_used.close)
+        spawn = await stack.enter_async_context(jobs())
+        tokens = Tokens(look_ups, key_sets(settings, known, spawn), now_us)
+        await feed.look()
+        loops = running(
+            feed=every(knobs.poll_seconds, feed.look),
+            keys=every(_REFRESH_SECONDS, tokens.key_sets.refresh),
+            used=every(knobs.used_seconds, last_used.flush, TableUnavailable, TimeoutError),
+        )
+        await stack.enter_async_context(loops)
+        yield Authenticator(known, look_ups, tokens, now_us, last_used.notes)
 
 
 def key_sets(settings: Settings, known: Known, spawn: Spawn) -> KeySets[KeySet]:
@@ -205,7 +204,7 @@ def key_sets(settings: Settings, known: Known, spawn: Spawn) -> KeySets[KeySet]:
         unreadable=Rejected,
         clock=boot_clock,
         spawn=spawn,
-        changed=lambda source: known.trust.rekeyed(source.issuer),
+        changed=known.trust.rekeyed,
         refresh_seconds=knobs.refresh_seconds,
         cooldown_seconds=knobs.cooldown_seconds,
         outage_seconds=knobs.outage_seconds,

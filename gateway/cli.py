@@ -51,7 +51,7 @@ _NOUNS: Final = (
     ("plans", "what tenants can buy", values.PLANS),
     ("models", "what tenants can call", values.MODELS),
     ("fleet", "the kinds of Triton servers", values.FLEET),
-    ("issuers", "identity providers of many tenants, or of the operators", values.ISSUERS),
+    ("issuers", "identity providers of many tenants, or of the operators", (*values.ISSUERS, issuers.CHECK)),
     ("policy", "what the policies say, and why", policy.COMMANDS),
     ("audit", "who changed what, and whether the log of calls is whole", audit.COMMANDS),
 )

@@ -1,10 +1,12 @@
 """The composition root's other half, which every command needs: a state directory with what is in it, clocks and ids."""
 
+import asyncio
 import logging
 import secrets
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -91,8 +93,26 @@ async def opened_ledger(settings: Settings) -> AsyncIterator[Ledger]:
         yield ledger
 
 
+@dataclass(slots=True)
+class _Web:
+    """What fetches the keys of issuers. It takes a tenth of a second and 10 MiB to load, and many a gateway has no issuer: so the first
+    fetch loads it, in a thread, and requests go on meanwhile."""
+
+    answer_seconds: float
+    _opened: Fetcher | None = None
+
+    async def get(self, url: str, *, insecure: bool, most_bytes: int) -> bytes:
+        if self._opened is None:
+            self._opened = await asyncio.to_thread(_loaded_web, self.answer_seconds)
+        return await self._opened.get(url, insecure=insecure, most_bytes=most_bytes)
+
+
 def opened_web(answer_seconds: float) -> Fetcher:
-    """What fetches the keys of issuers. It is loaded for who serves, as it takes a tenth of a second."""
+    """What fetches the keys of issuers."""
+    return _Web(answer_seconds)
+
+
+def _loaded_web(answer_seconds: float) -> Fetcher:
     from gateway.stores.web import Web
 
     return Web(answer_seconds=answer_seconds)

@@ -76,8 +76,6 @@ class ApiKey(Struct, frozen=True, tag_field="v", tag=1):
     """The service account that it is of, which must be there. None: it may use models, and control nothing."""
     successor_id: Reference | None = None
     """The key that it was rotated to."""
-    break_glass: bool = False
-    """An operator's for emergencies: it says why with each request, and each request that it is used for has an event."""
     networks: tuple[str, ...] | None = None
     """Ranges of addresses (`networks.py`) that it may be used from; None: any. A reader older than this field overlooks it."""
     hours: Hours | None = None
@@ -86,6 +84,8 @@ class ApiKey(Struct, frozen=True, tag_field="v", tag=1):
     """Its own, beside its tenant's."""
     made_by: Reference | None = None
     """The id of the key that made or rotated it. None: no key did, or it is older than this field, and its event has the actor."""
+    break_glass: bool = False
+    """An operator's for emergencies: it says why with each request, and each request that it is used for has an event."""
 
     @property
     def terms(self) -> Terms:

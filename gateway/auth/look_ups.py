@@ -58,7 +58,7 @@ class LookUps:
 
         async def read() -> tuple[tuple[Trusted, ...] | None, Callable[[], object]]:
             found = await self.directory.issuers.trusted(url)
-            return found or None, lambda: trust.learn_issuers(url, found)
+            return found or None, lambda: trust.learn_issuers(url, found) if found else None
 
         return await self._ask(_Question(f"issuer {url}", lambda: trust.issuers(url), read), address)
 

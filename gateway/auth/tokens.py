@@ -10,10 +10,10 @@ keys are fetched for no token that is malformed, over, for another audience, or 
 """
 
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from hashlib import sha256
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, TypeVar
 
 from gateway.auth.claims import SKEW_SECONDS
 from gateway.auth.conditions import conditions
@@ -35,6 +35,7 @@ from tenants.rows import OPERATOR
 log = logging.getLogger(__name__)
 
 _RETRY_SECONDS: Final = 1.0
+_Judged = TypeVar("_Judged")
 
 
 class Holder(NamedTuple):
@@ -53,9 +54,17 @@ class Tokens:
     now_us: Callable[[], int]
 
     async def principal(self, credential: Secret, digest: str, address: str) -> Principal:
-        """Who of a tenant holds it. Remembered, unless something changed meanwhile. Raises GatewayError: 401, 429, 503; fails closed."""
+        """Who of a tenant holds it, remembered from now on. Raises GatewayError: 401, 429, 503; fails closed."""
+        await self.look_ups.feed.catch_up()
         known = self.look_ups.known
-        epoch = known.epoch
+        held = known.warm(digest)  # which a look may have brought back
+        if held is not None and held.source is not None and self.may_use(held.source):
+            return held
+        principal = await self._unchanged(lambda: self._principal(credential, address))
+        known.trust.learn_token(digest, principal)
+        return principal
+
+    async def _principal(self, credential: Secret, address: str) -> Principal:
         token, trusted = await self.holder(credential, address)
         name = issuers.tenant_of(trusted.issuer, token.claims)
         if trusted.tenant_id is None and name is None:
@@ -63,10 +72,16 @@ class Tokens:
         belonging = await self.look_ups.tenant(trusted.tenant_id, name, address)
         if belonging is None or tenant.state(belonging.tenant, self.now_us()) == "closed":
             raise _refusal("of no tenant that is served")
-        principal = principal_of(token, trusted, belonging)
-        if known.epoch == epoch:
-            known.trust.learn_token(digest, principal)
-        return principal
+        return principal_of(token, trusted, belonging)
+
+    async def _unchanged(self, judge: Callable[[], Awaitable[_Judged]]) -> _Judged:
+        """What was judged while nothing changed: an issuer's keys may take seconds, and what it was judged by may be over by then."""
+        known = self.look_ups.known
+        while True:
+            before = known.epoch, known.trust.rekeyings
+            judged = await judge()
+            if before == (known.epoch, known.trust.rekeyings) and known.clock() < known.serves_until:
+                return judged
 
     def may_use(self, source: Source) -> bool:
         """Whether what was verified with the keys of this issuer still counts; asking keeps them fresh while nobody new comes."""
@@ -74,7 +89,7 @@ class Tokens:
 
     async def operator_id(self, credential: Secret, address: str) -> str | None:
         """The id of the operator who holds it; None for a holder who is none. Raises as `principal`."""
-        token, trusted = await self.holder(credential, address)
+        token, trusted = await self._unchanged(lambda: self.holder(credential, address))
         if trusted.tenant_id is not None or issuers.role_of(trusted.issuer, token.claims) != "operator":
             return None
         return subject_id(OPERATOR, token)
@@ -97,7 +112,7 @@ class Tokens:
     async def _trusted(self, token: Token, address: str) -> Trusted:
         """The one owner of its issuer for its audience: a token that two could claim is nobody's."""
         found = await self.look_ups.issuers(token.issuer, address) or ()
-        meant = [it for it in found if it.issuer.audience in token.audiences]
+        meant = meant_by(token, found)
         if len(meant) != 1:
             raise Rejected("of no trusted issuer, or for none of its audiences")
         return meant[0]
@@ -111,18 +126,22 @@ class Tokens:
                 try:
                     return verify(token, key)
                 except Rejected:
-                    if (
-                        token.kid is not None
-                    ):  # without a name it may be of another key than the one that fits
+                    # Without a name it may be of another key than the one that fits.
+                    if token.kid is not None:
                         raise
             keys = await self.key_sets.newer(source, keys)
         raise Rejected("of a key that its issuer has not")
 
 
+def meant_by(token: Token, found: Iterable[Trusted]) -> list[Trusted]:
+    """Those of an issuer's owners whom the token is for. It is somebody's where there is one."""
+    return [it for it in found if it.issuer.audience in token.audiences]
+
+
 def principal_of(token: Token, trusted: Trusted, belonging: Belonging) -> Principal:
     """Who the holder of a verified token is. A member, by the address that the issuer has verified, is known as that member."""
     owner, issuer = belonging.tenant, trusted.issuer
-    member = _member(token, belonging)
+    member = member_of(token, belonging)
     own_id = member.id if member else subject_id(owner.id, token)
     return Principal(
         id=own_id,
@@ -160,7 +179,7 @@ def _role(token: Token, issuer: TenantIssuer | Issuer, member: Member | None) ->
     return None if issuer.roles_claim is None else "none"
 
 
-def _member(token: Token, belonging: Belonging) -> Member | None:
+def member_of(token: Token, belonging: Belonging) -> Member | None:
     """Whom the issuer has verified to have a member's address (OpenID Connect Core, 5.1)."""
     email = token.claims.get("email")
     if not isinstance(email, str) or token.claims.get("email_verified") is not True:

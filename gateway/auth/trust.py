@@ -11,8 +11,10 @@ from collections.abc import Mapping, Set
 from dataclasses import dataclass, field
 from typing import Final, TypeVar
 
+from gateway.auth.key_sets import Source
 from gateway.auth.principal import Principal
 from tenants.directory.issuers import Belonging, Trusted
+from tenants.ids import is_id
 from tenants.issuers import id_of
 
 MOST_TOKENS: Final = 10_000
@@ -32,6 +34,8 @@ class Trust:
     most_of_one: int = MOST_OF_ONE
     dropped: int = 0
     """Tokens that were forgotten though they were still good, for want of room or because of a change."""
+    rekeyings: int = 0
+    """Moves with each change of some issuer's keys. What was verified across one may be by a key that is gone, and is not remembered."""
     _tokens: dict[str, Principal] = field(default_factory=dict)
     _of_tenant: dict[str, dict[str, None]] = field(default_factory=dict)
     _issuers: OrderedDict[str, tuple[Trusted, ...]] = field(default_factory=OrderedDict)
@@ -57,6 +61,8 @@ class Trust:
     # What the directory says
 
     def learn_token(self, digest: str, principal: Principal) -> None:
+        if digest in self._tokens:
+            self._take(digest)  # it may have been another tenant's
         self._tokens[digest] = principal
         own = self._of_tenant.setdefault(principal.tenant_id, {})
         own[digest] = None
@@ -85,20 +91,29 @@ class Trust:
             if it.tenant.id in tenants or it.plan.name in plans:
                 del self._tenants[name]
         self._forget([digest for tenant in tenants | issuers for digest in self._of_tenant.get(tenant, ())])
-        if plans or issuers:
+        urls = self._urls(issuers)
+        if plans or urls:
             self._forget(
                 [
                     digest
                     for digest, it in self._tokens.items()
-                    if it.plan.name in plans or (it.source and id_of(it.source.issuer) in issuers)
+                    if it.plan.name in plans or (it.source and it.source.issuer in urls)
                 ]
             )
 
-    def rekeyed(self, issuer: str) -> None:
-        """The keys of this issuer are others: what was verified with those before is verified anew."""
-        self._forget(
-            [digest for digest, it in self._tokens.items() if it.source and it.source.issuer == issuer]
-        )
+    def _urls(self, issuers: Set[str]) -> Set[str]:
+        """Those of shared issuers whose tokens are here. Each is hashed once: that is what such a change costs."""
+        if all(map(is_id, issuers)):  # tenants'
+            return _NOTHING
+        urls = {it.source.issuer for it in self._tokens.values() if it.source}
+        return {url for url in urls if id_of(url) in issuers}
+
+    def rekeyed(self, source: Source) -> None:
+        """The keys from there are others: what was verified with those before is verified anew. Another tenant's of the same issuer may
+        be from elsewhere.
+        """
+        self.rekeyings += 1
+        self._forget([digest for digest, it in self._tokens.items() if it.source == source])
 
     def empty(self) -> None:
         self._forget(list(self._tokens))
@@ -110,8 +125,11 @@ class Trust:
             self._drop(digest)
 
     def _drop(self, digest: str) -> None:
-        principal = self._tokens.pop(digest)
+        self._take(digest)
         self.dropped += 1
+
+    def _take(self, digest: str) -> None:
+        principal = self._tokens.pop(digest)
         own = self._of_tenant[principal.tenant_id]
         del own[digest]
         if not own:

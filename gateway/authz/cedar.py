@@ -9,6 +9,7 @@ import msgspec
 
 from gateway.authz.errors import PolicyError
 from gateway.authz.policies import DENIED_UNDECIDED, Decision, Policies, UndecidedError, uid
+from gateway.authz.questions import Action
 from tenants.members import ROLES, Role
 
 __all__ = [
@@ -25,8 +26,6 @@ __all__ = [
     "UndecidedError",
 ]
 
-# The questions, as inference.cedarschema names them; "discover" is asked before either of the others.
-Action = Literal["discover", "infer", "describe"]
 SubjectRole = Role | Literal["none"]
 """`none` is a token of an issuer that gives roles, and gave none."""
 _ROLES: Final[tuple[SubjectRole | None, ...]] = (None, *ROLES, "none")

@@ -83,6 +83,16 @@ def from_input(text: str) -> str:
     return text
 
 
+def token_from_input(text: str) -> str:
+    """`-`, and nothing else, as `from_input`."""
+    if text != "-":
+        raise argparse.ArgumentTypeError(
+            "takes - alone, and the token from the standard input (- < FILE): whoever lists this machine's processes sees an argument, "
+            "and the shell remembers it"
+        )
+    return text
+
+
 def cursor(text: str) -> str:
     """What a list said of its next part; a store takes no longer key."""
     if not text.isprintable() or not 0 < len(text.encode()) <= _CURSOR_BYTES:

@@ -1,12 +1,14 @@
-"""`gateway tenants issuers`, `trust` and `distrust`: the identity providers that a tenant has for itself."""
+"""`gateway tenants issuers`, `trust` and `distrust`: the identity providers that a tenant has for itself; and `gateway issuers check`."""
 
 import argparse
 from typing import Any, Final, get_args
 
 import msgspec
 
+from gateway.commands.arguments import token_from_input
 from gateway.commands.command import REASON, Asked, Command, argument, asked
 from gateway.commands.printing import Row, Sheet
+from gateway.settings import Settings
 from tenants.errors import NotFound
 from tenants.issuers import TenantIssuer
 from tenants.members import Role
@@ -44,6 +46,12 @@ async def _distrust(it: Asked) -> int:
         raise NotFound("issuer", given.issuer)
     put = await it.directory.issuers.put(given.name, others, it.act, expected=found.version)
     return _print(put.issuers, given)
+
+
+async def _check(settings: Settings, given: argparse.Namespace) -> int:
+    from gateway.commands import token_check
+
+    return await token_check.check(settings, given)
 
 
 def _print(issuers: tuple[TenantIssuer, ...], given: argparse.Namespace) -> int:
@@ -109,4 +117,21 @@ COMMANDS: Final = (
         f"{_ACME} --roles-claim roles",
     ),
     Command("distrust", "take an issuer's tokens no more", _distrust, _options(), _ACME),
+)
+
+CHECK: Final = Command(
+    "check",
+    "what the gateway makes of a token, step by step, and what to do about it",
+    _check,
+    (
+        argument("--operator", action="store_true", help="as the operators' listener takes it"),
+        argument(
+            "token",
+            type=token_from_input,
+            nargs="+",  # so that a token behind it is refused in these words too, and not repeated
+            metavar="-",
+            help="the token, which is a line on the standard input",
+        ),
+    ),
+    "-",
 )

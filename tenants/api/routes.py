@@ -244,6 +244,10 @@ def _shelf(name: str, shelf: Any, view: Any) -> tuple[Operation, ...]:
 
 
 _TENANT: Final = "/tenants/{tenant}"
+_LISTING: Final[tuple[tuple[str, TenantAction, Any, Any, str], ...]] = (
+    ("Models", "inspect", tenants.models, Listed[TenantModel], "list the models that a tenant may call"),
+    ("Audit", "review", tenants.audit, Listed[EventView], "list what happened to a tenant, oldest first"),
+)
 
 _RESTRICTED: Final = strict(Restrictions)
 _RESTRICTING: Final[tuple[tuple[str, Method, TenantAction, Any, Any, str, Any], ...]] = (
@@ -321,23 +325,9 @@ OPERATIONS: Final[tuple[Operation, ...]] = (
     Operation(
         "showTenantPlan", "GET", f"{_TENANT}/plan", "view", tenants.plan, strict(Plan), "show a tenant's plan"
     ),
-    Operation(
-        "listTenantModels",
-        "GET",
-        f"{_TENANT}/models",
-        "inspect",
-        tenants.models,
-        Listed[TenantModel],
-        "list the models that a tenant may call",
-    ),
-    Operation(
-        "listTenantAudit",
-        "GET",
-        f"{_TENANT}/audit",
-        "review",
-        tenants.audit,
-        Listed[EventView],
-        "list what happened to a tenant, oldest first",
+    *(
+        Operation(f"listTenant{title}", "GET", f"{_TENANT}/{title.lower()}", action, do, answer, summary)
+        for title, action, do, answer, summary in _LISTING
     ),
     Operation(
         "showTenantIssuers",

@@ -1,5 +1,6 @@
 """The README's first screen works as it is printed."""
 
+import json
 import os
 import re
 import shutil
@@ -11,7 +12,9 @@ import pytest
 
 from tests.conftest import ROOT
 from tests.e2e.fleets import Fleet, configure, killed, serve
+from tests.e2e.place import Place
 from tests.e2e.world import DIGITS, MODELS, Demo, serving
+from tests.worlds.provider import providing
 
 pytestmark = pytest.mark.triton
 
@@ -94,3 +97,37 @@ def test_a_story_is_streamed_by_the_curl_line_as_it_is_printed(state: Path) -> N
     events = [line for line in done.stdout.splitlines() if line]
     assert len(events) == 40
     assert all(event.startswith('data: {"') for event in events)
+
+
+def test_a_token_of_the_provider_in_the_document_calls_the_model_and_controls_by_its_role(
+    tmp_path: Path,
+) -> None:
+    text = (ROOT / "README.md").read_text()
+    (models,) = re.findall(r"<!-- test: documents.yaml -->\n```yaml\n(.*?)```", text, re.DOTALL)
+    (tenant,) = re.findall(r"<!-- test: sign-in.yaml -->\n```yaml\n(.*?)```", text, re.DOTALL)
+    (lines,) = re.findall(r"<!-- test: sign-in -->\n((?:    .*\n)+)", text)
+    shutil.copytree(DIGITS / "digits", tmp_path / "models" / "digits")
+    with providing(tmp_path / "provider", {"dora": {}}) as provider:
+        place = Place(tmp_path)
+        place.told("tenants", "create", "acme")
+        place.write("fleets.yaml", models)
+        told = tenant.replace("https://login.acme.example/realms/acme", provider.issuer)
+        place.write("acme.yaml", told.replace("audience:", "insecure: true\n    audience:", 1))
+        with place.serving() as demo:
+            token = provider.minted(provider.claims("dora", realm_access={"roles": ["data-science"]}))
+            answers = [
+                json.loads(
+                    subprocess.run(
+                        ["bash", "-c", line.replace("127.0.0.1:8080", demo.address)],
+                        env={**os.environ, "TOKEN": token},
+                        cwd=ROOT,
+                        capture_output=True,
+                        timeout=60,
+                        check=True,
+                    ).stdout
+                )
+                for line in lines.splitlines()
+            ]
+    scores = answers[0]["outputs"][0]["data"]
+    assert scores.index(max(scores)) == 7
+    assert (answers[1]["role"], answers[1]["tenant"]) == ("developer", "acme"), answers[1]

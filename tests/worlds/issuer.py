@@ -100,5 +100,5 @@ def key_sets(issuer: IssuerWorld, known: Known, clock: Callable[[], float]) -> K
         unreadable=Rejected,
         clock=clock,
         spawn=spawn,
-        changed=lambda source: known.trust.rekeyed(source.issuer),
+        changed=known.trust.rekeyed,
     )

@@ -74,7 +74,9 @@ def test_a_change_drops_what_it_concerns(subjects: Mapping[str, set[str]], left:
 
 def test_other_keys_of_an_issuer_drop_its_tokens_alone() -> None:
     trust = full()
-    trust.rekeyed(URLS[ACME])
+    trust.rekeyed(Source(URLS[ACME], "https://elsewhere.example/keys", insecure=False))
+    assert held(trust) == ALL
+    trust.rekeyed(Source(URLS[ACME], None, insecure=False))
     assert held(trust) == ALL - {"token of t_acme"}
 
 

@@ -44,6 +44,7 @@ NO_COMMAND = {"whoami": "who types a command is the unix user"}
 # Commands of the gateway itself have one word, as `serve`. Of those with two the API has not:
 NO_OPERATION = {
     "audit verify": "tenants check the log of their calls by themselves",
+    "issuers check": "whoever holds a token asks whoami",
     "tenants distrust": "changeTenantIssuers leaves it out",
     **dict.fromkeys(
         ("policy check", "policy validate", "policy test"), "the policies are files of the gateway's host"

@@ -180,7 +180,7 @@ def test_a_set_that_is_not_whole_is_refused_with_file_and_reason(said: Said, tmp
         file.write("permit (principal, action, resource);")
     code, out, err = said(*validate)
     assert (code, out) == (1, "")
-    assert "operator.cedar: policy2" in err
+    assert "operator.cedar: policy3" in err
     assert "has no @id" in err
     code, out, _ = said(*validate, "--json")
     told = json.loads(out)

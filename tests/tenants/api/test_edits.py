@@ -56,7 +56,11 @@ async def test_the_etag_of_an_answer_is_the_next_edits(world: World, operation: 
     path = path_of(world, operation)
     if operation.method == "DELETE":
         assert (answer.status, answer.body) == (204, b"")
-        assert (await world.ask("GET", path)).code == "not_found"
+        left = await world.ask("GET", path)
+        if operation.id == "deleteTenantRestrictions":  # a tenant without any has an empty set of them
+            assert (left.status, left.json) == (200, {})
+        else:
+            assert left.code == "not_found"
         return
     assert answer.headers["etag"] == await world.etag(path)
     again = await world.ask(operation.method, path, ROWS[operation.id].body, if_match=answer.headers["etag"])

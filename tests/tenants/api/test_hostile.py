@@ -141,7 +141,7 @@ PLACES: list[tuple[str, str]] = [
     ("/tenants?limit=%D9%A1", "limit"),
     ("/tenants?limit=1&limit=2", "limit"),
     ("/tenants?offset=1", "offset"),
-    ("/tenants?reason=x", "reason"),
+    ("/tenants?reason=x&reason=y", "reason"),
     ("/tenants?cursor=", "cursor"),
     ("/tenants?cursor=acm", "cursor"),
     ("/tenants?cursor=!!!", "cursor"),
