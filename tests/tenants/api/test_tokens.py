@@ -239,7 +239,11 @@ async def test_no_text_of_a_token_is_stored_or_said_again(
 
 async def test_all_who_hold_tokens_of_a_tenant_have_one_bound_of_requests_at_once(world: World) -> None:
     await trusting(world)
-    for by in ("viewer token", "admin token", "stranger token"):  # met, so that none waits for the issuer's keys
+    for by in (
+        "viewer token",
+        "admin token",
+        "stranger token",
+    ):  # met, so that none waits for the issuer's keys
         assert [(await world.ask("GET", "/whoami", by=by)).status for _ in range(2)] == [200, 200]
     asks = [world.ask("GET", "/tenants/acme", by="viewer token") for _ in range(4 * MOST_AT_ONCE)]
     answers, colleague, other = await asyncio.gather(
