@@ -77,7 +77,8 @@ class ApiKey(Struct, frozen=True, tag_field="v", tag=1):
     successor_id: Reference | None = None
     """The key that it was rotated to."""
     break_glass: bool = False
-    """An operator's for emergencies: it says why with each request, and each request that it is used for has an event."""
+    """An operator's for emergencies: it says why with each request, and each request that it is used for has an event. A
+    reader older than this field takes it for any key of theirs."""
     networks: tuple[str, ...] | None = None
     """Ranges of addresses (`networks.py`) that it may be used from; None: any. A reader older than this field overlooks it."""
     hours: Hours | None = None

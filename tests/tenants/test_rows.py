@@ -44,7 +44,13 @@ GOLDEN: list[tuple[Struct, bytes]] = [
         ApiKey("k_1", "t_1", "ci", "Ab1z", ("digits",), 5, 9, None),
         b'{"v":1,"id":"k_1","tenant_id":"t_1","name":"ci","hint":"Ab1z","models":["digits"],'
         b'"created_us":5,"expires_us":9,"revoked_us":null,"account_id":null,"successor_id":null,'
-        b'"networks":null,"hours":null,"limits":null,"made_by":null}',
+        b'"break_glass":false,"networks":null,"hours":null,"limits":null,"made_by":null}',
+    ),
+    (
+        ApiKey("k_1", "operator", "safe", "Ab1z", None, 5, None, None, break_glass=True),
+        b'{"v":1,"id":"k_1","tenant_id":"operator","name":"safe","hint":"Ab1z","models":null,'
+        b'"created_us":5,"expires_us":null,"revoked_us":null,"account_id":null,"successor_id":null,'
+        b'"break_glass":true,"networks":null,"hours":null,"limits":null,"made_by":null}',
     ),
     (
         ApiKey(
@@ -63,7 +69,7 @@ GOLDEN: list[tuple[Struct, bytes]] = [
         ),
         b'{"v":1,"id":"k_1","tenant_id":"t_1","name":"ci","hint":"Ab1z","models":null,'
         b'"created_us":5,"expires_us":null,"revoked_us":null,"account_id":null,"successor_id":null,'
-        b'"networks":["192.0.2.0/24","2001:db8::/32"],'
+        b'"break_glass":false,"networks":["192.0.2.0/24","2001:db8::/32"],'
         b'"hours":{"windows":[{"days":["mon","fri"],"from":"08:00","to":"18:00"}],"zone":"Europe/Berlin"},'
         b'"limits":{"requests_per_second":{"rate":5.0,"burst":10},"concurrent_requests":2},"made_by":"k_2"}',
     ),
