@@ -222,7 +222,14 @@ def doors(settings: Settings, pipeline: Pipeline, registry: Registry, control: C
     oip = OipRest(pipeline, memory, settings.http.request_seconds, bool(settings.http.model_config))
     openai = OpenAiRest(pipeline, memory, settings.http.request_seconds, Offers(known.models))
     Rooms(
-        pipeline.limiter, memory, messages, pipeline.auth.look_ups, pipeline.policies, ledger, registry
+        limiter=pipeline.limiter,
+        memory=memory,
+        messages=messages,
+        auth=pipeline.auth,
+        policies=pipeline.policies,
+        ledger=ledger,
+        registry=registry,
+        control=control,
     ).watched_by(meter)
     watch_process(meter, clock)
 

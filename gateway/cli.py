@@ -72,6 +72,8 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     given = parser().parse_args(arguments)
     _log_to_stderr()
     settings = _settings(given)
+    if settings.log_debug:
+        _log_of_ours(logging.DEBUG)
     try:
         sys.exit(uvloop.run(given.run(settings, given)))
     except Faulty as fault:
@@ -121,8 +123,13 @@ def _log_to_stderr() -> None:
     handler = logging.StreamHandler()
     handler.setFormatter(line)
     logging.basicConfig(handlers=[handler], level=logging.WARNING)
+    _log_of_ours(logging.INFO)
+
+
+def _log_of_ours(level: int) -> None:
+    """What others write stays at WARNING: some of it says what was sent."""
     for room in ("gateway", "tenants"):
-        logging.getLogger(room).setLevel(logging.INFO)
+        logging.getLogger(room).setLevel(level)
 
 
 def _faulty(faulty: Faulty, sentence: str, code: int = 1) -> NoReturn:

@@ -38,6 +38,7 @@ class Code(StrEnum):
     STOPPING = "stopping"
     AUDIT_UNAVAILABLE = "audit_unavailable"
     DIRECTORY_UNAVAILABLE = "directory_unavailable"
+    ISSUER_UNAVAILABLE = "issuer_unavailable"
     DEADLINE_EXCEEDED = "deadline_exceeded"
 
 
@@ -106,7 +107,13 @@ TABLE: MappingProxyType[Code, Rendering] = MappingProxyType(
             503, "UNAVAILABLE", "api_error", "the audit log cannot be written, so nothing is served"
         ),
         Code.DIRECTORY_UNAVAILABLE: Rendering(
-            503, "UNAVAILABLE", "api_error", "keys cannot be checked at the moment"
+            503, "UNAVAILABLE", "api_error", "credentials cannot be checked at the moment"
+        ),
+        Code.ISSUER_UNAVAILABLE: Rendering(
+            503,
+            "UNAVAILABLE",
+            "api_error",
+            "this token cannot be checked at the moment: its issuer gave no keys",
         ),
         Code.DEADLINE_EXCEEDED: Rendering(
             504, "DEADLINE_EXCEEDED", "api_error", "the request did not finish in time"

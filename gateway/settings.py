@@ -6,6 +6,7 @@ environment, that before the file. What is unknown or makes no sense is refused 
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, is_dataclass, replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
@@ -87,6 +88,10 @@ class Directory:
 
 @dataclass(frozen=True, slots=True)
 class Tokens:
+    """In this order, each at most the next: fetch, cooldown, refresh, outage; else an issuer is asked again before it could answer, or its
+    keys are over before they are fetched anew.
+    """
+
     refresh_seconds: float = _knob(
         300.0, "how old an issuer's keys get before they are fetched anew, beside the requests", least=1
     )
@@ -129,6 +134,9 @@ class Settings:
     documents: Path | None = _knob(
         None, "folder or file of the documents that `serve` applies when it starts"
     )
+    log_debug: int = _knob(
+        0, "1 logs at level DEBUG too: why a credential was refused, in words that hold nothing of it", most=1
+    )
     http: Http = field(default_factory=Http)
     grpc: Grpc = field(default_factory=Grpc)
     directory: Directory = field(default_factory=Directory)
@@ -147,7 +155,19 @@ def load(environ: Mapping[str, str], file: Settings | None = None, **given: Any)
         if variable.startswith(_PREFIX) and variable not in known:
             raise SettingsError(f"{variable} is not a setting; known are {', '.join(sorted(known))}")
     settings = _filled(file or Settings(), _PREFIX, environ)
+    _check_order(settings.tokens)
     return replace(settings, **{name: value for name, value in given.items() if value is not None})
+
+
+def _check_order(tokens: Tokens) -> None:
+    """Raises SettingsError."""
+    names = ("fetch_seconds", "cooldown_seconds", "refresh_seconds", "outage_seconds")
+    for less, more in pairwise(names):
+        if getattr(tokens, less) > getattr(tokens, more):
+            said = [f"{_PREFIX}TOKENS_{name.upper()} ({getattr(tokens, name):g})" for name in (less, more)]
+            raise SettingsError(
+                f"{said[0]} must be at most {said[1]}; in a file: tokens.{less}, tokens.{more}"
+            )
 
 
 def knobs(tree: object, prefix: str = _PREFIX) -> list[tuple[str, str]]:

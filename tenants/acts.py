@@ -8,7 +8,6 @@ from tenants.errors import Invalid
 from tenants.ids import is_id
 
 REASON_CHARACTERS: Final = 500
-_KEYS: Final = ("key", "break-glass")
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,9 +20,7 @@ class Once:
 
 @dataclass(frozen=True, slots=True)
 class Act:
-    """`actor` as in `cli:root`, `key:k_...` or `break-glass:k_...`; `at_us` in microseconds since 1970, UTC. Every change takes one, and
-    its events tell it.
-    """
+    """`actor` as in `cli:root` or `key:k_...`; `at_us` in microseconds since 1970, UTC. Every change takes one, and its events tell it."""
 
     actor: str
     at_us: int
@@ -38,6 +35,6 @@ class Act:
 
     @property
     def key_id(self) -> str | None:
-        """The id of the key that acts, also of one for emergencies; None where none does."""
+        """The id of the key that acts, a break-glass key too; None where none does, as for a token."""
         kind, _, name = self.actor.partition(":")
-        return name if kind in _KEYS and is_id(name) else None
+        return name if kind in ("key", "break-glass") and is_id(name) else None

@@ -114,7 +114,7 @@ class Tokens:
             raise _refusal(rejected.reason) from None  # its frames hold the token
         except KeysUnavailable as fault:
             raise GatewayError(
-                Code.DIRECTORY_UNAVAILABLE, private=str(fault), retry_after_seconds=_RETRY_SECONDS
+                Code.ISSUER_UNAVAILABLE, private=str(fault), retry_after_seconds=_RETRY_SECONDS
             ) from fault
         return Holder(token, trusted)
 
@@ -128,7 +128,7 @@ class Tokens:
 
     async def _verify(self, token: Token, source: Source) -> None:
         """By the keys that are held; anew, where the token names one that is not among them. Raises Rejected, KeysUnavailable."""
-        keys: KeySet | None = self.key_sets.held(source) or await self.key_sets.current(source)
+        keys: KeySet | None = await self.key_sets.current(source)
         while keys is not None:
             key = keys.key_for(token)
             if key is not None:

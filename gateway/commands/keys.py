@@ -12,6 +12,7 @@ from tenants.directory import KeyRecord, Page
 from tenants.directory.leaks import Leak, Owned
 from tenants.errors import Invalid
 from tenants.keys import Secret
+from tenants.rows import OPERATOR
 
 _LINE_BYTES: Final = 1000
 
@@ -43,7 +44,9 @@ async def _list(it: Asked) -> int:
         page = await it.directory.keys.list(it.given.tenant, after, limit)
         return Page(await it.directory.uses.records(page.values), page.next_after)
 
-    return await show_all(it.given, listing, lambda key: _row(key, it), first=lambda it: it.key.created_us)
+    return await show_all(
+        it.given, listing, lambda key: _row(key, it) | _glass(key), first=lambda it: it.key.created_us
+    )
 
 
 @asked
@@ -61,7 +64,7 @@ async def _show(it: Asked) -> int:
         "concurrent_requests": limits.concurrent_requests,
         "made_by": key.made_by,
     }
-    return card({**_row(record, it), **more}, it.given)
+    return card({**_row(record, it), **more, **_glass(record)}, it.given)
 
 
 @asked
@@ -104,6 +107,7 @@ def _show_leak(leak: Leak, it: Asked) -> int:
         **_row(leak.key.record, it),
         "was": was,
         "revoked": when(key.revoked_us),
+        **_glass(leak.key.record),
     }
     if it.given.json:
         return card({**told, "made": [_made_row(made, it) for made in leak.made]}, it.given)
@@ -124,7 +128,14 @@ def _made_row(made: Owned, it: Asked) -> Row:
     return {"tenant": made.tenant, **_row(made.record, it)}
 
 
-def _row(record: KeyRecord, it: Asked) -> Row:
+def _glass(record: KeyRecord) -> dict[str, str]:
+    """What is said of operators' keys alone."""
+    if record.key.tenant_id != OPERATOR:
+        return {}
+    return {"break_glass": "yes" if record.key.break_glass else "no"}
+
+
+def _row(record: KeyRecord, it: Asked) -> dict[str, str]:
     key = record.key
     return {
         "id": key.id,
@@ -159,7 +170,7 @@ _NEW: Final = (
     argument(
         "--break-glass",
         action="store_true",
-        help="an operator's for emergencies: it says why with each request, and each is told loudly",
+        help="an operator's for emergencies, for the control API: it says why with each request, and each has an event",
     ),
     argument(
         "--account",

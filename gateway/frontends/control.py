@@ -15,6 +15,7 @@ from gateway.auth.known import networks_of
 from gateway.errors import Code, GatewayError
 from gateway.frontends.http_downstream import HttpDownstream
 from gateway.frontends.http_exchange import Message, Receive
+from tenants import tenant
 from tenants.api import problems
 from tenants.api.application import Listener
 from tenants.api.asked import Who, who
@@ -68,7 +69,7 @@ class Callers:
     """Digests; beyond so many the longest unused is forgotten."""
 
     async def identify(self, credential: Secret, address: str, now_us: int, listener: Listener) -> Who | None:
-        """Raises Problem: rate_limited, forbidden, table_unavailable; TableUnavailable; fails closed."""
+        """Raises Problem: rate_limited, forbidden, table_unavailable, issuer_unavailable; TableUnavailable; fails closed."""
         text = credential.reveal()
         if text.startswith(KEY_MARK):
             return await self._key(hashed(credential), address, now_us) if is_well_formed(text) else None
@@ -76,11 +77,14 @@ class Callers:
             if listener == "operator":
                 own_id = await self.authenticator.tokens.operator_id(credential, address)
                 return None if own_id is None else Who(own_id, "operator", None)
-            return await self._of_tenant(credential, address)
+            return await self._of_tenant(credential, address, now_us)
 
-    async def _of_tenant(self, credential: Secret, address: str) -> Who | None:
+    async def _of_tenant(self, credential: Secret, address: str, now_us: int) -> Who | None:
+        """A token's tenant is read anew, as a key's is: who was let in by what is remembered sees a closed one no more."""
         principal = await self.authenticator.authenticate(credential, address)
         owner = await self.directory.tenants.show(principal.tenant_name)
+        if owner.id != principal.tenant_id or tenant.state(owner, now_us) == "closed":
+            return None
         return Who(principal.id, principal.subject.role or "none", owner)
 
     async def _key(self, digest: str, address: str, now_us: int) -> Who | None:
@@ -121,7 +125,7 @@ def _as_problems() -> Iterator[None]:
     except GatewayError as error:
         if error.code is Code.UNAUTHENTICATED:
             raise problems.unauthenticated() from error
-        code = "table_unavailable" if error.code is Code.DIRECTORY_UNAVAILABLE else error.code
+        code = "table_unavailable" if error.code is Code.DIRECTORY_UNAVAILABLE else error.code.value
         wait = error.retry_after_seconds
         raise Problem(code, error.sentence, private=error.private, retry_after_seconds=wait) from error
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from gateway.admission.limiter import Limiter
 from gateway.audit.ledger import Ledger
-from gateway.auth.look_ups import LookUps
+from gateway.auth.authenticator import Authenticator
 from gateway.authz.current import SHOWN, Current
 from gateway.frontends.grpc_memory import MessageMemory
 from gateway.frontends.http_body import JsonMemory
@@ -16,6 +16,7 @@ from gateway.process import resident_bytes
 from gateway.scaling.registry import Registry
 from gateway.telemetry import table
 from gateway.telemetry.meter import Meter, Points
+from tenants.api.application import Control
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,25 +26,34 @@ class Rooms:
     limiter: Limiter
     memory: JsonMemory
     messages: MessageMemory
-    look_ups: LookUps
+    auth: Authenticator
     policies: Current
     ledger: Ledger
     registry: Registry
+    control: Control
 
     def watched_by(self, meter: Meter) -> None:
         meter.watch_number(table.IN_FLIGHT, lambda: self.limiter.at_once)
         meter.watch_number(table.JSON_MEMORY, lambda: self.memory.taken_bytes)
         meter.watch_number(table.MESSAGE_MEMORY, lambda: self.messages.taken_bytes)
-        known, feed, networks = self.look_ups.known, self.look_ups.feed, self.look_ups.networks
+        look_ups = self.auth.look_ups
+        known, feed, networks = look_ups.known, look_ups.feed, look_ups.networks
         meter.watch_number(table.DIRECTORY_AGE, lambda: known.age_seconds)
         meter.watch_number(table.DIRECTORY_SEQUENCE, lambda: feed.sequence or 0)
         meter.watch_number(table.DIRECTORY_EMPTIED, lambda: known.emptied)
         meter.watch_number(table.LOOK_UPS_REFUSED, lambda: networks.refused)
+        trust, key_sets = known.trust, self.auth.tokens.key_sets
+        meter.watch_number(table.TOKENS, lambda: len(trust))
+        meter.watch_number(table.TOKENS_DROPPED, lambda: trust.dropped)
+        meter.watch_number(table.KEY_FETCHES, lambda: key_sets.fetches)
+        meter.watch_number(table.KEY_FAILURES, lambda: key_sets.failures)
+        meter.watch_number(table.KEYS_REFUSED, lambda: key_sets.refused)
         policies = self.policies
         meter.watch_number(table.UNDECIDED, lambda: policies.undecided)
         meter.watch(table.POLICIES, lambda: {(policies.version[:SHOWN],): int(policies.is_on_disk)})
         meter.watch_number(table.POLICIES_REPLACED, lambda: policies.replaced)
         meter.watch_number(table.POLICIES_REFUSED, lambda: policies.refused)
+        meter.watch_number(table.BREAK_GLASS, self.control.uses.total)
         counters = self.ledger.counters
         meter.watch_number(table.AUDIT_OPEN, lambda: int(self.ledger.is_open))
         meter.watch_number(table.AUDIT_RECORDS, lambda: counters.records)

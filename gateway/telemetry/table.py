@@ -124,6 +124,40 @@ LOOK_UPS_REFUSED = Metric(
     (),
     "calls refused as their network had too many unknown keys looked up",
 )
+TOKENS = Metric(
+    "gateway.tokens.known", "up-down counter", "{token}", (), "verified tokens that are known by their digest"
+)
+TOKENS_DROPPED = Metric(
+    "gateway.tokens.dropped",
+    "counter",
+    "{token}",
+    (),
+    "of these, those that were forgotten before their end: for room, or as something that they were judged by changed",
+)
+KEY_FETCHES = Metric(
+    "gateway.issuer_keys.fetches", "counter", "{fetch}", (), "times that an issuer's keys were fetched"
+)
+KEY_FAILURES = Metric(
+    "gateway.issuer_keys.failures",
+    "counter",
+    "{fetch}",
+    (),
+    "of these, those that brought no keys that may be used",
+)
+KEYS_REFUSED = Metric(
+    "gateway.issuer_keys.refused",
+    "counter",
+    "{call}",
+    (),
+    "calls that were answered without a fetch, as their issuer's keys were fetched a moment before",
+)
+BREAK_GLASS = Metric(
+    "gateway.break_glass.uses",
+    "counter",
+    "{request}",
+    (),
+    "requests of the control API with a break-glass key, also those that were refused; wake somebody at the first",
+)
 AUDIT_OPEN = Metric(
     "gateway.audit.open", "gauge", "", (), "1 while the audit log takes records, 0 while nothing is served"
 )
@@ -223,7 +257,8 @@ TABLE = (
     *(CALLS, IN_FLIGHT, UPSTREAM, RECEIVED, SENT, ERRORS),
     *(JSON_MEMORY, MESSAGE_MEMORY),
     *(UNDECIDED, POLICIES, POLICIES_REPLACED, POLICIES_REFUSED),
-    *(DIRECTORY_AGE, DIRECTORY_SEQUENCE, DIRECTORY_EMPTIED, LOOK_UPS_REFUSED),
+    *(DIRECTORY_AGE, DIRECTORY_SEQUENCE, DIRECTORY_EMPTIED, LOOK_UPS_REFUSED, BREAK_GLASS),
+    *(TOKENS, TOKENS_DROPPED, KEY_FETCHES, KEY_FAILURES, KEYS_REFUSED),
     *(AUDIT_OPEN, AUDIT_RECORDS, AUDIT_COMMITS, AUDIT_BYTES),
     *(AUDIT_FAILURES, AUDIT_REFUSED, AUDIT_UNKNOWN),
     *(HELD, REPLICAS, RESIDENT, COLD_START, STARTS, START_FAILURES, CRASHES, STOPS),

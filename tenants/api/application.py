@@ -1,7 +1,8 @@
 """The control API as a Starlette application: from a request to an operation of `routes.py`, and from what comes of it to an answer.
 
 In this order: who is calling, is there such an operation, may they, what do its headers say, what does its body say, do it. Nothing of a
-body is read for somebody who may not ask. Every answer here is JSON; a refusal is a problem (RFC 9457).
+body is read for somebody who may not ask. What a break-glass key asks has its event before any of that is looked at. Every answer here is
+JSON; a refusal is a problem (RFC 9457).
 """
 
 import asyncio
@@ -36,12 +37,13 @@ Listener = Literal["operator", "public"]
 Credential = Callable[[Sequence[bytes], Sequence[bytes]], Secret | None]
 """The one credential in the values of Authorization and x-api-key, None without any. Raises Problem."""
 Identify = Callable[[Secret, str, int, Listener], Awaitable[Who | None]]
-"""Whose working credential it is, asked from that address at that microsecond at that listener. Raises Problem: rate_limited,
-table_unavailable; TableUnavailable."""
+"""Whose working credential it is, asked from that address at that microsecond at that listener. Raises Problem: forbidden, rate_limited,
+table_unavailable, issuer_unavailable; TableUnavailable."""
 
 MOST_AT_ONCE: Final = 100
-"""Requests of one tenant, and of all operators."""
+"""Requests of one tenant, of all operators, and of all break-glass keys: a program of operators that runs wild locks no safe."""
 _FAULT: Final = 500
+_WHAT_CHARACTERS: Final = 200
 
 _log: Final = logging.getLogger(__name__)
 _DOCUMENT: Final = msgspec.json.encode(document())
@@ -49,7 +51,7 @@ _DOCUMENT: Final = msgspec.json.encode(document())
 
 @dataclass(frozen=True, slots=True)
 class Control:
-    """`now_us` gives microseconds since 1970, UTC. Operators' keys work on their own listener alone, tenants' on the public one."""
+    """`now_us` gives microseconds since 1970, UTC. Operators' credentials work on their own listener alone, tenants' on the public one."""
 
     directory: Directory
     authorizer: Authorizer
@@ -100,13 +102,13 @@ class Control:
     async def _answered(self, request: Request, operation: Operation, listener: Listener) -> Response:
         now_us = self.now_us()
         caller = await self._caller(request, listener, now_us)
-        tenant = await self._tenant(caller, request.path_params.get("tenant"))
-        subject = caller.who.tenant if operation.action == "whoami" else tenant
-        policies = caller.check(operation.action, subject, now_us)
         with self._counted(caller):
-            asked = await self._asked(request, operation, caller, tenant, now_us)
             if caller.who.role == "break-glass":
-                await self._broken_glass(operation, asked.act, caller, request)
+                await self._broken_glass(operation, caller, request, now_us)
+            tenant = await self._tenant(caller, request.path_params.get("tenant"))
+            subject = caller.who.tenant if operation.action == "whoami" else tenant
+            policies = caller.check(operation.action, subject, now_us)
+            asked = await self._asked(request, operation, caller, tenant, now_us)
             answer = await operation.do(asked)
         if operation.is_change:
             _log.info(
@@ -119,17 +121,28 @@ class Control:
             )
         return _rendered(answer, request, operation)
 
-    async def _broken_glass(self, operation: Operation, act: Act, caller: Caller, request: Request) -> None:
-        """Nobody uses a break-glass key unseen: the event is written before anything is done, or nothing is."""
-        _log.critical("%s %s by %s: %s", request.state.request_id, operation.id, caller.who.actor, act.reason)
-        self.uses.update((caller.who.id,))
-        reason = f"{operation.id}: {act.reason}"[:REASON_CHARACTERS]
-        await self.directory.keys.broke_glass(caller.who.id, Act(act.actor, act.at_us, reason))
+    async def _broken_glass(
+        self, operation: Operation, caller: Caller, request: Request, now_us: int
+    ) -> None:
+        """Nobody uses a break-glass key unseen: its event says what is asked and why before anything is done or told, or nothing is. An
+        attempt without a reason is told in the log alone. Raises Problem, TenantsError; fails closed.
+        """
+        who, request_id = caller.who, request.state.request_id
+        self.uses.update((who.id,))
+        if not caller.gives_reason:
+            _log.critical("%s %s by %s: refused, no reason given", request_id, operation.id, who.actor)
+            raise Problem("forbidden", "a break-glass key says why with every request: add ?reason=...")
+        reason = heads.query(request.query_params.multi_items(), operation.query)["reason"]
+        what = " ".join((operation.id, *request.path_params.values()))[:_WHAT_CHARACTERS]
+        Act(who.actor, now_us, reason)  # one that is too long is refused, as everybody's is
+        act = Act(who.actor, now_us, f"{what}: {reason}"[:REASON_CHARACTERS])
+        _log.critical("%s by %s: %s", request_id, who.actor, act.reason)
+        await self.directory.keys.broke_glass(who.id, act)
 
     @contextmanager
     def _counted(self, caller: Caller) -> Iterator[None]:
         """What one tenant asks at once takes memory and turns from the others, so it has a bound. Raises Problem."""
-        own = caller.who.tenant.id if caller.who.tenant else ""
+        own = caller.who.tenant.id if caller.who.tenant else caller.who.role
         if self._under_way[own] >= MOST_AT_ONCE:
             raise Problem("too_many_at_once", f"at most {MOST_AT_ONCE} at once; let some finish first")
         self._under_way[own] += 1

@@ -15,16 +15,16 @@ _JSON: Final = "application/json"
 _REF: Final = "#/components/schemas/{name}"
 _DESCRIPTION: Final = f"""Tenants, who acts for them, their keys, and what they may call.
 
-Operators call it on the operator's listener with a key of theirs, tenants on the public one with a key of a service account. Every answer
-carries x-request-id; a refusal is an RFC 9457 problem whose type is {TYPE}<code>. A body has at most {MOST_OTHER_BYTES} bytes,
-a plan, model or fleet {MOST_BYTES}."""
+Operators call it on the operator's listener with a key or a token of theirs, tenants on the public one with a key of a service account or
+with a token of an issuer that they trust. Every answer carries x-request-id; a refusal is an RFC 9457 problem whose type is {TYPE}<code>.
+A body has at most {MOST_OTHER_BYTES} bytes, a plan, model, fleet or issuer {MOST_BYTES}."""
 
 _SUCCESS: Final = {200: "Done", 201: "Created", 204: "Done", 304: "As you have it"}
 _QUERY: Final[dict[str, tuple[str, dict[str, Any]]]] = {
     "cursor": ("Where the page begins: the next_cursor of the one before", {"type": "string"}),
     "limit": ("Most items of a page", {"type": "integer", "minimum": 1, "maximum": MOST_KEYS}),
     "reason": (
-        "Why; it is in the audit events, and a break-glass key must say it",
+        "Why: it is in the event of a change. A break-glass key says it with every request, reads too, or is refused (403)",
         {"type": "string", "maxLength": 500},
     ),
 }

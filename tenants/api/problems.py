@@ -33,7 +33,7 @@ TABLE: Final = MappingProxyType(
         "malformed": Kind(400, "The request is malformed"),
         "two_credentials": Kind(400, "Two different credentials in one request"),
         "unauthenticated": Kind(401, "The credential is missing or not valid"),
-        "forbidden": Kind(403, "This key may not do that"),
+        "forbidden": Kind(403, "This credential may not do that"),
         "not_found": Kind(404, "There is no such thing"),
         "no_such_path": Kind(404, "There is nothing at this path"),
         "method_not_allowed": Kind(405, "This path takes another method"),
@@ -51,6 +51,7 @@ TABLE: Final = MappingProxyType(
         "internal": Kind(500, "The gateway made a mistake"),
         "unreadable": Kind(500, "A stored record cannot be read"),
         "table_unavailable": Kind(503, "The state store gave no answer", retry_after_seconds=1),
+        "issuer_unavailable": Kind(503, "The issuer of the token gave no keys", retry_after_seconds=1),
         "stopping": Kind(503, "The gateway is stopping", retry_after_seconds=1),
         "deadline_exceeded": Kind(504, "It did not finish in time", retry_after_seconds=1),
     }
@@ -132,7 +133,7 @@ def of(error: TenantsError) -> Problem:
 
 
 def unauthenticated() -> Problem:
-    """A missing, malformed, unknown, revoked, expired and foreign key all read the same."""
+    """A missing, malformed, unknown, revoked, expired and foreign credential all read the same."""
     return Problem(
-        "unauthenticated", "send a key of this listener's as Authorization: Bearer, or as x-api-key"
+        "unauthenticated", "send a key or token of this listener's as Authorization: Bearer, or as x-api-key"
     )

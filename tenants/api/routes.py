@@ -129,22 +129,14 @@ class Operation:
     @property
     def problems(self) -> tuple[str, ...]:
         """The codes that it may be refused with."""
-        refused = {"two_credentials", "unauthenticated", "forbidden", "malformed", "invalid"}
-        refused |= {"no_such_path", "internal", "unreadable", "table_unavailable", "stopping"}
-        refused |= {
-            "deadline_exceeded",
-            "not_found",
-            "method_not_allowed",
-            "rate_limited",
-            "too_many_at_once",
-        }
-        if self.is_change:
-            refused |= {"conflict", "body_too_large", "not_json", "already_exists", "in_use"}
-        if self.is_guarded:
-            refused |= {"stale", "precondition_required"}
-        if self.is_once:
-            refused |= {"idempotency_key_reused"}
-        return tuple(code for code in TABLE if code in refused)
+        others: set[str] = set()
+        if not self.is_change:
+            others |= {"conflict", "body_too_large", "not_json", "already_exists", "in_use"}
+        if not self.is_guarded:
+            others |= {"stale", "precondition_required"}
+        if not self.is_once:
+            others |= {"idempotency_key_reused"}
+        return tuple(code for code in TABLE if code not in others)
 
 
 def _people(name: str, roster: Any, create: Any, new: type[Struct], view: Any) -> tuple[Operation, ...]:
@@ -281,7 +273,7 @@ _RESTRICTING: Final[tuple[tuple[str, Method, TenantAction, Any, Any, str, Any], 
 )
 
 OPERATIONS: Final[tuple[Operation, ...]] = (
-    Operation("whoami", "GET", "/whoami", "whoami", tenants.whoami, Whoami, "show whose key this is"),
+    Operation("whoami", "GET", "/whoami", "whoami", tenants.whoami, Whoami, "show whose credential this is"),
     Operation(
         "listTenants",
         "GET",

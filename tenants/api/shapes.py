@@ -119,7 +119,7 @@ class AnyNewKey(Sent, frozen=True):
 
 
 class NewOperatorKey(AnyNewKey, frozen=True):
-    """`break_glass`: for emergencies; it must say why with each request, and each has an event."""
+    """`break_glass`: for emergencies; it says why with every request, reads too, and each has an event."""
 
     break_glass: bool = False
 
@@ -184,7 +184,8 @@ class AccountView(Struct, frozen=True):
 
 class KeyView(Struct, frozen=True):
     """`hint` is how its text begins. `models` null: all that its tenant may use. `successor` is the key that it was rotated to, `made_by`
-    the one that made it. `last_used_at` may be a minute late. `orphaned`: its service account is gone.
+    the one that made it, null where no key did: then its first event tells who. `last_used_at` may be a minute late. `orphaned`: its
+    service account is gone. `break_glass`: it is an operators' key for emergencies.
     """
 
     id: str
@@ -202,6 +203,7 @@ class KeyView(Struct, frozen=True):
     limits: KeyLimits | None
     made_by: str | None
     last_used_at: Moment | None
+    break_glass: bool
 
 
 class MintedKey(KeyView, frozen=True):
@@ -312,6 +314,7 @@ def _key_fields(record: KeyRecord, now_us: int) -> dict[str, Any]:
         "limits": value.limits,
         "made_by": value.made_by,
         "last_used_at": None if record.used_us is None else moment(record.used_us),
+        "break_glass": value.break_glass,
     }
 
 

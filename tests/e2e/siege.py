@@ -33,7 +33,7 @@ from tests.gateway.auth.hostile import ELSEWHERE, HOSTILE
 from tests.gateway.auth.signers import ABSENT, KIDS, Signer, World, ed_key, rsa_key
 from tests.worlds.key_server import DISCOVERY, JWKS, KeyServer, publishing
 
-TENANT, MODEL, OPERATORS = "acme", "digits", "operators"
+TENANT, MODEL, OPERATORS, MANY = "acme", "digits", "operators", "many"
 # No fetch but the first one of each issuer, however many keys are named that it has not.
 KNOBS: Final = {
     "GATEWAY_TOKENS_COOLDOWN_SECONDS": "600",
@@ -84,6 +84,7 @@ class Siege:
             yield "a tenant's", self.tenants.token()
         else:
             yield "an operator's", self.operators.token()
+            yield from astray(self.tenants)
 
     def credential(self, text: str | None) -> Credential:
         """In one header and in the other, by turns."""
@@ -148,13 +149,50 @@ async def _furnish(state: Path, tenants: World, operators: World) -> None:
 
 async def _trusted(directory: Directory, tenants: World, operators: World) -> None:
     act = Act("test", 1)
-    shared = Issuer(operators.issuer, operators.audience, roles_claim="roles", insecure=True, operators=True)
+    shared = (
+        Issuer(operators.issuer, operators.audience, None, "roles", insecure=True, operators=True),
+        Issuer(tenants.issuer, MANY, None, "roles", insecure=True, tenant_claim="tenant"),
+    )
     plan = Plan(name="roomy", weight=1, limits=ROOMY)
-    await directory.values.put(plan, Fleet("local"), shared, act=act)
+    await directory.values.put(plan, Fleet("local"), *shared, act=act)
     await directory.tenants.create(TENANT, "roomy", act)
     await directory.values.put(Model("", MODEL, str(DIGITS), (TENANT,)), act=act)
     own = TenantIssuer(tenants.issuer, tenants.audience, roles_claim="roles", insecure=True)
     await directory.issuers.put(TENANT, [own], act)
+
+
+# Of an issuer that many tenants share
+
+
+def astray(world: World) -> Iterator[tuple[str, str]]:
+    """Sound tokens that name no tenant."""
+    near = (
+        TENANT.upper(),
+        f"{TENANT} ",
+        f" {TENANT}",
+        f"{TENANT}.",
+        f"{TENANT}/",
+        f"{TENANT}\0",
+        f"\uff41{TENANT[1:]}",
+    )
+    other = (
+        "",
+        "void",
+        "operator",
+        "*",
+        "../acme",
+        "acme,void",
+        "a" * 300,
+        7,
+        True,
+        None,
+        [TENANT],
+        {TENANT: TENANT},
+        ABSENT,
+    )
+    for value in (*near, *other):
+        shown = "missing" if value is ABSENT else ascii(value)[:40]
+        yield f"tenant is {shown}", world.token("EdDSA", claims={"aud": MANY, "tenant": value})
 
 
 # The trap

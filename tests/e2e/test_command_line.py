@@ -391,7 +391,7 @@ def _run_the_printed_curl(state: Path, *arguments: str) -> Any:
 
 def test_a_command_that_serves_nothing_loads_no_door() -> None:
     """They take longer to import than such a command runs."""
-    doors = "grpc uvicorn starlette gateway.pipeline cedarpy jinja2 jwt cryptography aiohttp".split()
-    look = f"import sys, gateway.cli; print([name for name in {doors} if name in sys.modules])"
+    doors = "grpc uvicorn starlette gateway.pipeline cedarpy jinja2 jwt cryptography aiohttp"
+    look = f"import sys, gateway.cli; print([name for name in {doors!r}.split() if name in sys.modules])"
     found = subprocess.run([sys.executable, "-c", look], capture_output=True, text=True, check=True)
     assert found.stdout == "[]\n"

@@ -101,7 +101,7 @@ def test_a_keys_text_is_told_once_and_is_nowhere_else(demo: Demo) -> None:
     told = []
     for path, body in (
         ("/tenants/secretive/keys", {"account": account}),
-        ("/operator/keys", {"expires_seconds": 60}),  # no longer than the key that makes it
+        ("/operator/keys", {"expires_seconds": 3600}),  # the demo's own key has an end
     ):
         made = [control(demo, "POST", path, body, idempotency_key=f"plant{path}") for _ in (1, 2)]
         rotate = f"{path}/{made[0].json['id']}/rotate"
@@ -125,6 +125,38 @@ def test_a_keys_text_is_told_once_and_is_nowhere_else(demo: Demo) -> None:
     said.append(demo.state.with_suffix(".stderr").read_bytes())
     for text in told:
         assert sum(text.encode() in place or text[12:].encode() in place for place in said) == 0
+
+
+def test_who_breaks_the_glass_is_seen_in_the_events_the_log_and_the_figures(demo: Demo) -> None:
+    wanted = {"name": "safe", "break_glass": True, "expires_seconds": 3600}
+    made = control(demo, "POST", "/operator/keys", wanted).json
+    glass, before = {"x_api_key": made["api_key"]}, glass_uses(demo)
+    assert control(demo, "GET", "/tenants", **glass).status == 403
+    assert (
+        control(
+            demo, "POST", "/tenants?reason=the+provider+is+down", {"name": "dire", "plan": "demo"}, **glass
+        ).status
+        == 201
+    )
+    actor = f"break-glass:{made['id']}"
+    told = control(demo, "GET", "/audit").json["items"]
+    assert [it["reason"] for it in told if it["actor"] == actor] == ["createTenant: the provider is down"]
+    (own,) = control(demo, "GET", "/tenants/dire/audit").json["items"]
+    assert (own["actor"], own["reason"]) == (actor, "the provider is down")
+    said = demo.state.with_suffix(".stderr").read_text()
+    assert f"{actor}: createTenant: the provider is down" in said
+    assert glass_uses(demo) == before + 2
+
+
+def glass_uses(demo: Demo) -> float:
+    connection = http.client.HTTPConnection(demo.operator.removeprefix("http://"), timeout=10)
+    connection.request("GET", "/metrics")
+    found = re.search(
+        r"^gateway_break_glass_uses_total (\S+)$", read_answer(connection).body.decode(), re.MULTILINE
+    )
+    connection.close()
+    assert found
+    return float(found[1])
 
 
 def test_what_the_doors_say_of_control_has_an_id_and_is_a_problem(demo: Demo) -> None:

@@ -9,7 +9,19 @@ import pytest
 
 from gateway.auth.jose import key_set, read, verify
 from tests.e2e.asking import plainly
-from tests.e2e.siege import DOORS, ONE_FETCH, RPCS, Door, Siege, beside, siege, stranger_keys, trapped
+from tests.e2e.siege import (
+    DOORS,
+    MANY,
+    ONE_FETCH,
+    RPCS,
+    TENANT,
+    Door,
+    Siege,
+    beside,
+    siege,
+    stranger_keys,
+    trapped,
+)
 from tests.gateway.auth.signers import World
 from tests.worlds.key_server import JWKS, publishing
 
@@ -52,12 +64,27 @@ def test_every_hostile_token_hears_over_grpc_what_nobody_hears(
     record_property(f"slowest of {len(told)} at {rpc}", tell(besieged))
 
 
+@pytest.mark.parametrize("characters", [33_000, 1_000_000])
+def test_a_token_that_does_not_fit_in_a_head_is_refused_with_the_head(
+    besieged: Siege, characters: int
+) -> None:
+    """Before anybody asks whose it is. No hostile token is so long: the longest has some 16,700 characters, and a head 32,768 bytes."""
+    assert max(len(text) for _, text in besieged.hostile("public")) < 17_000
+    for door in DOORS:
+        assert besieged.ask(door, "long", "a" * characters).status == 431
+    for rpc in RPCS:
+        assert besieged.call(rpc, "long", "a" * characters).code == "RESOURCE_EXHAUSTED"
+    expect_no_fetch(besieged)
+
+
 def test_a_sound_token_is_let_in_wherever_its_header_says_its_keys_are_and_nobody_is_asked_there(
     besieged: Siege,
 ) -> None:
     for world, door in ((besieged.tenants, DOORS[2]), (besieged.operators, DOORS[3])):
         for name, text in beside(world, besieged.trap.url):
             assert besieged.ask(door, name, text).status == 200, name
+    named = besieged.tenants.token(claims={"aud": MANY, "tenant": TENANT})
+    assert besieged.ask(DOORS[2], "shared", named).status == 200
     expect_no_fetch(besieged)
 
 

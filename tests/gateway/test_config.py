@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.config import read
-from gateway.settings import Settings, load
+from gateway.settings import Settings, SettingsError, load
 from tenants.documents import Source
 from tenants.errors import Faulty
 
@@ -124,7 +124,8 @@ def _paths(tree: Any, path: str = "") -> list[tuple[str, Any]]:
     return found
 
 
-NUMBERS = _paths(Settings())
+NUMBERS = [it for it in _paths(Settings()) if not it[0].startswith("tokens.")]
+"""Each by itself; those of tokens must fit one another."""
 
 
 @given(st.data())
@@ -136,3 +137,42 @@ def test_every_knob_of_a_room_can_be_said_in_the_file_and_is_what_the_environmen
     room, _, knob = path.partition(".")
     by_environment = load({f"GATEWAY_{room}_{knob}".upper(): str(number)})
     assert config(f"{room}: {{{knob}: {kind(number)}}}") == by_environment
+
+
+ORDER = ("fetch", "cooldown", "refresh", "outage")
+
+
+def test_the_knobs_of_tokens_in_their_order_are_the_same_in_the_file_and_in_the_environment() -> None:
+    wanted = {f"{name}_seconds": number for number, name in enumerate(ORDER, 7)}
+    said = ", ".join(f"{name}: {number}" for name, number in wanted.items())
+    environ = {f"GATEWAY_TOKENS_{name.upper()}": str(number) for name, number in wanted.items()}
+    assert load({}, config(f"tokens: {{{said}}}")) == load(environ)
+    assert load(environ).tokens.cooldown_seconds == 8
+    equal = dict.fromkeys(environ, "9")
+    assert load(equal).tokens.outage_seconds == 9
+
+
+@pytest.mark.parametrize(
+    ("knob", "number", "other"),
+    [
+        ("fetch", "10.5", "cooldown"),
+        ("cooldown", "4.5", "fetch"),
+        ("cooldown", "301", "refresh"),
+        ("refresh", "9", "cooldown"),
+        ("refresh", "3601", "outage"),
+        ("outage", "299", "refresh"),
+    ],
+)
+def test_knobs_of_tokens_out_of_order_are_refused_with_both_names_wherever_they_are_said(
+    knob: str, number: str, other: str
+) -> None:
+    for environ, file in (
+        ({f"GATEWAY_TOKENS_{knob.upper()}_SECONDS": number}, None),
+        ({}, config(f"tokens: {{{knob}_seconds: {number}}}")),
+    ):
+        with pytest.raises(SettingsError) as caught:
+            load(environ, file)
+        assert "must be at most" in str(caught.value)
+        for name in (knob, other):
+            assert f"GATEWAY_TOKENS_{name.upper()}_SECONDS" in str(caught.value)
+            assert f"tokens.{name}_seconds" in str(caught.value)

@@ -211,9 +211,12 @@ async def test_a_known_issuer_and_tenant_cost_their_network_nothing() -> None:
 
 async def test_an_altered_token_and_one_by_another_key_of_that_name_are_refused(world: TokenWorld) -> None:
     theirs = IssuerWorld("https://login.forger.example").token(iss=ACME)
+    await world.met()
+    world.clock.now += world.key_sets.cooldown_seconds
     for token in (altered(world.token()), Secret(theirs)):
         assert await world.refused(token) is Code.UNAUTHENTICATED
         assert not world.is_known(token)
+    assert world.fetched == [f"{ACME}/jwks"]  # they name a key that is there
 
 
 async def test_operators_are_of_no_tenant_and_tenants_tokens_are_no_operators(world: TokenWorld) -> None:
@@ -227,6 +230,12 @@ async def test_operators_are_of_no_tenant_and_tenants_tokens_are_no_operators(wo
     assert await tokens.operator_id(world.token(SHARED, roles=["operator"]), HERE) is None
     with pytest.raises(GatewayError):
         await tokens.operator_id(altered(operator), HERE)
+
+
+async def test_an_operators_token_is_no_look_up_of_a_tenant() -> None:
+    world = await TokenWorld(limit=Rate(0.001, 1)).open()
+    assert await world.refused(world.token(OPERATORS, roles=["operator"])) is Code.UNAUTHENTICATED
+    assert await world.refused(Secret(IssuerWorld("https://login.s.example").token())) is Code.UNAUTHENTICATED
 
 
 @pytest.mark.parametrize("tenant", [None, "nobody", ["acme"], 7, True, "", "Acme", "acme ", {"name": "acme"}])

@@ -99,7 +99,8 @@ CASES = {
         ("suspended", None, "team", "p"),
         ("suspended", None, "team", "p"),
     ),
-    "its tenant is closed": Case(_closed, GONE, GONE),
+    "its tenant is closed at a time that has come": Case(_closed, GONE, GONE),
+    "its tenant is closed": Case(lambda w: w.directory.tenants.do("acme", "close", act=ACT), GONE, GONE),
     "its tenant is on another plan": Case(
         lambda w: w.directory.tenants.move("acme", "big", act=ACT),
         ("active", None, "big", "p"),
@@ -266,6 +267,10 @@ async def test_no_change_that_is_seen_meanwhile_is_overwritten_by_an_older_answe
 ) -> None:
     case = CASES[name]
     claims: dict[str, Any] = {"email": EMAIL, "email_verified": True}
+    if held_back != "keys":
+        for url in (ACME, SHARED):  # their keys are known, and nothing else
+            await world.met(url)
+        world.known.trust.empty()
     cold = world.token(**claims), world.token(SHARED, **claims)
     held = Fetching(world) if held_back == "keys" else Held(world.table, held_back)
     calls = [asyncio.create_task(told(world, it)) for it in cold]
@@ -294,15 +299,26 @@ async def test_keys_that_are_taken_back_while_a_token_is_judged_by_them_do_not_l
     assert not world.is_known(token)
 
 
-async def test_what_it_was_judged_by_before_its_issuer_was_slow_is_looked_at_again(world: TokenWorld) -> None:
+@pytest.mark.parametrize("whose", ["a tenant's", "an operator's"])
+async def test_what_it_was_judged_by_before_its_issuer_was_slow_is_looked_at_again(
+    world: TokenWorld, whose: str
+) -> None:
+    operator, ask = world.token(OPERATORS, roles=["operator"]), world.keys.tokens.operator_id
+    assert await ask(operator, HERE) is not None
+    await world.met()
+    world.clock.now += (
+        2 * world.key_sets.refresh_seconds
+    )  # nobody came, and the keys are to be fetched once more
+    await world.feed.look()
     held = Fetching(world)
-    token = world.token()
-    call = asyncio.create_task(world.outcome(token))
+    asked = ask(operator, HERE) if whose == "an operator's" else world.outcome(world.token(sub="cold"))
+    call = asyncio.ensure_future(asked)
     await held.reached.wait()
     await world.trust("acme")
+    await world.share(Issuer(OPERATORS, "gateway", f"{OPERATORS}/jwks", "admins", operators=True))
     world.clock.now += 4  # and nobody looks meanwhile
     held.released.set()
-    assert await call is Code.UNAUTHENTICATED
+    assert await call is (None if whose == "an operator's" else Code.UNAUTHENTICATED)
 
 
 async def test_changes_that_never_stop_are_503_and_nobody_waits_for_ever(world: TokenWorld) -> None:

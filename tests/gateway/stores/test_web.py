@@ -287,3 +287,25 @@ async def test_the_systems_names_are_numbers() -> None:
     found = await SystemNames()("localhost")
     assert found
     assert all(ip_address(address).is_loopback for address in found)
+
+
+async def test_what_fetches_is_loaded_by_the_first_fetch_and_not_by_a_gateway_that_starts() -> None:
+    script = (
+        "import asyncio, sys\n"
+        "import gateway.app\n"
+        "from gateway.state import opened_web\n"
+        "web = opened_web(5.0)\n"
+        "print('aiohttp' in sys.modules)\n"
+        "async def both():\n"
+        "    return await asyncio.gather(*(web.get(sys.argv[1], insecure=True, most_bytes=100) for _ in range(2)))\n"
+        "print(asyncio.run(both()))"
+    )
+    async with serving(json()) as site:
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-c", script, site.url(host="127.0.0.1")),
+            cwd=Path(__file__).parents[3],
+            stdout=asyncio.subprocess.PIPE,
+        )
+        async with asyncio.timeout(30):
+            said, _ = await process.communicate()
+    assert said.decode().splitlines() == ["False", str([b'{"keys":[]}'] * 2)]

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
+from typing import Any, cast
 
 import pytest
 from msgspec import structs
@@ -17,6 +18,9 @@ from gateway.telemetry.meter import EVENTS, Buckets, Meter
 from gateway.telemetry.prometheus import text
 from gateway.telemetry.rooms import Rooms, watch_process
 from gateway.telemetry.table import TABLE
+from tenants.acts import Act
+from tenants.api.application import Control
+from tenants.keys import Secret
 from tests.gateway.house import Client, House, house
 from tests.gateway.telemetry.test_spans import NOT_SAMPLED, PARENT, SAMPLED, TRACE, Kept, tracing
 from tests.worlds.triton import Exchange, TritonWorld
@@ -40,10 +44,17 @@ async def watched(triton: TritonWorld) -> AsyncIterator[tuple[House, Meter]]:
         at = it.pipeline
         memory = JsonMemory(1000, 1000)
         messages = MessageMemory(1000, 1000, lambda: 0, lambda: 0)
-        rooms = Rooms(
-            at.limiter, memory, messages, at.auth.look_ups, at.policies, at.ledger, at.throttler.registry
-        )
-        rooms.watched_by(at.meter)
+        control = Control(*cast("Any", (None,) * 5))  # nothing is asked
+        Rooms(
+            limiter=at.limiter,
+            memory=memory,
+            messages=messages,
+            auth=at.auth,
+            policies=at.policies,
+            ledger=at.ledger,
+            registry=at.throttler.registry,
+            control=control,
+        ).watched_by(at.meter)
         watch_process(at.meter, asyncio.get_running_loop().time)
         yield it, at.meter
 
@@ -67,6 +78,31 @@ async def test_a_run_fills_every_figure_but_those_of_what_did_not_happen() -> No
             await asyncio.sleep(0.001)
         written = text(meter.read())
     assert len([line for line in written.splitlines() if line.startswith("# TYPE")]) == len(TABLE)
+
+
+async def test_tokens_and_the_fetches_of_their_keys_are_counted() -> None:
+    async with watched(TritonWorld()) as (it, meter):
+        figures = (
+            table.TOKENS,
+            table.TOKENS_DROPPED,
+            table.KEY_FETCHES,
+            table.KEY_FAILURES,
+            table.KEYS_REFUSED,
+        )
+        assert [number(meter, metric) for metric in figures] == [0, 0, 0, 0, 0]
+        it.issuer.is_down = True
+        for _ in range(3):
+            with pytest.raises(GatewayError):
+                await it.pipeline.auth.authenticate(Secret(it.issuer.token()), "192.0.2.1")
+        assert [number(meter, metric) for metric in figures] == [0, 0, 1, 1, 2]
+        it.issuer.is_down = False
+        it.pipeline.auth.tokens.key_sets.cooldown_seconds = 0
+        for name in ("ada", "bob"):
+            await it.pipeline.auth.authenticate(Secret(it.issuer.token(sub=name)), "192.0.2.1")
+        assert [number(meter, metric) for metric in figures] == [2, 0, 2, 1, 2]
+        await it.directory.issuers.put("acme", [], Act("test", 1))
+        await it.feed.look()
+        assert [number(meter, metric) for metric in figures] == [0, 2, 2, 1, 2]
 
 
 async def test_each_call_is_counted_once_however_it_ends() -> None:

@@ -30,7 +30,7 @@ from tenants.keys import Secret
 from tenants.members import ROLES
 from tenants.model import Model
 from tenants.plans import Limits, Plan, Rate
-from tenants.ports import Item, Key, Row
+from tenants.ports import Authorizer, Item, Key, Row
 from tests.tenants.conftest import BY, NOW, TEAM
 from tests.worlds.issuer import IssuerWorld, key_sets
 from tests.worlds.table import MemoryTable
@@ -38,6 +38,8 @@ from tests.worlds.table import MemoryTable
 AUTHORIZER = ControlAuthorizer.load(Path(policies.__file__).parent)
 CALLERS = ("operator", *ROLES, "stranger", "plain", "nobody")
 """`stranger` is the admin of another tenant, `plain` a key without an account, `nobody` has none."""
+OPERATORS = ("operator", "glass", "nobody")
+"""Who asks at the operators' listener, whatever follows their first word."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,10 +91,14 @@ class World:
     table: MemoryTable = field(default_factory=BusyTable)
     now_us: int = NOW
     seconds: float = 300.0
+    authorizer: Authorizer = AUTHORIZER
+    unknown: Rate | None = None
+    """How many unknown keys and issuers a network may look up."""
     issuer: IssuerWorld = field(default_factory=IssuerWorld)
     keys: dict[str, str] = field(default_factory=dict)
     ids: dict[str, str] = field(default_factory=dict)
     directory: Directory = field(init=False)
+    controls: list[Control] = field(default_factory=list)
     _doors: dict[str, list[ASGIApp]] = field(default_factory=dict)
     _requests: Any = field(default_factory=count)
 
@@ -102,12 +108,13 @@ class World:
             self.directory = Directory(self.table, Random(seed).randbytes)
             control = Control(
                 self.directory,
-                AUTHORIZER,
+                self.authorizer,
                 control_credential,
-                callers(self).identify,
+                callers(self, self.unknown).identify,
                 lambda: self.now_us,
                 self.seconds,
             )
+            self.controls.append(control)
             for listener in listeners:
                 self._doors.setdefault(listener, []).append(control.paths(listener))
 
@@ -128,7 +135,7 @@ class World:
         if by in self.keys:
             sent["x-api-key"] = self.keys[by]
         sent |= {name.replace("_", "-"): value for name, value in headers.items()}
-        listener = at or ("operator" if by in ("operator", "nobody") else "public")
+        listener = at or ("operator" if by.partition(" ")[0] in OPERATORS else "public")
         target = path if path.startswith("/control/") else f"/control/v1{path}"
         path, _, query = target.partition("?")
         number = next(self._requests)
