@@ -59,6 +59,11 @@ _ARGUMENTS: Final[tuple[Argument, ...]] = (
     argument("--on", metavar="T", help="on what: the tenant, of the other actions (default: their own)"),
     argument("--gives", choices=ROLES, help="of issue and revoke: the role of the key at hand"),
     argument("--widens", action="store_true", help="of issue and revoke: that key is for more models"),
+    argument(
+        "--loosens",
+        action="store_true",
+        help="of issue, revoke and empower: that key lasts longer than the caller's, or is bound to less",
+    ),
     argument("--reason", default="", metavar="TEXT", help="the caller says why"),
     _POLICIES,
 )
