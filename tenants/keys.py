@@ -85,7 +85,9 @@ class ApiKey(Struct, frozen=True, tag_field="v", tag=1):
     made_by: Reference | None = None
     """The id of the key that made or rotated it. None: no key did, or it is older than this field, and its event has the actor."""
     break_glass: bool = False
-    """An operator's for emergencies: it says why with each request, and each request that it is used for has an event."""
+    """An operator's for emergencies: it says why with each request, and each request that it is used for has an event. A reader older
+    than this field takes it for any key of theirs.
+    """
 
     @property
     def terms(self) -> Terms:

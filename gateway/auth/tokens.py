@@ -119,7 +119,7 @@ class Tokens:
 
     async def _verify(self, token: Token, source: Source) -> None:
         """By the keys that are held; anew, where the token names one that is not among them. Raises Rejected, KeysUnavailable."""
-        keys: KeySet | None = self.key_sets.held(source) or await self.key_sets.current(source)
+        keys: KeySet | None = await self.key_sets.current(source)
         while keys is not None:
             key = keys.key_for(token)
             if key is not None:

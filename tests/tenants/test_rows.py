@@ -47,6 +47,12 @@ GOLDEN: list[tuple[Struct, bytes]] = [
         b'"networks":null,"hours":null,"limits":null,"made_by":null,"break_glass":false}',
     ),
     (
+        ApiKey("k_1", "operator", "safe", "Ab1z", None, 5, None, None, break_glass=True),
+        b'{"v":1,"id":"k_1","tenant_id":"operator","name":"safe","hint":"Ab1z","models":null,'
+        b'"created_us":5,"expires_us":null,"revoked_us":null,"account_id":null,"successor_id":null,'
+        b'"networks":null,"hours":null,"limits":null,"made_by":null,"break_glass":true}',
+    ),
+    (
         ApiKey(
             "k_1",
             "t_1",

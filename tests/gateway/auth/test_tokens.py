@@ -211,9 +211,12 @@ async def test_a_known_issuer_and_tenant_cost_their_network_nothing() -> None:
 
 async def test_an_altered_token_and_one_by_another_key_of_that_name_are_refused(world: TokenWorld) -> None:
     theirs = IssuerWorld("https://login.forger.example").token(iss=ACME)
+    await world.met()
+    world.clock.now += world.key_sets.cooldown_seconds
     for token in (altered(world.token()), Secret(theirs)):
         assert await world.refused(token) is Code.UNAUTHENTICATED
         assert not world.is_known(token)
+    assert world.fetched == [f"{ACME}/jwks"]  # they name a key that is there
 
 
 async def test_operators_are_of_no_tenant_and_tenants_tokens_are_no_operators(world: TokenWorld) -> None:

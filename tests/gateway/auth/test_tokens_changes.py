@@ -299,20 +299,26 @@ async def test_keys_that_are_taken_back_while_a_token_is_judged_by_them_do_not_l
     assert not world.is_known(token)
 
 
-async def test_what_it_was_judged_by_before_its_issuer_was_slow_is_looked_at_again(world: TokenWorld) -> None:
+@pytest.mark.parametrize("whose", ["a tenant's", "an operator's"])
+async def test_what_it_was_judged_by_before_its_issuer_was_slow_is_looked_at_again(
+    world: TokenWorld, whose: str
+) -> None:
+    operator, ask = world.token(OPERATORS, roles=["operator"]), world.keys.tokens.operator_id
+    assert await ask(operator, HERE) is not None
     await world.met()
     world.clock.now += (
         2 * world.key_sets.refresh_seconds
-    )  # nobody came, and its keys are to be fetched once more
+    )  # nobody came, and the keys are to be fetched once more
     await world.feed.look()
     held = Fetching(world)
-    token = world.token(sub="cold")
-    call = asyncio.create_task(world.outcome(token))
+    asked = ask(operator, HERE) if whose == "an operator's" else world.outcome(world.token(sub="cold"))
+    call = asyncio.ensure_future(asked)
     await held.reached.wait()
     await world.trust("acme")
+    await world.share(Issuer(OPERATORS, "gateway", f"{OPERATORS}/jwks", "admins", operators=True))
     world.clock.now += 4  # and nobody looks meanwhile
     held.released.set()
-    assert await call is Code.UNAUTHENTICATED
+    assert await call is (None if whose == "an operator's" else Code.UNAUTHENTICATED)
 
 
 # Out of reach

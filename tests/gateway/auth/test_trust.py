@@ -113,3 +113,35 @@ def test_a_token_that_is_verified_twice_counts_once() -> None:
     assert trust.token("other")
     trust.concerned({"tenant": {ACME}})
     assert len(trust) == 0
+
+
+def test_a_token_that_was_one_tenants_and_is_anothers_goes_with_the_other_alone() -> None:
+    trust = Trust()
+    trust.learn_token("moved", principal(ACME))
+    trust.learn_token("moved", principal(GLOBEX))
+    trust.concerned({"tenant": {ACME}})
+    assert trust.token("moved")
+    trust.concerned({"tenant": {GLOBEX}})
+    assert (trust.token("moved"), len(trust), trust.dropped) == (None, 0, 1)
+
+
+def test_a_token_that_is_verified_again_is_the_last_to_go() -> None:
+    trust = Trust(most_tokens=2, most_of_one=2)
+    for digest in ("first", "second", "first", "third"):
+        trust.learn_token(digest, principal(ACME))
+    assert [it for it in ("first", "second", "third") if trust.token(it)] == ["first", "third"]
+
+
+def test_the_issuers_and_tenants_that_are_known_are_bounded_and_the_longest_unused_goes() -> None:
+    trust, url = full(), URLS[ACME]
+    (issuer,) = trust.issuers(url) or ()
+    belonging = trust.tenant(ACME)
+    assert belonging is not None
+    for number in range(1_500):
+        trust.learn_issuers(f"https://login.s{number}.example", (issuer,))
+        trust.learn_tenant(f"t_{number}", belonging)
+        assert trust.issuers(url)
+        assert trust.tenant(ACME)
+    assert [trust.issuers("https://login.s499.example"), trust.tenant("t_499")] == [None, None]
+    assert trust.issuers("https://login.s1499.example")
+    assert trust.tenant("t_1499")
