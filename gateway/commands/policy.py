@@ -47,7 +47,9 @@ _WHO: Final = one_of(
 _ROLES: Final[Sequence[str]] = [it for it in get_args(CallerRole) if it != "operator"]
 _ARGUMENTS: Final[tuple[Argument, ...]] = (
     _WHO,
-    argument("--role", choices=_ROLES, help="with --tenant or --operator: in which role (default: none)"),
+    argument(
+        "--role", choices=_ROLES, help="with --tenant or --operator: in which role (default: none; operator)"
+    ),
     argument(
         "--action",
         required=True,
