@@ -4,6 +4,11 @@ Words, each for one idea (DESIGN of the project, section 8):
 
 downstream   the client's side of a call; **upstream** is Triton's
 tenant       a customer; it has **keys**, a **plan**, and calls as a **principal** (who a credential stands for)
+credential   a **key** (`gw_...`) or a **token** (JWT)
+issuer       an identity provider that somebody **trusts**: its tokens for one audience are its **owner's**; it publishes a **key set**
+terms        what a key is bound to: networks, hours, **limits** of its own; **conditions** are what is judged of them at each call
+restriction  what a tenant narrows all its credentials to: regions, models, networks
+operator     who runs the gateway; **break-glass** is an operators' key for emergencies, each use of which says why and is told
 plan         the limits a tenant bought; a **quota** is one of them, **usage** is what was used of it
 call         one request for a model; its **reservation** is what it holds of the quotas; it ends in a **reply**
 model        what is inferred with; it has **versions** and takes and gives **tensors** of a **datatype**

@@ -15,7 +15,7 @@ from tenants.issuers import Issuer, Pair
 from tenants.model import Model
 from tenants.plans import Plan
 from tenants.ports import Item, Key, Row
-from tenants.rows import Change, claims, encoded, fleet_at, issuer_at, model_at, plan_at, read, readable
+from tenants.rows import Change, encoded, fleet_at, handed_over, issuer_at, model_at, plan_at, read, readable
 
 Value = Fleet | Issuer | Model | Plan
 """What a directory keeps as it is declared."""
@@ -152,7 +152,7 @@ def _removal(value: Value, rows: Mapping[Key, Row]) -> Change:
 
 def _also(value: Issuer, row: Row | None, pairs: Sequence[Pair]) -> tuple[Item, ...]:
     """It is the platform's for these audiences alone."""
-    return claims([read(row, Issuer).pair] if row else [], pairs, None)
+    return handed_over([read(row, Issuer).pair] if row else [], pairs, None)
 
 
 def _subject(value: Value) -> str:

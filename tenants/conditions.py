@@ -64,9 +64,8 @@ def _is_within(mine: _Bound | None, theirs: _Bound | None, judge: Callable[[_Bou
 
 def _are_below(mine: KeyLimits, theirs: KeyLimits) -> bool:
     """No rate, burst or number at once that is more."""
-    if (most := theirs.concurrent_requests) is not None and not (
-        mine.concurrent_requests or most + 1
-    ) <= most:
+    own, most = mine.concurrent_requests, theirs.concurrent_requests
+    if most is not None and (own is None or own > most):
         return False
     pace, limit = mine.requests_per_second, theirs.requests_per_second
     return limit is None or (pace is not None and pace.rate <= limit.rate and pace.burst <= limit.burst)

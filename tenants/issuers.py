@@ -17,7 +17,9 @@ from tenants.members import Role
 
 MOST_ISSUERS: Final = 8
 """Of one tenant: all of them are changed in one transaction, which takes 25 items."""
+MOST_URL_CHARACTERS: Final = 500
 MOST_ROLES: Final = 50
+_MOST_VALUE: Final = 255
 # An event holds the row before and after, and a row of a table has 350,000 bytes.
 MOST_ROW_BYTES: Final = 150_000
 _ID_CHARACTERS: Final = 20
@@ -25,7 +27,7 @@ _ID_CHARACTERS: Final = 20
 STRONGEST: Final[tuple[Role, ...]] = ("admin", "developer", "viewer", "billing")
 """Who is given more than one role has the first of these. It is an order to choose by: `billing` sees what a `viewer` does not."""
 
-IssuerUrl = Annotated[str, Meta(min_length=1, max_length=500)]
+IssuerUrl = Annotated[str, Meta(min_length=1, max_length=MOST_URL_CHARACTERS)]
 KeysUrl = Annotated[str, Meta(min_length=1, max_length=urls.MOST_CHARACTERS)]
 Audience = Annotated[str, Meta(min_length=1, max_length=255)]
 ClaimName = Annotated[str, Meta(min_length=1, max_length=255)]
@@ -147,9 +149,6 @@ def _roles_faults(issuer: TenantIssuer | Issuer) -> Iterator[Invalid]:
             yield Invalid("roles", f"must map values of 1 to {_MOST_VALUE} printable characters")
         elif operators != (role == "operator"):
             yield Invalid(path, "must be operator" if operators else "must be a role of members")
-
-
-_MOST_VALUE: Final = 255
 
 
 def _sort_faults(issuer: Issuer) -> Iterator[Invalid]:

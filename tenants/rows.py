@@ -181,7 +181,7 @@ def pair_at(pair: Pair) -> Key:
     return Key(issuer_owners(url), sha256(audience.encode()).hexdigest())
 
 
-def claims(before: Iterable[Pair], after: Iterable[Pair], tenant_id: str | None) -> tuple[Item, ...]:
+def handed_over(before: Iterable[Pair], after: Iterable[Pair], tenant_id: str | None) -> tuple[Item, ...]:
     """What goes with issuers that are changed: what was theirs is free, and what is theirs is said to be. That nobody else has it is for
     the caller to know; only the head keeps it true.
     """

@@ -6,12 +6,13 @@ from dataclasses import dataclass, field
 from typing import Any, Final, Literal
 
 from gateway.auth.reading import Rejected, text_of
+from tenants.issuers import MOST_URL_CHARACTERS
 
 Algorithm = Literal["RS256", "PS256", "ES256", "EdDSA"]
 
 SKEW_SECONDS: Final = 30
 """How far an issuer's clock and ours may be apart."""
-MOST_ISSUER, MOST_SUBJECT, MOST_AUDIENCE, MOST_AUDIENCES = 500, 255, 500, 20
+MOST_ISSUER, MOST_SUBJECT, MOST_AUDIENCE, MOST_AUDIENCES = MOST_URL_CHARACTERS, 255, 500, 20
 _LAST_SECOND: Final = 253_402_300_799
 """The end of the year 9999: beyond it is no date, though milliseconds may be; before it, microseconds fit in 64 bits."""
 _US: Final = 1_000_000

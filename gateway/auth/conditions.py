@@ -12,7 +12,7 @@ from tenants import networks as ranges
 from tenants.hours import Hours, Week
 from tenants.networks import Network
 
-ELSEWHERE: Final = "this key may not be used from this address"
+ELSEWHERE: Final = "this credential may not be used from this address"
 AT_ANOTHER_HOUR: Final = "this key may not be used at this hour"
 
 

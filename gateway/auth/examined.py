@@ -172,9 +172,8 @@ class Examination:
         if one.tenant_id is not None:
             found = await self.directory.belonging(tenant_id=one.tenant_id)
             return f"the tenant {found.tenant.name if found else one.tenant_id}"
-        return (
-            "the operators" if getattr(one.issuer, "operators", False) else "the platform, for many tenants"
-        )
+        is_operators = isinstance(one.issuer, Issuer) and one.issuer.operators
+        return "the operators" if is_operators else "the platform, for many tenants"
 
     async def _signed(self, token: Token, trusted: Trusted) -> bool:
         try:

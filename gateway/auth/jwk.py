@@ -16,14 +16,20 @@ from jwt.algorithms import Algorithm as Arithmetic
 from jwt.algorithms import ECAlgorithm, OKPAlgorithm, RSAAlgorithm, RSAPSSAlgorithm
 
 from gateway.auth.claims import MOST_ISSUER, Algorithm, Token
-from gateway.auth.reading import Rejected, base64url, json_object, optional_text, text_of
+from gateway.auth.reading import (
+    MOST_DOCUMENT_BYTES,
+    MOST_KEYS_BYTES,
+    Rejected,
+    base64url,
+    json_object,
+    optional_text,
+    text_of,
+)
 from gateway.auth.weak import check_modulus, check_point
+from tenants import urls
 
-MOST_BYTES: Final = 256 * 1024
-MOST_DOCUMENT_BYTES: Final = 64 * 1024
 MOST_KEYS: Final = 100
 MOST_KID: Final = 256
-_MOST_URL: Final = 2000
 
 ALGORITHMS: Final[Mapping[Algorithm, Arithmetic]] = {
     "RS256": RSAAlgorithm(RSAAlgorithm.SHA256),
@@ -77,7 +83,7 @@ def key_set(content: bytes) -> KeySet:
 
     Of two keys with one `kid` that one algorithm fits, neither is used: which one was meant is anybody's guess.
     """
-    if len(content) > MOST_BYTES:
+    if len(content) > MOST_KEYS_BYTES:
         raise Rejected("the key set is too long")
     found = json_object(content).get("keys")
     if not isinstance(found, list):
@@ -107,7 +113,7 @@ def issuer_document(content: bytes) -> tuple[str, str]:
         raise Rejected("the issuer's document is too long")
     found = json_object(content)
     issuer = text_of(found.get("issuer"), "issuer", MOST_ISSUER)
-    return issuer, text_of(found.get("jwks_uri"), "jwks_uri", _MOST_URL)
+    return issuer, text_of(found.get("jwks_uri"), "jwks_uri", urls.MOST_CHARACTERS)
 
 
 def verifies(key: VerificationKey, algorithm: Algorithm, signed: bytes, signature: bytes) -> bool:

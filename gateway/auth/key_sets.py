@@ -30,13 +30,10 @@ from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
 from math import inf
 from operator import itemgetter
-from typing import Any, Final, Generic, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
+from gateway.auth.reading import MOST_DOCUMENT_BYTES, MOST_KEYS_BYTES
 from tenants.urls import discovery_url
-
-MOST_DOCUMENT_BYTES: Final = 64 * 1024
-MOST_KEYS_BYTES: Final = 256 * 1024
-"""Large providers' sets, with their certificates, have up to 20 KiB."""
 
 log = logging.getLogger(__name__)
 

@@ -7,11 +7,12 @@ the same network, or where more than the whole burst are looked up at the same m
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from ipaddress import IPv6Address, ip_address
+from ipaddress import IPv6Address
 from typing import Final
 
 from gateway.errors import Code, GatewayError
 from tenants import quotas
+from tenants.networks import address_of
 from tenants.plans import Rate
 
 _MOST_NETWORKS: Final = 10_000
@@ -55,11 +56,8 @@ class Networks:
 
 def network_of(address: str) -> str:
     """The /24 of an IPv4 address, also of one in IPv6's clothes, and the /64 of an IPv6 address; what is none is its own."""
-    try:
-        ip = ip_address(address)
-    except ValueError:
+    ip = address_of(address)
+    if ip is None:
         return address
-    if isinstance(ip, IPv6Address) and ip.ipv4_mapped is not None:
-        ip = ip.ipv4_mapped
     bits = _V6_BITS if isinstance(ip, IPv6Address) else _V4_BITS
     return f"{ip.version}/{int(ip) >> bits:x}"

@@ -10,6 +10,10 @@ from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Mapping
 from typing import Any, Final, NoReturn
 
+MOST_DOCUMENT_BYTES: Final = 64 * 1024
+"""Of what an issuer says of itself."""
+MOST_KEYS_BYTES: Final = 256 * 1024
+"""Of a key set. Large providers' sets, with their certificates, have up to 20 KiB."""
 MOST_DEPTH: Final = 16
 MOST_MARKS: Final = 10_000
 """Commas and opening brackets: there are hardly more values than these, and each takes longer to read than many bytes of a string."""

@@ -14,7 +14,7 @@ from msgspec import Struct
 from gateway.authz.cedar import Action, Authorizer, ModelView, Subject, SubjectRole, TenantState
 from gateway.authz.control import ControlAuthorizer
 from gateway.authz.errors import PolicyError
-from gateway.authz.policies import Decision, Policies, read
+from gateway.authz.policies import Decision, read
 from tenants.members import Role
 from tenants.ports import CallerRole, PlatformAction, Question, TenantAction
 from tenants.tenant import State
@@ -140,10 +140,6 @@ FILES: Final[dict[str, type[Cases]]] = {
     "inference.cases.toml": InferenceCases,
     "control.cases.toml": ControlCases,
     "operator.cases.toml": ControlCases,
-}
-SETS: Final[dict[type[Cases], type[Policies]]] = {
-    InferenceCases: Authorizer,
-    ControlCases: ControlAuthorizer,
 }
 
 

@@ -95,7 +95,8 @@ async def _who(it: Asked) -> Who:
     else:
         name = await directory.keys.owner_of(given.key)
         if name is None:
-            return Who("operator", given.key, key=await directory.keys.show(None, given.key))
+            key = await directory.keys.show(None, given.key)
+            return Who("break-glass" if key.break_glass else "operator", key.id, key=key)
         owner = await directory.tenants.show(name)
         key = await directory.keys.show(name, given.key)
         account = None
@@ -157,6 +158,7 @@ async def _controls(it: Asked, who: Who, current: Current) -> Answer:
         tenant_state=tenant.state(on, it.now_us) if on else "active",
         gives=given.gives,
         widens=given.widens,
+        loosens=given.loosens,
         gives_reason=bool(given.reason),
     )
     decided = current.decide(question)

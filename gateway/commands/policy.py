@@ -47,7 +47,9 @@ _WHO: Final = one_of(
 _ROLES: Final[Sequence[str]] = [it for it in get_args(CallerRole) if it != "operator"]
 _ARGUMENTS: Final[tuple[Argument, ...]] = (
     _WHO,
-    argument("--role", choices=_ROLES, help="with --tenant or --operator: in which role (default: none)"),
+    argument(
+        "--role", choices=_ROLES, help="with --tenant or --operator: in which role (default: none; operator)"
+    ),
     argument(
         "--action",
         required=True,
@@ -59,6 +61,11 @@ _ARGUMENTS: Final[tuple[Argument, ...]] = (
     argument("--on", metavar="T", help="on what: the tenant, of the other actions (default: their own)"),
     argument("--gives", choices=ROLES, help="of issue and revoke: the role of the key at hand"),
     argument("--widens", action="store_true", help="of issue and revoke: that key is for more models"),
+    argument(
+        "--loosens",
+        action="store_true",
+        help="of issue, revoke and empower: that key lasts longer than the caller's, or is bound to less",
+    ),
     argument("--reason", default="", metavar="TEXT", help="the caller says why"),
     _POLICIES,
 )

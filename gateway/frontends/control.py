@@ -131,7 +131,7 @@ def _as_problems() -> Iterator[None]:
 
 
 def _check_conditions(found: Identity, address: str, now_us: int) -> None:
-    """Raises Problem: forbidden, where the key may not be used; unauthenticated for one whose conditions cannot be read here."""
+    """Raises Problem: forbidden, where it may not be used; unauthenticated for one whose conditions cannot be read here."""
     key = found.key
     try:
         bounds = conditions(key.networks, key.hours, networks_of(found.tenant) if found.tenant else None)

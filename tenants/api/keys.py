@@ -124,9 +124,8 @@ async def _check_key(asked: Asked, action: KeyAction) -> None:
     """That the caller may do this to a key of that role, for those models and under those terms."""
     key = await asked.directory.keys.show(_owner(asked), asked.names["key"])
     loosens = False
-    if (
-        action == "issue" and key.id != asked.caller.who.id
-    ):  # its own successor has no more than it was meant to have
+    # Its own successor has no more than it was meant to have.
+    if action == "issue" and key.id != asked.caller.who.id:
         loosens = _loosens(asked, key.terms, await asked.directory.keys.meant_to_end_us(key))
     if asked.tenant is None:
         asked.caller.check("empower", None, asked.now_us, loosens=loosens)

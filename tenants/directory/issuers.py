@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final, TypeVar
+from typing import TypeVar
 
 from msgspec.structs import replace
 
@@ -21,8 +21,8 @@ from tenants.rows import (
     Change,
     IssuerPointer,
     TenantPointer,
-    claims,
     encoded,
+    handed_over,
     issuer_at,
     issuer_owners,
     issuers_at,
@@ -34,8 +34,6 @@ from tenants.rows import (
     tenant_at,
 )
 from tenants.tenant import Tenant
-
-_MOST_URL_CHARACTERS: Final = 500
 
 _Value = TypeVar("_Value")
 
@@ -122,7 +120,7 @@ class Issuers:
 
         Fails closed: what is absent, dangling, unreadable or claimed by another is not among them.
         """
-        if len(url) > _MOST_URL_CHARACTERS or not url.isascii():
+        if len(url) > issuers.MOST_URL_CHARACTERS or not url.isascii():
             return ()
         partition = issuer_owners(url)
         rows = {row.key: row for row in await self.journal.partition(partition)}
@@ -179,7 +177,7 @@ def in_order(wanted: Iterable[TenantIssuer]) -> tuple[TenantIssuer, ...]:
 def assigned(row: Row | None, before: TenantIssuers, after: TenantIssuers) -> Change:
     """A tenant has other issuers. That none of them is somebody else's is for the caller to know."""
     owner_id = after.tenant_id
-    also = claims((it.pair for it in before.issuers), (it.pair for it in after.issuers), owner_id)
+    also = handed_over((it.pair for it in before.issuers), (it.pair for it in after.issuers), owner_id)
     return Change(Action.ISSUER_ASSIGNED, owner_id, issuers_at(owner_id), row, encoded(after), owner_id, also)
 
 

@@ -8,8 +8,7 @@ import msgspec
 import pytest
 
 from gateway.authz.cases import FILES, Case, ControlCase, InferenceCases, loaded, parsed, wrong
-from gateway.authz.cases import SETS as SET_OF
-from gateway.authz.cedar import Decision
+from gateway.authz.cedar import Authorizer, Decision
 from gateway.authz.control import ControlAuthorizer
 from gateway.authz.policies import Policies
 from tenants.ports import OPERATOR_ROLES, CallerRole, PlatformAction, Question, TenantAction
@@ -17,7 +16,10 @@ from tests.policies import weakening
 from tests.policies.weakening import FOLDER, effects, expect_both_ways, weakened
 
 # A file of policies has a file of cases; those of one set are judged together.
-SETS: dict[str, type[Policies]] = {name.partition(".")[0]: SET_OF[it] for name, it in FILES.items()}
+SETS: dict[str, type[Policies]] = {
+    name.partition(".")[0]: Authorizer if kind is InferenceCases else ControlAuthorizer
+    for name, kind in FILES.items()
+}
 CASES: dict[str, Any] = {name: loaded(FOLDER, f"{name}.cases.toml") for name in SETS}
 WHOLE = {name: kind.load(FOLDER) for name, kind in SETS.items()}
 IDS = {name: effects(weakening.parsed(name)) for name in SETS}

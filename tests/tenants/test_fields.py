@@ -56,8 +56,8 @@ def taken(kind: inspect.Type) -> str:
         case inspect.VarTupleType(item_type=inspect.UnionType()):
             return f"list of {counted(kind)}numbers, truths or texts"
         case inspect.VarTupleType(item_type=item):
-            one, comma, rest = taken(item).partition(",")
-            return f"list of {counted(kind)}{one}s{comma}{rest}"
+            what, *rest = re.split("(, | of )", taken(item), maxsplit=1)
+            return f"list of {counted(kind)}{what}s{''.join(rest)}"
         case inspect.UnionType(types=types):
             said = (it for it in types if not isinstance(it, inspect.NoneType))
             return " or ".join(sorted(map(taken, said), reverse=True))

@@ -7,7 +7,7 @@ from tenants import rows
 from tenants.acts import Act
 from tenants.events import Action, Changed, Event
 from tenants.ports import Check, Delete, Key, Put, Row
-from tenants.rows import Change, claims, encoded, new_row, transaction
+from tenants.rows import Change, encoded, handed_over, new_row, transaction
 from tenants.tenant import Tenant
 
 AT = Key("place")
@@ -52,7 +52,7 @@ def test_a_removal_tells_what_was_there() -> None:
 
 def test_issuers_that_are_given_up_and_got_go_and_come_with_the_change() -> None:
     a, b, c = (("https://a", name) for name in "abc")
-    assert claims([a, b], [b, c], "t_1") == (
+    assert handed_over([a, b], [b, c], "t_1") == (
         Delete(rows.pair_at(a), None),
         Put(rows.pair_at(c), b'{"v":1,"tenant_id":"t_1"}', None),
     )
@@ -79,6 +79,7 @@ def test_each_kind_of_row_has_a_place_of_its_own() -> None:
         rows.issuer_at("x"),
         rows.issuers_at("x"),
         rows.pair_at(("x", "y")),
+        rows.used_at("x", "x"),
     ]
     assert places == [
         ("tenants", "x"),
@@ -100,6 +101,7 @@ def test_each_kind_of_row_has_a_place_of_its_own() -> None:
         ("issuers", "x"),
         ("tenant/x", "issuers"),
         (f"issuer/{X}", Y),
+        ("used/x", "x"),
     ]
 
 
@@ -136,5 +138,7 @@ def test_the_names_of_what_happened_are_never_reused() -> None:
         "issuer.changed",
         "issuer.removed",
         "issuer.assigned",
+        "tenant.restricted",
+        "key.used",
         "documents.applied",
     }

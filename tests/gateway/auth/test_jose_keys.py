@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.auth.jose import Rejected, issuer_document, key_set, read, verify
-from gateway.auth.jwk import MOST_BYTES, MOST_DOCUMENT_BYTES, MOST_KEYS
-from gateway.auth.reading import MOST_MARKS
+from gateway.auth.jwk import MOST_KEYS
+from gateway.auth.reading import MOST_DOCUMENT_BYTES, MOST_KEYS_BYTES, MOST_MARKS
 from tests.gateway.auth.published import keys_of, odd, why
 from tests.gateway.auth.signers import (
     ABSENT,
@@ -228,7 +228,7 @@ def test_why_a_key_is_left_out_names_its_place_and_nothing_of_it() -> None:
         ),
         *(
             b'{"keys": [' + b"{}," * MOST_KEYS + b"{}]}",
-            b'{"keys": []}'.ljust(MOST_BYTES + 1),
+            b'{"keys": []}'.ljust(MOST_KEYS_BYTES + 1),
             b"[" * 200_000,
         ),
         b'{"keys": [], "a": ' + b"9" * 250_000 + b"}",
@@ -244,14 +244,14 @@ def test_a_set_of_no_sound_key_is_an_empty_one() -> None:
     found = key_set(b'{"keys": [{"kty": "oct", "k": "AAAA"}]}')
     assert (len(found), len(found.rejected)) == (0, 1)
     assert found.key_for(read(WORLD.token())) is None
-    assert len(key_set(b'{"keys": []}'.ljust(MOST_BYTES))) == 0
+    assert len(key_set(b'{"keys": []}'.ljust(MOST_KEYS_BYTES))) == 0
 
 
 def test_the_largest_set_comes_in_and_takes_a_bounded_number_of_calls() -> None:
     content = dumped(
         {"keys": [rsa_key(OWN.rsa, kid=f"{it}", n=number(odd(8192, it))) for it in range(MOST_KEYS)]}
     )
-    assert len(content) < MOST_BYTES
+    assert len(content) < MOST_KEYS_BYTES
     found = key_set(content)
     assert (len(found), found.rejected) == (MOST_KEYS, ())
     assert calls(lambda: key_set(content)) < 300 * MOST_KEYS
@@ -260,7 +260,7 @@ def test_the_largest_set_comes_in_and_takes_a_bounded_number_of_calls() -> None:
 def test_a_set_of_many_values_is_refused_before_it_is_read() -> None:
     """Whoever may name an issuer shares this process with others."""
     for piece in (b"{},", b"[],", b"1,", b"0.5,", b'"\\u00e9",', b'{"kty":"RSA"},'):
-        content = b'{"keys": [' + piece * ((MOST_BYTES - 20) // len(piece)) + b"1]}"
+        content = b'{"keys": [' + piece * ((MOST_KEYS_BYTES - 20) // len(piece)) + b"1]}"
 
         def refused(content: bytes = content) -> None:
             with pytest.raises(Rejected, match="JSON of too many values"):
@@ -335,7 +335,7 @@ def test_an_issuers_document_says_who_it_is_and_where_its_keys_are() -> None:
         *(dumped({"issuer": it, "jwks_uri": "https://a"}) for it in (*NO_NAMES, "a\n", "a" * 501)),
         *(
             dumped({"issuer": "https://a", "jwks_uri": it})
-            for it in (*NO_NAMES, "https://a\r\nx", "a" * 2001)
+            for it in (*NO_NAMES, "https://a\r\nx", "a" * 2049)
         ),
         b'{"issuer": "https://a", "jwks_uri": "https://a", "jwks_uri": "https://b"}',
         b'{"issuer": "https://a", "jwks_uri": "https://a"}'.ljust(MOST_DOCUMENT_BYTES + 1),

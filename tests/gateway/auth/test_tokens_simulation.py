@@ -235,13 +235,13 @@ class Schedule:
                 begin <= self.now and over >= (since if value in (None, "another") else key_since)  # type: ignore[operator]
                 for value, begin, over in wrong
             ), (url, name, kid, asked, self.now)
+        elif code is Code.ISSUER_UNAVAILABLE:
+            is_down = self.down[url].out_of_reach(asked - OUTAGE, self.now)
+            assert is_down or self.stood.out_of_reach(since, self.now), (url, asked, self.now)
         else:
             assert code is Code.DIRECTORY_UNAVAILABLE
-            away = (
-                self.down[url].out_of_reach(asked - OUTAGE, self.now),
-                self.truth.out_of_reach(since, self.now),
-            )
-            assert any(away) or self.stood.out_of_reach(since, self.now), (url, asked, self.now)
+            is_gone = self.truth.out_of_reach(since, self.now)
+            assert is_gone or self.stood.out_of_reach(since, self.now), (url, asked, self.now)
 
     async def run(self) -> None:
         await self.world.open()

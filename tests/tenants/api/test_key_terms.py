@@ -112,7 +112,7 @@ async def test_an_operators_bound_key_makes_no_operators_key_that_is_not_and_ten
 @pytest.mark.parametrize(
     ("terms", "sentence"),
     [
-        ({"networks": ["192.0.2.0/24"]}, "this key may not be used from this address"),
+        ({"networks": ["192.0.2.0/24"]}, "this credential may not be used from this address"),
         (
             {"hours": {**HOURS, "windows": [{"days": ["mon"], "from": "00:00", "to": "24:00"}]}},
             "at this hour",
