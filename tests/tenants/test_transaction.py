@@ -138,7 +138,5 @@ def test_the_names_of_what_happened_are_never_reused() -> None:
         "issuer.changed",
         "issuer.removed",
         "issuer.assigned",
-        "tenant.restricted",
-        "key.used",
         "documents.applied",
     }
