@@ -215,7 +215,7 @@ async def test_a_key_that_no_set_has_is_401_while_the_issuer_answers_and_503_whi
     world.clock.now += world.key_sets.cooldown_seconds
     fetched = len(world.fetched)
     for _ in range(3):
-        assert await world.refused(stranger) is Code.DIRECTORY_UNAVAILABLE
+        assert await world.refused(stranger) is Code.ISSUER_UNAVAILABLE
     assert len(world.fetched) == fetched + 1
     assert await told(world, world.token(sub="of a known key")) == AS_EVER
 
@@ -235,7 +235,7 @@ async def test_known_keys_serve_while_their_issuer_is_down_until_the_outage_is_t
     world.clock.now += sets.outage_seconds / sets.refresh_seconds * 0.1 - 0.01
     assert await told(world, token) == AS_EVER
     world.clock.now += 0.01
-    assert await world.refused(token) is Code.DIRECTORY_UNAVAILABLE
+    assert await world.refused(token) is Code.ISSUER_UNAVAILABLE
     world.issuers[ACME].is_down = False
     world.clock.now += sets.cooldown_seconds
     assert await told(world, token) == AS_EVER
@@ -243,7 +243,7 @@ async def test_known_keys_serve_while_their_issuer_is_down_until_the_outage_is_t
 
 async def test_an_issuer_that_is_down_at_first_is_503_for_its_tokens_alone(world: TokenWorld) -> None:
     world.issuers[ACME].is_down = True
-    assert await world.refused(world.token()) is Code.DIRECTORY_UNAVAILABLE
+    assert await world.refused(world.token()) is Code.ISSUER_UNAVAILABLE
     assert await world.outcome(world.token(GLOBEX)) is None
 
 

@@ -236,7 +236,7 @@ class Schedule:
                 for value, begin, over in wrong
             ), (url, name, kid, asked, self.now)
         else:
-            assert code is Code.DIRECTORY_UNAVAILABLE
+            assert code in (Code.DIRECTORY_UNAVAILABLE, Code.ISSUER_UNAVAILABLE)
             away = (
                 self.down[url].out_of_reach(asked - OUTAGE, self.now),
                 self.truth.out_of_reach(since, self.now),
