@@ -52,6 +52,8 @@ _TYPES: Final = ("jwt", "at+jwt")
 _TELLS: Final = "events"
 """Only a token has it that tells a program of a logout or another event (RFC 8417, 2.2; OpenID Connect Back-Channel Logout, 2.4). Its `typ`
 need not say so, and its issuer, audience and subject are as those of the token that it is about."""
+_BOUND: Final = "cnf"
+"""Its holder would have to prove a key of their own (RFC 7800, as DPoP and mutual TLS use it): to overlook that is to lift it."""
 _REFUSED: Final = ("crit", "b64", "zip", "enc", "cty")
 """We know no critical extension, no unencoded, packed or encrypted payload, and no token in a token."""
 _UNUSED: Final[Mapping[str, type]] = {
@@ -82,6 +84,8 @@ def read(text: str) -> Token:
     claims = json_object(payload, MOST_CLAIM_MARKS)
     if _TELLS in claims:
         raise Rejected("it tells what happened and lets nobody in")
+    if _BOUND in claims:
+        raise Rejected("it is bound to a key of its holder's, which nobody proves here")
     return Token(
         algorithm=algorithm,
         kid=optional_text(header, "kid", MOST_KID),

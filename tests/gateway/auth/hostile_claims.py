@@ -57,6 +57,8 @@ def claimed() -> Named:
     logout = "http://schemas.openid.net/event/backchannel-logout"
     for form, value in {"a logout": {logout: {}}, "nothing": {}, "null": None}.items():
         yield f"events is {form}", claims(events=value)
+    for form, value in {"a thumbprint": {"jkt": "x"}, "nothing": {}, "null": None}.items():
+        yield f"cnf is {form}", claims(cnf=value)
 
 
 _NO_TIMES: Final = (
