@@ -85,7 +85,7 @@ def read(text: str) -> Token:
     if _TELLS in claims:
         raise Rejected("it tells what happened and lets nobody in")
     if _BOUND in claims:
-        raise Rejected("it is bound to a key of its holder's, which nobody proves here")
+        raise Rejected("it is bound to a key that is not proved here")
     return Token(
         algorithm=algorithm,
         kid=optional_text(header, "kid", MOST_KID),
