@@ -228,7 +228,6 @@ def trapped(world: World, url: str) -> Iterator[tuple[str, str]]:
         ("iss, behind ours", {"iss": f"{world.issuer}@{url.removeprefix('http://')}"}),
         ("aud beside ours", {"iss": url, "aud": [world.audience, url]}),
         ("jwks_uri", {"jwks_uri": keys, "jku": keys}),
-        ("cnf", {"cnf": {"jku": keys, "kid": "rsa-1"}}),
         ("sub_jwk", {"sub_jwk": ed_key(world.stranger.ed)}),
         ("distributed claims", {"_claim_names": {"roles": "a"}, "_claim_sources": {"a": {"endpoint": url}}}),
     ):

@@ -263,6 +263,16 @@ async def test_what_a_killed_nanny_and_gateway_left_is_cleared_at_the_next_start
     async with started(stage, ECHO) as dead, started(stage) as alive:
         os.kill(os.getpgid(stage.server(dead.replica)), signal.SIGKILL)  # its scaler is not asked any more
         assert stage.server(dead.replica)
+
+        async def unlocked() -> bool:
+            """The kernel has ended the nanny: until then its lock says that somebody uses the folder."""
+            try:
+                os.close(leftovers.lock(stage.scaler.folder / dead.replica.id))
+            except BlockingIOError:
+                return False
+            return True
+
+        await eventually(unlocked, seconds=5)
         async with started(stage):
             pass
 
