@@ -16,13 +16,11 @@ from pathlib import Path
 from gateway.admission.limiter import Limiter
 from gateway.audit.ledger import Ledger
 from gateway.auth.authenticator import Authenticator
-from gateway.auth.jose import KeySet, Rejected, issuer_document, key_set
-from gateway.auth.key_sets import KeySets
 from gateway.auth.known import FRESH_SECONDS, Known
 from gateway.auth.last_used import LastUsed
 from gateway.auth.look_ups import LookUps
 from gateway.auth.networks import Networks
-from gateway.auth.tokens import Tokens
+from gateway.auth.tokens import Tokens, keys_of_issuers
 from gateway.authz.current import LOOK_SECONDS, Current
 from gateway.cluster.feed import Feed
 from gateway.frontends.control import Callers, control_credential
@@ -36,7 +34,7 @@ from gateway.frontends.oip_rest import OipRest
 from gateway.frontends.openai import OpenAiRest
 from gateway.frontends.openai_models import Offers
 from gateway.frontends.operator import CONNECTIONS, OperatorDoor, operator_paths
-from gateway.loops import Spawn, every, jobs, running
+from gateway.loops import every, jobs, running
 from gateway.pipeline import Pipeline
 from gateway.process import resident_bytes, used_bytes
 from gateway.scaling.autoscaler import Autoscaler
@@ -183,33 +181,17 @@ async def opened_auth(
     async with AsyncExitStack() as stack:
         stack.push_async_callback(last_used.close)
         spawn = await stack.enter_async_context(jobs())
-        tokens = Tokens(look_ups, key_sets(settings, known, spawn), now_us)
+        web, rekeyed = opened_web(settings.tokens.fetch_seconds), known.trust.rekeyed
+        key_sets = keys_of_issuers(web, settings.tokens, clock=boot_clock, spawn=spawn, changed=rekeyed)
+        tokens = Tokens(look_ups, key_sets, now_us)
         await feed.look()
         loops = running(
             feed=every(knobs.poll_seconds, feed.look),
-            keys=every(_REFRESH_SECONDS, tokens.key_sets.refresh),
+            keys=every(_REFRESH_SECONDS, key_sets.refresh),
             used=every(knobs.used_seconds, last_used.flush, TableUnavailable, TimeoutError),
         )
         await stack.enter_async_context(loops)
         yield Authenticator(known, look_ups, tokens, now_us, last_used.notes)
-
-
-def key_sets(settings: Settings, known: Known, spawn: Spawn) -> KeySets[KeySet]:
-    """The keys of the issuers, read from the web and strictly."""
-    knobs = settings.tokens
-    return KeySets(
-        fetcher=opened_web(knobs.fetch_seconds),
-        read=key_set,
-        discover=issuer_document,
-        unreadable=Rejected,
-        clock=boot_clock,
-        spawn=spawn,
-        changed=known.trust.rekeyed,
-        refresh_seconds=knobs.refresh_seconds,
-        cooldown_seconds=knobs.cooldown_seconds,
-        outage_seconds=knobs.outage_seconds,
-        fetch_seconds=knobs.fetch_seconds,
-    )
 
 
 def doors(settings: Settings, pipeline: Pipeline, registry: Registry, control: Control) -> Gateway:

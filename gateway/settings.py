@@ -73,7 +73,10 @@ class Directory:
         1.0, "pause between two looks at what was changed; over 3 s, requests look themselves", least=0.1
     )
     answer_seconds: float = _knob(
-        1.0, "how long the store may take to answer; longer is out of reach", least=0.1
+        1.0,
+        "how long the store may take to answer; longer is out of reach. Two of these are within the 3 s that a look is good for",
+        least=0.1,
+        most=1.4,
     )
     stale_seconds: float = _knob(60.0, "how long known keys go on while the store is out of reach", least=1)
     unknown_per_second: float = _knob(

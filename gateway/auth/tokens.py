@@ -15,15 +15,26 @@ from dataclasses import dataclass
 from hashlib import sha256
 from typing import Final, NamedTuple, TypeVar
 
+from gateway import settings
 from gateway.auth.claims import SKEW_SECONDS
 from gateway.auth.conditions import conditions
-from gateway.auth.jose import KeySet, Rejected, Token, check_times, read, verify
-from gateway.auth.key_sets import KeySets, KeysUnavailable, Source
+from gateway.auth.jose import (
+    KeySet,
+    Rejected,
+    Token,
+    check_times,
+    issuer_document,
+    key_set,
+    read,
+    verify,
+)
+from gateway.auth.key_sets import Fetcher, KeySets, KeysUnavailable, Source
 from gateway.auth.known import end_of, networks_of, subject_of
 from gateway.auth.look_ups import LookUps
 from gateway.auth.principal import Principal
 from gateway.authz.cedar import SubjectRole
 from gateway.errors import Code, GatewayError
+from gateway.loops import Spawn
 from tenants import issuers, tenant
 from tenants.directory.issuers import Belonging, Trusted
 from tenants.ids import new_id
@@ -140,6 +151,30 @@ class Tokens:
                         raise
             keys = await self.key_sets.newer(source, keys)
         raise Rejected("of a key that its issuer has not")
+
+
+def keys_of_issuers(
+    fetcher: Fetcher,
+    knobs: settings.Tokens,
+    *,
+    clock: Callable[[], float],
+    spawn: Spawn,
+    changed: Callable[[Source], None],
+) -> KeySets[KeySet]:
+    """The issuers' key sets, read strictly (`auth/jose`)."""
+    return KeySets(
+        fetcher=fetcher,
+        read=key_set,
+        discover=issuer_document,
+        unreadable=Rejected,
+        clock=clock,
+        spawn=spawn,
+        changed=changed,
+        refresh_seconds=knobs.refresh_seconds,
+        cooldown_seconds=knobs.cooldown_seconds,
+        outage_seconds=knobs.outage_seconds,
+        fetch_seconds=knobs.fetch_seconds,
+    )
 
 
 def meant_by(token: Token, found: Iterable[Trusted]) -> list[Trusted]:

@@ -4,8 +4,8 @@ import json
 import sys
 
 from gateway.auth.examined import Examination, Hosts, Step
-from gateway.auth.jose import MOST_CHARACTERS, Rejected, issuer_document, key_set
-from gateway.auth.key_sets import KeySets
+from gateway.auth.jose import MOST_CHARACTERS
+from gateway.auth.tokens import keys_of_issuers
 from gateway.commands.command import Asked, asked
 from gateway.loops import jobs
 from gateway.state import boot_clock, opened_web
@@ -29,19 +29,7 @@ async def check(it: Asked) -> int:
             _print(step)
 
     async with jobs() as spawn:
-        key_sets = KeySets(
-            fetcher=hosts,
-            read=key_set,
-            discover=issuer_document,
-            unreadable=Rejected,
-            clock=boot_clock,
-            spawn=spawn,
-            changed=lambda _: None,
-            refresh_seconds=knobs.refresh_seconds,
-            cooldown_seconds=knobs.cooldown_seconds,
-            outage_seconds=knobs.outage_seconds,
-            fetch_seconds=knobs.fetch_seconds,
-        )
+        key_sets = keys_of_issuers(hosts, knobs, clock=boot_clock, spawn=spawn, changed=lambda _: None)
         examination = Examination(
             it.directory.issuers, key_sets, hosts, it.now_us, told, for_operators=it.given.operator
         )

@@ -96,6 +96,8 @@ def test_an_empty_file_says_nothing() -> None:
         ("http: {grace_seconds: true}", "1: http.grace_seconds: must be of type float"),
         ("http: {head_bytes: 2048.0}", "1: http.head_bytes: must be of type int"),
         ("http: {head_bytes: 1}", "1: http.head_bytes: must be between 1024 and"),
+        # A look may take two answers; one that takes as long as it is good for would be followed by another for ever.
+        ("directory: {answer_seconds: 1.5}", "1: directory.answer_seconds: must be between 0.1 and 1.4"),
         ("http: [1]", "1: http: must be a mapping"),
         ("state: a\nstate: b", "2: the key 'state' was there before, in line 1"),
         ("state: &x a", "1: anchors"),

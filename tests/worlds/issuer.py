@@ -11,9 +11,11 @@ import jwt
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from jwt.algorithms import get_default_algorithms
 
-from gateway.auth.jose import KeySet, Rejected, issuer_document, key_set
+from gateway.auth.jose import KeySet
 from gateway.auth.key_sets import KeySets, Unreachable
 from gateway.auth.known import Known
+from gateway.auth.tokens import keys_of_issuers
+from gateway.settings import Tokens
 
 Private = rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey
 
@@ -93,12 +95,4 @@ def key_sets(issuer: IssuerWorld, known: Known, clock: Callable[[], float]) -> K
         under_way.add(task)
         task.add_done_callback(under_way.discard)
 
-    return KeySets(
-        fetcher=issuer,
-        read=key_set,
-        discover=issuer_document,
-        unreadable=Rejected,
-        clock=clock,
-        spawn=spawn,
-        changed=known.trust.rekeyed,
-    )
+    return keys_of_issuers(issuer, Tokens(), clock=clock, spawn=spawn, changed=known.trust.rekeyed)
