@@ -64,5 +64,5 @@ $(VENV)/.run: pyproject.toml constraints.txt | $(BIN)/python
 
 $(VENV)/.all: pyproject.toml constraints.txt | $(BIN)/python
 	@echo "installing everything into $(VENV) (about two minutes, once)"
-	@$(PIP) --editable '.[triton,tokens,train,test,lint]'
+	@$(PIP) --editable '.[triton,aws,tokens,train,test,lint]'
 	@touch $@ $(VENV)/.run
