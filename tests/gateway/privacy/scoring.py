@@ -4,6 +4,7 @@ The set was written without looking at the detector, and is no place to copy its
 `labelled/*.txt`; blank lines and those that begin with `# ` are for the reader. Marks in a text:
 
     ⟦email:ann@example.org⟧   this is what is to be found, of this kind
+    ⟦not_card:4242 …4241⟧     this looks like one and does not add up: nothing is to be found (not_card, not_iban, not_id)
     ⟦in:DE,AT⟧                at the start: where national phone numbers are to be understood (else none is)
     ⏎                         a line break of the text
 
@@ -23,6 +24,7 @@ from gateway.privacy.detect import find
 
 FOLDER = Path(__file__).parent / "labelled"
 KINDS = ("email", "phone", "payment_card", "iban", "national_id")
+FAILING = ("not_card", "not_iban", "not_id")
 BAR = 0.95
 
 _MARK = re.compile(r"⟦(\w+):([^⟦⟧]*)⟧")
@@ -41,6 +43,7 @@ class Line(NamedTuple):
     text: str  # without marks
     regions: tuple[str, ...]  # ISO 3166, two letters
     spans: tuple[Found, ...]
+    failing: tuple[Found, ...]  # of FAILING
 
 
 class Score(NamedTuple):
@@ -73,22 +76,26 @@ def labelled(folder: Path = FOLDER) -> list[Line]:
 
 
 def read(where: str, line: str) -> Line:
-    text, regions, spans, at = "", (), [], 0  # type: str, tuple[str, ...], list[Found], int
+    text, at = "", 0
+    regions: tuple[str, ...] = ()
+    marked: list[Found] = []
     for mark in _MARK.finditer(line):
         kind, value = mark.groups()
         text += line[at : mark.start()]
         at = mark.end()
         if kind == "in" and mark.start() == 0:
             regions = tuple(value.split(","))
-        elif kind in KINDS and value:
-            spans.append(Found(len(text), len(text) + len(value), kind))
+        elif kind in KINDS + FAILING and value:
+            marked.append(Found(len(text), len(text) + len(value), kind))
             text += value
         else:
             raise ValueError(f"{where}: {mark.group()} is no mark")
     text += line[at:]
     if "⟦" in text or "⟧" in text:
         raise ValueError(f"{where}: a mark that is not closed, or not open")
-    return Line(where, text.replace("⏎", "\n"), regions, tuple(spans))
+    spans = tuple(it for it in marked if it.kind in KINDS)
+    failing = tuple(it for it in marked if it.kind in FAILING)
+    return Line(where, text.replace("⏎", "\n"), regions, spans, failing)
 
 
 def core(text: str, span: Found) -> Found:
