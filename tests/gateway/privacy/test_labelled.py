@@ -21,7 +21,9 @@ def mod_97(iban: str) -> bool:
 
 def values(kind: str) -> list[str]:
     """Without spaces and punctuation."""
-    pieces = [line.text[it.start : it.end] for line in LINES for it in line.spans + line.failing if it.kind == kind]
+    pieces = [
+        line.text[it.start : it.end] for line in LINES for it in line.spans + line.failing if it.kind == kind
+    ]
     return ["".join(filter(str.isalnum, it)).upper() for it in pieces]
 
 
