@@ -16,6 +16,7 @@ from gateway.audit.verify import Report, verify
 from gateway.auth.key_sets import Fetcher
 from gateway.settings import Settings
 from gateway.stores import backup
+from gateway.stores.blobs import FileBlobs
 from gateway.stores.files import FileSegments, SegmentBytes
 from gateway.stores.sqlite import SqliteTable
 from tenants.directory import Directory
@@ -75,6 +76,11 @@ async def opened_directory(settings: Settings) -> AsyncIterator[Directory]:
 def opened_segments(settings: Settings) -> FileSegments:
     """The audit log's segments of this state; to be entered."""
     return FileSegments(state_folder(settings) / backup.AUDIT, size_bytes=settings.audit.segment_bytes)
+
+
+def opened_blobs(settings: Settings) -> FileBlobs:
+    """What is kept in this state of requests and replies; to be entered."""
+    return FileBlobs(state_folder(settings) / backup.BLOBS)
 
 
 @asynccontextmanager

@@ -28,6 +28,7 @@ from gateway.stores.sqlite import copy
 
 TABLE: Final = "table.sqlite"
 AUDIT: Final = "audit"
+BLOBS: Final = "blobs"
 MANIFEST: Final = "manifest.json"
 FORMAT: Final = 1
 _PIECE_BYTES: Final = 1024 * 1024
