@@ -299,7 +299,7 @@ async def serve(gateway: Gateway, started: Callable[[Addresses], None]) -> None:
         if settings.grpc_port != CLOSED:
             port = settings.grpc_port or free_port(secrets.choice)
             grpc = listening(
-                gateway.grpc, settings.grpc_host, port, settings.grpc, settings.http, certificates.public
+                gateway.grpc, settings.grpc_host, port, settings.grpc, settings.http, tls=certificates.public
             )
             beside.append(await stack.enter_async_context(grpc))
         listeners = [

@@ -106,7 +106,7 @@ def credentials(tls: Shown) -> grpc.ServerCredentials:
     """What is shown at each handshake, by what it is then. grpc's Python asks for a client's certificate only where it insists on one."""
     last = tls.material
 
-    def changed() -> object:
+    def changed() -> grpc.ServerCertificateConfiguration | None:
         """On a thread of grpc's, at each handshake; None: as before."""
         nonlocal last
         if tls.material is last:
@@ -115,11 +115,13 @@ def credentials(tls: Shown) -> grpc.ServerCredentials:
         return _configuration(last)
 
     return grpc.dynamic_ssl_server_credentials(
-        _configuration(last), changed, require_client_authentication=tls.clients == "required"
+        _configuration(last),
+        changed,  # type: ignore[arg-type]  # None is in its documentation
+        require_client_authentication=tls.clients == "required",
     )
 
 
-def _configuration(material: Material) -> object:
+def _configuration(material: Material) -> grpc.ServerCertificateConfiguration:
     return grpc.ssl_server_certificate_configuration(
         [(material.key, material.chain)], root_certificates=material.authorities or None
     )

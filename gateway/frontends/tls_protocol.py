@@ -53,7 +53,11 @@ class TlsTransport(asyncio.Transport):
     """What the protocol within writes to. Its socket's transport has the buffer and its marks."""
 
     def __init__(
-        self, below: asyncio.Transport, tls: ssl.SSLObject, sealed: ssl.MemoryBIO, resumed: Callable[[], None]
+        self,
+        below: asyncio.Transport,
+        tls: ssl.SSLObject,
+        sealed: ssl.MemoryBIO,
+        resumed: Callable[[], object],
     ) -> None:
         super().__init__()
         self._below = below
@@ -254,7 +258,7 @@ class TlsProtocol(asyncio.BufferedProtocol):
     def _over(self) -> None:
         """It is under way no more, and the number of connections is that of `within`."""
         self._handshakes.end(self)
-        self._server.connections.discard(self)  # type: ignore[arg-type]
+        self._server.connections.discard(self)
         if self._timer is not None:
             self._timer.cancel()
 
@@ -291,7 +295,7 @@ class TlsProtocol(asyncio.BufferedProtocol):
         """Hand over what is here, as far as it is wanted."""
         transport, within = self._transport, self._within
         while not (transport.is_paused or transport.has_ended or transport.is_closing()):
-            buffer = cast("memoryview", within.get_buffer(-1))
+            buffer = within.get_buffer(-1)
             count = 0
             is_empty = is_over = False
             try:

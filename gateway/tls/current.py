@@ -163,8 +163,11 @@ def _files(certificate: Path, key: Path, authorities: Path | None, clients: str)
 
 
 def _clients(text: str) -> Clients:
-    if text == "optional" or text == "required":  # noqa: PLR1714 - so that the type is seen
-        return text
+    match text:
+        case "optional":
+            return "optional"
+        case "required":
+            return "required"
     return "off"
 
 

@@ -5,6 +5,7 @@ import random
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import grpc
 import pytest
@@ -26,7 +27,7 @@ async def over_tls(world: World) -> AsyncIterator[str]:
     port = free_port(random.choice)
     async with (
         door() as here,
-        listening(here.server.door, "127.0.0.1", port, Grpc(), Http(), world.shown) as server,
+        listening(here.server.door, "127.0.0.1", port, Grpc(), Http(), tls=world.shown) as server,
     ):
         yield server.address
 
@@ -35,7 +36,8 @@ async def alive(address: str, given: grpc.ChannelCredentials) -> bytes:
     """On a connection of its own."""
     options = [("grpc.use_local_subchannel_pool", 1)]
     async with grpc.aio.secure_channel(address, given, options) as channel:
-        found: bytes = await channel.unary_unary(LIVE)(b"", timeout=5)
+        call: Any = channel.unary_unary(LIVE)
+        found: bytes = await call(b"", timeout=5)
         return found
 
 
@@ -45,7 +47,7 @@ async def test_calls_are_answered_over_tls_and_a_new_certificate_is_shown_to_new
     world = World(tmp_path)
     trusted = grpc.ssl_channel_credentials(world.authority.pem)
     async with over_tls(world) as address, grpc.aio.secure_channel(address, trusted) as under_way:
-        call = under_way.unary_unary(LIVE)
+        call: Any = under_way.unary_unary(LIVE)
         assert await call(b"") == b"\x08\x01"
         world.authority = Authority("another")
         await world.rotate()
