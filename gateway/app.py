@@ -28,7 +28,7 @@ from gateway.frontends.grpc_memory import MessageMemory
 from gateway.frontends.grpc_server import GrpcDoor, listening
 from gateway.frontends.http import HttpDoor, Readiness, other_paths
 from gateway.frontends.http_body import JsonMemory
-from gateway.frontends.http_server import Listener, bound_socket, serve_http
+from gateway.frontends.http_server import Listener, bound_socket, is_loopback, serve_http
 from gateway.frontends.oip_grpc import OipGrpc
 from gateway.frontends.oip_rest import OipRest
 from gateway.frontends.openai import OpenAiRest
@@ -57,7 +57,9 @@ from gateway.telemetry.collector import collector
 from gateway.telemetry.destination import Destination
 from gateway.telemetry.meter import Meter
 from gateway.telemetry.prometheus import text
-from gateway.telemetry.rooms import Rooms, watch_process
+from gateway.telemetry.rooms import Rooms, watch_certificates, watch_process
+from gateway.tls import current as tls
+from gateway.tls.current import Certificates
 from tenants.api.application import Control
 from tenants.directory import Directory
 from tenants.errors import TableUnavailable
@@ -78,6 +80,7 @@ class Gateway:
     door: HttpDoor
     operator: OperatorDoor
     grpc: GrpcDoor
+    certificates: Certificates
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,8 +107,10 @@ def process_scaler(wheel: Wheel, state: Path) -> ProcessScaler:
 
 @asynccontextmanager
 async def opened(settings: Settings, progress: Callable[[str], None]) -> AsyncIterator[Gateway]:
-    """All rooms, open and with their loops running, while the block runs. Raises StartFailed, SinkFailed, TableUnavailable."""
+    # long because it is the list of the rooms, in their order
+    """All rooms, open and with their loops running, while the block runs. Raises StartFailed, SinkFailed, TlsRefused, TableUnavailable."""
     wheel = find_wheel()
+    certificates = Certificates.load(settings.tls, now_us)
     async with AsyncExitStack() as stack:
         state = state_folder(settings)
         directory = await stack.enter_async_context(opened_directory(settings))
@@ -115,6 +120,7 @@ async def opened(settings: Settings, progress: Callable[[str], None]) -> AsyncIt
         ledger = await stack.enter_async_context(opened_ledger(settings))
         scaler = process_scaler(wheel, state)
         meter = Meter()
+        watch_certificates(meter, certificates)
         tracer = await stack.enter_async_context(
             collector(Destination.of(os.environ), meter, now_us=now_us, draw=random.random)
         )
@@ -154,11 +160,14 @@ async def opened(settings: Settings, progress: Callable[[str], None]) -> AsyncIt
             running(
                 autoscaler=autoscaler.run(),
                 policies=every(LOOK_SECONDS, policies.look),
+                certificates=every(tls.LOOK_SECONDS, certificates.look),
                 forget=every(_FORGET_SECONDS, limiter.forget_idle),
                 sweep=every(_SWEEP_SECONDS, sequences.sweep),
             )
         )
-        yield doors(settings, pipeline, registry, control_api(directory, auth, policies, settings))
+        yield doors(
+            settings, pipeline, registry, control_api(directory, auth, policies, settings), certificates
+        )
 
 
 def control_api(directory: Directory, auth: Authenticator, policies: Current, settings: Settings) -> Control:
@@ -194,7 +203,9 @@ async def opened_auth(
         yield Authenticator(known, look_ups, tokens, now_us, last_used.notes)
 
 
-def doors(settings: Settings, pipeline: Pipeline, registry: Registry, control: Control) -> Gateway:
+def doors(
+    settings: Settings, pipeline: Pipeline, registry: Registry, control: Control, certificates: Certificates
+) -> Gateway:
     """What clients and the operator call, over the rooms; from here on the figures of all of them can be read."""
     known, ledger, meter = pipeline.known, pipeline.ledger, pipeline.meter
     memory = JsonMemory(settings.http.json_memory_bytes, settings.http.json_head_bytes)
@@ -234,7 +245,7 @@ def doors(settings: Settings, pipeline: Pipeline, registry: Registry, control: C
         present,
         new_id,
     )
-    return Gateway(settings, door, operator, grpc)
+    return Gateway(settings, door, operator, grpc, certificates)
 
 
 def readiness(ledger: Ledger, known: Known) -> Readiness:
@@ -257,10 +268,28 @@ def _spare_the_collector() -> None:
     gc.set_threshold(10_000, 20, 20)
 
 
+def _tell_what_is_in_the_clear(settings: Settings) -> None:
+    """A line for each listener that others reach and that has no TLS."""
+    if settings.tls.certificate is not None:
+        return
+    listeners = [("public", settings.host), ("operator", settings.operator_host)]
+    if settings.grpc_port != CLOSED:
+        listeners.append(("gRPC", settings.grpc_host))
+    for name, host in listeners:
+        if not is_loopback(host):
+            log.warning(
+                "the %s listener on %s is in the clear: keys go by as they are. Name tls.certificate and tls.key, or have a proxy "
+                "that speaks TLS in front",
+                name,
+                host,
+            )
+
+
 async def serve(gateway: Gateway, started: Callable[[Addresses], None]) -> None:
     """Serve until SIGTERM or SIGINT, then finish what is under way. `started` gets the addresses. Raises OSError."""
-    settings = gateway.settings
+    settings, certificates = gateway.settings, gateway.certificates
     _spare_the_collector()
+    _tell_what_is_in_the_clear(settings)
     async with AsyncExitStack() as stack:
         public = stack.enter_context(bound_socket(settings.host, settings.port or free_port(secrets.choice)))
         private = stack.enter_context(
@@ -269,12 +298,14 @@ async def serve(gateway: Gateway, started: Callable[[Addresses], None]) -> None:
         beside = []
         if settings.grpc_port != CLOSED:
             port = settings.grpc_port or free_port(secrets.choice)
-            grpc = listening(gateway.grpc, settings.grpc_host, port, settings.grpc, settings.http)
+            grpc = listening(
+                gateway.grpc, settings.grpc_host, port, settings.grpc, settings.http, tls=certificates.public
+            )
             beside.append(await stack.enter_async_context(grpc))
         listeners = [
-            Listener(gateway.door, public, gateway.door.oip.pipeline.refused),
+            Listener(gateway.door, public, gateway.door.oip.pipeline.refused, tls=certificates.public),
             # Nobody is denied anything there, so nothing is recorded.
-            Listener(gateway.operator, private, lambda *_: None, CONNECTIONS),
+            Listener(gateway.operator, private, lambda *_: None, CONNECTIONS, certificates.operator),
         ]
         await serve_http(
             listeners,

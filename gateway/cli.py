@@ -39,6 +39,7 @@ from gateway.commands.arguments import USAGE, Parser, example
 from gateway.commands.command import add_noun
 from gateway.scaling.scaler import StartFailed
 from gateway.settings import Settings, SettingsError, load
+from gateway.tls.material import TlsRefused
 from tenants.errors import Faulty, TenantsError
 
 _INTERRUPTED: Final = 130
@@ -86,7 +87,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         sys.exit(1)
     except OSError as fault:
         _fail(advice.of_system(fault, given, settings))
-    except (StartFailed, PolicyError, SegmentFailed, SinkFailed) as fault:
+    except (StartFailed, PolicyError, SegmentFailed, SinkFailed, TlsRefused) as fault:
         _fail(str(fault))
     except KeyboardInterrupt:
         sys.exit(_INTERRUPTED)

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
-from gateway.settings import CLOSED, Settings, bounds, within
+from gateway.settings import CLOSED, Settings, bounds, chosen, within
 from tenants import nodes
 from tenants.documents import Source
 from tenants.errors import Fault, Faulty
@@ -93,7 +93,10 @@ class _Reading:
 
     def _value(self, node: Node, path: str, default: object, metadata: Mapping[str, Any]) -> object:
         if isinstance(default, str):
-            return self._text(node, path)
+            text = self._text(node, path)
+            if text and not chosen(text, metadata):
+                self.fault(node, path, f"must be one of {', '.join(metadata['choices'])}")
+            return text
         if isinstance(default, Path | None):
             text = self._text(node, path)
             return Path(self.source.folder, text) if text else default

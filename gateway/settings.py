@@ -19,9 +19,12 @@ class SettingsError(ValueError):
     """A knob that is unknown or makes no sense; the text names it and what it takes, a line for each."""
 
 
-def _knob(default: object, doc: str, *, least: float = 0, most: float = 2**31 - 1) -> Any:
-    """A number lies between `least` and `most`; a text or a path has a character at least; None is a path that is not given."""
-    return field(default=default, metadata={"doc": doc, "least": least, "most": most})
+def _knob(
+    default: object, doc: str, *, least: float = 0, most: float = 2**31 - 1, choices: tuple[str, ...] = ()
+) -> Any:
+    """A number lies between `least` and `most`; a text or a path has a character at least, and a text is one of the `choices`, if there
+    are any; None is a path that is not given."""
+    return field(default=default, metadata={"doc": doc, "least": least, "most": most, "choices": choices})
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +124,38 @@ class Triton:
     most_waiting: int = _knob(1000, "calls held while a server starts; more are refused with 503", least=1)
 
 
+_CLIENTS: Final = ("off", "optional", "required")
+
+
+@dataclass(frozen=True, slots=True)
+class Tls:
+    certificate: Path | None = _knob(
+        None,
+        "PEM file of the certificate that every listener shows, its chain behind it; without one they speak in the clear",
+    )
+    key: Path | None = _knob(None, "PEM file of its private key, which others must not be able to read")
+    client_authorities: Path | None = _knob(
+        None, "PEM file of the authorities whose certificates clients may show"
+    )
+    client_certificates: str = _knob(
+        "off",
+        "whether the public listeners ask clients for a certificate: off, optional (over gRPC as off), required",
+        choices=_CLIENTS,
+    )
+    operator_certificate: Path | None = _knob(
+        None, "PEM file of another certificate for the operator listener"
+    )
+    operator_key: Path | None = _knob(None, "PEM file of that one's private key")
+    operator_client_authorities: Path | None = _knob(
+        None, "PEM file of other authorities for the operator listener"
+    )
+    operator_client_certificates: str = _knob(
+        "off",
+        "whether the operator listener asks for a certificate: off, optional, required",
+        choices=_CLIENTS,
+    )
+
+
 @dataclass(frozen=True, slots=True)
 class Settings:
     host: str = _knob("127.0.0.1", "address of the public listener")
@@ -146,6 +181,7 @@ class Settings:
     tokens: Tokens = field(default_factory=Tokens)
     audit: Audit = field(default_factory=Audit)
     triton: Triton = field(default_factory=Triton)
+    tls: Tls = field(default_factory=Tls)
 
 
 _Tree = TypeVar("_Tree")
@@ -159,6 +195,7 @@ def load(environ: Mapping[str, str], file: Settings | None = None, **given: Any)
             raise SettingsError(f"{variable} is not a setting; known are {', '.join(sorted(known))}")
     settings = _filled(file or Settings(), _PREFIX, environ)
     _check_order(settings.tokens)
+    _check_whole(settings.tls)
     return replace(settings, **{name: value for name, value in given.items() if value is not None})
 
 
@@ -171,6 +208,27 @@ def _check_order(tokens: Tokens) -> None:
             raise SettingsError(
                 f"{said[0]} must be at most {said[1]}; in a file: tokens.{less}, tokens.{more}"
             )
+
+
+def _check_whole(tls: Tls) -> None:
+    """What belongs together is there together. Raises SettingsError."""
+    pairs = (
+        ("certificate", "key"),
+        ("key", "certificate"),
+        ("operator_certificate", "operator_key"),
+        ("operator_key", "operator_certificate"),
+        ("operator_certificate", "certificate"),
+    )
+    needs = [(name, needed) for name, needed in pairs if getattr(tls, name)]
+    for name in ("client_certificates", "operator_client_certificates"):
+        if getattr(tls, name) != "off":
+            needs += [(name, "certificate")]
+            authorities = f"{name.removesuffix('certificates')}authorities"
+            needs += [(name, authorities)] if not tls.client_authorities else []
+    for name, needed in needs:
+        if getattr(tls, needed) is None:
+            said = [f"{_PREFIX}TLS_{it.upper()}" for it in (name, needed)]
+            raise SettingsError(f"{said[0]} needs {said[1]}; in a file: tls.{name}, tls.{needed}")
 
 
 def knobs(tree: object, prefix: str = _PREFIX) -> list[tuple[str, str]]:
@@ -207,6 +265,8 @@ def _parsed(name: str, text: str, default: object, metadata: Mapping[str, Any]) 
     if isinstance(default, str | Path | None):
         if not text:
             raise SettingsError(f"{name} is empty")
+        if not chosen(text, metadata):
+            raise SettingsError(f"{name} must be one of {', '.join(metadata['choices'])}, not {text!r}")
         return text if isinstance(default, str) else Path(text)
     kind = type(default)
     try:
@@ -221,6 +281,11 @@ def _parsed(name: str, text: str, default: object, metadata: Mapping[str, Any]) 
 def within(number: float, metadata: Mapping[str, Any]) -> bool:
     """Whether a knob takes this number; NaN is never one."""
     return bool(metadata["least"] <= number <= metadata["most"])
+
+
+def chosen(text: str, metadata: Mapping[str, Any]) -> bool:
+    """Whether a knob takes this text."""
+    return not metadata["choices"] or text in metadata["choices"]
 
 
 def bounds(metadata: Mapping[str, Any]) -> str:

@@ -35,7 +35,8 @@ ONLY = {
     "uvicorn": ("gateway.frontends", "gateway.app", "gateway.cli"),
     "starlette": ("gateway.frontends", "gateway.app", "gateway.cli", "tenants.api", "tenants.portal"),
     "cedarpy": ("gateway.authz",),
-    **dict.fromkeys(("jwt", "cryptography"), ("gateway.auth.jwk",)),
+    "jwt": ("gateway.auth.jwk",),
+    "cryptography": ("gateway.auth.jwk", "gateway.tls.material"),
     "opentelemetry": ("gateway.telemetry",),
     "prometheus_client": (),
     "yaml": ("tenants.nodes", "tenants.writing"),
@@ -87,6 +88,7 @@ PURE = (
     *(f"tenants.api.{name}" for name in ("problems", "strict", "bodies")),
     "gateway.config",
     "gateway.settings",
+    "gateway.tls.material",
 )
 PARSERS = ("yaml", "jinja2", "tokenizers", "jwt", "cryptography")  # they decide too
 IMPURE = (

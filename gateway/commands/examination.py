@@ -19,6 +19,8 @@ from gateway.scaling.scalers.diagnosis import diagnose
 from gateway.scaling.scalers.wheel import Finding
 from gateway.settings import Settings
 from gateway.state import new_id, now_us
+from gateway.tls.current import Certificates
+from gateway.tls.material import TlsRefused
 from gateway.triton.repository import tokenizer_files, versions
 from gateway.wire.chat import Unfit, configured
 from tenants.documents import Documents
@@ -37,6 +39,7 @@ async def examined(settings: Settings) -> list[Finding]:
         *_state(settings),
         _clock(),
         *_policies(settings),
+        *_certificates(settings),
         *await _documents(settings),
     ]
 
@@ -74,6 +77,19 @@ def _policies(settings: Settings) -> Iterator[Finding]:
     try:
         Current.load(settings.policies)
     except (PolicyError, OSError) as fault:
+        yield Finding(what, ok=False, advice=str(fault))
+    else:
+        yield Finding(what, ok=True, advice="")
+
+
+def _certificates(settings: Settings) -> Iterator[Finding]:
+    """Nothing where the listeners are in the clear."""
+    if settings.tls.certificate is None:
+        return
+    what = f"certificate in {short(settings.tls.certificate.resolve())} can be shown"
+    try:
+        Certificates.load(settings.tls, now_us)
+    except TlsRefused as fault:
         yield Finding(what, ok=False, advice=str(fault))
     else:
         yield Finding(what, ok=True, advice="")

@@ -13,6 +13,8 @@ from gateway.frontends.http import Readiness
 from gateway.frontends.oip_grpc import Handler, OipGrpc
 from gateway.loops import every, running
 from gateway.settings import Grpc, Http
+from gateway.tls.current import Shown
+from gateway.tls.material import Material
 
 _LOOK_SECONDS: Final = 0.1  # from one at what awaited messages take to the next
 
@@ -77,15 +79,18 @@ class GrpcServer:
 
 @asynccontextmanager
 async def listening(
-    door: GrpcDoor, host: str, port: int, knobs: Grpc, http: Http
+    door: GrpcDoor, host: str, port: int, knobs: Grpc, http: Http, *, tls: Shown | None = None
 ) -> AsyncIterator[GrpcServer]:
-    """A server at this address, while the block runs. Raises OSError that names the address."""
+    """A server at this address, while the block runs; without `tls` in the clear. Raises OSError that names the address."""
     server = grpc.aio.server(
-        handlers=[door], options=options(knobs, http.head_bytes), maximum_concurrent_rpcs=knobs.most_calls
+        handlers=[door], options=options(knobs, http), maximum_concurrent_rpcs=knobs.most_calls
     )
     where = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
     try:
-        server.add_insecure_port(where)
+        if tls is None:
+            server.add_insecure_port(where)
+        else:
+            server.add_secure_port(where, credentials(tls))
     except RuntimeError as fault:
         raise OSError(f"cannot listen on {where} for gRPC; choose another port") from fault
     await server.start()
@@ -97,16 +102,43 @@ async def listening(
         await door.oip.over()  # the rooms behind it are closed next
 
 
-def options(knobs: Grpc, head_bytes: int) -> list[tuple[str, int]]:
+def credentials(tls: Shown) -> grpc.ServerCredentials:
+    """What is shown at each handshake, by what it is then. grpc's Python asks for a client's certificate only where it insists on one."""
+    last = tls.material
+
+    def changed() -> grpc.ServerCertificateConfiguration | None:
+        """On a thread of grpc's, at each handshake; None: as before."""
+        nonlocal last
+        if tls.material is last:
+            return None
+        last = tls.material
+        return _configuration(last)
+
+    return grpc.dynamic_ssl_server_credentials(
+        _configuration(last),
+        changed,  # type: ignore[arg-type]  # None is in its documentation
+        require_client_authentication=tls.clients == "required",
+    )
+
+
+def _configuration(material: Material) -> grpc.ServerCertificateConfiguration:
+    return grpc.ssl_server_certificate_configuration(
+        [(material.key, material.chain)], root_certificates=material.authorities or None
+    )
+
+
+def options(knobs: Grpc, http: Http) -> list[tuple[str, int]]:
     """What grpc's core is to keep to. It counts a message's bytes when they are inflated."""
     return [
         ("grpc.so_reuseport", 0),
+        # It counts as a connection from its first byte on.
+        ("grpc.server_handshake_timeout_ms", round(http.head_seconds * 1000)),
         ("grpc.max_receive_message_length", knobs.message_bytes),
         ("grpc.max_send_message_length", -1),
         # With it, grpc takes whole messages that nobody has asked for yet, however large they are.
         ("grpc.http2.bdp_probe", 0),
-        ("grpc.max_metadata_size", head_bytes),
-        ("grpc.absolute_max_metadata_size", head_bytes),
+        ("grpc.max_metadata_size", http.head_bytes),
+        ("grpc.absolute_max_metadata_size", http.head_bytes),
         ("grpc.max_concurrent_streams", knobs.connection_calls),
         ("grpc.max_allowed_incoming_connections", knobs.connections),
         # Pings: a client may send one every ten seconds, also when it has no call; more often, and it is sent away.

@@ -27,9 +27,11 @@ from gateway.frontends.http_exchange import STATUS_LINES, Application, Exchange,
 from gateway.loops import request_task
 from gateway.wire.oip import error_body
 
+# long because one connection is one state machine, and its refusals depend on all of it
 # What comes in is parsed before the loop reads again, so all connections of the process read into the same bytes: as many as stay in a
 # core's second cache on the way from one socket to the other.
 _RECEIVED = memoryview(bytearray(128 * 1024))
+_TLS_HANDSHAKE = 0x16  # how a client begins that takes this for another port
 _ASGI = {"version": "3.0", "spec_version": "2.3"}
 
 
@@ -108,6 +110,7 @@ class GatewayProtocol(asyncio.BufferedProtocol):
         self._transport = transport
         self._flow = _Flow(transport)
         self._here, self._client = get_local_addr(transport), get_remote_addr(transport)
+        self._scheme = "https" if transport.get_extra_info("sslcontext") else "http"
         self._server.connections.add(self)  # type: ignore[arg-type]  # its own are named
         surplus = len(self._server.connections) - self.limits.connections
         if surplus <= 0:
@@ -148,7 +151,8 @@ class GatewayProtocol(asyncio.BufferedProtocol):
             self._parser.feed_data(_RECEIVED[:nbytes])
         except (httptools.HttpParserError, httptools.HttpParserUpgrade) as fault:
             self._refuse(
-                self._refusal or GatewayError(Code.BAD_REQUEST, detail=f"not an HTTP/1.1 request: {fault}")
+                self._refusal
+                or GatewayError(Code.BAD_REQUEST, detail=_not_http(fault, is_first=self._exchange is None))
             )
             return
         if self._framing_bytes > self.limits.head_bytes:
@@ -241,7 +245,7 @@ class GatewayProtocol(asyncio.BufferedProtocol):
             "http_version": version,
             "server": self._here,
             "client": self._client,
-            "scheme": "http",
+            "scheme": self._scheme,
             "root_path": "",
             "headers": self._headers,
             "state": {},
@@ -372,13 +376,19 @@ class GatewayProtocol(asyncio.BufferedProtocol):
         self._leave()
         if not answered:
             request_id = type(self).new_id()
-            self._transport.write(_refusal(error, request_id))
+            self._transport.write(refusal(error, request_id))
             type(self).refused(request_id, self._client[0] if self._client else "", error)
         self._transport.write_eof()
         self._arm(self.limits.linger_seconds, self._transport.abort)
 
 
-def _refusal(error: GatewayError, request_id: str) -> bytes:
+def _not_http(fault: Exception, *, is_first: bool) -> str:
+    is_hello = is_first and _RECEIVED[0] == _TLS_HANDSHAKE
+    return "this port speaks no TLS: ask for http://" if is_hello else f"not an HTTP/1.1 request: {fault}"
+
+
+def refusal(error: GatewayError, request_id: str) -> bytes:
+    """A whole answer, behind which the connection ends."""
     body = error_body(error.sentence)
     headers = [
         (b"content-type", b"application/json"),

@@ -7,15 +7,19 @@ import socket
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from ipaddress import ip_address
 from typing import Any, Protocol
 
 import uvicorn
 
 from gateway.frontends.http_protocol import HttpLimits, Refused, http_protocol
+from gateway.frontends.tls_protocol import tls_protocol
 from gateway.settings import Http
+from gateway.tls.current import Shown
 
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 _OTHER_FILES = 256  # kept for the audit log, the directory, starting Triton, and refusing
+_OF_HANDSHAKES = 4  # one in so many connections may be in its handshake
 _KEPT_BYTES = 4 * 1024 * 1024
 _MOST_FILES = 65_536  # connections take memory too, and some programs that we start look at every number below the limit
 
@@ -28,11 +32,13 @@ class Listener:
     socket: socket.socket
     refused: Refused
     connections: int | None = None  # None: as many as this process may open files for
+    tls: Shown | None = None  # None: in the clear
 
     @property
     def address(self) -> str:
         host, port = self.socket.getsockname()[:2]
-        return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+        scheme = "https" if self.tls else "http"
+        return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
 
 
 class Serving(Protocol):
@@ -73,17 +79,26 @@ async def serve_http(
 
     servers: list[Serving] = [*beside]
     for listener in listeners:
-        limits = HttpLimits(
-            head_bytes=settings.head_bytes,
-            head_seconds=settings.head_seconds,
-            body_bytes_per_second=settings.body_bytes_per_second,
-            drain_seconds=settings.drain_seconds,
-            connections=listener.connections or most,
-        )
-        protocol = http_protocol(limits, new_id, listener.refused)
+        protocol = _protocol(listener, settings, listener.connections or most, new_id)
         servers.append(_Server(_config(listener.app, settings, protocol), one_started, listener.socket))
     with _signals(servers):
         await _all_ended(servers)
+
+
+def _protocol(
+    listener: Listener, settings: Http, connections: int, new_id: Callable[[], str]
+) -> type[asyncio.Protocol]:
+    limits = HttpLimits(
+        head_bytes=settings.head_bytes,
+        head_seconds=settings.head_seconds,
+        body_bytes_per_second=settings.body_bytes_per_second,
+        drain_seconds=settings.drain_seconds,
+        connections=connections,
+    )
+    protocol = http_protocol(limits, new_id, listener.refused)
+    if (tls := listener.tls) is None:
+        return protocol
+    return tls_protocol(protocol, lambda: tls.context, max(connections // _OF_HANDSHAKES, 1))
 
 
 def bound_socket(host: str, port: int) -> socket.socket:
@@ -98,6 +113,14 @@ def bound_socket(host: str, port: int) -> socket.socket:
             fault.errno, f"cannot listen on {host}:{port}: {fault.strerror}; choose another port"
         ) from fault
     return listener
+
+
+def is_loopback(host: str) -> bool:
+    """Whether what listens there is reached from this machine alone; of a name other than localhost nobody knows."""
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def connections_within(files: int) -> int:

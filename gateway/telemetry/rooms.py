@@ -16,6 +16,7 @@ from gateway.process import resident_bytes
 from gateway.scaling.registry import Registry
 from gateway.telemetry import table
 from gateway.telemetry.meter import Meter, Points
+from gateway.tls.current import Certificates
 from tenants.api.application import Control
 
 
@@ -75,6 +76,14 @@ class Rooms:
 
     def _resident(self) -> Points:
         return Counter((place.model, place.phase.name.lower()) for place in self.registry.residents())
+
+
+def watch_certificates(meter: Meter, certificates: Certificates) -> None:
+    """What the listeners show. Nothing where they are in the clear."""
+    shown = certificates.by_listener()
+    meter.watch(table.CERTIFICATE_EXPIRES, lambda: {(name,): it.left_seconds for name, it in shown.items()})
+    meter.watch(table.CERTIFICATES_REPLACED, lambda: {(name,): it.replaced for name, it in shown.items()})
+    meter.watch(table.CERTIFICATES_REFUSED, lambda: {(name,): it.refused for name, it in shown.items()})
 
 
 def watch_process(meter: Meter, clock: Callable[[], float]) -> None:

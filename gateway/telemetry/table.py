@@ -27,7 +27,7 @@ class Metric:
 
 
 MODEL, VERB, FLEET, PHASE = "gateway.model", "gateway.verb", "gateway.fleet", "gateway.phase"
-POLICY_VERSION = "gateway.policies.version"
+POLICY_VERSION, LISTENER = "gateway.policies.version", "gateway.listener"
 STATUS, ERROR, CPU_MODE = "http.response.status_code", "error.type", "cpu.mode"
 TENANT, REQUEST_ID, REPLICA = "gateway.tenant", "gateway.request_id", "gateway.replica"
 ADDRESS, PORT = "server.address", "server.port"
@@ -158,6 +158,27 @@ BREAK_GLASS = Metric(
     (),
     "requests of the control API with a break-glass key, also those that were refused; wake somebody at the first",
 )
+CERTIFICATE_EXPIRES = Metric(
+    "gateway.tls.certificate.expires",
+    "gauge",
+    "s",
+    (LISTENER,),
+    "how long the certificate that new handshakes are shown is still valid; below 0 it is over. Wake somebody at two days",
+)
+CERTIFICATES_REPLACED = Metric(
+    "gateway.tls.certificate.replaced",
+    "counter",
+    "{time}",
+    (LISTENER,),
+    "times that changed files became the certificate that is shown",
+)
+CERTIFICATES_REFUSED = Metric(
+    "gateway.tls.certificate.refused",
+    "counter",
+    "{time}",
+    (LISTENER,),
+    "times that changed files were refused, and what was shown stayed",
+)
 AUDIT_OPEN = Metric(
     "gateway.audit.open", "gauge", "", (), "1 while the audit log takes records, 0 while nothing is served"
 )
@@ -259,6 +280,7 @@ TABLE = (
     *(UNDECIDED, POLICIES, POLICIES_REPLACED, POLICIES_REFUSED),
     *(DIRECTORY_AGE, DIRECTORY_SEQUENCE, DIRECTORY_EMPTIED, LOOK_UPS_REFUSED, BREAK_GLASS),
     *(TOKENS, TOKENS_DROPPED, KEY_FETCHES, KEY_FAILURES, KEYS_REFUSED),
+    *(CERTIFICATE_EXPIRES, CERTIFICATES_REPLACED, CERTIFICATES_REFUSED),
     *(AUDIT_OPEN, AUDIT_RECORDS, AUDIT_COMMITS, AUDIT_BYTES),
     *(AUDIT_FAILURES, AUDIT_REFUSED, AUDIT_UNKNOWN),
     *(HELD, REPLICAS, RESIDENT, COLD_START, STARTS, START_FAILURES, CRASHES, STOPS),

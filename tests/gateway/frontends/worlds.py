@@ -3,6 +3,7 @@
 import asyncio
 import json
 import socket
+import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -92,8 +93,8 @@ class Door:
     refused: list[tuple[str, str, GatewayError]]  # what was said of refusals without the application
     wires: list[Wire] = field(default_factory=list)
 
-    async def connect(self) -> Wire:
-        reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
+    async def connect(self, tls: ssl.SSLContext | None = None) -> Wire:
+        reader, writer = await asyncio.open_connection("127.0.0.1", self.port, ssl=tls)
         self.wires.append(wire := Wire(reader, writer))
         return wire
 
@@ -131,14 +132,20 @@ class Door:
 
 @asynccontextmanager
 async def door(
-    app: App, limits: HttpLimits = LIMITS, *, keep_alive_seconds: float = 60
+    app: App,
+    limits: HttpLimits = LIMITS,
+    *,
+    keep_alive_seconds: float = 60,
+    around: Callable[[type[asyncio.Protocol]], type[asyncio.Protocol]] = lambda protocol: protocol,
 ) -> AsyncIterator[Door]:
     """The app behind a listening socket. When the block ends every connection must go, or the test fails."""
     ids = count(1)
     refused: list[tuple[str, str, GatewayError]] = []
     config = uvicorn.Config(
         app,
-        http=http_protocol(limits, lambda: f"{next(ids):032x}", lambda *refusal: refused.append(refusal)),
+        http=around(
+            http_protocol(limits, lambda: f"{next(ids):032x}", lambda *refusal: refused.append(refusal))
+        ),
         ws="none",
         lifespan="off",
         proxy_headers=False,
