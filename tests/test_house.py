@@ -81,6 +81,7 @@ PURE = (
             "urls",
             "writing",
             "restrictions",
+            "data_keys",
             "networks",
         )
     ),
