@@ -139,7 +139,8 @@ class Keyring:
                 record = await self._record(tenant_id, key_id)
                 if data_keys.state(record, self.now_us()) == "destroyed":
                     raise KeyDestroyed(f"the data key {key_id} is destroyed")
-                await self._unwrap(record)
+                if self._usable(record) is None:
+                    await self._unwrap(record)
         raise KeysUnavailable(f"the key {key_id} is changed again and again")
 
     # What is told
@@ -157,9 +158,9 @@ class Keyring:
         for place, held in list(self._held.items()):
             age, known = self.clock() - held.since, self._confirmed(place[0])
             record = known.keys.get(place[1]) if known else None
-            if record is not None and data_keys.state(record, self.now_us()) == "destroyed":
-                self._held.pop(place, None)
-            elif age >= self.knobs.cache_seconds:
+            if (
+                record is not None and data_keys.state(record, self.now_us()) == "destroyed"
+            ) or age >= self.knobs.cache_seconds:
                 self._held.pop(place, None)
             elif age >= self.knobs.refresh_seconds and held.is_used and record is not None:
                 with suppress(KeysUnavailable, KeyRefused, KeyDestroyed):  # told and counted where it failed
@@ -208,6 +209,8 @@ class Keyring:
                 self.directory.retire(tenant_id, record.id, Act(ACTOR, self.now_us(), "worn"))
             )
             self.changed([tenant_id])
+            return
+        if self._usable(record) is not None:
             return
         try:
             await self._unwrap(record)

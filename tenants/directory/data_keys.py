@@ -164,11 +164,12 @@ class DataKeys:
 
         await self.journal.change(act, judge)
 
-    async def due(self) -> list[DataKeyRecord]:
+    async def due(self) -> tuple[DataKeyRecord, ...]:
         """Those to which something is still to be done (`data_keys.is_due`), of all tenants."""
         found = [read(row, KeyPointer) for row in await self.journal.partition(DUE)]
         rows = await self.journal.many(data_key_at(it.tenant_id, it.key_id) for it in found)
-        return [key for key in (read(row, DataKeyRecord) for row in rows.values()) if data_keys.is_due(key)]
+        found_keys = (read(row, DataKeyRecord) for row in rows.values())
+        return tuple(key for key in found_keys if data_keys.is_due(key))
 
     # How it is done
 
