@@ -175,7 +175,7 @@ def test_every_kind_of_change_is_one_that_the_feed_knows() -> None:
         1, 1, tuple(f"{kind}/x" for kind in kinds), (("tenant/t_acme", "event/1"), ("events", "1"))
     )
     told = {kind: {"x"} for kind in kinds}
-    assert feed.subjects_of([record]) == {**told, "people": {"t_acme"}}
+    assert feed.subjects_of([record]) == {**told, "people": {"t_acme"}, "keyed": {"t_acme"}}
 
 
 # Behind means empty
