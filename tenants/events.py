@@ -42,6 +42,13 @@ class Action(StrEnum):
     ISSUER_CHANGED = "issuer.changed"
     ISSUER_REMOVED = "issuer.removed"
     ISSUER_ASSIGNED = "issuer.assigned"  # the issuers of a tenant are others
+    DATAKEY_CREATED = "datakey.created"
+    DATAKEY_ROTATED = "datakey.rotated"  # it seals no more
+    DATAKEY_REWRAPPING = "datakey.rewrapping"
+    DATAKEY_REWRAPPED = "datakey.rewrapped"
+    DATAKEY_DESTROYING = "datakey.destroying"
+    DATAKEY_KEPT = "datakey.kept"
+    DATAKEY_DESTROYED = "datakey.destroyed"
     DOCUMENTS_APPLIED = "documents.applied"
 
 

@@ -7,9 +7,11 @@
     tenant/<id>     account/<id>             Account
     tenant/<id>     key/<id>                 ApiKey
     tenant/<id>     issuers                  TenantIssuers
+    tenant/<id>     datakey/<id>             DataKeyRecord; its wrapped bytes are in another table
     tenant/<id>     event/<sequence>/<n>     Event of the tenant, until the audit log has it
     digest/<hex>    (empty)                  KeyPointer
     used/<id>       <key id>                 Used; of operators' keys too
+    datakeys/due    <id>                     KeyPointer: to that data key something is still to be done
     plans           <name>                   Plan
     plan/<name>     <tenant id>              (empty): that tenant is on the plan
     models          <name>                   Model
@@ -50,6 +52,7 @@ OPERATOR: Final = "operator"
 """Stands for a tenant's id in the pointers and keys of operators."""
 HEAD_AT: Final = Key("head")
 DOCUMENTS_AT: Final = Key("documents", "head")
+DUE: Final = "datakeys/due"
 
 _Value = TypeVar("_Value")
 
@@ -137,6 +140,14 @@ def account_at(tenant_id: str, account_id: str) -> Key:
 
 def key_at(tenant_id: str, key_id: str) -> Key:
     return Key(f"tenant/{tenant_id}", f"key/{key_id}")
+
+
+def data_key_at(tenant_id: str, key_id: str) -> Key:
+    return Key(f"tenant/{tenant_id}", f"datakey/{key_id}")
+
+
+def due_at(key_id: str) -> Key:
+    return Key(DUE, key_id)
 
 
 def digest_at(digest: str) -> Key:

@@ -46,6 +46,8 @@ class Tenant(Struct, frozen=True, tag_field="v", tag=1):
     """From when on it is closed, of one that is closing."""
     restrictions: Restrictions | None = None
     """What it restricts itself to; None: to nothing."""
+    kms_key: str | None = None
+    """The ARN of the KMS key of its own that wraps its data keys; None: the deployment's wrapping key does."""
 
 
 def state(tenant: Tenant, now_us: int) -> State:

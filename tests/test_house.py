@@ -82,6 +82,7 @@ PURE = (
             "urls",
             "writing",
             "restrictions",
+            "data_keys",
             "networks",
         )
     ),

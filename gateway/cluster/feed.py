@@ -5,6 +5,7 @@ A look costs one small read, and more only if something was changed. What is in 
     key, tenant, account, plan      the keys that it concerns are read again; those that cannot be in good time are dropped
     model, fleet, documents         the catalogue is read anew, as of one instant
     tenant, plan, issuer, member    what tokens are judged by, and the tokens that were, are dropped
+    datakey                         `rekeyed` is told whose
 
 What a look has found is read once more in the next one: a table may show the rows of one transaction one after the other, and the number
 of a change before what it changed.
@@ -31,6 +32,8 @@ OF_KEYS: Final = frozenset({"key", "tenant", "account", "plan"})
 OF_THE_CATALOGUE: Final = frozenset({"model", "fleet", "documents"})
 OF_TOKENS: Final = frozenset({"issuer", "member"})
 """Beside `tenant` and `plan`, which are of both. A member is told with whose it is: `people` are the tenants of changed members."""
+OF_DATA_KEYS: Final = frozenset({"datakey"})
+"""Told with whose they are: `keyed` are the tenants of changed data keys."""
 MOST_RECORDS: Final = 1_000
 """Behind more changes than this it is cheaper to know nothing, and to learn what is asked for."""
 _REREAD_AT_ONCE: Final = 100
@@ -58,6 +61,8 @@ class Feed:
     known: Known
     answer_seconds: float = 1.0
     renewed: Callable[[], None] = lambda: None
+    rekeyed: Callable[[set[str] | None], None] = lambda _: None
+    """Is told the ids of the tenants whose data keys are not as they were; None: nobody can tell whose."""
     sequence: int | None = None
     """The number of the last change that is known here; None before the first look."""
     is_answered: bool = True
@@ -98,6 +103,9 @@ class Feed:
         subjects = await self._subjects(head)
         if subjects is None:
             self.known.empty()
+            self.rekeyed(None)
+        elif "keyed" in subjects:
+            self.rekeyed(subjects["keyed"])
         concerned = [] if subjects is None else self.known.concerned(subjects)
         if subjects is None or subjects.keys() & OF_THE_CATALOGUE:
             try:
@@ -173,4 +181,7 @@ def subjects_of(records: Iterable[Changed]) -> Subjects | None:
             found.setdefault(kind, set()).add(name)
             if kind == "member":
                 found.setdefault("people", set()).update(tenants_of(record))
-    return found if found.keys() <= OF_KEYS | OF_THE_CATALOGUE | OF_TOKENS | {"people"} else None
+            elif kind == "datakey":
+                found.setdefault("keyed", set()).update(tenants_of(record))
+    known = OF_KEYS | OF_THE_CATALOGUE | OF_TOKENS | OF_DATA_KEYS | {"people", "keyed"}
+    return found if found.keys() <= known else None

@@ -38,7 +38,7 @@ GOLDEN: list[tuple[Struct, bytes]] = [
     (
         Tenant("t_1", "acme", "team", "active", 1_700_000_000_000_001),
         b'{"v":1,"id":"t_1","name":"acme","plan":"team","state":"active","created_us":1700000000000001,'
-        b'"closes_us":null,"restrictions":null}',
+        b'"closes_us":null,"restrictions":null,"kms_key":null}',
     ),
     (
         ApiKey("k_1", "t_1", "ci", "Ab1z", ("digits",), 5, 9, None),

@@ -1,0 +1,44 @@
+"""Wrapped data keys, in a table of their own: whoever copies the directory copies no key, and what is removed here is nowhere else.
+
+partition            sort        value
+wrapped/<tenant id>  <key id>    Wrapped
+"""
+
+import msgspec
+from msgspec import Struct
+
+from gateway.envelope.ports import KeyRefused
+from tenants.ports import Key, Row
+
+
+class Wrapped(Struct, frozen=True, tag_field="v", tag=1):
+    """A data key as its KeyService wrapped it, with which key (None: the deployment's), and when (microseconds since 1970, UTC).
+
+    Stored as JSON, version 1. A field may be added with a default that means what its absence meant before; any other change is
+    version 2. Readers refuse versions they do not know.
+    """
+
+    wrapped: bytes
+    at_us: int
+    with_key: str | None = None
+
+
+def of_tenant(tenant_id: str) -> str:
+    """The partition of a tenant's."""
+    return f"wrapped/{tenant_id}"
+
+
+def wrapped_at(tenant_id: str, key_id: str) -> Key:
+    return Key(of_tenant(tenant_id), key_id)
+
+
+def encoded(value: Wrapped) -> bytes:
+    return msgspec.json.encode(value)
+
+
+def read(row: Row) -> Wrapped:
+    """Raises KeyRefused for a damaged row and a version that is not known: fails closed."""
+    try:
+        return msgspec.json.decode(row.value, type=Wrapped)
+    except (msgspec.DecodeError, UnicodeDecodeError) as fault:
+        raise KeyRefused(f"the wrapped key {row.key.sort} cannot be read: {fault}") from fault

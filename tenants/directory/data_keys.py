@@ -1,0 +1,206 @@
+"""The data keys of the tenants, as the directory knows them: what they are for and what becomes of them. Their bytes are elsewhere
+(`gateway/envelope`): a row here says nothing that opens anything.
+"""
+
+from dataclasses import dataclass
+from typing import Final
+
+from msgspec.structs import replace
+
+from tenants import data_keys
+from tenants.acts import Act
+from tenants.data_keys import DataKeyRecord, Deed, Purpose
+from tenants.directory.journal import Journal, Judged, Page
+from tenants.directory.tenants import Tenants
+from tenants.errors import NotFound
+from tenants.events import Action
+from tenants.ids import is_id
+from tenants.ports import MOST_KEYS, Delete, Item, Row
+from tenants.ports import Put as PutItem
+from tenants.rows import DUE, Change, KeyPointer, data_key_at, due_at, encoded, read, tenant_at
+from tenants.tenant import Tenant
+
+_ACTIONS: Final[dict[Deed, Action]] = {
+    "rotate": Action.DATAKEY_ROTATED,
+    "destroy": Action.DATAKEY_DESTROYING,
+    "keep": Action.DATAKEY_KEPT,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class DataKeys:
+    journal: Journal
+    tenants: Tenants
+
+    # What people ask
+
+    async def list(
+        self, tenant_name: str, after: str | None = None, limit: int = MOST_KEYS
+    ) -> Page[DataKeyRecord]:
+        """In whatever state, by their ids; `after` is the cursor of the page before."""
+        owner = await self.tenants.show(tenant_name)
+        page = await self.journal.table.list(f"tenant/{owner.id}", "datakey/", after, limit)
+        return Page(tuple(read(row, DataKeyRecord) for row in page.rows), page.next_after)
+
+    async def show(self, tenant_name: str, key_id: str) -> DataKeyRecord:
+        return read(await self._row((await self.tenants.show(tenant_name)).id, key_id), DataKeyRecord)
+
+    async def rotate(self, tenant_name: str, act: Act, *, purpose: Purpose) -> DataKeyRecord:
+        """The key that seals no more from now on; what is sealed next is so under another, which is made then. Repeated: the next one goes
+        too. Raises NotFound where there is none: the first is made when something is to be sealed.
+        """
+
+        async def judge() -> Judged[DataKeyRecord]:
+            owner = await self.tenants.show(tenant_name)
+            found = data_keys.newest((await self.of(owner.id)).values(), purpose)
+            if found is None:
+                raise NotFound("active data key", purpose)
+            return await self._deed(owner.id, found.id, "rotate", act)
+
+        return await self.journal.change(act, judge)
+
+    async def rewrap(self, tenant_name: str, key_id: str, act: Act) -> DataKeyRecord:
+        """The key, which a gateway wraps anew within a minute, with the tenant's present KMS key or the deployment's. What it sealed stays
+        as it is. Repeated: the same, without another event, until that is done.
+        """
+
+        async def judge() -> Judged[DataKeyRecord]:
+            row = await self._row((await self.tenants.show(tenant_name)).id, key_id)
+            before = read(row, DataKeyRecord)
+            if before.rewrap_us is not None or before.state in ("destroying", "destroyed"):
+                return Judged(before, stored=before)
+            after = replace(before, rewrap_us=act.at_us)
+            return Judged(after, (_changed(Action.DATAKEY_REWRAPPING, row, after),), after)
+
+        return await self.journal.change(act, judge)
+
+    async def destroy(
+        self, tenant_name: str, key_id: str, act: Act, *, wait_seconds: float, backup_days: int
+    ) -> DataKeyRecord:
+        """The key, which is destroyed for everybody once it has waited so long, and all that it sealed cannot be read by anybody. Repeated:
+        the same, without another event, unless it waits no longer. Raises Invalid.
+        """
+
+        async def judge() -> Judged[DataKeyRecord]:
+            owner = await self.tenants.show(tenant_name)
+            return await self._deed(
+                owner.id, key_id, "destroy", act, wait_seconds=wait_seconds, backup_days=backup_days
+            )
+
+        return await self.journal.change(act, judge)
+
+    async def keep(self, tenant_name: str, key_id: str, act: Act) -> DataKeyRecord:
+        """The key, which is not destroyed: it opens what it sealed. Repeated: the same. Raises Invalid for one that is destroyed."""
+
+        async def judge() -> Judged[DataKeyRecord]:
+            return await self._deed((await self.tenants.show(tenant_name)).id, key_id, "keep", act)
+
+        return await self.journal.change(act, judge)
+
+    # What a gateway asks
+
+    async def of(self, tenant_id: str) -> dict[str, DataKeyRecord]:
+        """All of the tenant by their ids. Raises Unreadable: what is known in part decides nothing."""
+        rows = await self.journal.partition(f"tenant/{tenant_id}", "datakey/")
+        return {key.id: key for key in (read(row, DataKeyRecord) for row in rows)}
+
+    async def owner(self, tenant_id: str) -> Tenant:
+        """Raises NotFound."""
+        row = await self.journal.table.get(tenant_at(tenant_id))
+        if row is None:
+            raise NotFound("tenant", tenant_id)
+        return read(row, Tenant)
+
+    async def add(self, made: DataKeyRecord, act: Act) -> DataKeyRecord:
+        """The active key of that tenant and purpose: this one, or another that is there already, and then this one is not added.
+
+        That its wrapped bytes are durable is for the caller to know.
+        """
+
+        async def judge() -> Judged[DataKeyRecord]:
+            await self.owner(made.tenant_id)
+            there = await self.of(made.tenant_id)
+            if made.id in there or (found := data_keys.newest(there.values(), made.purpose)) is None:
+                found = there.get(made.id)
+            if found is not None:
+                return Judged(found)
+            at = data_key_at(made.tenant_id, made.id)
+            change = Change(Action.DATAKEY_CREATED, made.id, at, None, encoded(made), made.tenant_id)
+            return Judged(made, (change,))
+
+        return await self.journal.change(act, judge)
+
+    async def retire(self, tenant_id: str, key_id: str, act: Act) -> None:
+        """The key seals no more. Repeated: nothing more is written."""
+
+        async def judge() -> Judged[DataKeyRecord]:
+            return await self._deed(tenant_id, key_id, "rotate", act)
+
+        await self.journal.change(act, judge)
+
+    async def rewrapped(self, tenant_id: str, key_id: str, wrapped_with: str | None, act: Act) -> None:
+        """It is wrapped anew, durably. Repeated: nothing more is written."""
+
+        async def judge() -> Judged[None]:
+            row = await self._row(tenant_id, key_id)
+            before = read(row, DataKeyRecord)
+            if before.rewrap_us is None:
+                return Judged(None)
+            after = replace(before, wrapped_with=wrapped_with, wrapped_us=act.at_us, rewrap_us=None)
+            return Judged(None, (_changed(Action.DATAKEY_REWRAPPED, row, after),))
+
+        await self.journal.change(act, judge)
+
+    async def destroyed(self, tenant_id: str, key_id: str, act: Act) -> None:
+        """Nothing is left of it, durably. Repeated, or for one that is kept or waits still: nothing is written."""
+
+        async def judge() -> Judged[None]:
+            row = await self._row(tenant_id, key_id)
+            before = read(row, DataKeyRecord)
+            if before.state == "destroyed" or data_keys.state(before, act.at_us) != "destroyed":
+                return Judged(None)
+            after = replace(before, state="destroyed", rewrap_us=None)
+            return Judged(None, (_changed(Action.DATAKEY_DESTROYED, row, after),))
+
+        await self.journal.change(act, judge)
+
+    async def due(self) -> tuple[DataKeyRecord, ...]:
+        """Those to which something is still to be done (`data_keys.is_due`), of all tenants."""
+        found = [read(row, KeyPointer) for row in await self.journal.partition(DUE)]
+        rows = await self.journal.many(data_key_at(it.tenant_id, it.key_id) for it in found)
+        found_keys = (read(row, DataKeyRecord) for row in rows.values())
+        return tuple(key for key in found_keys if data_keys.is_due(key))
+
+    # How it is done
+
+    async def _deed(
+        self,
+        tenant_id: str,
+        key_id: str,
+        deed: Deed,
+        act: Act,
+        *,
+        wait_seconds: float = data_keys.WAIT_SECONDS,
+        backup_days: int | None = None,
+    ) -> Judged[DataKeyRecord]:
+        row = await self._row(tenant_id, key_id)
+        before = read(row, DataKeyRecord)
+        after = data_keys.done(before, deed, act.at_us, wait_seconds=wait_seconds, backup_days=backup_days)
+        if after == before:
+            return Judged(before, stored=before)
+        return Judged(after, (_changed(_ACTIONS[deed], row, after),), after)
+
+    async def _row(self, tenant_id: str, key_id: str) -> Row:
+        row = await self.journal.table.get(data_key_at(tenant_id, key_id)) if is_id(key_id) else None
+        if row is None:
+            raise NotFound("data key", key_id)
+        return row
+
+
+def _changed(action: Action, row: Row, after: DataKeyRecord) -> Change:
+    """A key that is another, and is found among those with something to be done to while there is."""
+    at = due_at(after.id)
+    pointer: Item = Delete(at, None)
+    if data_keys.is_due(after):
+        pointer = PutItem(at, encoded(KeyPointer(after.tenant_id, after.id)), None)
+    return Change(action, after.id, row.key, row, encoded(after), after.tenant_id, (pointer,))

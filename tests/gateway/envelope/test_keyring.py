@@ -1,0 +1,163 @@
+"""Keyrings of several processes over one directory: who may use which key, for how long, and what happens when nobody answers."""
+
+import asyncio
+from dataclasses import dataclass, field
+from random import Random
+
+import pytest
+
+from gateway.envelope.keyring import CONFIRM_SECONDS, KeyDestroyed, Keyring
+from gateway.envelope.keys import DataKey
+from gateway.envelope.ports import KeyRefused, KeysUnavailable
+from tenants.acts import Act
+from tenants.directory import Directory
+from tenants.plans import Limits, Plan, Rate
+from tests.worlds.key_service import MemoryKeyService
+from tests.worlds.table import Fault, MemoryTable
+
+DAY = 86_400
+
+
+@dataclass
+class World:
+    rows: MemoryTable = field(default_factory=MemoryTable)
+    wrapped: MemoryTable = field(default_factory=MemoryTable)
+    service: MemoryKeyService = field(default_factory=MemoryKeyService)
+    now: float = 1_700_000_000.0
+
+    def __post_init__(self) -> None:
+        self.directory = Directory(self.rows, Random(2).randbytes)
+
+    def act(self) -> Act:
+        return Act("cli:test", int(self.now * 1_000_000))
+
+    def keyring(self, seed: int = 3) -> Keyring:
+        """Its feed tells nothing unless the test does."""
+        entropy = Random(seed).randbytes
+        return Keyring(
+            Directory(self.rows, entropy).data_keys,
+            self.wrapped,
+            self.service,
+            clock=lambda: self.now,
+            confirmed_at=lambda: -1.0,
+            now_us=lambda: int(self.now * 1_000_000),
+            entropy=entropy,
+        )
+
+
+@pytest.fixture
+async def world() -> World:
+    found = World()
+    await found.directory.values.put(Plan("team", 2, Limits(1000, Rate(50.0, 100), 20)), act=found.act())
+    await found.directory.tenants.create("acme", "team", found.act())
+    return found
+
+
+async def tenant_id(world: World) -> str:
+    return (await world.directory.tenants.show("acme")).id
+
+
+def secret(key: DataKey) -> bytes:
+    return key.material.reveal()
+
+
+async def test_a_thousand_callers_make_one_call_and_get_one_key(world: World) -> None:
+    keyring, acme = world.keyring(), await tenant_id(world)
+    found = await asyncio.gather(*(keyring.key(acme, "audit") for _ in range(1000)))
+    assert len({(it.id, secret(it)) for it in found}) == 1
+    assert world.service.calls == 1
+
+
+async def test_a_thousand_callers_in_an_outage_make_one_call_until_it_may_be_made_again(world: World) -> None:
+    keyring, acme = world.keyring(), await tenant_id(world)
+    world.service.gone = True
+    found = await asyncio.gather(*(keyring.key(acme, "audit") for _ in range(1000)), return_exceptions=True)
+    assert {type(it) for it in found} == {KeysUnavailable}
+    assert world.service.calls == 1
+    world.now += keyring.knobs.retry_seconds
+    world.service.gone = False
+    assert await keyring.key(acme, "audit")
+
+
+async def test_two_processes_that_make_a_key_at_once_use_the_same_one_and_the_other_leaves_nothing(
+    world: World,
+) -> None:
+    acme = await tenant_id(world)
+    one, other = await asyncio.gather(*(world.keyring(seed).key(acme, "audit") for seed in (3, 4)))
+    assert (one.id, secret(one)) == (other.id, secret(other))
+    assert [key.sort for key in world.wrapped.rows] == [one.id]
+
+
+@pytest.mark.parametrize("fault", Fault)
+@pytest.mark.parametrize("table", ["rows", "wrapped"])
+async def test_no_key_is_given_whose_rows_may_not_be_durable(world: World, table: str, fault: Fault) -> None:
+    keyring, acme = world.keyring(), await tenant_id(world)
+    getattr(world, table).write_faults.append(fault)
+    with pytest.raises(KeysUnavailable):
+        await keyring.key(acme, "audit")
+    key = await keyring.key(acme, "audit")
+    assert secret(await world.keyring(9).opening(acme, key.id)) == secret(key)
+
+
+async def test_a_cached_key_serves_an_outage_until_its_limit_and_no_longer(world: World) -> None:
+    keyring, acme = world.keyring(), await tenant_id(world)
+    key = await keyring.key(acme, "audit")
+    world.service.gone = True
+    world.now += keyring.knobs.cache_seconds - 1
+    assert (await keyring.key(acme, "audit")) == key
+    world.now += 1
+    with pytest.raises(KeysUnavailable):
+        await keyring.opening(acme, key.id)
+
+
+async def test_a_disabled_key_ends_what_it_wrapped_at_the_next_refresh(world: World) -> None:
+    keyring, acme = world.keyring(), await tenant_id(world)
+    await keyring.key(acme, "audit")
+    world.service.states[None] = "Disabled"
+    world.now += keyring.knobs.refresh_seconds - 1
+    assert keyring.held(acme, "audit")
+    world.now += 1
+    assert await world.directory.data_keys.of(acme)
+    assert await keyring.key(acme, "audit")
+    await keyring.refresh()
+    assert keyring.held(acme, "audit") is None
+    with pytest.raises(KeyRefused):
+        await keyring.key(acme, "audit")
+
+
+async def test_after_a_rotation_another_key_seals_and_the_old_one_opens(world: World) -> None:
+    keyring, acme = world.keyring(), await tenant_id(world)
+    old = await keyring.key(acme, "audit")
+    await world.directory.data_keys.rotate("acme", world.act(), purpose="audit")
+    keyring.changed([acme])
+    assert (await keyring.key(acme, "audit")).id != old.id
+    assert secret(await keyring.opening(acme, old.id)) == secret(old)
+
+
+async def test_a_destroyed_key_opens_nothing_a_minute_later_in_a_process_that_hears_of_nothing(
+    world: World,
+) -> None:
+    keyring, acme = world.keyring(), await tenant_id(world)
+    key = await keyring.key(acme, "audit")
+    await world.directory.data_keys.destroy("acme", key.id, world.act(), wait_seconds=0, backup_days=7)
+    world.now += CONFIRM_SECONDS
+    assert keyring.held(acme, "audit") is None
+    with pytest.raises(KeyDestroyed):
+        await keyring.opening(acme, key.id)
+    assert (await keyring.key(acme, "audit")).id != key.id
+
+
+async def test_a_destruction_that_waits_comes_at_its_microsecond_and_can_be_taken_back_until_then(
+    world: World,
+) -> None:
+    keyring, acme, keys = world.keyring(), await tenant_id(world), world.directory.data_keys
+    key = await keyring.key(acme, "audit")
+    await keys.destroy("acme", key.id, world.act(), wait_seconds=DAY, backup_days=7)
+    keyring.changed([acme])
+    assert await keyring.opening(acme, key.id)
+    assert (await keys.keep("acme", key.id, world.act())).state == "retired"
+    await keys.destroy("acme", key.id, world.act(), wait_seconds=DAY, backup_days=7)
+    world.now += DAY
+    keyring.changed([acme])
+    with pytest.raises(KeyDestroyed):
+        await keyring.opening(acme, key.id)
