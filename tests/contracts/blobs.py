@@ -7,7 +7,23 @@ import pytest
 from gateway.kept.ports import Blobs
 
 NAMES = ("a", "a-b", "a.b", "a/b", "a/b/c", "a/b-c", "a0", "b", "b/" + "x" * 198, "B/_", "-", "0/0..")
-NO_NAMES = ("", "/", "/a", "a/", "a//b", ".a", "a/.b", "..", "a/../b", "a b", "a,b", "ä", "a\n", "a\0", "x" * 201)
+NO_NAMES = (
+    "",
+    "/",
+    "/a",
+    "a/",
+    "a//b",
+    ".a",
+    "a/.b",
+    "..",
+    "a/../b",
+    "a b",
+    "a,b",
+    "ä",
+    "a\n",
+    "a\0",
+    "x" * 201,
+)
 
 
 class BlobsContract:
