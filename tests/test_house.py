@@ -35,7 +35,8 @@ ONLY = {
     "uvicorn": ("gateway.frontends", "gateway.app", "gateway.cli"),
     "starlette": ("gateway.frontends", "gateway.app", "gateway.cli", "tenants.api", "tenants.portal"),
     "cedarpy": ("gateway.authz",),
-    **dict.fromkeys(("jwt", "cryptography"), ("gateway.auth.jwk",)),
+    "jwt": ("gateway.auth.jwk",),
+    "cryptography": ("gateway.auth.jwk", "gateway.envelope"),
     "opentelemetry": ("gateway.telemetry",),
     "prometheus_client": (),
     "yaml": ("tenants.nodes", "tenants.writing"),
@@ -52,7 +53,7 @@ PURE = (
     *(f"gateway.audit.{name}" for name in ("record", "segment", "denials", "verify")),
     *(f"gateway.audit.{name}" for name in ("merkle", "tiles", "checkpoint")),
     *(f"gateway.scaling.{name}" for name in ("breaker", "decider", "windows", "balancer", "residency")),
-    "gateway.envelope.sealed",
+    *(f"gateway.envelope.{name}" for name in ("keys", "derived", "sealed", "series")),
     *(f"gateway.auth.{name}" for name in ("reading", "claims", "weak", "jwk", "jose", "conditions")),
     *(f"gateway.telemetry.{name}" for name in ("table", "meter", "prometheus", "traceparent", "destination")),
     *(
