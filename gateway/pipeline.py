@@ -23,8 +23,9 @@ from dataclasses import dataclass, field
 
 from msgspec import Struct
 
+from gateway import figures
 from gateway.admission.limiter import Limiter
-from gateway.audit.ledger import Intent, IntentBody, Ledger, Outcome, SinkFailed
+from gateway.audit.ledger import Intent, IntentBody, Ledger, SinkFailed
 from gateway.auth.authenticator import Authenticator
 from gateway.auth.known import Known
 from gateway.auth.principal import Principal
@@ -39,7 +40,6 @@ from gateway.passage import (
     denial,
     ending,
     evidence,
-    http_status,
     microseconds,
     outbound,
     outcome,
@@ -60,9 +60,7 @@ from tenants.keys import Secret
 log = logging.getLogger(__name__)
 
 _TRIES = 3
-_OK = 200
 _NOT_LOADED = 404  # Triton's word for a model that it has not, and any model's for whatever it likes
-_CLIENT_CLOSED = 499
 _REFUSED = 400
 _OURS = 500  # from here on it is our fault, and an operator wants to know why
 
@@ -333,52 +331,16 @@ class Pipeline:
         if passage.intent is not None:
             ended = outcome(passage, now)
             self.ledger.settle(passage.intent, ended, now_us=now_us)
-            self._share(passage, ended, now_us)
+            figures.share(self.shares, passage, ended, now_us)
         elif passage.fault is not None:
             self.ledger.deny(denial(passage, passage.fault), now_us=now_us)
-        self._count(passage, now)
+        figures.count(self.meter, passage, now)
 
     def _leave_sequence(self, passage: Passage) -> None:
         sequence, found = passage.sequence, passage.open_sequence
         if sequence is not None and found is not None:
             self.sequences.left(found, sequence, answered=ending(passage) == "done")
             passage.open_sequence = None
-
-    def _count(self, passage: Passage, now: float) -> None:
-        """Add the call to the figures; end its trace, if it has one."""
-        fault, principal = passage.fault, passage.principal
-        model = passage.model.name if passage.model else ""
-        is_ours = passage.downstream is None and fault is None  # answered by ourselves
-        status = _OK if is_ours else http_status(passage)
-        self.meter.settled(
-            passage.call.verb,
-            model,
-            status,
-            seconds=now - passage.started_at,
-            upstream_seconds=(passage.replied_at or now) - passage.forwarded_at if passage.reply else None,
-            received_bytes=passage.call.payload.received_bytes,
-            sent_bytes=passage.reply_bytes,
-        )
-        if fault is not None:
-            self.meter.failed(fault.code.value)
-        if passage.trace is not None:
-            tenant = principal.tenant_id if principal else ""
-            passage.trace.ended(model, tenant, status, fault.code.value if fault else "")
-
-    def _share(self, passage: Passage, ended: Outcome, now_us: int) -> None:
-        """Add the call to its tenant's own figures of the model, if it went to a server."""
-        principal, slot = passage.principal, passage.slot
-        if principal is None or slot is None or not passage.forwarded_at or passage.call.verb != "infer":
-            return
-        self.shares.settled(
-            principal.tenant_id,
-            slot.model,
-            passage.call.version or slot.newest,
-            succeeded=ended.status == "done",
-            now_us=now_us,
-            waited_us=ended.durations["wait_us"],
-            total_us=ended.durations["total_us"],
-        )
 
 
 def _as_gateway_error(fault: Exception) -> GatewayError:
