@@ -28,7 +28,7 @@ async def test_without_a_key_the_tenant_gets_503_nothing_is_forwarded_and_nothin
 ) -> None:
     keys = KeyringWorld()
     async with TritonWorld() as triton, house(triton, keyring=keys) as here:
-        tenant = await here.directory.tenants.get("acme")
+        tenant = await here.directory.tenants.show("acme")
         getattr(keys, why).add(tenant.id)
 
         async def refused(attempt: object) -> GatewayError:
