@@ -37,6 +37,7 @@ class Code(StrEnum):
     OVERLOADED = "overloaded"
     STOPPING = "stopping"
     AUDIT_UNAVAILABLE = "audit_unavailable"
+    SEALING_UNAVAILABLE = "sealing_unavailable"
     DIRECTORY_UNAVAILABLE = "directory_unavailable"
     ISSUER_UNAVAILABLE = "issuer_unavailable"
     DEADLINE_EXCEEDED = "deadline_exceeded"
@@ -105,6 +106,12 @@ TABLE: MappingProxyType[Code, Rendering] = MappingProxyType(
         Code.STOPPING: Rendering(503, "UNAVAILABLE", "api_error", "the gateway is stopping; try again"),
         Code.AUDIT_UNAVAILABLE: Rendering(
             503, "UNAVAILABLE", "api_error", "the audit log cannot be written, so nothing is served"
+        ),
+        Code.SEALING_UNAVAILABLE: Rendering(
+            503,
+            "UNAVAILABLE",
+            "api_error",
+            "the key that seals this tenant's records cannot be had, so nothing of it is served",
         ),
         Code.DIRECTORY_UNAVAILABLE: Rendering(
             503, "UNAVAILABLE", "api_error", "credentials cannot be checked at the moment"

@@ -5,7 +5,7 @@ from msgspec.structs import replace
 
 from gateway.admission.limiter import Reservation
 from gateway.audit.ledger import Denial, Intent, Outcome
-from gateway.audit.record import Status
+from gateway.audit.record import Sealer, Status
 from gateway.auth.principal import Principal
 from gateway.authz.cedar import Decision, ModelView
 from gateway.call import (
@@ -39,6 +39,7 @@ class Passage(msgspec.Struct, eq=False):
     started_at: float
     downstream: Downstream | None = None
     principal: Principal | None = None
+    sealer: Sealer | None = None
     decision: Decision | None = None
     model: ModelView | None = None
     reservation: Reservation | None = None

@@ -2,7 +2,7 @@
 
  1 accept        the socket: head size, head time, body rate             frontends/http_protocol, grpc_server
  2 decode        model, version, credential, deadline -> InferenceCall   frontends/oip_rest, oip_grpc
- 3 authenticate  credential -> Principal                                 auth
+ 3 authenticate  credential -> Principal; what seals its records         auth, audit
  4 authorize     may this principal do this with this model?             authz
  5 admit         rate, calls at once, size -> Reservation                admission
  6 intend        the audit intent is queued for the disk                 audit
@@ -32,6 +32,7 @@ from gateway.auth.principal import Principal
 from gateway.authz.cedar import Action, ModelView
 from gateway.authz.current import Current
 from gateway.call import OPENAI, Downstream, InferenceCall, Naming, Outgoing, Reply, Standing, Take
+from gateway.envelope.ports import KeyRefused, KeysUnavailable
 from gateway.errors import Code, GatewayError
 from gateway.loops import Deadlines
 from gateway.passage import (
@@ -136,7 +137,7 @@ class Pipeline:
                 raise refusal
             if action is not None:
                 self._find(call)
-        except GatewayError as fault:
+        except (GatewayError, KeysUnavailable, KeyRefused) as fault:
             raise self._judge_fault(passage, fault) from fault
         finally:
             self._settle(passage)
@@ -177,6 +178,7 @@ class Pipeline:
     async def _admit(self, passage: Passage, action: Action | None) -> tuple[Principal, ModelView]:
         call = passage.call
         principal = passage.principal = await self.auth.authenticate(call.credential, call.address)  # 3
+        passage.sealer = await self.ledger.sealer(principal.tenant_id)
         model = passage.model = self.known.model(call.model) or _NO_MODEL
         if action is not None:
             self._authorize(passage, principal, action, model)  # 4
@@ -232,6 +234,7 @@ class Pipeline:
                 quota={quota.name: quota.remaining for quota in passage.standing},
                 protocol=call.protocol,
             ),
+            sealer=passage.sealer,
         )
         return intent
 
@@ -333,7 +336,7 @@ class Pipeline:
             self.ledger.settle(passage.intent, ended, now_us=now_us)
             figures.share(self.shares, passage, ended, now_us)
         elif passage.fault is not None:
-            self.ledger.deny(denial(passage, passage.fault), now_us=now_us)
+            self.ledger.deny(denial(passage, passage.fault), now_us=now_us, sealer=passage.sealer)
         figures.count(self.meter, passage, now)
 
     def _leave_sequence(self, passage: Passage) -> None:
@@ -349,6 +352,8 @@ def _as_gateway_error(fault: Exception) -> GatewayError:
             return fault
         case SinkFailed():
             return GatewayError(Code.AUDIT_UNAVAILABLE, private=str(fault), retry_after_seconds=1)
+        case KeysUnavailable() | KeyRefused():
+            return GatewayError(Code.SEALING_UNAVAILABLE, private=str(fault), retry_after_seconds=1)
         case UpstreamFailed():
             return GatewayError(Code.UPSTREAM_FAILED, private=str(fault))
         case TimeoutError():

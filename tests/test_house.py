@@ -36,7 +36,7 @@ ONLY = {
     "starlette": ("gateway.frontends", "gateway.app", "gateway.cli", "tenants.api", "tenants.portal"),
     "cedarpy": ("gateway.authz",),
     "jwt": ("gateway.auth.jwk",),
-    "cryptography": ("gateway.auth.jwk", "gateway.tls.material"),
+    "cryptography": ("gateway.auth.jwk", "gateway.envelope", "gateway.stores", "gateway.tls.material"),
     "opentelemetry": ("gateway.telemetry",),
     "prometheus_client": (),
     "yaml": ("tenants.nodes", "tenants.writing"),
@@ -53,7 +53,7 @@ PURE = (
     *(f"gateway.audit.{name}" for name in ("record", "segment", "denials", "verify")),
     *(f"gateway.audit.{name}" for name in ("merkle", "tiles", "checkpoint")),
     *(f"gateway.scaling.{name}" for name in ("breaker", "decider", "windows", "balancer", "residency")),
-    "gateway.envelope.sealed",
+    *(f"gateway.envelope.{name}" for name in ("keys", "derived", "sealed", "series")),
     *(f"gateway.auth.{name}" for name in ("reading", "claims", "weak", "jwk", "jose", "conditions")),
     *(f"gateway.telemetry.{name}" for name in ("table", "meter", "prometheus", "traceparent", "destination")),
     *(

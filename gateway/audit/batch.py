@@ -8,7 +8,7 @@ from typing import NamedTuple
 from msgspec import Struct
 
 from gateway.audit.ports import Segment, SinkFailed
-from gateway.audit.record import Owed, Previous, Record
+from gateway.audit.record import Owed, Previous, Record, Sealer
 from gateway.audit.segment import COMMIT_HEAD_BYTES, RECORD_HEAD_BYTES, Frame
 
 
@@ -65,10 +65,11 @@ class Batch:
 class Intent:
     """A call that was announced. Only the ledger changes it."""
 
-    __slots__ = ("batch", "is_lost", "owed")
+    __slots__ = ("batch", "is_lost", "owed", "sealer")
 
-    def __init__(self, owed: Owed, batch: Batch) -> None:
+    def __init__(self, owed: Owed, batch: Batch, sealer: Sealer | None) -> None:
         self.owed = owed
+        self.sealer = sealer  # its outcome is sealed as it was
         self.batch = batch
         self.is_lost = False  # declared unknown: its reply must not start any more
 

@@ -18,7 +18,16 @@ from typing import TypeVar
 
 from gateway.audit.batch import Batch, Closed, Current, Flight, Intent
 from gateway.audit.ports import Segment, SegmentStore, SinkFailed
-from gateway.audit.record import Outcome, Owed, ProbeBody, Record, SegmentBody, outcome_record, own_record
+from gateway.audit.record import (
+    Outcome,
+    Owed,
+    ProbeBody,
+    Record,
+    Sealer,
+    SegmentBody,
+    outcome_record,
+    own_record,
+)
 from gateway.audit.recovery import recover
 from gateway.audit.segment import first_chain, frame
 
@@ -39,7 +48,9 @@ class Knobs:
 
 @dataclass(slots=True)
 class Counters:
-    """Since the ledger opened. `refused`: intents at a closed door. `malformed`: what JSON cannot hold."""
+    """Since the ledger opened. `refused`: intents at a closed door. `malformed`: what JSON cannot hold. `withheld`: bodies that no
+    key was there for.
+    """
 
     commits: int = 0
     records: int = 0
@@ -51,6 +62,7 @@ class Counters:
     denials: int = 0
     refused: int = 0
     malformed: int = 0
+    withheld: int = 0
 
 
 class Committer:
@@ -61,6 +73,7 @@ class Committer:
     ) -> None:
         self.counters = Counters()
         self.is_open = False
+        self.segment_id = ""  # of the segment that takes commits, or took the last ones
         self.damaged: tuple[str, ...] = ()  # segments of dead processes that were left as they are
         self._store = store
         self._clock = clock
@@ -89,10 +102,10 @@ class Committer:
         """Whether what waits is few enough for more of it."""
         return self._gathering.size_bytes <= self._knobs.waiting_bytes
 
-    def announce(self, owed: Owed, record: Record) -> Intent:
+    def announce(self, owed: Owed, record: Record, sealer: Sealer | None) -> Intent:
         """A call has begun: it is open until `close`."""
         batch = self._gathering
-        intent = Intent(owed, batch)
+        intent = Intent(owed, batch, sealer)
         batch.add(record, intent)
         batch.intents += 1
         self._open[intent] = None
@@ -244,6 +257,7 @@ class Committer:
         if current:
             self._closed.add(current, poisoned=False)
         self._current = Current(segment, first_chain(segment.id))
+        self.segment_id = segment.id
         return self._current
 
     def _launch(self, current: Current) -> Flight:

@@ -13,11 +13,15 @@ from gateway.audit.record import (
     IntentBody,
     Outcome,
     Owed,
+    Sealer,
+    Withheld,
     denial_record,
     intent_record,
     outcome_record,
     own_record,
 )
+from gateway.audit.sealing import Keyring, Sealers
+from gateway.envelope.ports import KeysUnavailable
 
 __all__ = ["Counters", "Denial", "Intent", "IntentBody", "Knobs", "Ledger", "Outcome", "SinkFailed"]
 
@@ -28,7 +32,13 @@ class Ledger:
     """Of one process. `open` it, let `run` run, and end `run` before leaving."""
 
     def __init__(
-        self, store: SegmentStore, *, clock: Callable[[], int], new_id: Callable[[], str], knobs: Knobs
+        self,
+        store: SegmentStore,
+        *,
+        clock: Callable[[], int],
+        new_id: Callable[[], str],
+        knobs: Knobs,
+        keyring: Keyring | None,
     ) -> None:
         self._committer = Committer(store, clock=clock, new_id=new_id, knobs=knobs)
         self.counters = self._committer.counters
@@ -37,6 +47,7 @@ class Ledger:
         self._count_seconds = knobs.count_seconds
         self._recount: asyncio.TimerHandle | None = None
         self._tally = Tally()
+        self._sealers = Sealers(keyring, lambda: self._committer.segment_id) if keyring else None
 
     @property
     def is_open(self) -> bool:
@@ -55,13 +66,14 @@ class Ledger:
         clock: Callable[[], int],
         new_id: Callable[[], str],
         knobs: Knobs | None = None,
+        keyring: Keyring | None = None,
     ) -> "AsyncIterator[Ledger]":
         """Repairs what the dead left, then opens the door; SinkFailed or SegmentFailed if it cannot.
 
         `clock`: microseconds since the epoch. `new_id`: fresh random ids of [0-9a-z]. Leaving flushes
-        everything.
+        everything. `keyring`: with whose keys what is of a tenant's requests is sealed; without one all is in the clear.
         """
-        ledger = Ledger(store, clock=clock, new_id=new_id, knobs=knobs or Knobs())
+        ledger = Ledger(store, clock=clock, new_id=new_id, knobs=knobs or Knobs(), keyring=keyring)
         await ledger._committer.start()
         try:
             yield ledger
@@ -74,6 +86,14 @@ class Ledger:
 
     # What the request path calls.
 
+    async def sealer(self, tenant: str) -> Sealer | None:
+        """With what this tenant's records are sealed, for `intend` and `deny`: without a wait when its key is here. None: they are in
+        the clear. Raises KeysUnavailable and KeyRefused; then nothing of this tenant's is served: fails closed.
+        """
+        if self._sealers is None:
+            return None
+        return self._sealers.held(tenant) or await self._sealers.fetched(tenant)
+
     def intend(
         self,
         *,
@@ -84,15 +104,21 @@ class Ledger:
         model_version: str,
         now_us: int,
         body: IntentBody,
+        sealer: Sealer | None = None,
     ) -> Intent:
-        """Announces a call; SinkFailed when the door is closed or too much waits. No `request` comes twice."""
+        """Announces a call; SinkFailed when the door is closed or too much waits. No `request` comes twice. `sealer`: the tenant's, where
+        records are sealed; KeysUnavailable without.
+        """
+        if sealer is None and self._sealers is not None:
+            raise KeysUnavailable("an intent without what seals it")
         if not (self.is_open and self._committer.has_room):
             self.counters.refused += 1
             raise SinkFailed(
                 "too much waits for the audit sink" if self.is_open else "the audit sink is closed"
             )
         owed = Owed(request=request, tenant=tenant, key=key, model=model, model_version=model_version)
-        intent = self._committer.announce(owed, intent_record(self._new_id(), owed, body, at_us=now_us))
+        record = intent_record(self._new_id(), owed, body, at_us=now_us, sealer=sealer)
+        intent = self._committer.announce(owed, record, sealer)
         self.counters.intents += 1
         return intent
 
@@ -101,16 +127,18 @@ class Ledger:
         if not self._committer.close(intent):
             return
         try:
-            record = outcome_record(self._new_id(), intent.owed, outcome, at_us=now_us)
+            record = outcome_record(self._new_id(), intent.owed, outcome, at_us=now_us, sealer=intent.sealer)
         except _UNWRITABLE:
             self.counters.malformed += 1
             unknown = Outcome(status="unknown", reason="malformed")
-            record = outcome_record(self._new_id(), intent.owed, unknown, at_us=now_us)
+            record = outcome_record(self._new_id(), intent.owed, unknown, at_us=now_us, sealer=intent.sealer)
         self.counters.outcomes += 1
         self._committer.add(record, intent)
 
-    def deny(self, denial: Denial, *, now_us: int) -> None:
-        """Records a refusal; counts it without a tenant, above ten a second, or for want of room. Never raises."""
+    def deny(self, denial: Denial, *, now_us: int, sealer: Sealer | None = None) -> None:
+        """Records a refusal; counts it without a tenant, above ten a second, or for want of room. Never raises. Where records are sealed
+        and the tenant's key is not here, its body is withheld.
+        """
         self.counters.denials += 1
         if not (self._tally.is_single(denial, now_us) and self._committer.has_room):
             self._tally.count(denial, now_us)
@@ -118,7 +146,8 @@ class Ledger:
                 self._count_later()
             return
         try:
-            self._committer.add(denial_record(self._new_id(), denial, at_us=now_us))
+            sealer = sealer or self._present(denial.tenant)
+            self._committer.add(denial_record(self._new_id(), denial, at_us=now_us, sealer=sealer))
         except _UNWRITABLE:
             self.counters.malformed += 1
 
@@ -146,6 +175,18 @@ class Ledger:
 
     def _add_counts(self, now_us: int | None) -> None:
         for tenant, key, body in self._tally.take(now_us):
+            at_us, sealer = body.until_us - 1, self._present(tenant)
             self._committer.add(
-                own_record(self._new_id(), "denials", body, at_us=body.until_us - 1, tenant=tenant, key=key)
+                own_record(
+                    self._new_id(), "denials", body, at_us=at_us, tenant=tenant, key=key, sealer=sealer
+                )
             )
+
+    def _present(self, tenant: str | None) -> Sealer | None:
+        """What seals this tenant's records without a wait. What is of no tenant is of no request that was known: it stays in the clear."""
+        if self._sealers is None or tenant is None:
+            return None
+        if found := self._sealers.held(tenant):
+            return found
+        self.counters.withheld += 1
+        return Withheld()

@@ -1,7 +1,7 @@
 """What an audit record says, as bytes. Pure.
 
-A record is an entry, kept for ever, and a body, which may be sealed or forgotten later. Both are JSON; the
-entry holds the SHA-256 of the body's bytes as stored.
+A record is an entry, kept for ever, and a body, which may be forgotten later. Both are JSON, but a body may be sealed: then it is what
+`gateway.envelope.series` makes of that JSON, and the entry names the data key. The entry holds the SHA-256 of the body's bytes as stored.
 
 Compatibility: version 1 bytes never change. A field may be added whose default is left out and means what its
 absence meant; no field is renamed, retyped or used again. Anything else is version 2, which a version 1
@@ -10,7 +10,7 @@ reader refuses. Hashes are over bytes as stored: an entry is never decoded and e
 
 import hashlib
 from collections.abc import Mapping
-from typing import Literal
+from typing import Literal, Protocol
 
 import msgspec
 from msgspec.structs import replace
@@ -22,7 +22,9 @@ _encode = msgspec.json.Encoder().encode
 
 
 class Entry(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
-    """Version 1 (rule above). Ids are pseudonymous, `interval_us` is (start, end), the counts are priced."""
+    """Version 1 (rule above). Ids are pseudonymous, `interval_us` is (start, end), the counts are priced. `sealed_with` is the id of the
+    data key that the body is sealed with; without one it is in the clear, or empty: withheld.
+    """
 
     v: Literal[1]
     kind: Kind
@@ -41,6 +43,7 @@ class Entry(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     tokens: int = 0
     compute_us: int = 0
     price_version: int | None = None
+    sealed_with: str | None = None
     body_sha256: str
 
     @property
@@ -161,8 +164,33 @@ class Record(msgspec.Struct, frozen=True, gc=False):
     body: bytes
 
 
-def intent_record(record: str, owed: Owed, body: IntentBody, *, at_us: int) -> Record:
+class Sealer(Protocol):
+    """What a body is stored by."""
+
+    @property
+    def data_key(self) -> str | None:
+        """The id of the key, which the entry names."""
+
+    def seal(self, record: str, body: bytes) -> bytes:
+        """The body of this record, as it is stored."""
+
+
+class Withheld:
+    """Stores nothing of a body that can be sealed now with no key: fails closed."""
+
+    data_key = None
+
+    def seal(self, record: str, body: bytes) -> bytes:
+        return b""
+
+
+def intent_record(
+    record: str, owed: Owed, body: IntentBody, *, at_us: int, sealer: Sealer | None = None
+) -> Record:
+    """`sealer`, here and below: None leaves the body in the clear."""
     stored = _encode(body)
+    if sealer is not None:
+        stored = sealer.seal(record, stored)
     entry = Entry(
         v=1,
         kind="intent",
@@ -173,13 +201,20 @@ def intent_record(record: str, owed: Owed, body: IntentBody, *, at_us: int) -> R
         key=owed.key,
         model=owed.model,
         model_version=owed.model_version,
+        sealed_with=sealer.data_key if sealer is not None else None,
         body_sha256=digest(stored),
     )
     return Record(_encode(entry), stored)
 
 
 def outcome_record(
-    record: str, owed: Owed, outcome: Outcome, *, at_us: int, segment: str | None = None
+    record: str,
+    owed: Owed,
+    outcome: Outcome,
+    *,
+    at_us: int,
+    segment: str | None = None,
+    sealer: Sealer | None = None,
 ) -> Record:
     """`segment`: where the intent was when its outcome became unknown."""
     stored = _encode(
@@ -193,6 +228,8 @@ def outcome_record(
             segment=segment,
         )
     )
+    if sealer is not None:
+        stored = sealer.seal(record, stored)
     entry = Entry(
         v=1,
         kind="outcome",
@@ -210,18 +247,22 @@ def outcome_record(
         bytes=outcome.bytes,
         body_sha256=digest(stored),
     )
-    # Apart, as most have neither: CPython makes a call with more than 15 keywords four times slower.
+    # Apart: CPython makes a call with more than 15 keywords four times slower.
+    if sealer is not None:
+        entry = replace(entry, sealed_with=sealer.data_key)
     if outcome.tokens or outcome.compute_us:
         entry = replace(entry, tokens=outcome.tokens, compute_us=outcome.compute_us)
     return Record(_encode(entry), stored)
 
 
-def denial_record(record: str, denial: Denial, *, at_us: int) -> Record:
+def denial_record(record: str, denial: Denial, *, at_us: int, sealer: Sealer | None = None) -> Record:
     stored = _encode(
         DenialBody(
             reason=denial.reason, status=denial.status, address=denial.address, policies=denial.policies
         )
     )
+    if sealer is not None:
+        stored = sealer.seal(record, stored)
     entry = Entry(
         v=1,
         kind="denial",
@@ -231,6 +272,7 @@ def denial_record(record: str, denial: Denial, *, at_us: int) -> Record:
         tenant=denial.tenant,
         key=denial.key,
         model=denial.model,
+        sealed_with=sealer.data_key if sealer is not None else None,
         body_sha256=digest(stored),
     )
     return Record(_encode(entry), stored)
@@ -244,11 +286,21 @@ def own_record(
     at_us: int,
     tenant: str | None = None,
     key: str | None = None,
+    sealer: Sealer | None = None,
 ) -> Record:
     """What the ledger says by itself, about no request."""
     stored = _encode(body)
+    if sealer is not None:
+        stored = sealer.seal(record, stored)
     entry = Entry(
-        v=1, kind=kind, record=record, at_us=at_us, tenant=tenant, key=key, body_sha256=digest(stored)
+        v=1,
+        kind=kind,
+        record=record,
+        at_us=at_us,
+        tenant=tenant,
+        key=key,
+        sealed_with=sealer.data_key if sealer is not None else None,
+        body_sha256=digest(stored),
     )
     return Record(_encode(entry), stored)
 

@@ -14,6 +14,7 @@ import msgspec
 from gateway.admission.limiter import Limiter
 from gateway.audit.ledger import Knobs, Ledger
 from gateway.audit.record import DenialBody, OutcomeBody
+from gateway.audit.sealing import Keyring
 from gateway.audit.segment import StoredRecord, scan
 from gateway.auth.authenticator import Authenticator
 from gateway.auth.known import Known
@@ -206,7 +207,7 @@ LIMITS = Limits(body_bytes=1000, requests_per_second=Rate(rate=1000, burst=1000)
 
 @asynccontextmanager
 async def house(
-    *worlds: TritonWorld, limits: Limits = LIMITS, knobs: Knobs | None = None
+    *worlds: TritonWorld, limits: Limits = LIMITS, knobs: Knobs | None = None, keyring: Keyring | None = None
 ) -> AsyncIterator[House]:
     """Tenant acme with a key, and the models digits (everyone's) and private (of another tenant)."""
     loop = asyncio.get_running_loop()
@@ -235,6 +236,7 @@ async def house(
         clock=lambda: NOW_US,
         new_id=lambda: f"id{next(ids):06d}",
         knobs=knobs or Knobs(retry_seconds=0.01),
+        keyring=keyring,
     ) as ledger:
         pipeline = Pipeline(
             auth=Authenticator(
