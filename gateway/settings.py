@@ -122,6 +122,14 @@ class Triton:
 
 
 @dataclass(frozen=True, slots=True)
+class Keys:
+    file: Path | None = _knob(
+        None,
+        "key file that wraps the tenants' data keys; not given: `keys.json` in the state, made if need be",
+    )
+
+
+@dataclass(frozen=True, slots=True)
 class Settings:
     host: str = _knob("127.0.0.1", "address of the public listener")
     port: int = _knob(8080, "port of the public listener; 0 picks a free one below 32768", most=65_535)
@@ -146,6 +154,7 @@ class Settings:
     tokens: Tokens = field(default_factory=Tokens)
     audit: Audit = field(default_factory=Audit)
     triton: Triton = field(default_factory=Triton)
+    keys: Keys = field(default_factory=Keys)
 
 
 _Tree = TypeVar("_Tree")
