@@ -157,6 +157,14 @@ class Tls:
 
 
 @dataclass(frozen=True, slots=True)
+class Keys:
+    file: Path | None = _knob(
+        None,
+        "key file that wraps the tenants' data keys; not given: `keys.json` in the state, made if need be",
+    )
+
+
+@dataclass(frozen=True, slots=True)
 class Settings:
     host: str = _knob("127.0.0.1", "address of the public listener")
     port: int = _knob(8080, "port of the public listener; 0 picks a free one below 32768", most=65_535)
@@ -182,6 +190,7 @@ class Settings:
     audit: Audit = field(default_factory=Audit)
     triton: Triton = field(default_factory=Triton)
     tls: Tls = field(default_factory=Tls)
+    keys: Keys = field(default_factory=Keys)
 
 
 _Tree = TypeVar("_Tree")

@@ -9,19 +9,26 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Final
 
 from gateway import __version__
 from gateway.audit.ledger import Knobs, Ledger
 from gateway.audit.verify import Report, verify
 from gateway.auth.key_sets import Fetcher
+from gateway.envelope.ports import KeyService
 from gateway.settings import Settings
 from gateway.stores import backup
 from gateway.stores.blobs import FileBlobs
 from gateway.stores.files import FileSegments, SegmentBytes
-from gateway.stores.sqlite import SqliteTable
+from gateway.stores.sqlite import SqliteTable, holds_rows
 from tenants.directory import Directory
 
 log = logging.getLogger(__name__)
+
+# Of a state: the wrapped data keys, the file of the keys that wrap them, and what tells that file from another one.
+WRAPPED: Final = "keys.sqlite"
+KEY_FILE: Final = "keys.json"
+KEY_CHECK: Final = "keys.check"
 
 
 def now_us() -> int:
@@ -71,6 +78,24 @@ async def opened_directory(settings: Settings) -> AsyncIterator[Directory]:
         directory = Directory(table, secrets.token_bytes)
         await directory.repair()
         yield directory
+
+
+@asynccontextmanager
+async def opened_key_service(settings: Settings) -> AsyncIterator[KeyService]:
+    """What wraps the data keys of this state. Raises OSError, whose text says what to do, for a key file that is lost, another one, damaged
+    or not its owner's alone; TableUnavailable, UnknownFormat when nobody can tell whether there are wrapped keys already.
+    """
+    from gateway.stores import key_file  # what it takes is long to load, and most commands need no key
+
+    state = state_folder(settings)
+    yield key_file.opened(
+        settings.keys.file or state / KEY_FILE,
+        state / KEY_CHECK,
+        is_named=settings.keys.file is not None,
+        has_wrapped=holds_rows(state / WRAPPED),
+        draw=secrets.token_bytes,
+        now_us=now_us,
+    )
 
 
 def opened_segments(settings: Settings) -> FileSegments:

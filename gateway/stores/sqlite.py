@@ -212,6 +212,18 @@ def copy(path: Path, to: Path) -> int:
     return version
 
 
+def holds_rows(path: Path) -> bool:
+    """Whether there is a table that has any. Raises TableUnavailable, UnknownFormat."""
+    if not path.exists():
+        return False
+    try:
+        with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=rw", uri=True)) as reader:
+            schema.version_of(reader, path)
+            return reader.execute("SELECT 1 FROM rows LIMIT 1").fetchone() is not None
+    except sqlite3.Error as error:
+        raise TableUnavailable(f"{path}: {error}") from error
+
+
 def _create(path: Path) -> None:
     """A complete new file appears under its name, unless another process was faster.
 
