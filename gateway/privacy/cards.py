@@ -46,7 +46,7 @@ def is_card(run: Run, first: int, last: int) -> bool:
     if first != last and shape not in _GROUPINGS:
         return False
     digits = run.digits_of(first, last)
-    if _ISSUERS.fullmatch(digits) is None or not luhn.is_valid(digits) :
+    if _ISSUERS.fullmatch(digits) is None or not luhn.is_valid(digits):
         return False
     # What follows in fours makes it a table of numbers; what follows else is a date or a code.
     around = Around(run.text, run.starts[first], run.ends[last])

@@ -7,12 +7,13 @@ that was given, and be written as one: in that country's groups, with its 0, in 
 import re
 from collections.abc import Sequence
 from contextlib import suppress
-from typing import Final
+from functools import cache
+from typing import Final, NamedTuple
 
 import phonenumbers
-from phonenumbers import NumberParseException, PhoneNumber, PhoneNumberFormat, PhoneNumberType
+from phonenumbers import COUNTRY_CODE_TO_REGION_CODE, NumberParseException, PhoneMetadata, PhoneNumber, PhoneNumberFormat, PhoneNumberType
 
-from gateway.privacy.runs import MONEY, Run
+from gateway.privacy.runs import Run
 from gateway.privacy.words import Around
 
 MOST_TRIES: Final = 6
@@ -28,17 +29,42 @@ _DECIMAL: Final = re.compile(r"[0-9]{1,3}\.[0-9]+(?:[,;]?\s*[-+]?[0-9]{1,3}\.[0-
 _THOUSANDS: Final = re.compile(r"[0-9]{1,3}(?:[. ][0-9]{3})+(?:,[0-9]{2})?(?:\s?(?:[$€£¥₹₩₽%]|EUR|USD|kr|zł))|[0-9]{1,3}(?:\.000)+")
 
 
+class _Plan(NamedTuple):
+    """Of a region's national numbers, enough to pass most others by: to parse one costs twenty times as much."""
+
+    region: str
+    trunk: str
+    lengths: frozenset[int]
+    pattern: re.Pattern[str]
+
+    def may_be(self, digits: str) -> bool:
+        if self.trunk and digits.startswith(self.trunk):
+            rest = digits[len(self.trunk) :]
+            if len(rest) in self.lengths and self.pattern.fullmatch(rest):
+                return True
+        return len(digits) in self.lengths and self.pattern.fullmatch(digits) is not None
+
+
+@cache
+def _plan(region: str) -> _Plan | None:
+    metadata = PhoneMetadata.metadata_for_region(region)
+    if metadata is None or metadata.general_desc is None or metadata.general_desc.national_number_pattern is None:
+        return None
+    pattern = re.compile(metadata.general_desc.national_number_pattern)
+    return _Plan(region, metadata.national_prefix or "", frozenset(metadata.general_desc.possible_length), pattern)
+
+
 class Phones:
     """What finds the telephone numbers of these regions, ISO 3166-1 alpha-2."""
 
     def __init__(self, regions: Sequence[str]) -> None:
-        self._regions = tuple(regions)
+        self._plans = tuple(plan for plan in map(_plan, regions) if plan is not None)
 
     def find(self, run: Run, first: int) -> int | None:
         """The last group of a telephone number that starts with the run's group `first`; None: none starts there."""
         text, start = run.text, run.starts[first]
         plus = _plus(text, start)
-        if plus is None and not self._regions and not text.startswith("00", start):
+        if plus is None and not self._plans and not text.startswith("00", start):
             return None
         if first == 0 and plus is None and run.joined_before():
             return None
@@ -68,31 +94,50 @@ class Phones:
         text, start, end = run.text, run.starts[first], run.ends[last]
         written = text[start:end]
         if international:
-            return _valid("+" + written, None) is not None
-        around = Around(text, _with_bracket(text, start), end)
-        topic = around.topic()
+            return _is_possible(run.digits_of(first, last)) and _valid("+" + written, None) is not None
+        digits = run.digits_of(first, last)
+        abroad = digits.startswith("00") and _is_possible(digits[2:])
+        plans = [plan for plan in self._plans if plan.may_be(digits)]
+        if not abroad and not plans:
+            return False
+        topic = Around(text, _with_bracket(text, start), end).topic()
         if topic in ("identity", "card", "other"):
             return False
-        if written.startswith("00"):
+        if abroad:
             number = _valid("+" + written[2:], None)
             if number is not None and (topic == "phone" or last > first or end - start >= 13):
                 return True
-        return any(self._is_national(run, first, last, region, told=topic == "phone") for region in self._regions)
+        return any(self._is_national(run, first, last, plan, told=topic == "phone") for plan in plans)
 
     @staticmethod
-    def _is_national(run: Run, first: int, last: int, region: str, *, told: bool) -> bool:
+    def _is_national(run: Run, first: int, last: int, plan: _Plan, *, told: bool) -> bool:
         text, start, end = run.text, run.starts[first], run.ends[last]
-        number = _valid(text[start:end], region)
+        groups = [text[run.starts[at] : run.ends[at]] for at in range(first, last + 1)]
+        trunk = plan.trunk == "0" and groups[0].startswith("0")
+        if not told and not trunk and (len(groups) == 1 or min(map(len, groups)) == 1):
+            return False
+        number = _valid(text[start:end], plan.region)
         if number is None:
             return False
         if told:
             return True
-        groups = [text[run.starts[at] : run.ends[at]] for at in range(first, last + 1)]
-        trunk = groups[0].startswith("0") and region != "US"
         if len(groups) == 1:
             return trunk and phonenumbers.number_type(number) == PhoneNumberType.MOBILE
         bracketed = text[start - 1 : start] == "(" and ")" in text[start:end]
         return bracketed or trunk or groups == _groups(number)
+
+
+def _is_possible(digits: str) -> bool:
+    """Whether these digits begin with a country's code and go on as long as its numbers do. A 0 in brackets is one too many."""
+    for width in (1, 2, 3):
+        for region in COUNTRY_CODE_TO_REGION_CODE.get(int(digits[:width] or 0), ()):
+            if region == "001":
+                return True
+            plan = _plan(region)
+            rest = digits[width:]
+            if plan is not None and (plan.may_be(rest) or (rest.startswith("0") and plan.may_be(rest[1:]))):
+                return True
+    return False
 
 
 def _groups(number: PhoneNumber) -> list[str]:
@@ -132,6 +177,3 @@ def _new_start(run: Run, first: int) -> bool:
     """Whether a group may begin a number, behind another: something other than one space or hyphen parts them, or a 0 or a bracket begins it."""
     joint = run.text[run.ends[first - 1] : run.starts[first]]
     return " " in joint and (len(joint) > 1 or run.text[run.starts[first]] == "0" or run.ends[first - 1] - run.starts[first - 1] <= 2)
-
-
-__all__ = ["MONEY", "Phones", "start_of"]
