@@ -18,6 +18,7 @@ from gateway.privacy.words import Around
 
 MOST_TRIES: Final = 6
 """Lengths that are tried from one start: what stands behind a number is often a group or two of something else."""
+_SURELY_ABROAD: Final = 13
 _FEWEST, _MOST = 7, 15  # digits; E.164 has at most 15
 _DATE: Final = re.compile(
     r"(?:19|20)[0-9]{2}[-/. ](?:0?[1-9]|1[0-2])[-/. ](?:[0-2]?[0-9]|3[01])(?![0-9])"
@@ -74,10 +75,15 @@ class Phones:
             return None
         if plus is not None and _DECIMAL.match(text, start):
             return None
-        for last in self._lasts(run, first):
-            if self._is_phone(run, first, last, international=plus is not None):
-                return last
-        return None
+        lasts = self._lasts(run, first)
+        if plus is not None:
+            return next((last for last in lasts if self._is_international(run, first, last)), None)
+        if not lasts or (run.ends[first] - start == 1 and run.ends[lasts[0]] - start > 1 and text[run.ends[first]] == "."):
+            return None
+        topic = Around(text, _with_bracket(text, start), run.ends[lasts[0]]).topic()
+        if topic in ("identity", "card", "other"):
+            return None
+        return next((last for last in lasts if self._is_phone(run, first, last, told=topic == "phone")), None)
 
     @staticmethod
     def _lasts(run: Run, first: int) -> list[int]:
@@ -90,24 +96,17 @@ class Phones:
                 lasts.append(last)
         return lasts[: -MOST_TRIES - 1 : -1]
 
-    def _is_phone(self, run: Run, first: int, last: int, *, international: bool) -> bool:
-        text, start, end = run.text, run.starts[first], run.ends[last]
-        written = text[start:end]
-        if international:
-            return _is_possible(run.digits_of(first, last)) and _valid("+" + written, None) is not None
+    @staticmethod
+    def _is_international(run: Run, first: int, last: int) -> bool:
+        written = run.text[run.starts[first] : run.ends[last]]
+        return _is_possible(run.digits_of(first, last)) and _valid("+" + written, None) is not None
+
+    def _is_phone(self, run: Run, first: int, last: int, *, told: bool) -> bool:
         digits = run.digits_of(first, last)
-        abroad = digits.startswith("00") and _is_possible(digits[2:])
-        plans = [plan for plan in self._plans if plan.may_be(digits)]
-        if not abroad and not plans:
-            return False
-        topic = Around(text, _with_bracket(text, start), end).topic()
-        if topic in ("identity", "card", "other"):
-            return False
-        if abroad:
-            number = _valid("+" + written[2:], None)
-            if number is not None and (topic == "phone" or last > first or end - start >= 13):
+        if digits.startswith("00") and _is_possible(digits[2:]) and (told or last > first or len(digits) >= _SURELY_ABROAD):
+            if _valid("+" + digits[2:], None) is not None:
                 return True
-        return any(self._is_national(run, first, last, plan, told=topic == "phone") for plan in plans)
+        return any(plan.may_be(digits) and self._is_national(run, first, last, plan, told=told) for plan in self._plans)
 
     @staticmethod
     def _is_national(run: Run, first: int, last: int, plan: _Plan, *, told: bool) -> bool:

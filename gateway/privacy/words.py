@@ -53,6 +53,7 @@ _NEAREST: Final = re.compile(
     )
 )
 _LINES_END: Final = "\n\r\x0b\x0c\x85\u2028\u2029"
+_LETTER: Final = re.compile(r"[^\W\d_]")
 _CAMEL: Final = re.compile(r"(?<=[a-z])(?=[A-Z])")
 _BREAK: Final = re.compile(r"[.;!?,](?=\s)|\d")
 
@@ -70,10 +71,14 @@ class Around:
 
     def topic(self) -> Topic | None:
         """What the nearest word says; None: no word says anything."""
+        if not self.before and not self.after:
+            return None
         return self._last(self.before) or self._first(self.after)
 
     def denied(self) -> bool:
         """Whether it is plainly called something else: no number and no end of a sentence stands between."""
+        if not self.before:
+            return False
         breaks = [found.end() for found in _BREAK.finditer(self.before)]
         return self._last(self.before[breaks[-1] :] if breaks else self.before) in ("other", "phone")
 
@@ -94,5 +99,7 @@ class Around:
 
 
 def _words(text: str) -> str:
-    """As words are written: `phoneNumber` and `phone_number` are two."""
+    """As words are written: `phoneNumber` and `phone_number` are two. Tables of numbers have none, and cost little."""
+    if _LETTER.search(text) is None:
+        return ""
     return _CAMEL.sub(" ", text).lower().replace("_", " ")
