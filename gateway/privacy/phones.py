@@ -80,6 +80,8 @@ class Phones:
             return next((last for last in lasts if self._is_international(run, first, last)), None)
         if not lasts or (run.ends[first] - start == 1 and run.ends[lasts[0]] - start > 1 and text[run.ends[first]] == "."):
             return None
+        if _DATE.search(text, start, run.ends[lasts[0]]):
+            return None
         topic = Around(text, _with_bracket(text, start), run.ends[lasts[0]]).topic()
         if topic in ("identity", "card", "other"):
             return None
@@ -175,4 +177,6 @@ def _with_bracket(text: str, start: int) -> int:
 def _new_start(run: Run, first: int) -> bool:
     """Whether a group may begin a number, behind another: something other than one space or hyphen parts them, or a 0 or a bracket begins it."""
     joint = run.text[run.ends[first - 1] : run.starts[first]]
-    return " " in joint and (len(joint) > 1 or run.text[run.starts[first]] == "0" or run.ends[first - 1] - run.starts[first - 1] <= 2)
+    if len(joint) == 1 and run.joined_before():
+        return False
+    return " " in joint and (len(joint) > 1 or run.text[run.starts[first]] == "0" or (first == 1 and run.ends[0] - run.starts[0] <= 2))
