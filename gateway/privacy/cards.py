@@ -62,8 +62,8 @@ def may_start(run: Run, first: int, last: int) -> bool:
     if first == 0:
         if run.joined_before():
             return False
-    elif " " not in run.text[ends[first - 1] : starts[first]] or ends[first - 1] - starts[first - 1] >= 4:
+    elif " " not in run.text[ends[first - 1] : starts[first]] or (first != last and ends[first - 1] - starts[first - 1] >= 4):
         return False
     if last == len(starts) - 1:
         return not run.joined_after()
-    return " " in run.text[ends[last] : starts[last + 1]] and ends[last + 1] - starts[last + 1] < 5
+    return " " in run.text[ends[last] : starts[last + 1]] and (first == last or ends[last + 1] - starts[last + 1] < 4)
