@@ -28,12 +28,35 @@ _ISSUERS: Final = re.compile(
 _PLAIN_LENGTHS: Final = (16,)
 _GROUPINGS: Final = frozenset(
     (
-        *("9999 9999 9999 9999", "9999 999999 99999", "9999 999999 9999", "9999 9999 9999 9999 999", "9999 9999 9999 999"),
-        *("9999 9999 9999 99", "9999 9999 9999 9", "9999 9999 9999", "999999 9999999999999", "9999 9999 9999 9999 99"),
-        *("99999999 99999999", "9999 9999 9999 99999", "999999 9999999999", "9999 999 999 999", "9999 99999999 9999"),
+        *(
+            "9999 9999 9999 9999",
+            "9999 999999 99999",
+            "9999 999999 9999",
+            "9999 9999 9999 9999 999",
+            "9999 9999 9999 999",
+        ),
+        *(
+            "9999 9999 9999 99",
+            "9999 9999 9999 9",
+            "9999 9999 9999",
+            "999999 9999999999999",
+            "9999 9999 9999 9999 99",
+        ),
+        *(
+            "99999999 99999999",
+            "9999 9999 9999 99999",
+            "999999 9999999999",
+            "9999 999 999 999",
+            "9999 99999999 9999",
+        ),
     )
 )
-_AS_PRINTED: Final = ("9999 9999 9999 9999", "9999 999999 99999", "9999 999999 9999", "9999 9999 9999 9999 999")
+_AS_PRINTED: Final = (
+    "9999 9999 9999 9999",
+    "9999 999999 99999",
+    "9999 999999 9999",
+    "9999 9999 9999 9999 999",
+)
 
 
 def is_card(run: Run, first: int, last: int) -> bool:
@@ -62,8 +85,12 @@ def may_start(run: Run, first: int, last: int) -> bool:
     if first == 0:
         if run.joined_before():
             return False
-    elif " " not in run.text[ends[first - 1] : starts[first]] or (first != last and ends[first - 1] - starts[first - 1] >= 4):
+    elif " " not in run.text[ends[first - 1] : starts[first]] or (
+        first != last and ends[first - 1] - starts[first - 1] >= 4
+    ):
         return False
     if last == len(starts) - 1:
         return not run.joined_after()
-    return " " in run.text[ends[last] : starts[last + 1]] and (first == last or ends[last + 1] - starts[last + 1] < 4)
+    return " " in run.text[ends[last] : starts[last + 1]] and (
+        first == last or ends[last + 1] - starts[last + 1] < 4
+    )

@@ -5,7 +5,13 @@ from typing import Final
 
 _NINO: Final = re.compile(r"(?!BG|GB|KN|NK|NT|TN|ZZ)[A-CEGHJ-PR-TW-Z][A-CEGHJ-NPR-TW-Z][0-9]{6}[A-D]")
 _TAIWAN: Final = "ABCDEFGHJKLMNPQRSTUVXYWZIO"
-_SINGAPORE: Final = {"S": "JZIHGFEDCBA", "T": "GFEDCBAJZIH", "F": "XWUTRQPNMLK", "G": "TRQPNMLKXWU", "M": "KLJNPQRTUWX"}
+_SINGAPORE: Final = {
+    "S": "JZIHGFEDCBA",
+    "T": "GFEDCBAJZIH",
+    "F": "XWUTRQPNMLK",
+    "G": "TRQPNMLKXWU",
+    "M": "KLJNPQRTUWX",
+}
 
 
 def _weighed(digits: str, weights: tuple[int, ...]) -> int:
@@ -61,7 +67,10 @@ def hk_id(number: str) -> bool:
     number = _compact(number)
     letters = number[:-7]
     values = [36, *map(_letter, letters)] if len(letters) == 1 else [*map(_letter, letters)]
-    total = sum(value * weight for value, weight in zip([*values, *map(int, number[-7:-1])], range(9, 1, -1), strict=True))
+    total = sum(
+        value * weight
+        for value, weight in zip([*values, *map(int, number[-7:-1])], range(9, 1, -1), strict=True)
+    )
     check = 10 if number[-1] == "A" else int(number[-1])
     return (total + check) % 11 == 0
 

@@ -110,7 +110,11 @@ def _lettered_id(text: str, at: int) -> Span | None:
             continue
         for one in _BY_BEFORE[before]:
             match = one.written.match(text, start)
-            if match is not None and one.valid(match[0]) and _believed(text, *match.span(), one.asked, one.words):
+            if (
+                match is not None
+                and one.valid(match[0])
+                and _believed(text, *match.span(), one.asked, one.words)
+            ):
                 return Span(*match.span(), "national_id")
     return None
 
@@ -147,11 +151,17 @@ def _number(run: Run, first: int, last: int) -> Kind | None:
     if may_start(run, first, last) and is_card(run, first, last):
         return "payment_card"
     schemes = by_shape().get(run.shape_of(first, last), ())
-    if not schemes or not run.stands_alone(first, last) or run.text[run.starts[first] - 1 : run.starts[first]] == "+":
+    if (
+        not schemes
+        or not run.stands_alone(first, last)
+        or run.text[run.starts[first] - 1 : run.starts[first]] == "+"
+    ):
         return None
     digits = run.digits_of(first, last)
     for scheme, asked in schemes:
-        if scheme.valid(digits) and _believed(run.text, run.starts[first], run.ends[last], asked, scheme.words):
+        if scheme.valid(digits) and _believed(
+            run.text, run.starts[first], run.ends[last], asked, scheme.words
+        ):
             return "national_id"
     return None
 

@@ -19,7 +19,9 @@ _ANY_LOCAL: Final = re.compile(r"[\w.+\-]+\Z")
 _QUOTED: Final = re.compile(r"\"[^\"\\\r\n@]+\"\Z")
 _LABEL: Final = r"[^\W_](?:[\w\-]{0,61}[^\W_])?"
 _DOMAIN: Final = re.compile(rf"{_LABEL}(?:[.\u3002\uff0e]{_LABEL})+")
-_ASCII_DOMAIN: Final = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?(?:\.[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?)+")
+_ASCII_DOMAIN: Final = re.compile(
+    r"[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?(?:\.[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?)+"
+)
 _TOP: Final = re.compile(r"(?:[A-Za-z]{2,24}|[Xx][Nn]--[A-Za-z0-9-]{2,59}|[^\W\d_a-zA-Z]\w*)")
 _NOT_TOP: Final = frozenset(
     "png jpg jpeg gif svg webp bmp ico css js jsx ts tsx mjs json xml html htm yaml yml toml ini cfg conf txt log exe dll tar gz tgz whl jar "
@@ -27,7 +29,8 @@ _NOT_TOP: Final = frozenset(
 )
 _CODE_AFTER: Final = re.compile(r"\(|:[^\s/,;]*/|:[~\w.]+\.git\b|/[\w.-]+\.git\b")
 _CODE_BEFORE: Final = re.compile(
-    r"(?:\w://[^\s/@\"'<>]*|\b(?:ssh|scp|sftp|rsync|mosh)\s(?:[^\n]{0,40}\s)?|(?:message-id|in-reply-to|references)\W{0,3})\Z", re.IGNORECASE
+    r"(?:\w://[^\s/@\"'<>]*|\b(?:ssh|scp|sftp|rsync|mosh)\s(?:[^\n]{0,40}\s)?|(?:message-id|in-reply-to|references)\W{0,3})\Z",
+    re.IGNORECASE,
 )
 
 
@@ -68,10 +71,18 @@ def _domain(text: str, start: int) -> int | None:
         labels = re.split(r"[.\u3002\uff0e]", found[0])
         top = labels[-1]
         ordinary = top.isascii() or not re.search("[A-Za-z]", top)
-        if ordinary and _TOP.fullmatch(top) and top.lower() not in _NOT_TOP and not (top[0].islower() and not top.islower()):
+        if (
+            ordinary
+            and _TOP.fullmatch(top)
+            and top.lower() not in _NOT_TOP
+            and not (top[0].islower() and not top.islower())
+        ):
             return None if re.fullmatch("[0-9]x", labels[0]) else start + found.end()
     return None
 
 
 def _is_code(text: str, start: int, end: int) -> bool:
-    return _CODE_AFTER.match(text, end) is not None or _CODE_BEFORE.search(text[max(start - 60, 0) : start]) is not None
+    return (
+        _CODE_AFTER.match(text, end) is not None
+        or _CODE_BEFORE.search(text[max(start - 60, 0) : start]) is not None
+    )

@@ -74,16 +74,26 @@ class Screen:
 
     def restore(self, text: str) -> str:
         """With every placeholder of this request what it stands for; others stay."""
-        return PLACEHOLDER.sub(lambda found: self._values.get(found[0], found[0]), text) if self._values else text
+        return (
+            PLACEHOLDER.sub(lambda found: self._values.get(found[0], found[0]), text)
+            if self._values
+            else text
+        )
 
     def restore_json(self, text: str) -> str:
         """The same within the strings of a JSON text: what is put back is escaped, in ASCII."""
         values = self._values
-        return PLACEHOLDER.sub(lambda found: escaped(values[found[0]]) if found[0] in values else found[0], text) if values else text
+        return (
+            PLACEHOLDER.sub(lambda found: escaped(values[found[0]]) if found[0] in values else found[0], text)
+            if values
+            else text
+        )
 
     def _placeholder(self, value: str, span: Span) -> str:
         label = span.kind.upper()
-        return self._numbered(label, value[span.start : span.end]) if self._privacy.reversible else f"[{label}]"
+        return (
+            self._numbered(label, value[span.start : span.end]) if self._privacy.reversible else f"[{label}]"
+        )
 
     def _literal(self, text: str) -> str:
         """A caller's text between spans."""

@@ -104,14 +104,28 @@ SCHEMES: Final[Mapping[str, Scheme]] = {
         r"nir\b|s[ée]cu|insee",
         (
             *("999999999999999", "9999999999999 99", "9 99 99 99 999 999 99", "9.99.99.99.999.999.99"),
-            *("9-99-99-99-999-999-99", "9 99 99 99999 999 99", "9 99 99 99 999 999-99", "9 99 99 99 999999 99"),
+            *(
+                "9-99-99-99-999-999-99",
+                "9 99 99 99999 999 99",
+                "9 99 99 99 999 999-99",
+                "9 99 99 99 999999 99",
+            ),
         ),
     ),
     "fr_spi": Scheme(spi.is_valid, r"fisc|spi\b", named=("9999999999999", "99 99 999 999 999")),
     "nl_bsn": Scheme(
         bsn.is_valid,
         r"bsn|burgerservice|sofi|citizen service",
-        named=("999999999", "9999 99 999", "9999.99.999", "999 999 999", "999.999.999", "99999999", "9999-99-999", "999-999-999"),
+        named=(
+            "999999999",
+            "9999 99 999",
+            "9999.99.999",
+            "999 999 999",
+            "999.999.999",
+            "99999999",
+            "9999-99-999",
+            "999-999-999",
+        ),
     ),
     "be_nn": Scheme(
         ssn_be.is_valid,
@@ -122,7 +136,9 @@ SCHEMES: Final[Mapping[str, Scheme]] = {
         ),
     ),
     "pl_pesel": Scheme(pesel.is_valid, r"pesel", told=("99999999999", "999999 99999", "999999-99999")),
-    "pt_nif": Scheme(nif.is_valid, r"nif|contribuinte|fiscal", named=("999999999", "999 999 999", "999.999.999")),
+    "pt_nif": Scheme(
+        nif.is_valid, r"nif|contribuinte|fiscal", named=("999999999", "999 999 999", "999.999.999")
+    ),
     "se_pnr": Scheme(
         personnummer.is_valid,
         r"personn|pers\.?\s?nr|pnr|samordn|personal (?:id|number)",
@@ -134,41 +150,87 @@ SCHEMES: Final[Mapping[str, Scheme]] = {
         cpr.is_valid, r"cpr|personn", told=("999999-9999",), named=("9999999999", "999999 9999")
     ),
     "cz_rc": Scheme(
-        rc.is_valid, r"rodn|r\.?\s?[čc]\b|birth", ("999999/9999",), ("999999/999",), ("9999999999", "999999 9999")
+        rc.is_valid,
+        r"rodn|r\.?\s?[čc]\b|birth",
+        ("999999/9999",),
+        ("999999/999",),
+        ("9999999999", "999999 9999"),
     ),
     "ro_cnp": Scheme(cnp.is_valid, r"cnp|cod numeric", ("9999999999999",), ("9 999999 999999",)),
-    "tr_tckn": Scheme(tckimlik.is_valid, r"tckn|t\.?\s?c\.?\b|kimlik", told=("99999999999", "999 999 999 99")),
+    "tr_tckn": Scheme(
+        tckimlik.is_valid, r"tckn|t\.?\s?c\.?\b|kimlik", told=("99999999999", "999 999 999 99")
+    ),
     "br_cpf": Scheme(
-        cpf.is_valid, r"cpf|cadastro", ("999.999.999-99", "999999999-99"), ("99999999999", "999 999 999 99", "999 999 999-99")
+        cpf.is_valid,
+        r"cpf|cadastro",
+        ("999.999.999-99", "999999999-99"),
+        ("99999999999", "999 999 999 99", "999 999 999-99"),
     ),
     "cl_rut": Scheme(
-        rut.is_valid, r"rut\b|run\b|rol ", ("99.999.999-9", "9.999.999-9"), ("99999999-9",), ("9999999-9", "999999999")
+        rut.is_valid,
+        r"rut\b|run\b|rol ",
+        ("99.999.999-9", "9.999.999-9"),
+        ("99999999-9",),
+        ("9999999-9", "999999999"),
     ),
     "ar_cuit": Scheme(
         cuit.is_valid, r"cui[tl]", ("99-99999999-9",), ("99-99.999.999-9",), ("99999999999", "99 99999999 9")
     ),
     "ar_dni": Scheme(dni_ar.is_valid, r"dni|documento", named=("99.999.999",)),
     "in_aadhaar": Scheme(
-        aadhaar.is_valid, r"aadha|आधार|uid", told=("9999 9999 9999", "9999-9999-9999"), named=("999999999999",)
+        aadhaar.is_valid,
+        r"aadha|आधार|uid",
+        told=("9999 9999 9999", "9999-9999-9999"),
+        named=("999999999999",),
     ),
     "cn_ric": Scheme(
-        ric.is_valid, r"身份|身分|ric\b", ("999999999999999999", "999999 99999999 9999", "999999 9999 9999 9999", "999999-99999999-9999")
+        ric.is_valid,
+        r"身份|身分|ric\b",
+        ("999999999999999999", "999999 99999999 9999", "999999 9999 9999 9999", "999999-99999999-9999"),
     ),
-    "kr_rrn": Scheme(rrn.is_valid, r"주민|외국인|rrn|resident", ("999999-9999999",), ("999999 9999999",), ("9999999999999",)),
-    "za_id": Scheme(idnr_za.is_valid, r"south africa", ("9999999999999", "999999 9999 999", "999999 9999 99 9", "999999 9999 9 99")),
+    "kr_rrn": Scheme(
+        rrn.is_valid,
+        r"주민|외국인|rrn|resident",
+        ("999999-9999999",),
+        ("999999 9999999",),
+        ("9999999999999",),
+    ),
+    "za_id": Scheme(
+        idnr_za.is_valid,
+        r"south africa",
+        ("9999999999999", "999999 9999 999", "999999 9999 99 9", "999999 9999 9 99"),
+    ),
     "ca_sin": Scheme(
-        sin.is_valid, r"sin\b|social ins|nas\b|assurance sociale", named=("999 999 999", "999-999-999", "999999999")
+        sin.is_valid,
+        r"sin\b|social ins|nas\b|assurance sociale",
+        named=("999 999 999", "999-999-999", "999999999"),
     ),
-    "au_tfn": Scheme(tfn.is_valid, r"tfn|tax file", named=("999 999 999", "999999999", "99999999", "999-999-999")),
+    "au_tfn": Scheme(
+        tfn.is_valid, r"tfn|tax file", named=("999 999 999", "999999999", "99999999", "999-999-999")
+    ),
     "au_medicare": Scheme(
-        checks.au_medicare, r"medicare", named=("9999999999", "9999 99999 9", "9999-99999-9", "99999999999", "9999 99999 9 9", "9999 99999 9-9")
+        checks.au_medicare,
+        r"medicare",
+        named=(
+            "9999999999",
+            "9999 99999 9",
+            "9999-99999-9",
+            "99999999999",
+            "9999 99999 9 9",
+            "9999 99999 9-9",
+        ),
     ),
     "jp_my": Scheme(
-        my_number.is_valid, r"マイナンバー|個人番号|my ?number|individual n", named=("999999999999", "9999 9999 9999", "9999-9999-9999")
+        my_number.is_valid,
+        r"マイナンバー|個人番号|my ?number|individual n",
+        named=("999999999999", "9999 9999 9999", "9999-9999-9999"),
     ),
     "ch_ahv": Scheme(ahv.is_valid, r"ahv|avs", ("999.9999.9999.99", "9999999999999", "999 9999 9999 99")),
     "at_vnr": Scheme(
-        vnr.is_valid, r"sozialv|sv.?n|svnr|vsnr|versicherung", told=("9999 999999", "9999-999999", "9999 99 99 99"), named=("9999999999",)
+        vnr.is_valid,
+        r"sozialv|sv.?n|svnr|vsnr|versicherung",
+        told=("9999 999999", "9999-999999", "9999 99 99 99"),
+        named=("9999999999",),
     ),
     "bg_egn": Scheme(egn.is_valid, r"егн|egn", named=("9999999999",)),
     "ee_ik": Scheme(ik.is_valid, r"isikukood|estoni", told=("99999999999",)),
@@ -177,11 +239,27 @@ SCHEMES: Final[Mapping[str, Scheme]] = {
     "gr_amka": Scheme(amka.is_valid, r"αμκα|α\.μ\.κ\.α|amka", told=("99999999999",)),
     "hr_oib": Scheme(oib.is_valid, r"oib", named=("99999999999",)),
     "hu_taj": Scheme(checks.hu_taj, r"taj\b", named=("999 999 999", "999-999-999", "999999999")),
-    "il_id": Scheme(idnr_il.is_valid, r"ת\.?\s?[\"']?ז|זהות|teudat|israel", named=("999999999", "99999999-9", "9-9999999-9", "9 9999999 9")),
-    "is_kt": Scheme(kennitala.is_valid, r"kennitala|kt\b", ("999999-9999",), named=("9999999999", "999999 9999")),
-    "no_fnr": Scheme(fodselsnummer.is_valid, r"f[øo]dsels|personn|d-n", ("99999999999", "999999 99999", "999999-99999")),
-    "my_nric": Scheme(nric.is_valid, r"nric|mykad|pengenalan|ic n", ("999999-99-9999",), ("999999 99 9999",), ("999999999999",)),
-    "nz_ird": Scheme(ird.is_valid, r"ird\b|inland", named=("99-999-999", "999-999-999", "99999999", "999999999")),
+    "il_id": Scheme(
+        idnr_il.is_valid,
+        r"ת\.?\s?[\"']?ז|זהות|teudat|israel",
+        named=("999999999", "99999999-9", "9-9999999-9", "9 9999999 9"),
+    ),
+    "is_kt": Scheme(
+        kennitala.is_valid, r"kennitala|kt\b", ("999999-9999",), named=("9999999999", "999999 9999")
+    ),
+    "no_fnr": Scheme(
+        fodselsnummer.is_valid, r"f[øo]dsels|personn|d-n", ("99999999999", "999999 99999", "999999-99999")
+    ),
+    "my_nric": Scheme(
+        nric.is_valid,
+        r"nric|mykad|pengenalan|ic n",
+        ("999999-99-9999",),
+        ("999999 99 9999",),
+        ("999999999999",),
+    ),
+    "nz_ird": Scheme(
+        ird.is_valid, r"ird\b|inland", named=("99-999-999", "999-999-999", "99999999", "999999999")
+    ),
     "pk_cnic": Scheme(cnic.is_valid, r"cnic", ("99999-9999999-9",), named=("9999999999999",)),
     "th_pin": Scheme(
         pin.is_valid, r"เลข|บัตร|thai", ("9-9999-99999-99-9", "9 9999 99999 99 9"), ("9999999999999",)
@@ -194,7 +272,12 @@ SCHEMES: Final[Mapping[str, Scheme]] = {
     "eg_tn": Scheme(tn.is_valid, r"القومي|egypt", told=("99999999999999",)),
     "id_nik": Scheme(nik.is_valid, r"nik\b|ktp", named=("9999999999999999",)),
     "ru_inn": Scheme(inn.is_valid, r"инн|inn\b", named=("999999999999",)),
-    "ru_snils": Scheme(checks.ru_snils, r"снилс|snils", ("999-999-999 99", "999-999-999-99"), named=("99999999999", "999 999 999 99")),
+    "ru_snils": Scheme(
+        checks.ru_snils,
+        r"снилс|snils",
+        ("999-999-999 99", "999-999-999-99"),
+        named=("99999999999", "999 999 999 99"),
+    ),
     "yu_jmbg": Scheme(emso.is_valid, r"jmbg|em[šs]o|mati[čc]ni", ("9999999999999",)),
 }
 
@@ -209,7 +292,9 @@ class Lettered(NamedTuple):
     words: str = "."
 
 
-def _lettered(before: int, written: str, valid: Callable[[str], bool], asked: Asked = ALONE, words: str = ".") -> Lettered:
+def _lettered(
+    before: int, written: str, valid: Callable[[str], bool], asked: Asked = ALONE, words: str = "."
+) -> Lettered:
     return Lettered(before, re.compile(rf"{written}(?![A-Za-z0-9])", re.IGNORECASE), valid, asked, words)
 
 
@@ -226,12 +311,26 @@ LETTERED: Final[tuple[Lettered, ...]] = (
     _lettered(0, r"[0-9]{8}[ -]?[A-Z]|[0-9]{1,2}\.[0-9]{3}\.[0-9]{3}[ -]?[A-Z]", dni.is_valid),
     _lettered(1, r"[XYZ][0-9]{7}[ -]?[A-Z]", nie.is_valid),
     _lettered(2, r"[XYZ][ -][0-9]{7}[ -]?[A-Z]", nie.is_valid),
-    _lettered(6, r"[A-Z]{6}[0-9LMNPQRSTUV]{2}[A-Z][0-9LMNPQRSTUV]{2}[A-Z][0-9LMNPQRSTUV]{3}[A-Z]", codicefiscale.is_valid),
     _lettered(
-        7, r"[A-Z]{3} [A-Z]{3} [0-9]{2}[A-Z][0-9]{2} [A-Z][0-9]{3}[A-Z]", lambda number: codicefiscale.is_valid(number.replace(" ", ""))
+        6,
+        r"[A-Z]{6}[0-9LMNPQRSTUV]{2}[A-Z][0-9LMNPQRSTUV]{2}[A-Z][0-9LMNPQRSTUV]{3}[A-Z]",
+        codicefiscale.is_valid,
     ),
-    _lettered(2, r"[A-Z]{2}(?:[0-9]{6}|[0-9]{2} [0-9]{2} [0-9]{2}|[0-9]{2}-[0-9]{2}-[0-9]{2})[ -]?[A-D]", checks.gb_nino),
-    _lettered(3, r"[A-Z]{2}[ -](?:[0-9]{6}|[0-9]{2} [0-9]{2} [0-9]{2}|[0-9]{2}-[0-9]{2}-[0-9]{2})[ -]?[A-D]", checks.gb_nino),
+    _lettered(
+        7,
+        r"[A-Z]{3} [A-Z]{3} [0-9]{2}[A-Z][0-9]{2} [A-Z][0-9]{3}[A-Z]",
+        lambda number: codicefiscale.is_valid(number.replace(" ", "")),
+    ),
+    _lettered(
+        2,
+        r"[A-Z]{2}(?:[0-9]{6}|[0-9]{2} [0-9]{2} [0-9]{2}|[0-9]{2}-[0-9]{2}-[0-9]{2})[ -]?[A-D]",
+        checks.gb_nino,
+    ),
+    _lettered(
+        3,
+        r"[A-Z]{2}[ -](?:[0-9]{6}|[0-9]{2} [0-9]{2} [0-9]{2}|[0-9]{2}-[0-9]{2}-[0-9]{2})[ -]?[A-D]",
+        checks.gb_nino,
+    ),
     _lettered(4, r"[A-Z]{4}[0-9]{6}[HMX][A-Z]{5}[0-9A-Z][0-9]", curp.is_valid),
     _lettered(4, r"[A-Z&Ñ]{4}[0-9]{6}[0-9A-Z]{3}", _rfc),
     _lettered(5, r"[A-Z]{3}P[A-Z][0-9]{4}[A-Z]", _person),
@@ -257,7 +356,9 @@ def by_shape() -> Mapping[str, tuple[tuple[Scheme, Asked], ...]]:
         for shape, asked in _shapes(scheme):
             found.setdefault(shape, []).append((scheme, asked))
     order = (ALONE, TOLD, NAMED)
-    return {shape: tuple(sorted(schemes, key=lambda one: order.index(one[1]))) for shape, schemes in found.items()}
+    return {
+        shape: tuple(sorted(schemes, key=lambda one: order.index(one[1]))) for shape, schemes in found.items()
+    }
 
 
 def _shapes(scheme: Scheme) -> Iterator[tuple[str, Asked]]:

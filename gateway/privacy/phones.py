@@ -11,7 +11,14 @@ from functools import cache
 from typing import Final, NamedTuple
 
 import phonenumbers
-from phonenumbers import COUNTRY_CODE_TO_REGION_CODE, NumberParseException, PhoneMetadata, PhoneNumber, PhoneNumberFormat, PhoneNumberType
+from phonenumbers import (
+    COUNTRY_CODE_TO_REGION_CODE,
+    NumberParseException,
+    PhoneMetadata,
+    PhoneNumber,
+    PhoneNumberFormat,
+    PhoneNumberType,
+)
 
 from gateway.privacy.runs import Run
 from gateway.privacy.words import Around
@@ -25,9 +32,13 @@ _DATE: Final = re.compile(
     r"|(?:[0-2]?[0-9]|3[01])[-/. ](?:[0-2]?[0-9]|3[01])[-/. ](?:19|20)[0-9]{2}(?![0-9])"
     r"|(?:19|20)[0-9]{2} ?- ?(?:19|20)[0-9]{2}(?![0-9])"
 )
-_ADDRESS: Final = re.compile(r"(?:25[0-5]|2[0-4][0-9]|1?[0-9]{1,2})(?:\.(?:25[0-5]|2[0-4][0-9]|1?[0-9]{1,2})){3}(?![.0-9]*[0-9])")
+_ADDRESS: Final = re.compile(
+    r"(?:25[0-5]|2[0-4][0-9]|1?[0-9]{1,2})(?:\.(?:25[0-5]|2[0-4][0-9]|1?[0-9]{1,2})){3}(?![.0-9]*[0-9])"
+)
 _DECIMAL: Final = re.compile(r"[0-9]{1,3}\.[0-9]+(?:[,;]?\s*[-+]?[0-9]{1,3}\.[0-9]+)?\s*(?:[,;)\]°NSEW]|$)")
-_THOUSANDS: Final = re.compile(r"[0-9]{1,3}(?:[. ][0-9]{3})+(?:,[0-9]{2})?(?:\s?(?:[$€£¥₹₩₽%]|EUR|USD|kr|zł))|[0-9]{1,3}(?:\.000)+")
+_THOUSANDS: Final = re.compile(
+    r"[0-9]{1,3}(?:[. ][0-9]{3})+(?:,[0-9]{2})?(?:\s?(?:[$€£¥₹₩₽%]|EUR|USD|kr|zł))|[0-9]{1,3}(?:\.000)+"
+)
 
 
 class _Plan(NamedTuple):
@@ -49,10 +60,16 @@ class _Plan(NamedTuple):
 @cache
 def _plan(region: str) -> _Plan | None:
     metadata = PhoneMetadata.metadata_for_region(region)
-    if metadata is None or metadata.general_desc is None or metadata.general_desc.national_number_pattern is None:
+    if (
+        metadata is None
+        or metadata.general_desc is None
+        or metadata.general_desc.national_number_pattern is None
+    ):
         return None
     pattern = re.compile(metadata.general_desc.national_number_pattern)
-    return _Plan(region, metadata.national_prefix or "", frozenset(metadata.general_desc.possible_length), pattern)
+    return _Plan(
+        region, metadata.national_prefix or "", frozenset(metadata.general_desc.possible_length), pattern
+    )
 
 
 class Phones:
@@ -78,7 +95,9 @@ class Phones:
         lasts = self._lasts(run, first)
         if plus is not None:
             return next((last for last in lasts if self._is_international(run, first, last)), None)
-        if not lasts or (run.ends[first] - start == 1 and run.ends[lasts[0]] - start > 1 and text[run.ends[first]] == "."):
+        if not lasts or (
+            run.ends[first] - start == 1 and run.ends[lasts[0]] - start > 1 and text[run.ends[first]] == "."
+        ):
             return None
         if _DATE.search(text, start, run.ends[lasts[0]]):
             return None
@@ -105,10 +124,17 @@ class Phones:
 
     def _is_phone(self, run: Run, first: int, last: int, *, told: bool) -> bool:
         digits = run.digits_of(first, last)
-        if digits.startswith("00") and _is_possible(digits[2:]) and (told or last > first or len(digits) >= _SURELY_ABROAD):
+        if (
+            digits.startswith("00")
+            and _is_possible(digits[2:])
+            and (told or last > first or len(digits) >= _SURELY_ABROAD)
+        ):
             if _valid("+" + digits[2:], None) is not None:
                 return True
-        return any(plan.may_be(digits) and self._is_national(run, first, last, plan, told=told) for plan in self._plans)
+        return any(
+            plan.may_be(digits) and self._is_national(run, first, last, plan, told=told)
+            for plan in self._plans
+        )
 
     @staticmethod
     def _is_national(run: Run, first: int, last: int, plan: _Plan, *, told: bool) -> bool:
@@ -148,7 +174,9 @@ def _groups(number: PhoneNumber) -> list[str]:
 def _valid(written: str, region: str | None) -> PhoneNumber | None:
     with suppress(NumberParseException):
         number = phonenumbers.parse(written, region)
-        if phonenumbers.is_valid_number(number) and (region is None or phonenumbers.is_valid_number_for_region(number, region)):
+        if phonenumbers.is_valid_number(number) and (
+            region is None or phonenumbers.is_valid_number_for_region(number, region)
+        ):
             return number
     return None
 
@@ -159,7 +187,11 @@ def _plus(text: str, start: int) -> int | None:
         at = start - width
         if at >= 0 and text[at] == "+" and text[at + 1 : start] in ("", " ", "("):
             before = text[at - 1 : at]
-            return None if before and before.isascii() and (before.isalnum() or before in "+-*=/^)") and before != "=" else at
+            return (
+                None
+                if before and before.isascii() and (before.isalnum() or before in "+-*=/^)") and before != "="
+                else at
+            )
     return None
 
 
@@ -179,4 +211,8 @@ def _new_start(run: Run, first: int) -> bool:
     joint = run.text[run.ends[first - 1] : run.starts[first]]
     if len(joint) == 1 and run.joined_before():
         return False
-    return " " in joint and (len(joint) > 1 or run.text[run.starts[first]] == "0" or (first == 1 and run.ends[0] - run.starts[0] <= 2))
+    return " " in joint and (
+        len(joint) > 1
+        or run.text[run.starts[first]] == "0"
+        or (first == 1 and run.ends[0] - run.starts[0] <= 2)
+    )

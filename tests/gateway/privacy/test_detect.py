@@ -66,7 +66,9 @@ def test_personal_data_is_found_where_it_stands(kind: str, marked: str) -> None:
     before, rest = marked.split("{")
     value, after = rest.split("}")
     text = (before + value + after).replace("\x00", "{").replace("\x01", "}")
-    assert [(span.kind, text[span.start : span.end]) for span in find(text, KINDS, REGIONS)] == [(kind, value)]
+    assert [(span.kind, text[span.start : span.end]) for span in find(text, KINDS, REGIONS)] == [
+        (kind, value)
+    ]
 
 
 @pytest.mark.parametrize("text", NOTHING)
@@ -95,8 +97,33 @@ def test_spans_lie_in_the_text_in_order_and_do_not_overlap(text: str) -> None:
 
 
 HOSTILE = [
-    *("a@", "@", "a.a@a.", "1", "1 ", "12 ", "1-", "1   ", "0123 4567 ", "4111111111111111 ", "DE89 3704 0044 0532 0130 01 "),
-    *("A1", "+1", "+", "(1", "1\u00ad", "１", "１　", '"a', "AB 12 34 56 ", "2024-01-15 10:20 ", "ssh a@b.cd ", "tel order "),
+    *(
+        "a@",
+        "@",
+        "a.a@a.",
+        "1",
+        "1 ",
+        "12 ",
+        "1-",
+        "1   ",
+        "0123 4567 ",
+        "4111111111111111 ",
+        "DE89 3704 0044 0532 0130 01 ",
+    ),
+    *(
+        "A1",
+        "+1",
+        "+",
+        "(1",
+        "1\u00ad",
+        "１",
+        "１　",
+        '"a',
+        "AB 12 34 56 ",
+        "2024-01-15 10:20 ",
+        "ssh a@b.cd ",
+        "tel order ",
+    ),
 ]
 
 

@@ -11,8 +11,33 @@ from tenants.privacy import KINDS, Privacy
 
 PIECES = st.sampled_from(
     [
-        *("jane@example.com", "bob@example.org", "+49 30 901820", "4111 1111 1111 1111", "DE89 3704 0044 0532 0130 00", "811228-9874"),
-        *("[EMAIL_1]", "[TEXT_1]", "[EMAIL_", "[", "]", "1]", " ", "\n", "é", "\u00ad", "12", "@", "\\", '"', "[PHONE_2]", "😀", "order "),
+        *(
+            "jane@example.com",
+            "bob@example.org",
+            "+49 30 901820",
+            "4111 1111 1111 1111",
+            "DE89 3704 0044 0532 0130 00",
+            "811228-9874",
+        ),
+        *(
+            "[EMAIL_1]",
+            "[TEXT_1]",
+            "[EMAIL_",
+            "[",
+            "]",
+            "1]",
+            " ",
+            "\n",
+            "é",
+            "\u00ad",
+            "12",
+            "@",
+            "\\",
+            '"',
+            "[PHONE_2]",
+            "😀",
+            "order ",
+        ),
     ]
 )
 TEXTS = st.lists(st.one_of(PIECES, st.text(max_size=5)), max_size=12).map("".join)
