@@ -1,7 +1,8 @@
 """Payment cards: issuers' ranges, lengths, and Luhn's digit. Pure.
 
 The ranges are those that the networks publish; a number of another network is not found. Written without gaps, in fours, or as the network
-prints it. A length that other numbers share (12 to 15 and 17 to 19 digits, but for American Express) takes a word beside it, or the network's own grouping.
+prints it. A length that other numbers share (12 to 15 and 17 to 19 digits, but for American Express)
+takes a word beside it, or the network's own grouping.
 """
 
 import re
@@ -25,7 +26,9 @@ _ISSUERS: Final = re.compile(
     r"|(?:60|82)[0-9]{14}"  # RuPay, Hipercard
     r"|9792[0-9]{12}"  # Troy
 )
-_PLAIN_LENGTHS: Final = (16,)
+_FEWEST, _MOST = 12, 19  # digits
+_FOUR: Final = 4
+_LIKE_PLAIN: Final = re.compile(r"[0-9]{16}|3[47][0-9]{13}")
 _GROUPINGS: Final = frozenset(
     (
         *(
@@ -62,7 +65,7 @@ _AS_PRINTED: Final = (
 def is_card(run: Run, first: int, last: int) -> bool:
     """Whether the window of the run is a card's number."""
     shape = run.shape_of(first, last)
-    if not 12 <= len(shape) - last + first <= 19:
+    if not _FEWEST <= len(shape) - last + first <= _MOST:
         return False
     for joint in "-.":
         shape = shape.replace(joint, " ") if " " not in shape else shape
@@ -75,7 +78,7 @@ def is_card(run: Run, first: int, last: int) -> bool:
     around = Around(run.text, run.starts[first], run.ends[last])
     if around.denied():
         return False
-    plain = len(digits) in _PLAIN_LENGTHS or (len(digits) == 15 and digits[:2] in ("34", "37"))
+    plain = _LIKE_PLAIN.fullmatch(digits) is not None
     return plain or shape in _AS_PRINTED or around.topic() == "card"
 
 
@@ -86,11 +89,11 @@ def may_start(run: Run, first: int, last: int) -> bool:
         if run.joined_before():
             return False
     elif " " not in run.text[ends[first - 1] : starts[first]] or (
-        first != last and ends[first - 1] - starts[first - 1] >= 4
+        first != last and ends[first - 1] - starts[first - 1] >= _FOUR
     ):
         return False
     if last == len(starts) - 1:
         return not run.joined_after()
     return " " in run.text[ends[last] : starts[last + 1]] and (
-        first == last or ends[last + 1] - starts[last + 1] < 4
+        first == last or ends[last + 1] - starts[last + 1] < _FOUR
     )

@@ -14,7 +14,8 @@ from collections.abc import Callable, Iterator, Mapping
 from functools import cache
 from typing import Final, Literal, NamedTuple
 
-from stdnum.ar import cuit, dni as dni_ar
+from stdnum.ar import cuit
+from stdnum.ar import dni as dni_ar
 from stdnum.at import vnr
 from stdnum.au import tfn
 from stdnum.be import ssn as ssn_be
@@ -35,7 +36,8 @@ from stdnum.ee import ik
 from stdnum.eg import tn
 from stdnum.es import dni, nie
 from stdnum.fi import hetu
-from stdnum.fr import nif as spi, nir
+from stdnum.fr import nif as spi
+from stdnum.fr import nir
 from stdnum.gb import nhs, utr
 from stdnum.gr import amka
 from stdnum.hr import oib

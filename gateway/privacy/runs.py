@@ -60,7 +60,7 @@ class Run:
         text, starts, ends = self.text, self.starts, self.ends
         inner = {text[ends[at] : starts[at + 1]] for at in range(first, last)}
         for left, right in ((first - 1, first), (last, last + 1)):
-            if 0 <= left and right < len(starts):
+            if left >= 0 and right < len(starts):
                 joint = text[ends[left] : starts[right]]
                 if joint in inner or " " not in joint:
                     return False
@@ -69,7 +69,7 @@ class Run:
     def joined_before(self) -> bool:
         """Whether a letter or a code stands right before the run, as in `AB-123`; a word and a hyphen (`SSN-123`) do not count."""
         before = self.text[max(self.start - _LONGEST_TOKEN, 0) : self.start]
-        if not before or before[-1] not in "-_./#%" and not (before[-1].isascii() and before[-1].isalnum()):
+        if not before or (before[-1] not in "-_./#%" and not (before[-1].isascii() and before[-1].isalnum())):
             return before[-1:] != "" and before[-1] in MONEY
         if before[-1] in "-" and (len(before) == 1 or before[-2] in " (:"):
             return False
