@@ -41,8 +41,9 @@ _ANCHOR: Final = re.compile(
     r"))"
 )
 _LETTERS: Final = re.compile(r"[A-Za-z&Ññ]{1,6}\Z")
+_MOST_BEFORE: Final = 7
 _BY_BEFORE: Final[dict[int, tuple[Lettered, ...]]] = {
-    before: tuple(one for one in LETTERED if one.before == before) for before in range(8)
+    before: tuple(one for one in LETTERED if one.before == before) for before in range(_MOST_BEFORE + 1)
 }
 
 
@@ -106,7 +107,7 @@ def _lettered_id(text: str, at: int) -> Span | None:
     befores = (at - letters.start(),) if letters else (0, 2, 3, 7)
     for before in befores:
         start = at - before
-        if start < 0 or _word_before(text, start) or before > 7:
+        if start < 0 or _word_before(text, start) or before > _MOST_BEFORE:
             continue
         for one in _BY_BEFORE[before]:
             match = one.written.match(text, start)
@@ -137,14 +138,14 @@ def _in_run(run: Run, phones: Phones | None) -> Iterator[Span]:
         return
     first = 0
     while first < len(run.starts):
-        last = phones.find(run, first)
-        if last is None:
+        end = phones.find(run, first)
+        if end is None:
             first += 1
             continue
-        span = Span(start_of(run.text, run.starts[first]), run.ends[last], "phone")
+        span = Span(start_of(run.text, run.starts[first]), run.ends[end], "phone")
         if all(span.end <= other.start or other.end <= span.start for other in taken):
             yield span
-        first = last + 1
+        first = end + 1
 
 
 def _number(run: Run, first: int, last: int) -> Kind | None:

@@ -65,7 +65,7 @@ class Screen:
         except Exception as error:  # noqa: BLE001 - whatever it is, it closes the door
             # The error's own words may quote the text.
             raise NotScreened(f"personal data could not be looked for: {type(error).__name__}") from None
-        pieces, done = [], 0
+        pieces, done = list[str](), 0
         for span in spans:
             pieces += (self._literal(value[done : span.start]), self._placeholder(value, span))
             done = span.end

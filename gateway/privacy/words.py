@@ -1,3 +1,4 @@
+# ruff: noqa: RUF001 - letters of many scripts are meant
 """Words that say what a number beside them is, in the languages of many writers. Pure.
 
 A check digit lets one number in ten pass, so a bare run of digits says little; the word before it says the rest. The nearest word before a

@@ -1,3 +1,4 @@
+# ruff: noqa: RUF001 - letters of many scripts are meant
 """What is found in a text, what is not, and that no text takes long."""
 
 from time import process_time
