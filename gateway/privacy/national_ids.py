@@ -1,5 +1,7 @@
 # ruff: noqa: RUF001 - letters of many scripts are meant
-"""Numbers of persons: how each is written, what proves it, and how much else it takes to believe it. Pure, but that stdnum knows today's date.
+"""Numbers of persons: how each is written, what proves it, and how much else it takes to believe it.
+
+Pure, but that stdnum knows today's date.
 
 A scheme has shapes. Of digits alone: `9` stands for a digit, the rest for itself. How much is asked of what stands around a shape:
 

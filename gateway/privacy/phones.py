@@ -1,7 +1,7 @@
 """Telephone numbers, by the plans of numbers that phonenumbers carries. Pure.
 
-An international one (`+`, or `00` and a sign that it is one) is one where it is valid in its country. A national one must be valid in a region
-that was given, and be written as one: in that country's groups, with its 0, in brackets, or beside a word for a telephone.
+An international one (`+`, or `00` and a sign that it is one) is one where it is valid in its country. A national one must be valid in a
+region that was given, and be written as one: in that country's groups, with its 0, in brackets, or beside a word for a telephone.
 """
 
 import re
@@ -25,6 +25,7 @@ from gateway.privacy.words import Around
 
 MOST_TRIES: Final = 6
 """Lengths that are tried from one start: what stands behind a number is often a group or two of something else."""
+_AREA: Final = 3  # digits of an area's code: fewer in front are a country's, or count something
 _SURELY_ABROAD: Final = 13
 _FEWEST, _MOST = 7, 15  # digits; E.164 has at most 15
 _DATE: Final = re.compile(
@@ -128,9 +129,8 @@ class Phones:
             digits.startswith("00")
             and _is_possible(digits[2:])
             and (told or last > first or len(digits) >= _SURELY_ABROAD)
-        ):
-            if _valid("+" + digits[2:], None) is not None:
-                return True
+        ) and _valid("+" + digits[2:], None) is not None:
+            return True
         return any(
             plan.may_be(digits) and self._is_national(run, first, last, plan, told=told)
             for plan in self._plans
@@ -207,12 +207,12 @@ def _with_bracket(text: str, start: int) -> int:
 
 
 def _new_start(run: Run, first: int) -> bool:
-    """Whether a group may begin a number, behind another: something other than one space or hyphen parts them, or a 0 or a bracket begins it."""
+    """Whether a group may begin a number, behind another: more than a space parts them, or a 0 or a bracket begins it."""
     joint = run.text[run.ends[first - 1] : run.starts[first]]
     if len(joint) == 1 and run.joined_before():
         return False
     return " " in joint and (
         len(joint) > 1
         or run.text[run.starts[first]] == "0"
-        or (first == 1 and run.ends[0] - run.starts[0] <= 2)
+        or (first == 1 and run.ends[0] - run.starts[0] < _AREA)
     )
