@@ -1,7 +1,7 @@
 """Personal data in a request is replaced by placeholders, and what they stand for is put back into its reply.
 
 `[EMAIL]`, `[PHONE]`, `[PAYMENT_CARD]`, `[IBAN]`, `[NATIONAL_ID]`; where a privacy is reversible `[EMAIL_1]` and so on, one number for one
-value within a request. There a caller's own text that looks like a placeholder is masked as well, as `[TEXT_1]`: so a placeholder that a model
+value within a request. There a caller's own text that looks like a placeholder is masked too, as `[TEXT_1]`: so a placeholder that a model
 sees stands for exactly one value of this request, and a text that only looks like one is never restored to somebody's data.
 
 A failure closes the door: what could not be looked at is not sent.
