@@ -1,10 +1,10 @@
 """A privacy: which personal data of a tenant's requests are masked, what of them is kept, and for how long. Pure.
 
-    kind: Privacy
-    name: default
-    mask: [email, phone, payment_card, iban, national_id]
-    capture: {sampled: 0.01}
-    retention_days: {bodies: 90, capture: 7}
+kind: Privacy
+name: default
+mask: [email, phone, payment_card, iban, national_id]
+capture: {sampled: 0.01}
+retention_days: {bodies: 90, capture: 7}
 """
 
 from collections import Counter
@@ -85,11 +85,13 @@ class Privacy(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=Tru
 
 def faults(privacy: Privacy) -> Iterator[Invalid]:
     """What is wrong with it beyond the types of its fields, each with the path to it."""
-    yield from names.PRIVACY.faults(privacy.name, "name")
+    yield from names.PRIVACY.new_faults(privacy.name, "name")
     for path, said in (("mask", privacy.mask), ("phone_regions", privacy.phone_regions)):
         yield from (Invalid(path, f"names {it!r} twice") for it, many in Counter(said).items() if many > 1)
     if privacy.phone_regions and "phone" not in privacy.mask:
         yield Invalid("phone_regions", "is about telephone numbers, and `mask` has no phone")
     for position, region in enumerate(privacy.phone_regions):
         if region not in REGIONS:
-            yield Invalid(f"phone_regions[{position}]", f'must be a country of ISO 3166-1, as "US"; {region!r} is none')
+            yield Invalid(
+                f"phone_regions[{position}]", f'must be a country of ISO 3166-1, as "US"; {region!r} is none'
+            )

@@ -12,6 +12,8 @@
     used/<id>       <key id>                 Used; of operators' keys too
     plans           <name>                   Plan
     plan/<name>     <tenant id>              (empty): that tenant is on the plan
+    privacies       <name>                   Privacy
+    privacy/<name>  <tenant id>              (empty): that tenant has the privacy
     models          <name>                   Model
     fleets          <name>                   Fleet
     issuers         <id>                     Issuer
@@ -153,6 +155,14 @@ def plan_at(name: str) -> Key:
 
 def on_plan_at(plan: str, tenant_id: str) -> Key:
     return Key(f"plan/{plan}", tenant_id)
+
+
+def privacy_at(name: str) -> Key:
+    return Key("privacies", name)
+
+
+def with_privacy_at(privacy: str, tenant_id: str) -> Key:
+    return Key(f"privacy/{privacy}", tenant_id)
 
 
 def model_at(name: str) -> Key:

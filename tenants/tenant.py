@@ -46,6 +46,8 @@ class Tenant(Struct, frozen=True, tag_field="v", tag=1):
     """From when on it is closed, of one that is closing."""
     restrictions: Restrictions | None = None
     """What it restricts itself to; None: to nothing."""
+    privacy: Reference | None = None
+    """The name of its `Privacy`; None: nothing is masked or captured, and bodies are kept."""
 
 
 def state(tenant: Tenant, now_us: int) -> State:

@@ -42,11 +42,13 @@ from tenants.api.shapes import (
     Whoami,
 )
 from tenants.api.strict import strict
-from tenants.api.values import FLEETS, ISSUERS, MODELS, PLANS
+from tenants.api.values import FLEETS, ISSUERS, MODELS, PLANS, PRIVACIES
+from tenants.catalogue import plural
 from tenants.fleet import Fleet
 from tenants.model import Model
 from tenants.plans import Plan
 from tenants.ports import PlatformAction, TenantAction
+from tenants.privacy import Privacy
 from tenants.restrictions import Restrictions
 
 BASE: Final = "/control/v1"
@@ -113,7 +115,7 @@ class Operation:
 
     @property
     def most_bytes(self) -> int:
-        """Of its body. A plan, a model, a fleet and an issuer may be large; what tenants send is not."""
+        """Of its body. A plan, a privacy, a model, a fleet and an issuer may be large; what tenants send is not."""
         return MOST_BYTES if self.action == "shape" else MOST_OTHER_BYTES
 
     @property
@@ -211,12 +213,19 @@ def _keys(whose: str, path: str, new: type[Struct]) -> tuple[Operation, ...]:
 
 
 def _shelf(name: str, shelf: Any, view: Any) -> tuple[Operation, ...]:
-    """What there is of plans, of models, of fleets and of shared issuers."""
-    title, one = name.title(), f"/{name}s/{{name}}"
+    """What there is of plans, of privacies, of models, of fleets and of shared issuers."""
+    title, many = name.title(), plural(name)
+    one = f"/{many}/{{name}}"
     article = "an" if name == "issuer" else "a"
     return (
         Operation(
-            f"list{title}s", "GET", f"/{name}s", "survey", shelf.list_all, Listed[view], f"list the {name}s"
+            f"list{many.title()}",
+            "GET",
+            f"/{many}",
+            "survey",
+            shelf.list_all,
+            Listed[view],
+            f"list the {many}",
         ),
         Operation(f"show{title}", "GET", one, "survey", shelf.show, view, f"show {article} {name}"),
         Operation(
@@ -302,7 +311,7 @@ OPERATIONS: Final[tuple[Operation, ...]] = (
         "govern",
         tenants.change,
         TenantView,
-        "put a tenant on another plan",
+        "put a tenant on another plan, or give it another privacy",
         TenantChange,
     ),
     *(
@@ -316,6 +325,15 @@ OPERATIONS: Final[tuple[Operation, ...]] = (
     ),
     Operation(
         "showTenantPlan", "GET", f"{_TENANT}/plan", "view", tenants.plan, strict(Plan), "show a tenant's plan"
+    ),
+    Operation(
+        "showTenantPrivacy",
+        "GET",
+        f"{_TENANT}/privacy",
+        "view",
+        tenants.privacy,
+        strict(Privacy),
+        "show a tenant's privacy",
     ),
     *(
         Operation(f"listTenant{title}", "GET", f"{_TENANT}/{title.lower()}", action, do, answer, summary)
@@ -369,6 +387,7 @@ OPERATIONS: Final[tuple[Operation, ...]] = (
         LeakedKey,
     ),
     *_shelf("plan", PLANS, strict(Plan)),
+    *_shelf("privacy", PRIVACIES, strict(Privacy)),
     *_shelf("model", MODELS, strict(Model)),
     *_shelf("fleet", FLEETS, strict(Fleet)),
     *_shelf("issuer", ISSUERS, IssuerShape),
