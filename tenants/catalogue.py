@@ -1,4 +1,4 @@
-"""Fleets, models, plans, privacies and shared issuers together: what is wanted against the rows that are there, judged and made changes. Pure."""
+"""What a directory keeps as it is declared, together: what is wanted against the rows that are there, judged and made changes. Pure."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -122,7 +122,8 @@ def changes(
     unwanted: Sequence[Value] = (),
 ) -> Changes:
     """What makes the rows as wanted, and removes what is not. Raises Invalid or InUse when that would not be right, Unreadable for a row
-    that cannot be judged. Whether tenants are on a plan or have a privacy, and whether an issuer is somebody else's, is for the caller to know.
+    that cannot be judged. Whether tenants are on a plan or have a privacy, and whether an issuer is somebody else's, is for the caller
+    to know.
     """
     for value in wanted:
         for fault in faults(value):

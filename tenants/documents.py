@@ -5,8 +5,8 @@
     repository: models      # relative to this file
     tenants: "*"
 
-A document has the fields of its value (`fleet.py`, `model.py`, `plans.py`, `privacy.py`, `customer.py`, `issuers.py`) and `kind`. How they fit one
-another and what is there already is judged in `declare.py`.
+A document has the fields of its value (`fleet.py`, `model.py`, `plans.py`, `privacy.py`, `customer.py`, `issuers.py`) and `kind`. How
+they fit one another and what is there already is judged in `declare.py`.
 """
 
 import os.path

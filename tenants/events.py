@@ -51,8 +51,8 @@ class Action(StrEnum):
 class Event(Struct, frozen=True, tag_field="v", tag=1):
     """`actor` did `action` to `subject` at `at_us`; `before` and `after` are the stored rows or null, never a secret.
 
-    `subject` is `<what>/<id>`; plans, privacies, fleets and documents have only their names, the issuers of a tenant its id. Stored as JSON,
-    version 1. A field may be added with a default that means what its absence meant before; any other change is version 2. Readers
+    `subject` is `<what>/<id>`; plans, privacies, fleets and documents have only their names, the issuers of a tenant its id. Stored as
+    JSON, version 1. A field may be added with a default that means what its absence meant before; any other change is version 2. Readers
     refuse versions and actions they do not know.
     """
 

@@ -30,7 +30,9 @@ log = logging.getLogger(__name__)
 OF_KEYS: Final = frozenset({"key", "tenant", "account", "plan", "privacy"})
 OF_THE_CATALOGUE: Final = frozenset({"model", "fleet", "documents"})
 OF_TOKENS: Final = frozenset({"issuer", "member"})
-"""Beside `tenant`, `plan` and `privacy`, which are of both. A member is told with whose it is: `people` are the tenants of changed members."""
+"""Beside `tenant`, `plan` and `privacy`, which are of both. A member is told with whose it is: `people` are the
+tenants of changed members.
+"""
 MOST_RECORDS: Final = 1_000
 """Behind more changes than this it is cheaper to know nothing, and to learn what is asked for."""
 _REREAD_AT_ONCE: Final = 100

@@ -21,8 +21,8 @@ from tenants.keys import ApiKey
 from tenants.members import Account
 from tenants.model import Model
 from tenants.plans import Plan
-from tenants.privacy import Privacy
 from tenants.ports import OPERATOR_ROLES, CallerRole, PlatformAction, Question, TenantAction
+from tenants.privacy import Privacy
 from tenants.tenant import Tenant
 
 _UNAUTHENTICATED, _FORBIDDEN, _NOT_FOUND = 401, 403, 404

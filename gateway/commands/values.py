@@ -1,4 +1,4 @@
-"""`gateway plans`, `gateway privacies`, `gateway models`, `gateway fleet` and `gateway issuers`: what documents declare, one kind at a time."""
+"""`gateway plans`, `privacies`, `models`, `fleet` and `issuers`: what documents declare, one kind at a time."""
 
 from collections.abc import Callable
 from pathlib import Path

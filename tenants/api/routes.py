@@ -216,7 +216,7 @@ def _shelf(name: str, shelf: Any, view: Any) -> tuple[Operation, ...]:
     """What there is of plans, of privacies, of models, of fleets and of shared issuers."""
     title, many = name.title(), plural(name)
     one = f"/{many}/{{name}}"
-    article = "an" if name == "issuer" else "a"
+    a_one = f"an {name}" if name == "issuer" else f"a {name}"
     return (
         Operation(
             f"list{many.title()}",
@@ -227,10 +227,8 @@ def _shelf(name: str, shelf: Any, view: Any) -> tuple[Operation, ...]:
             Listed[view],
             f"list the {many}",
         ),
-        Operation(f"show{title}", "GET", one, "survey", shelf.show, view, f"show {article} {name}"),
-        Operation(
-            f"put{title}", "PUT", one, "shape", shelf.put, view, f"create or replace {article} {name}", view
-        ),
+        Operation(f"show{title}", "GET", one, "survey", shelf.show, view, f"show {a_one}"),
+        Operation(f"put{title}", "PUT", one, "shape", shelf.put, view, f"create or replace {a_one}", view),
         Operation(
             f"delete{title}",
             "DELETE",
@@ -238,16 +236,32 @@ def _shelf(name: str, shelf: Any, view: Any) -> tuple[Operation, ...]:
             "shape",
             shelf.remove,
             None,
-            f"delete {article} {name}",
+            f"delete {a_one}",
             status=204,
         ),
     )
 
 
 _TENANT: Final = "/tenants/{tenant}"
-_LISTING: Final[tuple[tuple[str, TenantAction, Any, Any, str], ...]] = (
-    ("Models", "inspect", tenants.models, Listed[TenantModel], "list the models that a tenant may call"),
-    ("Audit", "review", tenants.audit, Listed[EventView], "list what happened to a tenant, oldest first"),
+_READING: Final[tuple[tuple[str, str, TenantAction, Any, Any, str], ...]] = (
+    ("show", "Plan", "view", tenants.plan, strict(Plan), "show a tenant's plan"),
+    ("show", "Privacy", "view", tenants.privacy, strict(Privacy), "show a tenant's privacy"),
+    (
+        "list",
+        "Models",
+        "inspect",
+        tenants.models,
+        Listed[TenantModel],
+        "list the models that a tenant may call",
+    ),
+    (
+        "list",
+        "Audit",
+        "review",
+        tenants.audit,
+        Listed[EventView],
+        "list what happened to a tenant, oldest first",
+    ),
 )
 
 _RESTRICTED: Final = strict(Restrictions)
@@ -323,21 +337,9 @@ OPERATIONS: Final[tuple[Operation, ...]] = (
             ("reopen", tenants.reopen, Nothing, "keep a tenant that was to be closed"),
         )
     ),
-    Operation(
-        "showTenantPlan", "GET", f"{_TENANT}/plan", "view", tenants.plan, strict(Plan), "show a tenant's plan"
-    ),
-    Operation(
-        "showTenantPrivacy",
-        "GET",
-        f"{_TENANT}/privacy",
-        "view",
-        tenants.privacy,
-        strict(Privacy),
-        "show a tenant's privacy",
-    ),
     *(
-        Operation(f"listTenant{title}", "GET", f"{_TENANT}/{title.lower()}", action, do, answer, summary)
-        for title, action, do, answer, summary in _LISTING
+        Operation(f"{verb}Tenant{title}", "GET", f"{_TENANT}/{title.lower()}", action, do, answer, summary)
+        for verb, title, action, do, answer, summary in _READING
     ),
     Operation(
         "showTenantIssuers",

@@ -87,7 +87,7 @@ class TenantChange(Sent, frozen=True):
     """What is left out stays. `privacy` null: it has none any more."""
 
     plan: str | UnsetType = UNSET
-    privacy: str | None | UnsetType = UNSET
+    privacy: str | UnsetType | None = UNSET
 
 
 class Closing(Sent, frozen=True):

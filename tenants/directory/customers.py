@@ -75,8 +75,8 @@ async def read_all(journal: "Journal", names: Iterable[str]) -> dict[str, Custom
 def changes(
     wanted: TenantDocument, before: Customer | None, new_id: Callable[[str], str], at_us: int
 ) -> Iterator[Change]:
-    """What makes it as wanted, with just these members, issuers, restrictions and privacy; its state is said (`outline.as_declared`). That nobody
-    else has the issuers is for the caller to know.
+    """What makes it as wanted, with just these members, issuers, restrictions and privacy; its state is said (`outline.as_declared`). That
+    nobody else has the issuers is for the caller to know.
     """
     if before is None:
         state = wanted.state or "active"

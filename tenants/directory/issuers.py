@@ -50,7 +50,9 @@ class Trusted:
 
 @dataclass(frozen=True, slots=True)
 class Belonging:
-    """A tenant, its plan, its privacy, and its members by their address in lower case. Whether it is served now is for the caller to judge."""
+    """A tenant, its plan, its privacy, and its members by their address in lower case. Whether it is served now is for the caller to
+    judge.
+    """
 
     tenant: Tenant
     plan: Plan

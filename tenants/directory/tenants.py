@@ -75,7 +75,7 @@ class Tenants:
         act: Act,
         *,
         plan: str | UnsetType = UNSET,
-        privacy: str | None | UnsetType = UNSET,
+        privacy: str | UnsetType | None = UNSET,
         expected: int | None = None,
     ) -> Tenant:
         """The tenant, on that plan and with that privacy, None for none; what is not given stays. Repeated: the same, without another
@@ -172,7 +172,7 @@ class Tenants:
         rows = await self.journal.many(tenant_at(place.key.sort) for place in places)
         return {it.name: it.state for it in readable(rows, Tenant).values()}
 
-    async def _check(self, plan: str | UnsetType, privacy: str | None | UnsetType) -> None:
+    async def _check(self, plan: str | UnsetType, privacy: str | UnsetType | None) -> None:
         """That what a tenant is to have is there."""
         if plan is not UNSET:
             names.PLAN.check(plan, "plan")

@@ -1,4 +1,4 @@
-"""The fleets, models, plans, privacies and shared issuers of the directory. An issuer is named by its id (`issuers.id_of`), all else by its name."""
+"""What the directory keeps as it is declared. An issuer is named by its id (`issuers.id_of`), all else by its name."""
 
 from dataclasses import dataclass
 from typing import Final, TypeVar

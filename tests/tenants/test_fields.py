@@ -31,7 +31,7 @@ def counted(kind: inspect.StrType | inspect.VarTupleType) -> str:
     return f"{kind.min_length or 0} to {kind.max_length} "
 
 
-def taken(kind: inspect.Type) -> str:
+def taken(kind: inspect.Type) -> str:  # noqa: PLR0912 - a case for each type
     """What a field takes, in words."""
     match kind:
         case inspect.Metadata(type=inner):  # what editors are told besides

@@ -30,8 +30,8 @@ from tenants.keys import Secret
 from tenants.members import ROLES
 from tenants.model import Model
 from tenants.plans import Limits, Plan, Rate
-from tenants.privacy import Privacy
 from tenants.ports import Authorizer, Item, Key, Row
+from tenants.privacy import Privacy
 from tests.tenants.conftest import BY, NOW, TEAM
 from tests.worlds.issuer import IssuerWorld, key_sets
 from tests.worlds.table import MemoryTable
