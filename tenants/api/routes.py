@@ -243,25 +243,11 @@ def _shelf(name: str, shelf: Any, view: Any) -> tuple[Operation, ...]:
 
 
 _TENANT: Final = "/tenants/{tenant}"
-_READING: Final[tuple[tuple[str, str, TenantAction, Any, Any, str], ...]] = (
-    ("show", "Plan", "view", tenants.plan, strict(Plan), "show a tenant's plan"),
-    ("show", "Privacy", "view", tenants.privacy, strict(Privacy), "show a tenant's privacy"),
-    (
-        "list",
-        "Models",
-        "inspect",
-        tenants.models,
-        Listed[TenantModel],
-        "list the models that a tenant may call",
-    ),
-    (
-        "list",
-        "Audit",
-        "review",
-        tenants.audit,
-        Listed[EventView],
-        "list what happened to a tenant, oldest first",
-    ),
+_READING: Final[tuple[tuple[str, TenantAction, Any, Any, str], ...]] = (
+    ("Plan", "view", tenants.plan, strict(Plan), "show a tenant's plan"),
+    ("Privacy", "view", tenants.privacy, strict(Privacy), "show a tenant's privacy"),
+    ("Models", "inspect", tenants.models, Listed[TenantModel], "list the models that a tenant may call"),
+    ("Audit", "review", tenants.audit, Listed[EventView], "list what happened to a tenant, oldest first"),
 )
 
 _RESTRICTED: Final = strict(Restrictions)
@@ -338,8 +324,10 @@ OPERATIONS: Final[tuple[Operation, ...]] = (
         )
     ),
     *(
-        Operation(f"{verb}Tenant{title}", "GET", f"{_TENANT}/{title.lower()}", action, do, answer, summary)
-        for verb, title, action, do, answer, summary in _READING
+        Operation(
+            f"{about.split()[0]}Tenant{title}", "GET", f"{_TENANT}/{title.lower()}", action, do, answer, about
+        )
+        for title, action, do, answer, about in _READING
     ),
     Operation(
         "showTenantIssuers",
