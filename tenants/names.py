@@ -68,7 +68,7 @@ _LABEL_RULE: Final = "must be 1 to 63 characters of a-z, 0-9 and '-', not starti
 
 TENANT: Final = Names(_LABEL, _LABEL_RULE, _RESERVED_TENANTS)
 PLAN: Final = Names(_LABEL, _LABEL_RULE)
-PRIVACY: Final = Names(_LABEL, _LABEL_RULE)
+PRIVACY: Final = Names(_LABEL, _LABEL_RULE, frozenset({"none"}))
 FLEET: Final = Names(_LABEL, _LABEL_RULE)
 SERVICE_ACCOUNT: Final = Names(_LABEL, _LABEL_RULE)
 TAG: Final = Names(_LABEL, _LABEL_RULE)

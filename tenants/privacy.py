@@ -24,14 +24,15 @@ MOST_REGIONS: Final = 50
 
 # Countries and territories with telephone numbers of their own, by ISO 3166-1 alpha-2 and XK for Kosovo, as the package phonenumbers
 # knows them: a region that it does not know would mask nothing, and nobody would be told.
-REGIONS: Final = frozenset(
+_REGIONS: Final = (
     "AC AD AE AF AG AI AL AM AO AR AS AT AU AW AX AZ BA BB BD BE BF BG BH BI BJ BL BM BN BO BQ BR BS BT BW BY BZ CA CC CD CF CG CH CI "
     "CK CL CM CN CO CR CU CV CW CX CY CZ DE DJ DK DM DO DZ EC EE EG EH ER ES ET FI FJ FK FM FO FR GA GB GD GE GF GG GH GI GL GM GN GP "
     "GQ GR GT GU GW GY HK HN HR HT HU ID IE IL IM IN IO IQ IR IS IT JE JM JO JP KE KG KH KI KM KN KP KR KW KY KZ LA LB LC LI LK LR LS "
     "LT LU LV LY MA MC MD ME MF MG MH MK ML MM MN MO MP MQ MR MS MT MU MV MW MX MY MZ NA NC NE NF NG NI NL NO NP NR NU NZ OM PA PE PF "
     "PG PH PK PL PM PR PS PT PW PY QA RE RO RS RU RW SA SB SC SD SE SG SH SI SJ SK SL SM SN SO SR SS ST SV SX SY SZ TA TC TD TG TH TJ "
-    "TK TL TM TN TO TR TT TV TW TZ UA UG US UY UZ VA VC VE VG VI VN VU WF WS XK YE YT ZA ZM ZW".split()
+    "TK TL TM TN TO TR TT TV TW TZ UA UG US UY UZ VA VC VE VG VI VN VU WF WS XK YE YT ZA ZM ZW"
 )
+REGIONS: Final = frozenset(_REGIONS.split())
 
 Days = Annotated[int, Meta(ge=1, le=3650)]
 Region = Annotated[str, Meta(extra_json_schema={"pattern": "^[A-Z]{2}$"})]
@@ -85,7 +86,7 @@ class Privacy(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=Tru
 
 def faults(privacy: Privacy) -> Iterator[Invalid]:
     """What is wrong with it beyond the types of its fields, each with the path to it."""
-    yield from names.PRIVACY.faults(privacy.name, "name")
+    yield from names.PRIVACY.new_faults(privacy.name, "name")
     for path, said in (("mask", privacy.mask), ("phone_regions", privacy.phone_regions)):
         yield from (Invalid(path, f"names {it!r} twice") for it, many in Counter(said).items() if many > 1)
     if privacy.phone_regions and "phone" not in privacy.mask:

@@ -60,7 +60,18 @@ PURE = (
     *(f"gateway.telemetry.{name}" for name in ("table", "meter", "prometheus", "traceparent", "destination")),
     *(
         f"tenants.{name}"
-        for name in ("acts", "tenant", "members", "model", "keys", "ids", "plans", "quotas", "usage")
+        for name in (
+            "acts",
+            "tenant",
+            "members",
+            "model",
+            "keys",
+            "ids",
+            "plans",
+            "privacy",
+            "quotas",
+            "usage",
+        )
     ),
     *(
         f"tenants.{name}"
