@@ -8,7 +8,7 @@ import logging
 import os
 import random
 import secrets
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Collection
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -49,6 +49,7 @@ from gateway.state import (
     new_id,
     now_us,
     opened_directory,
+    opened_keyring,
     opened_ledger,
     opened_web,
     state_folder,
@@ -68,6 +69,7 @@ from tenants.plans import Rate
 log = logging.getLogger(__name__)
 
 _FORGET_SECONDS = 60.0
+_REKEY_SECONDS = 5.0
 _REFRESH_SECONDS = 5.0
 _SWEEP_SECONDS = 0.25
 
@@ -115,9 +117,14 @@ async def opened(settings: Settings, progress: Callable[[str], None]) -> AsyncIt
         state = state_folder(settings)
         directory = await stack.enter_async_context(opened_directory(settings))
         registry = Registry()
-        auth = await stack.enter_async_context(opened_auth(settings, directory, registry))
-        known = auth.known
-        ledger = await stack.enter_async_context(opened_ledger(settings))
+        known = Known(boot_clock, settings.directory.stale_seconds)
+        keyring = await stack.enter_async_context(
+            opened_keyring(settings, directory, lambda: known.confirmed_at)
+        )
+        auth = await stack.enter_async_context(
+            opened_auth(settings, directory, registry, known, keyring.changed)
+        )
+        ledger = await stack.enter_async_context(opened_ledger(settings, keyring))
         scaler = process_scaler(wheel, state)
         meter = Meter()
         watch_certificates(meter, certificates)
@@ -160,6 +167,7 @@ async def opened(settings: Settings, progress: Callable[[str], None]) -> AsyncIt
             running(
                 autoscaler=autoscaler.run(),
                 policies=every(LOOK_SECONDS, policies.look),
+                keyring=every(_REKEY_SECONDS, keyring.refresh),
                 certificates=every(tls.LOOK_SECONDS, certificates.look),
                 forget=every(_FORGET_SECONDS, limiter.forget_idle),
                 sweep=every(_SWEEP_SECONDS, sequences.sweep),
@@ -177,13 +185,16 @@ def control_api(directory: Directory, auth: Authenticator, policies: Current, se
 
 @asynccontextmanager
 async def opened_auth(
-    settings: Settings, directory: Directory, registry: Registry
+    settings: Settings,
+    directory: Directory,
+    registry: Registry,
+    known: Known,
+    told_of_data_keys: Callable[[Collection[str] | None], None],
 ) -> AsyncIterator[Authenticator]:
     """Who may come in, and the loops that keep true what is known of them."""
     knobs = settings.directory
-    known = Known(boot_clock, knobs.stale_seconds)
     # A fleet may have got a floor, a model another repository.
-    feed = Feed(directory, known, knobs.answer_seconds, renewed=registry.wake.set)
+    feed = Feed(directory, known, knobs.answer_seconds, renewed=registry.wake.set, rekeyed=told_of_data_keys)
     limit = Rate(knobs.unknown_per_second, knobs.unknown_burst) if knobs.unknown_per_second else None
     look_ups = LookUps(directory, known, feed, Networks(limit, clock), knobs.answer_seconds)
     last_used = LastUsed(directory.uses, knobs.answer_seconds)

@@ -162,6 +162,13 @@ class Keys:
         None,
         "key file that wraps the tenants' data keys; not given: `keys.json` in the state, made if need be",
     )
+    cache_seconds: float = _knob(
+        300.0, "how long an unwrapped data key serves while what wraps it is out of reach or refuses", least=1
+    )
+    refresh_seconds: float = _knob(
+        60.0, "how old an unwrapped data key gets before it is unwrapped anew, beside the requests", least=1
+    )
+    retry_seconds: float = _knob(5.0, "pause before a failed call for one key is made again", least=0.1)
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,8 @@ from gateway import __version__
 from gateway.audit.ledger import Knobs, Ledger
 from gateway.audit.verify import Report, verify
 from gateway.auth.key_sets import Fetcher
+from gateway.envelope.keyring import Keyring
+from gateway.envelope.keyring import Knobs as Keeping
 from gateway.envelope.ports import KeyService
 from gateway.settings import Settings
 from gateway.stores import backup
@@ -98,6 +100,30 @@ async def opened_key_service(settings: Settings) -> AsyncIterator[KeyService]:
     )
 
 
+@asynccontextmanager
+async def opened_keyring(
+    settings: Settings, directory: Directory, confirmed_at: Callable[[], float]
+) -> AsyncIterator[Keyring]:
+    """The data keys of this state. `confirmed_at`: since when, on the boot clock, all that the directory told is known. Raises what
+    `opened_key_service` does.
+    """
+    knobs = Keeping(settings.keys.cache_seconds, settings.keys.refresh_seconds, settings.keys.retry_seconds)
+    async with (
+        opened_key_service(settings) as service,
+        SqliteTable(state_folder(settings) / WRAPPED) as wrapped,
+    ):
+        yield Keyring(
+            directory.data_keys,
+            wrapped,
+            service,
+            boot_clock,
+            confirmed_at,
+            now_us,
+            secrets.token_bytes,
+            knobs,
+        )
+
+
 def opened_segments(settings: Settings) -> FileSegments:
     """The audit log's segments of this state; to be entered."""
     return FileSegments(state_folder(settings) / backup.AUDIT, size_bytes=settings.audit.segment_bytes)
@@ -109,12 +135,12 @@ def opened_blobs(settings: Settings) -> FileBlobs:
 
 
 @asynccontextmanager
-async def opened_ledger(settings: Settings) -> AsyncIterator[Ledger]:
-    """The audit log of this state, to be written. Raises SinkFailed."""
+async def opened_ledger(settings: Settings, keyring: Keyring) -> AsyncIterator[Ledger]:
+    """The audit log of this state, to be written; what is of a tenant is sealed. Raises SinkFailed."""
     knobs = Knobs(stall_seconds=settings.audit.stall_seconds)
     async with (
         opened_segments(settings) as segments,
-        Ledger.open(segments, clock=now_us, new_id=new_id, knobs=knobs) as ledger,
+        Ledger.open(segments, clock=now_us, new_id=new_id, knobs=knobs, keyring=keyring) as ledger,
     ):
         for segment in ledger.damaged:
             log.error(
