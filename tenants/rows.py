@@ -53,6 +53,7 @@ OPERATOR: Final = "operator"
 HEAD_AT: Final = Key("head")
 DOCUMENTS_AT: Final = Key("documents", "head")
 DUE: Final = "datakeys/due"
+TENANTS: Final = "tenants"
 
 _Value = TypeVar("_Value")
 
@@ -123,7 +124,7 @@ class Change:
 
 
 def name_at(name: str) -> Key:
-    return Key("tenants", name)
+    return Key(TENANTS, name)
 
 
 def tenant_at(tenant_id: str) -> Key:

@@ -1,73 +1,15 @@
 """Keyrings of several processes over one directory: who may use which key, for how long, and what happens when nobody answers."""
 
 import asyncio
-from collections.abc import AsyncIterator
-from dataclasses import dataclass, field
-from random import Random
 
 import pytest
 
-from gateway.envelope.keyring import CONFIRM_SECONDS, KeyDestroyed, Keyring
-from gateway.envelope.keys import DataKey
+from gateway.envelope.keyring import CONFIRM_SECONDS, KeyDestroyed
 from gateway.envelope.ports import KeyRefused, KeysUnavailable
-from gateway.loops import Spawn, jobs
-from tenants.acts import Act
-from tenants.directory import Directory
-from tenants.plans import Limits, Plan, Rate
-from tests.worlds.key_service import MemoryKeyService
-from tests.worlds.table import Fault, MemoryTable
+from tests.gateway.envelope.world import World, secret, tenant_id
+from tests.worlds.table import Fault
 
 DAY = 86_400
-
-
-@dataclass
-class World:
-    spawn: Spawn
-    rows: MemoryTable = field(default_factory=MemoryTable)
-    wrapped: MemoryTable = field(default_factory=MemoryTable)
-    service: MemoryKeyService = field(default_factory=MemoryKeyService)
-    now: float = 1_700_000_000.0
-
-    def __post_init__(self) -> None:
-        self.directory = Directory(self.rows, Random(2).randbytes)
-
-    def act(self) -> Act:
-        return Act("cli:test", int(self.now * 1_000_000))
-
-    def keyring(self, seed: int = 3) -> Keyring:
-        """Its feed tells nothing unless the test does."""
-        entropy = Random(seed).randbytes
-        return Keyring(
-            Directory(self.rows, entropy).data_keys,
-            self.wrapped,
-            self.service,
-            clock=lambda: self.now,
-            confirmed_at=lambda: -1.0,
-            now_us=lambda: int(self.now * 1_000_000),
-            entropy=entropy,
-            spawn=self.spawn,
-        )
-
-
-@pytest.fixture
-async def world() -> AsyncIterator[World]:
-    async with jobs() as spawn:
-        yield await made(spawn)
-
-
-async def made(spawn: Spawn) -> World:
-    found = World(spawn)
-    await found.directory.values.put(Plan("team", 2, Limits(1000, Rate(50.0, 100), 20)), act=found.act())
-    await found.directory.tenants.create("acme", "team", found.act())
-    return found
-
-
-async def tenant_id(world: World) -> str:
-    return (await world.directory.tenants.show("acme")).id
-
-
-def secret(key: DataKey) -> bytes:
-    return key.material.reveal()
 
 
 async def test_a_thousand_callers_make_one_call_and_get_one_key(world: World) -> None:
