@@ -21,6 +21,8 @@ class Wrapped(Struct, frozen=True, tag_field="v", tag=1):
     wrapped: bytes
     at_us: int
     with_key: str | None = None
+    orphan_us: int | None = None
+    """When it was first found to be of no data key that the directory knows; None: it was not."""
 
 
 def of_tenant(tenant_id: str) -> str:
