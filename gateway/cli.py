@@ -50,6 +50,7 @@ _NOUNS: Final = (
     ("accounts", "the service accounts of a tenant: programs that control it", members.ACCOUNTS),
     ("keys", "the API keys of a tenant, or of the operators", keys.COMMANDS),
     ("plans", "what tenants can buy", values.PLANS),
+    ("privacies", "what is masked and kept of tenants' requests", values.PRIVACIES),
     ("models", "what tenants can call", values.MODELS),
     ("fleet", "the kinds of Triton servers", values.FLEET),
     ("issuers", "identity providers of many tenants, or of the operators", (*values.ISSUERS, issuers.CHECK)),

@@ -1,4 +1,4 @@
-"""Fleets, models, plans and shared issuers together: what is wanted against the rows that are there, judged and made changes. Pure."""
+"""What a directory keeps as it is declared, together: what is wanted against the rows that are there, judged and made changes. Pure."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -6,7 +6,7 @@ from typing import Any, Final, TypeVar
 
 from msgspec.structs import replace
 
-from tenants import customer, fleet, issuers, model, plans
+from tenants import customer, fleet, issuers, model, plans, privacy
 from tenants.customer import TenantDocument
 from tenants.errors import InUse, Invalid
 from tenants.events import Action
@@ -15,22 +15,35 @@ from tenants.issuers import Issuer, Pair
 from tenants.model import Model
 from tenants.plans import Plan
 from tenants.ports import Item, Key, Row
-from tenants.rows import Change, encoded, fleet_at, handed_over, issuer_at, model_at, plan_at, read, readable
+from tenants.privacy import Privacy
+from tenants.rows import (
+    Change,
+    encoded,
+    fleet_at,
+    handed_over,
+    issuer_at,
+    model_at,
+    plan_at,
+    privacy_at,
+    read,
+    readable,
+)
 
-Value = Fleet | Issuer | Model | Plan
+Value = Fleet | Issuer | Model | Plan | Privacy
 """What a directory keeps as it is declared."""
 Declared = Value | TenantDocument
 """What documents declare."""
 Name = tuple[str, str]
 """Kind and name, as `("Model", "digits")`."""
 
-PARTITIONS: Final = ("fleets", "issuers", "models", "plans")
+PARTITIONS: Final = ("fleets", "issuers", "models", "plans", "privacies")
 
 _FAULTS: Final[dict[type[Declared], Callable[[Any], Iterator[Invalid]]]] = {
     Fleet: fleet.faults,
     Issuer: issuers.faults,
     Model: model.faults,
     Plan: plans.faults,
+    Privacy: privacy.faults,
     TenantDocument: customer.faults,
 }
 _CREATED: Final = {
@@ -38,20 +51,23 @@ _CREATED: Final = {
     Issuer: Action.ISSUER_CREATED,
     Model: Action.MODEL_CREATED,
     Plan: Action.PLAN_CREATED,
+    Privacy: Action.PRIVACY_CREATED,
 }
 _CHANGED: Final = {
     Fleet: Action.FLEET_CHANGED,
     Issuer: Action.ISSUER_CHANGED,
     Model: Action.MODEL_CHANGED,
     Plan: Action.PLAN_CHANGED,
+    Privacy: Action.PRIVACY_CHANGED,
 }
 _REMOVED: Final = {
     Fleet: Action.FLEET_REMOVED,
     Issuer: Action.ISSUER_REMOVED,
     Model: Action.MODEL_REMOVED,
     Plan: Action.PLAN_REMOVED,
+    Privacy: Action.PRIVACY_REMOVED,
 }
-_AT: Final = {Fleet: fleet_at, Issuer: issuer_at, Model: model_at, Plan: plan_at}
+_AT: Final = {Fleet: fleet_at, Issuer: issuer_at, Model: model_at, Plan: plan_at, Privacy: privacy_at}
 
 _Value = TypeVar("_Value", bound=Value)
 
@@ -74,6 +90,11 @@ class Changes:
 
 def name_of(value: Declared) -> Name:
     return type(value).__name__.removesuffix("Document"), value.name
+
+
+def plural(kind: str) -> str:
+    """Of a kind of things, as partitions, paths and files have it: `Privacy` to `privacies`."""
+    return f"{kind.lower().removesuffix('y')}ies" if kind.endswith("y") else f"{kind.lower()}s"
 
 
 def faults(value: Declared) -> Iterator[Invalid]:
@@ -101,7 +122,8 @@ def changes(
     unwanted: Sequence[Value] = (),
 ) -> Changes:
     """What makes the rows as wanted, and removes what is not. Raises Invalid or InUse when that would not be right, Unreadable for a row
-    that cannot be judged. Whether tenants are on a plan, and whether an issuer is somebody else's, is for the caller to know.
+    that cannot be judged. Whether tenants are on a plan or have a privacy, and whether an issuer is somebody else's, is for the caller
+    to know.
     """
     for value in wanted:
         for fault in faults(value):

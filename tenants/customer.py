@@ -16,10 +16,13 @@ from tenants import issuers, names, restrictions
 from tenants.errors import Invalid
 from tenants.issuers import MOST_ISSUERS, TenantIssuer
 from tenants.members import Role
-from tenants.names import MemberName, PlanName, TenantName
+from tenants.names import MemberName, PlanName, PrivacyName, TenantName
 from tenants.restrictions import Restrictions
 
 MOST_MEMBERS: Final = 1000
+
+NO_PRIVACY: Final = "none"
+"""What a document says that takes its privacy from a tenant; no privacy is called so."""
 
 DeclaredState = Literal["active", "suspended"]  # closing is for ever, and not for a file to say
 
@@ -49,12 +52,16 @@ class TenantDocument(Struct, frozen=True):
     """None: as `members`."""
     restrictions: Restrictions | None = None
     """None: the document does not say, and they stay as they are; a new one has none. `{}` lifts them."""
+    privacy: PrivacyName | None = None
+    """None: as `restrictions`. `none` takes it away."""
 
 
 def faults(document: TenantDocument) -> Iterator[Invalid]:
     """What is wrong with it beyond the types of its fields, each with the path to it. Whether a new tenant may have the name: `outline`."""
     yield from names.TENANT.faults(document.name, "name")
     yield from names.PLAN.faults(document.plan, "plan")
+    if document.privacy is not None:
+        yield from names.PRIVACY.faults(document.privacy, "privacy")
     if document.restrictions is not None:
         yield from restrictions.faults(document.restrictions, "restrictions.")
     first: dict[str, int] = {}

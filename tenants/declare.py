@@ -29,12 +29,13 @@ _ORDER: Final = {
     Action.MODEL_REMOVED: 6,
     Action.FLEET_REMOVED: 7,
     Action.PLAN_REMOVED: 8,
+    Action.PRIVACY_REMOVED: 8,
 }
-_KINDS: Final = ("plan", "fleet", "model", "tenant", "member", "issuer")
+_KINDS: Final = ("plan", "privacy", "fleet", "model", "tenant", "member", "issuer")
 
 
 async def read(directory: Directory, declared: Documents, prune: Prune = Prune.ALL) -> Stored:
-    """What a directory has now. Who is on a plan, which may be every tenant, is read only where the plan may go."""
+    """What a directory has now. Who has a plan or a privacy, which may be every tenant, is read only where that may go."""
     now = await directory.values.catalogue()
     before = frozenset((await directory.values.generation()).declared)
     documented = frozenset(name_of(document.value) for document in declared.documents)
@@ -43,7 +44,7 @@ async def read(directory: Directory, declared: Documents, prune: Prune = Prune.A
     pairs = [pair for document in declared.documents for _, pair in pairs_of(document.value)]
     has = await issuers.owners(directory.journal, pairs)
     there: list[Declared] = [*now.fleets.values(), *now.models.values(), *now.plans.values()]
-    there += [*now.issuers.values()]
+    there += [*now.issuers.values(), *now.privacies.values()]
     there += [document for it in found.values() if (document := it.document) is not None]
     others = await directory.tenants.states(
         name for document in declared.documents for name in named_tenants(document.value)
@@ -58,22 +59,23 @@ async def read(directory: Directory, declared: Documents, prune: Prune = Prune.A
             for pair, it in has.items()
         },
         users={
-            name: await directory.tenants.on_plan(name)
-            for kind, name in before - documented
-            if kind == "Plan" and prune is not Prune.NOTHING
+            name: await directory.tenants.having(*name)
+            for name in before - documented
+            if name[0] in ("Plan", "Privacy") and prune is not Prune.NOTHING
         },
     )
 
 
 async def everything(directory: Directory) -> list[Declared]:
-    """All of one instant that documents may declare: plans, fleets, models, issuers, tenants that are open, each by name."""
+    """All of one instant that documents may declare: plans, privacies, fleets, models, issuers, tenants that are open, each by name."""
     for _ in range(_TRIES):
         now = await directory.values.catalogue()
         names = [row.key.sort for row in await directory.journal.partition("tenants")]
         found = await customers.read_all(directory.journal, names)
         if await directory.journal.sequence() == now.sequence:
             tenants = [it.document for _, it in sorted(found.items())]
-            values: list[Declared] = [*now.plans.values(), *now.fleets.values(), *now.models.values()]
+            values: list[Declared] = [*now.plans.values(), *now.privacies.values(), *now.fleets.values()]
+            values += now.models.values()
             values += [now.issuers[url] for url in sorted(now.issuers)]
             return values + [it for it in tenants if it is not None]
     raise Conflict

@@ -5,8 +5,8 @@
     repository: models      # relative to this file
     tenants: "*"
 
-A document has the fields of its value (`fleet.py`, `model.py`, `plans.py`, `customer.py`, `issuers.py`) and `kind`. How they fit one
-another and what is there already is judged in `declare.py`.
+A document has the fields of its value (`fleet.py`, `model.py`, `plans.py`, `privacy.py`, `customer.py`, `issuers.py`) and `kind`. How
+they fit one another and what is there already is judged in `declare.py`.
 """
 
 import os.path
@@ -25,6 +25,7 @@ from tenants.issuers import Issuer
 from tenants.model import ABSENT_ELSEWHERE, ELSEWHERE, Model
 from tenants.openai import PassThrough
 from tenants.plans import Plan
+from tenants.privacy import Privacy
 from tenants.reading import Reader
 
 MOST_DOCUMENTS: Final = 1000
@@ -34,14 +35,11 @@ KINDS: Final[dict[str, type[Declared]]] = {
     "Issuer": Issuer,
     "Model": Model,
     "Plan": Plan,
+    "Privacy": Privacy,
     "Tenant": TenantDocument,
-}
-_NOT_BUILT: Final = {
-    "Privacy": "documents of this kind are not built yet; nothing of a body is stored today",
 }
 _INSTEAD: Final[dict[type[Declared], dict[str, str]]] = {
     Fleet: {"scaler.type": "must be process; ecs and kubernetes are not built yet"},
-    TenantDocument: {"privacy": "is not built yet; nothing of a body is stored today"},
 }
 
 
@@ -146,7 +144,7 @@ def _kind(node: nodes.Mapping, source: Source, faults: list[Fault]) -> type[Decl
     if name in KINDS:
         return KINDS[name]
     known = f"must be one of {', '.join(KINDS)}"
-    reason = _NOT_BUILT.get(name) or (known if entry is not None else f"is missing; {known}")
+    reason = known if entry is not None else f"is missing; {known}"
     faults.append(Fault(source.name, line, "kind", reason))
     return None
 

@@ -32,6 +32,9 @@ class Action(StrEnum):
     PLAN_CREATED = "plan.created"
     PLAN_CHANGED = "plan.changed"
     PLAN_REMOVED = "plan.removed"
+    PRIVACY_CREATED = "privacy.created"
+    PRIVACY_CHANGED = "privacy.changed"
+    PRIVACY_REMOVED = "privacy.removed"
     MODEL_CREATED = "model.created"
     MODEL_CHANGED = "model.changed"
     MODEL_REMOVED = "model.removed"
@@ -55,8 +58,8 @@ class Action(StrEnum):
 class Event(Struct, frozen=True, tag_field="v", tag=1):
     """`actor` did `action` to `subject` at `at_us`; `before` and `after` are the stored rows or null, never a secret.
 
-    `subject` is `<what>/<id>`; plans, fleets and documents have only their names, the issuers of a tenant its id. Stored as JSON,
-    version 1. A field may be added with a default that means what its absence meant before; any other change is version 2. Readers
+    `subject` is `<what>/<id>`; plans, privacies, fleets and documents have only their names, the issuers of a tenant its id. Stored as
+    JSON, version 1. A field may be added with a default that means what its absence meant before; any other change is version 2. Readers
     refuse versions and actions they do not know.
     """
 

@@ -94,6 +94,15 @@ MEANINGS: Final[dict[str, str]] = {
     "Plan prices.per_1000_requests": 'an amount: 12 digits at most, and 6 after the point, in quotes, as `"0.10"`',
     "Plan prices.per_million_tokens": "an amount",
     "Plan prices.per_compute_second": "an amount",
+    "Privacy name": _named("what tenants call it", names.PRIVACY) + "; not none",
+    "Privacy mask": "the kinds of personal data that are masked in texts before a model or a record gets them, none twice",
+    "Privacy reversible": "placeholders in a reply become again what they stand for",
+    "Privacy phone_regions": "countries whose national telephone numbers count, which have no `+`, by ISO 3166-1 as `US`, none twice; "
+    "international numbers always do. Only where phone is masked",
+    "Privacy capture": "whether requests and replies are kept as they are after masking: of no request, of some, of all",
+    "Privacy capture.sampled": "the part of its requests, chosen by chance",
+    "Privacy retention_days.bodies": "the bodies of audit records are deleted when they are so many days old; entries are kept for ever",
+    "Privacy retention_days.capture": "captured requests and replies are deleted when they are so many days old",
     "Tenant name": _named("the customer's name, for good", names.TENANT)
     + f"; none of {', '.join(sorted(names.TENANT.reserved))}",
     "Tenant plan": "the plan that it is on",
@@ -106,6 +115,7 @@ MEANINGS: Final[dict[str, str]] = {
     "Tenant restrictions.regions": "only models whose `region` is one of these; one without a region is in none",
     "Tenant restrictions.models": "only these models",
     "Tenant restrictions.networks": "only from these ranges of addresses, as `192.0.2.0/24` or `2001:db8::/32`",
+    "Tenant privacy": "the `Privacy` that it has; without the key it stays as it is, `none` takes it away",
     "Tenant state": "a suspended one is not served. Without it the state stays, a new tenant is active; closing is not for a file to say",
 }
 

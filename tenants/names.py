@@ -68,6 +68,7 @@ _LABEL_RULE: Final = "must be 1 to 63 characters of a-z, 0-9 and '-', not starti
 
 TENANT: Final = Names(_LABEL, _LABEL_RULE, _RESERVED_TENANTS)
 PLAN: Final = Names(_LABEL, _LABEL_RULE)
+PRIVACY: Final = Names(_LABEL, _LABEL_RULE, frozenset({"none"}))
 FLEET: Final = Names(_LABEL, _LABEL_RULE)
 SERVICE_ACCOUNT: Final = Names(_LABEL, _LABEL_RULE)
 TAG: Final = Names(_LABEL, _LABEL_RULE)
@@ -89,6 +90,7 @@ KEY: Final = Names(re.compile(r".{0,64}"), "must be at most 64 printable charact
 
 TenantName = Annotated[str, TENANT.meta]
 PlanName = Annotated[str, PLAN.meta]
+PrivacyName = Annotated[str, PRIVACY.meta]
 FleetName = Annotated[str, FLEET.meta]
 ModelName = Annotated[str, MODEL.meta]
 MemberName = Annotated[str, MEMBER.meta]

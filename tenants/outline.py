@@ -10,7 +10,7 @@ from msgspec.structs import replace
 
 from tenants import names
 from tenants.catalogue import Declared, Misfit, Name, misfits, name_of
-from tenants.customer import TenantDocument
+from tenants.customer import NO_PRIVACY, TenantDocument
 from tenants.documents import Document, Documents
 from tenants.errors import Fault, Faulty, Invalid
 from tenants.issuers import Issuer, Pair, TenantIssuer
@@ -21,13 +21,15 @@ from tenants.tenant import State
 Action = Literal["create", "change", "remove", "unchanged"]
 
 _CLOSED: Final = ("closing", "closed")
+_OF_TENANTS: Final = ("Plan", "Privacy")
+"""What tenants have, by its name."""
 
 
 class Prune(Enum):
     """What becomes of what documents declared before and do not declare any more."""
 
     NOTHING = "it stays"
-    CATALOGUE = "fleets, models, plans and issuers are removed; tenants stay"
+    CATALOGUE = "fleets, models, plans, privacies and issuers are removed; tenants stay"
     ALL = "tenants are closed too"
 
 
@@ -36,14 +38,14 @@ class Stored:
     """What is there already, behind the change with that number. `values` are by kind and name, tenants that are open among them.
 
     Of tenants only those are there that are declared, now or before; `tenants` are all names that documents name and somebody has or had.
-    `declared` is what documents declared before, and `users` who is on the plans among that which they declare no more.
+    `declared` is what documents declared before, and `users` who has the plans and privacies among that which they declare no more.
     """
 
     sequence: int = 0
     values: Mapping[Name, Declared] = field(default_factory=dict)
     tenants: Mapping[str, State] = field(default_factory=dict)
     declared: frozenset[Name] = frozenset()
-    users: Mapping[str, Mapping[str, State]] = field(default_factory=dict)
+    users: Mapping[Name, Mapping[str, State]] = field(default_factory=dict)
     owners: Mapping[Pair, Name] = field(default_factory=dict)
     """Who has the issuers that documents name: a tenant, or the platform under the issuer itself."""
 
@@ -93,11 +95,12 @@ def outlined(declared: Documents, stored: Stored, prune: Prune = Prune.NOTHING) 
 
 
 def as_declared(value: TenantDocument, before: TenantDocument | None) -> TenantDocument:
-    """With its state, members, issuers and restrictions: where the document does not say, they are as they were; addresses as they are
-    stored.
+    """With its state, members, issuers, restrictions and privacy: where the document does not say, they are as they were; addresses as
+    they are stored.
     """
     restricted = before.restrictions if value.restrictions is None and before else value.restrictions
-    value = replace(value, restrictions=kept(restricted))
+    private = before.privacy if value.privacy is None and before else value.privacy
+    value = replace(value, restrictions=kept(restricted), privacy=None if private == NO_PRIVACY else private)
     state = value.state or (before.state if before else None) or "active"
     people, trusted = value.members, value.issuers
     if people is None:
@@ -121,15 +124,16 @@ def _gone(
             staying[name] = f"the tenant {text!r} is declared no more and stays: --prune-tenants closes it"
         else:
             going.add(name)
-    for _, plan in [name for name in going if name[0] == "Plan"]:
+    for name in [name for name in going if name[0] in _OF_TENANTS]:
         left = {
             tenant: state
-            for tenant, state in stored.users.get(plan, {}).items()
+            for tenant, state in stored.users.get(name, {}).items()
             if ("Tenant", tenant) not in documented
         }
         if left and all(state == "closed" or ("Tenant", it) in going for it, state in left.items()):
-            going.discard(("Plan", plan))
-            staying["Plan", plan] = f"the plan {plan!r} is declared no more and stays: {_some(left)} had it"
+            going.discard(name)
+            what = f"the {name[0].lower()} {name[1]!r}"
+            staying[name] = f"{what} is declared no more and stays: {_some(left)} had it"
     return frozenset(going), staying
 
 
@@ -202,6 +206,10 @@ def _tenant_faults(declared: Documents, world: Mapping[Name, Declared], stored: 
         plan = ("Plan", value.plan)
         if plan not in world and plan not in declared.broken:
             yield document.fault(Invalid("plan", f"there is no plan {value.plan!r}"))
+        before = stored.values.get(name_of(value))
+        own = as_declared(value, before if isinstance(before, TenantDocument) else None).privacy
+        if own is not None and ("Privacy", own) not in world and ("Privacy", own) not in declared.broken:
+            yield document.fault(Invalid("privacy", f"there is no privacy {own!r}"))
 
 
 def pairs_of(value: Declared) -> tuple[tuple[str, Pair], ...]:
@@ -239,7 +247,7 @@ def _still_used(
             by = [it for it in on_it if ("Model", it) not in documented]
             kind = "model"
         else:
-            users = stored.users.get(name[1], {}) if name[0] == "Plan" else {}
+            users = stored.users.get(name, {})
             by = [it for it in users if ("Tenant", it) not in documented | going]
             kind = "tenant"
         if by:

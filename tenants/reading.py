@@ -163,5 +163,7 @@ def _chosen(union: Any, node: Node) -> Any:
     """The members of a union that the node's shape allows. None says that a key may be left out, never that it may be empty."""
     members = [member for member in get_args(union) if member is not type(None)]
     lists = [member for member in members if get_origin(_bare(member)[0]) is tuple]
-    fitting = lists if lists and isinstance(node, Sequence) else [m for m in members if m not in lists]
-    return Union[tuple(fitting or lists)]  # noqa: UP007 - made at run time
+    mappings = [member for member in members if isinstance(member, type) and issubclass(member, Struct)]
+    rest = [member for member in members if member not in lists and member not in mappings]
+    fitting = {Sequence: lists, Mapping: mappings}.get(type(node)) or rest or mappings or lists
+    return Union[tuple(fitting)]  # noqa: UP007 - made at run time

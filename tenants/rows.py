@@ -14,6 +14,8 @@
     datakeys/due    <id>                     KeyPointer: to that data key something is still to be done
     plans           <name>                   Plan
     plan/<name>     <tenant id>              (empty): that tenant is on the plan
+    privacies       <name>                   Privacy
+    privacy/<name>  <tenant id>              (empty): that tenant has the privacy
     models          <name>                   Model
     fleets          <name>                   Fleet
     issuers         <id>                     Issuer
@@ -164,6 +166,14 @@ def plan_at(name: str) -> Key:
 
 def on_plan_at(plan: str, tenant_id: str) -> Key:
     return Key(f"plan/{plan}", tenant_id)
+
+
+def privacy_at(name: str) -> Key:
+    return Key("privacies", name)
+
+
+def with_privacy_at(privacy: str, tenant_id: str) -> Key:
+    return Key(f"privacy/{privacy}", tenant_id)
 
 
 def model_at(name: str) -> Key:

@@ -48,6 +48,8 @@ class Tenant(Struct, frozen=True, tag_field="v", tag=1):
     """What it restricts itself to; None: to nothing."""
     kms_key: str | None = None
     """The ARN of the KMS key of its own that wraps its data keys; None: the deployment's wrapping key does."""
+    privacy: Reference | None = None
+    """The name of its `Privacy`; None: nothing is masked or captured, and bodies are kept."""
 
 
 def state(tenant: Tenant, now_us: int) -> State:

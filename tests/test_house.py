@@ -42,6 +42,7 @@ ONLY = {
     "yaml": ("tenants.nodes", "tenants.writing"),
     "jinja2": ("gateway.wire.chat",),
     "tokenizers": ("gateway.wire.tokens",),
+    **dict.fromkeys(("stdnum", "phonenumbers"), ("gateway.privacy",)),
 }
 
 # These decide and never act: no await, nothing of IMPURE, and of our own modules only one another.
@@ -54,11 +55,23 @@ PURE = (
     *(f"gateway.audit.{name}" for name in ("merkle", "tiles", "checkpoint")),
     *(f"gateway.scaling.{name}" for name in ("breaker", "decider", "windows", "balancer", "residency")),
     *(f"gateway.envelope.{name}" for name in ("keys", "derived", "sealed", "series")),
+    "gateway.privacy",
     *(f"gateway.auth.{name}" for name in ("reading", "claims", "weak", "jwk", "jose", "conditions")),
     *(f"gateway.telemetry.{name}" for name in ("table", "meter", "prometheus", "traceparent", "destination")),
     *(
         f"tenants.{name}"
-        for name in ("acts", "tenant", "members", "model", "keys", "ids", "plans", "quotas", "usage")
+        for name in (
+            "acts",
+            "tenant",
+            "members",
+            "model",
+            "keys",
+            "ids",
+            "plans",
+            "privacy",
+            "quotas",
+            "usage",
+        )
     ),
     *(
         f"tenants.{name}"
@@ -83,6 +96,7 @@ PURE = (
             "writing",
             "restrictions",
             "data_keys",
+            "privacy",
             "networks",
         )
     ),
@@ -91,7 +105,7 @@ PURE = (
     "gateway.settings",
     "gateway.tls.material",
 )
-PARSERS = ("yaml", "jinja2", "tokenizers", "jwt", "cryptography")  # they decide too
+PARSERS = ("yaml", "jinja2", "tokenizers", "jwt", "cryptography", "stdnum", "phonenumbers")  # they decide too
 IMPURE = (
     *("time", "random", "secrets", "asyncio", "anyio", "threading", "concurrent", "multiprocessing"),
     *("socket", "ssl", "select", "selectors", "subprocess", "http", "urllib.request", "uvloop"),

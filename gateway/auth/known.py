@@ -117,13 +117,17 @@ class Known:
         self.epoch += 1
         self._unknown.clear()
         self.trust.concerned(subjects)
-        keys, tenants, accounts, plans = (
-            subjects.get(kind, _NOTHING) for kind in ("key", "tenant", "account", "plan")
+        keys, tenants, accounts, plans, privacies = (
+            subjects.get(kind, _NOTHING) for kind in ("key", "tenant", "account", "plan", "privacy")
         )
         return [
             digest
             for digest, it in self._principals.items()
-            if it.id in keys or it.tenant_id in tenants or it.account_id in accounts or it.plan.name in plans
+            if it.id in keys
+            or it.tenant_id in tenants
+            or it.account_id in accounts
+            or it.plan.name in plans
+            or (it.privacy and it.privacy.name in privacies)
         ]
 
     def learn(self, digest: str, credentials: Credentials | None) -> Principal | None:
@@ -195,6 +199,7 @@ def principal_of(credentials: Credentials | None) -> Principal | None:
         expires_us=end_of(key.expires_us, tenant),
         conditions=bounds,
         limits=key.limits,
+        privacy=credentials.privacy,
     )
 
 

@@ -1,4 +1,4 @@
-"""Who a credential stands for: one frozen value per credential, made anew when it, its account, its tenant or its plan changes."""
+"""Who a credential stands for: one frozen value per credential, made anew when it, its account, its tenant or what that has changes."""
 
 from dataclasses import dataclass
 
@@ -7,6 +7,7 @@ from gateway.auth.key_sets import Source
 from gateway.authz.cedar import Subject
 from tenants.conditions import KeyLimits
 from tenants.plans import Plan
+from tenants.privacy import Privacy
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,3 +25,4 @@ class Principal:
     source: Source | None = None  # of the keys that its token was verified with; None for an API key
     conditions: Conditions | None = None  # from where and when it may be used
     limits: KeyLimits | None = None  # its own, beside its tenant's
+    privacy: Privacy | None = None  # its tenant's; None: it has none, never that it could not be read

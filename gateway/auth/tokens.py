@@ -197,6 +197,7 @@ def principal_of(token: Token, trusted: Trusted, belonging: Belonging) -> Princi
         expires_us=end_of(token.expires_us + SKEW_SECONDS * 1_000_000, owner),
         source=source_of(trusted),
         conditions=conditions(None, None, networks_of(owner)),
+        privacy=belonging.privacy,
     )
 
 

@@ -83,21 +83,23 @@ class Trust:
         """Forget what a change of these, ids by their kind, concerns: `people` are the tenants some of whose members were changed, an
         `issuer` is the tenant whose issuers were, or one that many share.
         """
-        issuers, plans = (subjects.get(kind, _NOTHING) for kind in ("issuer", "plan"))
+        issuers, plans, privacies = (subjects.get(kind, _NOTHING) for kind in ("issuer", "plan", "privacy"))
         tenants = subjects.get("tenant", _NOTHING) | subjects.get("people", _NOTHING)
         if issuers or "documents" in subjects:
             self._issuers.clear()
         for name, it in list(self._tenants.items()):
-            if it.tenant.id in tenants or it.plan.name in plans:
+            if it.tenant.id in tenants or it.plan.name in plans or it.tenant.privacy in privacies:
                 del self._tenants[name]
         self._forget([digest for tenant in tenants | issuers for digest in self._of_tenant.get(tenant, ())])
         urls = self._urls(issuers)
-        if plans or urls:
+        if plans or privacies or urls:
             self._forget(
                 [
                     digest
                     for digest, it in self._tokens.items()
-                    if it.plan.name in plans or (it.source and it.source.issuer in urls)
+                    if it.plan.name in plans
+                    or (it.privacy and it.privacy.name in privacies)
+                    or (it.source and it.source.issuer in urls)
                 ]
             )
 

@@ -2,10 +2,10 @@
 
 A look costs one small read, and more only if something was changed. What is in a record says what that was:
 
-    key, tenant, account, plan      the keys that it concerns are read again; those that cannot be in good time are dropped
-    model, fleet, documents         the catalogue is read anew, as of one instant
-    tenant, plan, issuer, member    what tokens are judged by, and the tokens that were, are dropped
-    datakey                         `rekeyed` is told whose
+    key, tenant, account, plan, privacy      the keys that it concerns are read again; those that cannot be in good time are dropped
+    model, fleet, documents                  the catalogue is read anew, as of one instant
+    tenant, plan, privacy, issuer, member    what tokens are judged by, and the tokens that were, are dropped
+    datakey                                  `rekeyed` is told whose
 
 What a look has found is read once more in the next one: a table may show the rows of one transaction one after the other, and the number
 of a change before what it changed.
@@ -28,10 +28,12 @@ from tenants.events import Changed, tenants_of
 
 log = logging.getLogger(__name__)
 
-OF_KEYS: Final = frozenset({"key", "tenant", "account", "plan"})
+OF_KEYS: Final = frozenset({"key", "tenant", "account", "plan", "privacy"})
 OF_THE_CATALOGUE: Final = frozenset({"model", "fleet", "documents"})
 OF_TOKENS: Final = frozenset({"issuer", "member"})
-"""Beside `tenant` and `plan`, which are of both. A member is told with whose it is: `people` are the tenants of changed members."""
+"""Beside `tenant`, `plan` and `privacy`, which are of both. A member is told with whose it is: `people` are the
+tenants of changed members.
+"""
 OF_DATA_KEYS: Final = frozenset({"datakey"})
 """Told with whose they are: `keyed` are the tenants of changed data keys."""
 MOST_RECORDS: Final = 1_000

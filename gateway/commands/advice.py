@@ -18,11 +18,13 @@ _OF_ABSENT: Final = {
     "key": "see: {gateway} keys list --tenant NAME (or --operator)",
     "model": "apply its document, which names the tenant or all: {gateway} apply -f FILE",
     "plan": "apply its document: {gateway} apply -f FILE",
+    "privacy": "apply its document: {gateway} apply -f FILE",
     "fleet": "apply its document: {gateway} apply -f FILE",
     "issuer": "see: {gateway} issuers list, or of one tenant {gateway} tenants issuers NAME",
 }
 _OF_USED: Final = {
     "plan": "move them, the closed ones too: {gateway} tenants move NAME --plan OTHER",
+    "privacy": "give them another, the closed ones too: {gateway} tenants protect NAME --privacy OTHER, or tenants unprotect NAME",
     "fleet": "put it on another fleet or delete it first: {gateway} models put -f FILE",
     "issuer": "take it from there first: {gateway} tenants distrust NAME, or {gateway} issuers delete URL",
 }

@@ -22,6 +22,7 @@ from tenants.members import Account
 from tenants.model import Model
 from tenants.plans import Plan
 from tenants.ports import OPERATOR_ROLES, CallerRole, PlatformAction, Question, TenantAction
+from tenants.privacy import Privacy
 from tenants.tenant import Tenant
 
 _UNAUTHENTICATED, _FORBIDDEN, _NOT_FOUND = 401, 403, 404
@@ -105,10 +106,11 @@ async def _who(it: Asked) -> Who:
                 account = (await directory.accounts.find(name, key.account_id)).value
             except NotFound:
                 return Who("none", key.id, owner)
-    plan = (await directory.values.find(Plan, owner.plan)).value
-    return Who(
-        account.role if account else "none", key.id, owner, Credentials(key, owner, plan, account), key
-    )
+    values = directory.values
+    plan = (await values.find(Plan, owner.plan)).value
+    private = (await values.find(Privacy, owner.privacy)).value if owner.privacy is not None else None
+    credentials = Credentials(key, owner, plan, account, private)
+    return Who(account.role if account else "none", key.id, owner, credentials, key)
 
 
 def _shut_out(who: Who, now_us: int) -> Answer | None:

@@ -20,7 +20,9 @@ from tenants.tenant import Deed, Tenant
 async def _create(it: Asked) -> int:
     if it.given.plan == PLAN and PLAN not in await it.directory.values.plans():
         await put_plan(it.directory, it.settings)
-    return show(_row(await it.directory.tenants.create(it.given.name, it.given.plan, it.act), it), it.given)
+    given = it.given
+    made = await it.directory.tenants.create(given.name, given.plan, it.act, privacy=given.privacy)
+    return show(_row(made, it), given)
 
 
 @asked
@@ -36,7 +38,8 @@ async def _show(it: Asked) -> int:
         "members": await _count(it.directory.members, found.name),
         "accounts": await _count(it.directory.accounts, found.name),
     }
-    return card({**_row(found, it), **times, **people, "restrictions": _restrictions(found)}, it.given)
+    bounds = {"privacy": found.privacy, "restrictions": _restrictions(found)}
+    return card({**_row(found, it), **times, **people, **bounds}, it.given)
 
 
 async def _count(roster: Members | Accounts, tenant_name: str) -> int:
@@ -52,6 +55,21 @@ async def _count(roster: Members | Accounts, tenant_name: str) -> int:
 @asked
 async def _move(it: Asked) -> int:
     return show(_row(await it.directory.tenants.move(it.given.name, it.given.plan, it.act), it), it.given)
+
+
+@asked
+async def _protect(it: Asked) -> int:
+    return await _give(it.given.privacy, it)
+
+
+@asked
+async def _unprotect(it: Asked) -> int:
+    return await _give(None, it)
+
+
+async def _give(privacy: str | None, it: Asked) -> int:
+    found = await it.directory.tenants.change(it.given.name, it.act, privacy=privacy)
+    return show({"name": found.name, "privacy": found.privacy}, it.given)
 
 
 @asked
@@ -123,6 +141,10 @@ def _row(found: Tenant, it: Asked) -> Row:
 _NAME: Final = argument("name", help="the tenant's name")
 _OF_NEW: Final = argument("--plan", default=PLAN, metavar="P", help=f"the plan it is on (default: {PLAN})")
 _OTHER: Final = argument("--plan", required=True, metavar="P", help="the plan that it is on from now on")
+_PRIVATE: Final = argument("--privacy", metavar="P", help="its privacy (default: none)")
+_PRIVACY: Final = argument(
+    "--privacy", required=True, metavar="P", help="what is masked and kept from now on"
+)
 _GRACE: Final = argument(
     "--after",
     type=duration,
@@ -137,10 +159,14 @@ _NETWORKS: Final = argument(
 )
 
 COMMANDS: Final = (
-    Command("create", "a new tenant", _create, (_NAME, _OF_NEW, REASON), "acme --plan team"),
+    Command("create", "a new tenant", _create, (_NAME, _OF_NEW, _PRIVATE, REASON), "acme --plan team"),
     Command("list", "all tenants by name, also the closed ones", _list, PAGED, "--limit 100 --after acme"),
     Command("show", "one tenant", _show, (_NAME,), "acme"),
     Command("move", "put a tenant on another plan", _move, (_NAME, _OTHER, REASON), "acme --plan business"),
+    Command(
+        "protect", "give a tenant a privacy", _protect, (_NAME, _PRIVACY, REASON), "acme --privacy default"
+    ),
+    Command("unprotect", "take its privacy from a tenant", _unprotect, (_NAME, REASON), "acme"),
     Command(
         "suspend",
         "serve a tenant no more until it is resumed",

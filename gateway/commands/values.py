@@ -1,4 +1,4 @@
-"""`gateway plans`, `gateway models`, `gateway fleet` and `gateway issuers`: what documents declare, one kind at a time."""
+"""`gateway plans`, `privacies`, `models`, `fleet` and `issuers`: what documents declare, one kind at a time."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -9,7 +9,7 @@ import msgspec
 from gateway.commands.command import PAGED, REASON, Asked, Command, Run, argument, asked
 from gateway.commands.files import documents
 from gateway.commands.printing import Row, Sheet, card, program, show, show_all, when
-from tenants.catalogue import Value, name_of
+from tenants.catalogue import Value, name_of, plural
 from tenants.directory import Page
 from tenants.directory.values import most_at_once
 from tenants.errors import Faulty, Invalid
@@ -17,8 +17,9 @@ from tenants.fleet import Fleet
 from tenants.issuers import Issuer, id_of
 from tenants.model import Model
 from tenants.plans import Plan
+from tenants.privacy import Privacy
 
-_Value = TypeVar("_Value", Fleet, Issuer, Model, Plan)
+_Value = TypeVar("_Value", Fleet, Issuer, Model, Plan, Privacy)
 
 
 def _list(kind: type[_Value], row: Callable[[_Value], Row]) -> Run:
@@ -117,6 +118,15 @@ def _plan(plan: Plan) -> Row:
     }
 
 
+def _privacy(privacy: Privacy) -> Row:
+    return {
+        "name": privacy.name,
+        "mask": ",".join(privacy.mask) or "nothing",
+        "capture": f"{privacy.captured_part:g}",
+        "bodies": "for ever" if privacy.bodies_days is None else f"{privacy.bodies_days} d",
+    }
+
+
 def _model(model: Model) -> Row:
     who = model.tenants if model.tenants == "*" else ",".join(model.tenants) or "nobody"
     return {"name": model.name, "id": model.id, "fleet": model.fleet or "elsewhere", "tenants": who}
@@ -151,7 +161,7 @@ def _commands(
     file: str = "",
 ) -> tuple[Command, ...]:
     name = argument("name", help=f"the {noun}'s {named}")
-    words = f"make a few {noun}s as their documents say"
+    words = f"make a few {plural(noun)} as their documents say"
     return (
         *lists,
         Command("show", f"one {noun}", _show(kind), (name,), like),
@@ -168,6 +178,13 @@ PLANS: Final = _commands(
     "team",
     " that no tenant is on",
     Command("list", "all plans by name", _list(Plan, _plan), PAGED, "--json"),
+)
+PRIVACIES: Final = _commands(
+    Privacy,
+    "privacy",
+    "default",
+    " that no tenant has",
+    Command("list", "all privacies by name", _list(Privacy, _privacy), PAGED, "--json"),
 )
 MODELS: Final = _commands(
     Model,

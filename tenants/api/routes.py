@@ -42,11 +42,13 @@ from tenants.api.shapes import (
     Whoami,
 )
 from tenants.api.strict import strict
-from tenants.api.values import FLEETS, ISSUERS, MODELS, PLANS
+from tenants.api.values import FLEETS, ISSUERS, MODELS, PLANS, PRIVACIES
+from tenants.catalogue import plural
 from tenants.fleet import Fleet
 from tenants.model import Model
 from tenants.plans import Plan
 from tenants.ports import PlatformAction, TenantAction
+from tenants.privacy import Privacy
 from tenants.restrictions import Restrictions
 
 BASE: Final = "/control/v1"
@@ -113,7 +115,7 @@ class Operation:
 
     @property
     def most_bytes(self) -> int:
-        """Of its body. A plan, a model, a fleet and an issuer may be large; what tenants send is not."""
+        """Of its body. A plan, a privacy, a model, a fleet and an issuer may be large; what tenants send is not."""
         return MOST_BYTES if self.action == "shape" else MOST_OTHER_BYTES
 
     @property
@@ -211,17 +213,22 @@ def _keys(whose: str, path: str, new: type[Struct]) -> tuple[Operation, ...]:
 
 
 def _shelf(name: str, shelf: Any, view: Any) -> tuple[Operation, ...]:
-    """What there is of plans, of models, of fleets and of shared issuers."""
-    title, one = name.title(), f"/{name}s/{{name}}"
-    article = "an" if name == "issuer" else "a"
+    """What there is of plans, of privacies, of models, of fleets and of shared issuers."""
+    title, many = name.title(), plural(name)
+    one = f"/{many}/{{name}}"
+    a_one = f"an {name}" if name == "issuer" else f"a {name}"
     return (
         Operation(
-            f"list{title}s", "GET", f"/{name}s", "survey", shelf.list_all, Listed[view], f"list the {name}s"
+            f"list{many.title()}",
+            "GET",
+            f"/{many}",
+            "survey",
+            shelf.list_all,
+            Listed[view],
+            f"list the {many}",
         ),
-        Operation(f"show{title}", "GET", one, "survey", shelf.show, view, f"show {article} {name}"),
-        Operation(
-            f"put{title}", "PUT", one, "shape", shelf.put, view, f"create or replace {article} {name}", view
-        ),
+        Operation(f"show{title}", "GET", one, "survey", shelf.show, view, f"show {a_one}"),
+        Operation(f"put{title}", "PUT", one, "shape", shelf.put, view, f"create or replace {a_one}", view),
         Operation(
             f"delete{title}",
             "DELETE",
@@ -229,14 +236,16 @@ def _shelf(name: str, shelf: Any, view: Any) -> tuple[Operation, ...]:
             "shape",
             shelf.remove,
             None,
-            f"delete {article} {name}",
+            f"delete {a_one}",
             status=204,
         ),
     )
 
 
 _TENANT: Final = "/tenants/{tenant}"
-_LISTING: Final[tuple[tuple[str, TenantAction, Any, Any, str], ...]] = (
+_READING: Final[tuple[tuple[str, TenantAction, Any, Any, str], ...]] = (
+    ("Plan", "view", tenants.plan, strict(Plan), "show a tenant's plan"),
+    ("Privacy", "view", tenants.privacy, strict(Privacy), "show a tenant's privacy"),
     ("Models", "inspect", tenants.models, Listed[TenantModel], "list the models that a tenant may call"),
     ("Audit", "review", tenants.audit, Listed[EventView], "list what happened to a tenant, oldest first"),
 )
@@ -302,7 +311,7 @@ OPERATIONS: Final[tuple[Operation, ...]] = (
         "govern",
         tenants.change,
         TenantView,
-        "put a tenant on another plan",
+        "put a tenant on another plan, or give it another privacy",
         TenantChange,
     ),
     *(
@@ -314,12 +323,11 @@ OPERATIONS: Final[tuple[Operation, ...]] = (
             ("reopen", tenants.reopen, Nothing, "keep a tenant that was to be closed"),
         )
     ),
-    Operation(
-        "showTenantPlan", "GET", f"{_TENANT}/plan", "view", tenants.plan, strict(Plan), "show a tenant's plan"
-    ),
     *(
-        Operation(f"listTenant{title}", "GET", f"{_TENANT}/{title.lower()}", action, do, answer, summary)
-        for title, action, do, answer, summary in _LISTING
+        Operation(
+            f"{about.split()[0]}Tenant{title}", "GET", f"{_TENANT}/{title.lower()}", action, do, answer, about
+        )
+        for title, action, do, answer, about in _READING
     ),
     Operation(
         "showTenantIssuers",
@@ -369,6 +377,7 @@ OPERATIONS: Final[tuple[Operation, ...]] = (
         LeakedKey,
     ),
     *_shelf("plan", PLANS, strict(Plan)),
+    *_shelf("privacy", PRIVACIES, strict(Privacy)),
     *_shelf("model", MODELS, strict(Model)),
     *_shelf("fleet", FLEETS, strict(Fleet)),
     *_shelf("issuer", ISSUERS, IssuerShape),

@@ -1,12 +1,12 @@
 """What clients send and are sent: typed, times in RFC 3339 and UTC, never a stored secret. Pure.
 
-Plans, models and fleets have the fields of their rows (`strict.py`). A field may be added; one that is here keeps its meaning.
+Plans, privacies, models and fleets have the fields of their rows (`strict.py`). A field may be added; one that is here keeps its meaning.
 """
 
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any, Final, Generic, TypeVar
 
-from msgspec import Meta, Raw, Struct, defstruct
+from msgspec import UNSET, Meta, Raw, Struct, UnsetType, defstruct
 
 from tenants import keys, tenant
 from tenants.api.strict import shown, strict
@@ -80,10 +80,14 @@ class Nothing(Sent, frozen=True):
 class NewTenant(Sent, frozen=True):
     name: str
     plan: str
+    privacy: str | None = None
 
 
 class TenantChange(Sent, frozen=True):
-    plan: str
+    """What is left out stays. `privacy` null: it has none any more."""
+
+    plan: str | UnsetType = UNSET
+    privacy: str | UnsetType | None = UNSET
 
 
 class Closing(Sent, frozen=True):
@@ -166,6 +170,7 @@ class TenantView(Struct, frozen=True):
     state: tenant.State
     created_at: Moment
     closes_at: Moment | None
+    privacy: str | None
 
 
 class MemberView(Struct, frozen=True):
@@ -263,6 +268,7 @@ def tenant_view(value: Tenant, now_us: int) -> TenantView:
         state=tenant.state(value, now_us),
         created_at=moment(value.created_us),
         closes_at=None if value.closes_us is None else moment(value.closes_us),
+        privacy=value.privacy,
     )
 
 

@@ -17,15 +17,20 @@ from tenants.api.shapes import (
 )
 from tenants.api.strict import shown
 from tenants.directory import Page
+from tenants.errors import NotFound
 from tenants.model import Model
 from tenants.plans import Plan
+from tenants.privacy import Privacy
 from tenants.restrictions import Restrictions
 from tenants.tenant import Deed, Tenant
 
 
 async def create(asked: Asked) -> Answer:
     body: NewTenant = asked.body
-    made = await asked.once(Tenant, lambda: asked.directory.tenants.create(body.name, body.plan, asked.act))
+    made = await asked.once(
+        Tenant,
+        lambda: asked.directory.tenants.create(body.name, body.plan, asked.act, privacy=body.privacy),
+    )
     view = tenant_view(made.value, asked.now_us)
     return Answer(view, 201, tag=tag(view, 1), replayed=made.replayed)
 
@@ -44,7 +49,9 @@ async def change(asked: Asked) -> Answer:
     return await asked.changed(
         await tenants.find(name),
         tenant_view,
-        lambda version: tenants.move(name, body.plan, asked.act, expected=version),
+        lambda version: tenants.change(
+            name, asked.act, plan=body.plan, privacy=body.privacy, expected=version
+        ),
     )
 
 
@@ -97,6 +104,14 @@ async def lift_restrictions(asked: Asked) -> Answer:
 async def plan(asked: Asked) -> Answer:
     owner = await asked.directory.tenants.show(asked.tenant_name)
     return asked.shown(await asked.directory.values.find(Plan, owner.plan), shown)
+
+
+async def privacy(asked: Asked) -> Answer:
+    """Not found where the tenant has none: what is not masked has no settings."""
+    owner = await asked.directory.tenants.show(asked.tenant_name)
+    if owner.privacy is None:
+        raise NotFound("privacy of the tenant", owner.name)
+    return asked.shown(await asked.directory.values.find(Privacy, owner.privacy), shown)
 
 
 async def models(asked: Asked) -> Answer:

@@ -1,4 +1,4 @@
-"""What is asked about plans, models, fleets and shared issuers: what operators declare, one at a time."""
+"""What is asked about plans, privacies, models, fleets and shared issuers: what operators declare, one at a time."""
 
 import posixpath
 from dataclasses import dataclass
@@ -17,8 +17,9 @@ from tenants.issuers import Issuer, id_of
 from tenants.model import ABSENT_ELSEWHERE, Model
 from tenants.openai import PassThrough
 from tenants.plans import Plan
+from tenants.privacy import Privacy
 
-_Value = TypeVar("_Value", Fleet, Issuer, Model, Plan)
+_Value = TypeVar("_Value", Fleet, Issuer, Model, Plan, Privacy)
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +59,7 @@ class Shelf(Generic[_Value]):
         return Answer(status=204)
 
 
-PLANS, MODELS, FLEETS = Shelf(Plan), Shelf(Model), Shelf(Fleet)
+PLANS, PRIVACIES, MODELS, FLEETS = Shelf(Plan), Shelf(Privacy), Shelf(Model), Shelf(Fleet)
 ISSUERS = Shelf(Issuer, issuer_view)
 
 

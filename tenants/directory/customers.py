@@ -54,6 +54,7 @@ class Customer:
             state,
             self.issuers.issuers,
             self.tenant.restrictions,
+            self.tenant.privacy,
         )
 
 
@@ -74,12 +75,20 @@ async def read_all(journal: "Journal", names: Iterable[str]) -> dict[str, Custom
 def changes(
     wanted: TenantDocument, before: Customer | None, new_id: Callable[[str], str], at_us: int
 ) -> Iterator[Change]:
-    """What makes it as wanted, with just these members, issuers and restrictions; its state is said (`outline.as_declared`). That nobody
-    else has the issuers is for the caller to know.
+    """What makes it as wanted, with just these members, issuers, restrictions and privacy; its state is said (`outline.as_declared`). That
+    nobody else has the issuers is for the caller to know.
     """
     if before is None:
         state = wanted.state or "active"
-        owner = Tenant(new_id("t"), wanted.name, wanted.plan, state, at_us, restrictions=wanted.restrictions)
+        owner = Tenant(
+            new_id("t"),
+            wanted.name,
+            wanted.plan,
+            state,
+            at_us,
+            restrictions=wanted.restrictions,
+            privacy=wanted.privacy,
+        )
         yield created(owner)
     else:
         owner = replace(
@@ -87,6 +96,7 @@ def changes(
             plan=wanted.plan,
             state=wanted.state or before.tenant.state,
             restrictions=wanted.restrictions,
+            privacy=wanted.privacy,
         )
         if owner != before.tenant:
             yield changed(_action(before.tenant, owner), before.row, before.tenant, owner)
@@ -117,7 +127,8 @@ def closing(before: Customer, at_us: int) -> Change:
 
 
 def _action(before: Tenant, after: Tenant) -> Action:
-    """A change of the state is told before one of the plan, and that before one of the restrictions; the images tell all."""
+    """A change of the state is told before one of the plan or the privacy, and that before one of the restrictions; the images tell all."""
     if before.state == after.state:
-        return Action.TENANT_CHANGED if before.plan != after.plan else Action.TENANT_RESTRICTED
+        has_other = (before.plan, before.privacy) != (after.plan, after.privacy)
+        return Action.TENANT_CHANGED if has_other else Action.TENANT_RESTRICTED
     return Action.TENANT_SUSPENDED if after.state == "suspended" else Action.TENANT_RESUMED

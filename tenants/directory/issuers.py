@@ -17,6 +17,7 @@ from tenants.issuers import Issuer, Pair, TenantIssuer, TenantIssuers
 from tenants.members import Member
 from tenants.plans import Plan, unenforced
 from tenants.ports import Key, Row
+from tenants.privacy import Privacy
 from tenants.rows import (
     Change,
     IssuerPointer,
@@ -29,6 +30,7 @@ from tenants.rows import (
     name_at,
     pair_at,
     plan_at,
+    privacy_at,
     read,
     readable,
     tenant_at,
@@ -48,11 +50,14 @@ class Trusted:
 
 @dataclass(frozen=True, slots=True)
 class Belonging:
-    """A tenant, its plan, and its members by their address in lower case. Whether it is served now is for the caller to judge."""
+    """A tenant, its plan, its privacy, and its members by their address in lower case. Whether it is served now is for the caller to
+    judge.
+    """
 
     tenant: Tenant
     plan: Plan
     members: Mapping[str, Member]
+    privacy: Privacy | None = None
 
     def member(self, email: str) -> Member | None:
         """Whose address that is, in whatever case. Only ASCII has one here: lower-cased, another letter may become one of ASCII's (the
@@ -141,8 +146,8 @@ class Issuers:
         return tuple(found)
 
     async def belonging(self, *, tenant_id: str | None = None, name: str | None = None) -> Belonging | None:
-        """Who belongs to the tenant of this id, or of this name. Fails closed as `Keys.find`: None where it or its plan is absent or
-        unreadable, or has a limit that nobody keeps; a member who cannot be read is none.
+        """Who belongs to the tenant of this id, or of this name. Fails closed as `Keys.find`: None where it, its plan or its
+        privacy is absent or unreadable, or it has a limit that nobody keeps; a member who cannot be read is none.
         """
         if name is not None:
             tenant_id = await self._named(name)
@@ -154,9 +159,12 @@ class Issuers:
         plan = await self._one(plan_at(owner.plan), Plan)
         if plan is None or unenforced(plan.limits):
             return None
+        private = await self._one(privacy_at(owner.privacy), Privacy) if owner.privacy is not None else None
+        if private is None and owner.privacy is not None:
+            return None
         rows = await self.journal.partition(f"tenant/{owner.id}", "member/")
         members = readable({row.key: row for row in rows}, Member)
-        return Belonging(owner, plan, {it.email: it for it in members.values()})
+        return Belonging(owner, plan, {it.email: it for it in members.values()}, private)
 
     async def _named(self, name: str) -> str | None:
         if any(names.TENANT.faults(name, "")):

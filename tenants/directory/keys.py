@@ -20,6 +20,7 @@ from tenants.members import Account
 from tenants.model import Model
 from tenants.plans import Plan, unenforced
 from tenants.ports import MOST_KEYS, Row
+from tenants.privacy import Privacy
 from tenants.rows import (
     OPERATOR,
     Change,
@@ -32,6 +33,7 @@ from tenants.rows import (
     model_at,
     new_row,
     plan_at,
+    privacy_at,
     read,
     readable,
     tenant_at,
@@ -49,6 +51,7 @@ class Credentials:
     tenant: Tenant
     plan: Plan
     account: Account | None = None
+    privacy: Privacy | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -240,8 +243,8 @@ class Keys:
         return (await self.reread([digest]))[digest]
 
     async def reread(self, digests: Sequence[str]) -> dict[str, Credentials | None]:
-        """`find` for many at once. Fails closed: what is absent, dangling or unreadable is None, and so are an operator's key
-        and one whose plan has a limit that nobody keeps.
+        """`find` for many at once. Fails closed: what is absent, dangling or unreadable is None, a tenant's privacy too: it is not
+        served rather than unmasked. So are an operator's key and one whose plan has a limit that nobody keeps.
         """
         many = self.journal.many
         pointers = readable(await many(map(digest_at, digests)), KeyPointer)
@@ -250,6 +253,8 @@ class Keys:
         owners = readable(await many(tenant_at(p.tenant_id) for p in at), Tenant)
         sold = readable(await many(plan_at(owner.plan) for owner in owners.values()), Plan)
         plans = {at: plan for at, plan in sold.items() if not unenforced(plan.limits)}
+        named = (privacy_at(owner.privacy) for owner in owners.values() if owner.privacy is not None)
+        privacies = readable(await many(named), Privacy)
         of_accounts = [account_at(it.tenant_id, it.account_id) for it in known.values() if it.account_id]
         accounts = readable(await many(of_accounts), Account)
 
@@ -259,8 +264,13 @@ class Keys:
             plan = owner and plans.get(plan_at(owner.plan))
             if not (key and owner and plan):
                 return None
+            private = privacies.get(privacy_at(owner.privacy)) if owner.privacy is not None else None
+            if private is None and owner.privacy is not None:
+                return None
             account = accounts.get(account_at(owner.id, key.account_id)) if key.account_id else None
-            return None if key.account_id and not account else Credentials(key, owner, plan, account)
+            if key.account_id and not account:
+                return None
+            return Credentials(key, owner, plan, account, private)
 
         return {digest: credentials(pointers.get(digest_at(digest))) for digest in digests}
 

@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final, Generic, TypeVar
 
+from msgspec import UNSET, UnsetType
 from msgspec.structs import replace
 
 from tenants import names, restrictions, tenant
@@ -11,7 +12,7 @@ from tenants.acts import Act
 from tenants.directory.journal import Journal, Judged, Page
 from tenants.errors import AlreadyExists, NotFound, Stale
 from tenants.events import Action, Event
-from tenants.ports import MOST_KEYS, Delete, Row
+from tenants.ports import MOST_KEYS, Delete, Item, Key, Row
 from tenants.ports import Put as PutItem
 from tenants.restrictions import Restrictions
 from tenants.rows import (
@@ -22,9 +23,11 @@ from tenants.rows import (
     new_row,
     on_plan_at,
     plan_at,
+    privacy_at,
     read,
     readable,
     tenant_at,
+    with_privacy_at,
 )
 from tenants.tenant import Deed, State, Tenant
 
@@ -49,35 +52,49 @@ class Found(Generic[_Value]):
 class Tenants:
     journal: Journal
 
-    async def create(self, name: str, plan: str, act: Act) -> Tenant:
+    async def create(self, name: str, plan: str, act: Act, *, privacy: str | None = None) -> Tenant:
         """The new tenant. Repeated: AlreadyExists."""
         names.TENANT.check_new(name, "name")
-        names.PLAN.check(plan, "plan")
 
         async def judge() -> Judged[Tenant]:
-            if await self.journal.table.get(plan_at(plan)) is None:
-                raise NotFound("plan", plan)
+            await self._check(plan, privacy)
             if await self.journal.table.get(name_at(name)) is not None:
                 raise AlreadyExists("tenant", name)
-            made = Tenant(self.journal.new_id("t"), name, plan, "active", act.at_us)
+            made = Tenant(self.journal.new_id("t"), name, plan, "active", act.at_us, privacy=privacy)
             return Judged(made, (created(made),), made)
 
         return await self.journal.change(act, judge)
 
     async def move(self, name: str, plan: str, act: Act, *, expected: int | None = None) -> Tenant:
-        """The tenant, on that plan. Repeated: the same, without another event. Raises Stale for another version than `expected`."""
-        names.PLAN.check(plan, "plan")
+        """The tenant, on that plan; as `change`."""
+        return await self.change(name, act, plan=plan, expected=expected)
+
+    async def change(
+        self,
+        name: str,
+        act: Act,
+        *,
+        plan: str | UnsetType = UNSET,
+        privacy: str | UnsetType | None = UNSET,
+        expected: int | None = None,
+    ) -> Tenant:
+        """The tenant, on that plan and with that privacy, None for none; what is not given stays. Repeated: the same, without another
+        event. Raises Stale for another version than `expected`.
+        """
 
         async def judge() -> Judged[Tenant]:
             row = await self.row(name)
             before = read(row, Tenant)
             check_version(row, expected, "tenant", name)
-            if await self.journal.table.get(plan_at(plan)) is None:
-                raise NotFound("plan", plan)
-            if before.plan == plan:
+            await self._check(plan, privacy)
+            after = replace(
+                before,
+                plan=before.plan if plan is UNSET else plan,
+                privacy=before.privacy if privacy is UNSET else privacy,
+            )
+            if after == before:
                 return Judged(before, stored=before)
-            moved = replace(before, plan=plan)
-            return Judged(moved, (changed(Action.TENANT_CHANGED, row, before, moved),), moved)
+            return Judged(after, (changed(Action.TENANT_CHANGED, row, before, after),), after)
 
         return await self.journal.change(act, judge)
 
@@ -147,9 +164,24 @@ class Tenants:
 
     async def on_plan(self, plan: str) -> dict[str, State]:
         """Who is on the plan, also a closed one."""
-        places = await self.journal.partition(f"plan/{plan}")
+        return await self.having("Plan", plan)
+
+    async def having(self, kind: str, name: str) -> dict[str, State]:
+        """Who has this `Plan` or `Privacy`, also a closed one."""
+        places = await self.journal.partition(f"{kind.lower()}/{name}")
         rows = await self.journal.many(tenant_at(place.key.sort) for place in places)
         return {it.name: it.state for it in readable(rows, Tenant).values()}
+
+    async def _check(self, plan: str | UnsetType, privacy: str | UnsetType | None) -> None:
+        """That what a tenant is to have is there."""
+        if plan is not UNSET:
+            names.PLAN.check(plan, "plan")
+            if await self.journal.table.get(plan_at(plan)) is None:
+                raise NotFound("plan", plan)
+        if privacy is not UNSET and privacy is not None:
+            names.PRIVACY.check(privacy, "privacy")
+            if await self.journal.table.get(privacy_at(privacy)) is None:
+                raise NotFound("privacy", privacy)
 
     async def row(self, name: str) -> Row:
         names.TENANT.check(name, "tenant")
@@ -161,25 +193,28 @@ class Tenants:
 
 
 def created(made: Tenant) -> Change:
-    """A new tenant, with its name and its place on its plan."""
+    """A new tenant, with its name and its places."""
     also = (
         new_row(name_at(made.name), TenantPointer(made.id)),
-        PutItem(on_plan_at(made.plan, made.id), b"{}", None),
+        *(PutItem(at, b"{}", None) for at in _places(made)),
     )
     return Change(Action.TENANT_CREATED, made.id, tenant_at(made.id), None, encoded(made), made.id, also)
 
 
 def changed(action: Action, row: Row, before: Tenant, after: Tenant) -> Change:
-    """A tenant that is another; who has moved is found under its new plan alone."""
-    also = (
-        ()
-        if before.plan == after.plan
-        else (
-            Delete(on_plan_at(before.plan, after.id), None),
-            PutItem(on_plan_at(after.plan, after.id), b"{}", None),
-        )
+    """A tenant that is another; who has moved is found under its new plan alone, and so with its privacy."""
+    old, new = _places(before), _places(after)
+    also: tuple[Item, ...] = (
+        *(Delete(at, None) for at in old if at not in new),
+        *(PutItem(at, b"{}", None) for at in new if at not in old),
     )
     return Change(action, after.id, row.key, row, encoded(after), after.id, also)
+
+
+def _places(owner: Tenant) -> tuple[Key, ...]:
+    """Where it is found by what it has."""
+    private = () if owner.privacy is None else (with_privacy_at(owner.privacy, owner.id),)
+    return (on_plan_at(owner.plan, owner.id), *private)
 
 
 def check_version(row: Row, expected: int | None, kind: str, name: str) -> None:

@@ -1,11 +1,11 @@
-"""The fleets, models, plans and shared issuers of the directory. An issuer is named by its id (`issuers.id_of`), all else by its name."""
+"""What the directory keeps as it is declared. An issuer is named by its id (`issuers.id_of`), all else by its name."""
 
 from dataclasses import dataclass
 from typing import Final, TypeVar
 
 from tenants import catalogue, names
 from tenants.acts import Act
-from tenants.catalogue import PARTITIONS, Value, name_of
+from tenants.catalogue import PARTITIONS, Value, name_of, plural
 from tenants.directory import issuers, stages
 from tenants.directory.journal import MOST_CHANGES, Journal, Judged, Page
 from tenants.directory.tenants import Found, check_version
@@ -16,9 +16,10 @@ from tenants.issuers import Issuer
 from tenants.model import Model
 from tenants.plans import Plan
 from tenants.ports import MOST_KEYS, Key, Row
+from tenants.privacy import Privacy
 from tenants.rows import read, readable
 
-_Value = TypeVar("_Value", Fleet, Issuer, Model, Plan)
+_Value = TypeVar("_Value", Fleet, Issuer, Model, Plan, Privacy)
 
 _LOOKS: Final = 20
 _NAMES: Final[dict[type[Value], names.Names]] = {
@@ -26,6 +27,7 @@ _NAMES: Final[dict[type[Value], names.Names]] = {
     Issuer: names.ISSUER,
     Model: names.MODEL,
     Plan: names.PLAN,
+    Privacy: names.PRIVACY,
 }
 _MOST_ISSUERS: Final = 5
 
@@ -39,6 +41,7 @@ class Catalogue:
     models: dict[str, Model]
     plans: dict[str, Plan]
     issuers: dict[str, Issuer]
+    privacies: dict[str, Privacy]
 
 
 def most_at_once(kind: type[Value]) -> int:
@@ -72,15 +75,18 @@ class Values:
         return await self.journal.change(act, judge)
 
     async def remove(self, kind: type[_Value], name: str, act: Act, *, expected: int | None = None) -> None:
-        """There is none any more. Repeated: NotFound. Raises InUse for a fleet of models and a plan of tenants, Stale."""
+        """There is none any more. Repeated: NotFound. Raises InUse for a fleet of models, and a plan or a privacy of
+        tenants, Stale.
+        """
 
         async def judge() -> Judged[None]:
             rows = await self.rows()
             value = _named(rows, kind, name)
             if expected is not None:
                 _check(rows, value, expected)
-            if isinstance(value, Plan) and (await self.tenants_on(name)):
-                raise InUse("plan", name, "tenants")
+            what = kind.__name__.lower()
+            if isinstance(value, Plan | Privacy) and await self.tenants_have(what, name):
+                raise InUse(what, name, "tenants")
             found = catalogue.changes((), rows, lambda: "", unwanted=(value,))
             return Judged(None, found.changes)
 
@@ -108,7 +114,12 @@ class Values:
             rows = await self.rows()
             if (await self.journal.glance()).sequence == sequence:
                 return Catalogue(
-                    sequence, _all(rows, Fleet), _all(rows, Model), _all(rows, Plan), _all(rows, Issuer)
+                    sequence,
+                    _all(rows, Fleet),
+                    _all(rows, Model),
+                    _all(rows, Plan),
+                    _all(rows, Issuer),
+                    _all(rows, Privacy),
                 )
         raise Conflict(f"changed {_LOOKS} times while it was read")
 
@@ -124,11 +135,15 @@ class Values:
         """All plans by name. Fails closed: one that cannot be read is not there."""
         return _all(await self.rows("plans"), Plan)
 
-    async def tenants_on(self, plan: str) -> bool:
-        """Whether any tenant, also a closed one, is on the plan."""
-        page = await self.journal.table.list(f"plan/{plan}", limit=1)
+    async def privacies(self) -> dict[str, Privacy]:
+        """All privacies by name. Fails closed: one that cannot be read is not there."""
+        return _all(await self.rows("privacies"), Privacy)
+
+    async def tenants_have(self, what: str, name: str) -> bool:
+        """Whether any tenant, also a closed one, has this `plan` or `privacy`."""
+        page = await self.journal.table.list(f"{what}/{name}", limit=1)
         while not page.rows and page.next_after is not None:
-            page = await self.journal.table.list(f"plan/{plan}", after=page.next_after, limit=1)
+            page = await self.journal.table.list(f"{what}/{name}", after=page.next_after, limit=1)
         return bool(page.rows)
 
     async def events(self, after: str | None = None, limit: int = MOST_KEYS) -> Page[Event]:
@@ -150,7 +165,7 @@ def _all(rows: dict[Key, Row], kind: type[_Value]) -> dict[str, _Value]:
 
 
 def _partition(kind: type[_Value]) -> str:
-    return f"{kind.__name__.lower()}s"
+    return plural(kind.__name__)
 
 
 def _named(rows: dict[Key, Row], kind: type[_Value], name: str) -> _Value:

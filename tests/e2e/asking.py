@@ -142,6 +142,7 @@ _CONTROL_BODIES: Final[dict[str, Any]] = {
     "createKey": lambda _: {"name": "made"},
     "createOperatorKey": lambda _: {"name": "made"},
     "putPlan": lambda _: SHELVED["plan"],
+    "putPrivacy": lambda _: SHELVED["privacy"],
     "putModel": lambda _: SHELVED["model"],
     "putFleet": lambda _: SHELVED["fleet"],
     "putIssuer": lambda here: here.issuer(),

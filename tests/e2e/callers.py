@@ -14,6 +14,7 @@ from typing import Any, Final, Literal
 from gateway.settings import Settings
 from gateway.state import now_us, opened_directory
 from tenants.acts import Act
+from tenants.catalogue import plural
 from tenants.directory import Directory
 from tenants.fleet import Fleet
 from tenants.issuers import id_of
@@ -22,6 +23,7 @@ from tenants.members import ROLES
 from tenants.model import Model
 from tenants.openai import Generate, Infer
 from tenants.plans import Plan
+from tenants.privacy import Privacy
 from tests.e2e.holders import ROLELESS, Providers, providers
 from tests.e2e.matrix import NOBODY
 from tests.e2e.world import MODELS, ROOMY, Answer, Demo, announced, end, read_answer, started
@@ -147,9 +149,9 @@ async def furnished(directory: Directory, providers: Providers) -> dict[str, Cre
     """All that is there before the gateway starts."""
     act = Act("test", 1)
     plans = [Plan(name=name, weight=1, limits=ROOMY) for name in ("roomy", "spare")]
-    await directory.values.put(*plans, Fleet("local"), act=act)
+    await directory.values.put(*plans, Privacy("discreet"), Fleet("local"), act=act)
     for name in (HOME, FOREIGN, UNSERVED):
-        await directory.tenants.create(name, "roomy", act)
+        await directory.tenants.create(name, "roomy", act, privacy="discreet")
     ours, folder = (HOME, UNSERVED), str(MODELS)
     await directory.values.put(
         Model("", ECHO, folder, ours),
@@ -231,10 +233,10 @@ class Callers:
 
     def _made(self, kind: str, tenant: str, name: str) -> str:
         if kind in ("plan", "model", "fleet"):
-            self.control("PUT", f"/{kind}s/{name}", SHELVED[kind], if_none_match="*")
+            self.control("PUT", f"/{plural(kind)}/{name}", SHELVED[kind], if_none_match="*")
             return name
         if kind == "tenant":
-            self.control("POST", "/tenants", {"name": name, "plan": "roomy"})
+            self.control("POST", "/tenants", {"name": name, "plan": "roomy", "privacy": "discreet"})
             return name
         if kind == "issuer":
             body = {"issuer": f"https://{name}.example", "audience": "gateway", "tenant_claim": "tenant"}
@@ -262,6 +264,7 @@ class Callers:
 
 SHELVED: Final[dict[str, Any]] = {
     "plan": {"weight": 3, "limits": {"body_bytes": 10}},
+    "privacy": {"mask": ["email"]},
     "model": {"repository": str(MODELS), "tenants": [HOME]},
     "fleet": {"idle_seconds": 5},
 }

@@ -32,6 +32,7 @@ resumeTenant                   ok         403   403       403    403     403    
 closeTenant                    ok         403   403       403    403     403     403   403       403      404    401
 reopenTenant                   ok         403   403       403    403     403     403   403       403      404    401
 showTenantPlan                 ok         403    ok        ok     ok      ok      ok   403        ok      404    401
+showTenantPrivacy              ok         403    ok        ok     ok      ok      ok   403        ok      404    401
 listTenantModels               ok         403    ok        ok     ok     403      ok   403        ok      404    401
 listTenantAudit                ok         403    ok        ok     ok     403      ok   403        ok      404    401
 showTenantIssuers              ok         403    ok        ok     ok     403      ok   403        ok      404    401
@@ -64,6 +65,10 @@ listPlans                      ok         403   403       403    403     403    
 showPlan                       ok         403   403       403    403     403     403   403       403      403    401
 putPlan                        ok         403   403       403    403     403     403   403       403      403    401
 deletePlan                     ok         403   403       403    403     403     403   403       403      403    401
+listPrivacies                  ok         403   403       403    403     403     403   403       403      403    401
+showPrivacy                    ok         403   403       403    403     403     403   403       403      403    401
+putPrivacy                     ok         403   403       403    403     403     403   403       403      403    401
+deletePrivacy                  ok         403   403       403    403     403     403   403       403      403    401
 listModels                     ok         403   403       403    403     403     403   403       403      403    401
 showModel                      ok         403   403       403    403     403     403   403       403      403    401
 putModel                       ok         403   403       403    403     403     403   403       403      403    401

@@ -12,6 +12,7 @@ from tenants.ports import Key, Row
 from tenants.rows import DOCUMENTS_AT, HEAD_AT
 
 _NOT_REPLAYED = ("tenants", "head", "events", "changes", "receipts", "stages", "format", "documents")
+SINGULAR = {"plans": "plan", "privacies": "privacy", "fleets": "fleet", "issuers": "issuer"}
 _NOTHING = msgspec.json.decode(b"null")
 
 
@@ -66,15 +67,15 @@ def _is_replayed(key: Key) -> bool:
     """Whether the row is what an event shows, and not a pointer or of the order itself."""
     if key == DOCUMENTS_AT:
         return True
-    aside = ("digest/", "plan/", "stage/", "issuer/")
+    aside = ("digest/", "plan/", "privacy/", "stage/", "issuer/")
     return not (_is_event(key) or key.partition in _NOT_REPLAYED or key.partition.startswith(aside))
 
 
 def _subject(key: Key, image: dict[str, Any]) -> str:
     if key.sort == "issuers":
         return f"issuer/{image['tenant_id']}"
-    if key.partition in ("plans", "fleets", "issuers"):
-        return f"{key.partition.removesuffix('s')}/{key.sort}"
+    if key.partition in SINGULAR:
+        return f"{SINGULAR[key.partition]}/{key.sort}"
     if key == DOCUMENTS_AT:
         return "documents"
     what = "model" if key.partition == "models" else key.sort.partition("/")[0]

@@ -81,7 +81,7 @@ async def test_a_tenant_is_made_with_its_plan_members_and_models_at_once(
     acme = await directory.tenants.show("acme")
     assert (acme.plan, acme.state, acme.created_us, is_id(acme.id)) == ("team", "active", LATER, True)
     assert await roles(directory) == {"ann@acme.example": "admin", "ben@acme.example": "viewer"}
-    assert await directory.values.tenants_on("team")
+    assert await directory.values.tenants_have("plan", "team")
     minted = await directory.keys.create("acme", act=Act(BY, LATER))
     assert minted.key.tenant_id == acme.id
     assert replay.faults(world.rows) == []
@@ -108,7 +108,7 @@ async def test_a_tenant_moves_is_suspended_and_gets_just_the_members_that_are_de
     assert await roles(directory) == {"ben@acme.example": "admin", "cat@acme.example": "billing"}
     after = {it.email: it.id for it in (await directory.members.list("acme")).values}
     assert after["ben@acme.example"] == before["ben@acme.example"]
-    assert not await directory.values.tenants_on("team")
+    assert not await directory.values.tenants_have("plan", "team")
     done = [it.action for it in events(world)]
     assert sorted(done[-5:]) == [
         Action.MEMBER_CHANGED,

@@ -11,7 +11,7 @@ from tenants import meanings
 from tenants.documents import KINDS
 from tests.conftest import ROOT
 
-PLACES = {"tenants": ("Fleet", "Issuer", "Model", "Tenant"), "policies": ("Plan",)}
+PLACES = {"tenants": ("Fleet", "Issuer", "Model", "Privacy", "Tenant"), "policies": ("Plan",)}
 
 
 def bounded(kind: inspect.IntType | inspect.FloatType) -> str:
@@ -31,7 +31,7 @@ def counted(kind: inspect.StrType | inspect.VarTupleType) -> str:
     return f"{kind.min_length or 0} to {kind.max_length} "
 
 
-def taken(kind: inspect.Type) -> str:
+def taken(kind: inspect.Type) -> str:  # noqa: PLR0912 - a case for each type
     """What a field takes, in words."""
     match kind:
         case inspect.Metadata(type=inner):  # what editors are told besides
@@ -43,6 +43,8 @@ def taken(kind: inspect.Type) -> str:
             return f"text of {counted(kind)}characters"
         case inspect.StrType():
             return "text"
+        case inspect.StructType():
+            return "mapping"
         case inspect.BoolType():
             return "truth"
         case inspect.LiteralType(values=values):
@@ -79,6 +81,10 @@ def rows(kind: inspect.StructType, path: str, given: object = NODEFAULT) -> Iter
                 if default is None:
                     yield at, "mapping", "none"
                 yield from rows(inner, f"{at}.", NODEFAULT if default is None else default)
+                continue
+            case [inspect.LiteralType(), inspect.StructType() as inner]:
+                yield at, taken(field.type), shown(default)
+                yield from rows(inner, f"{at}.")
                 continue
             case [inspect.StructType(), *_]:  # a tag tells them apart
                 yield at, "mapping", "none"

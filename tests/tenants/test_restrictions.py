@@ -20,7 +20,7 @@ ALL = Restrictions(("eu-west",), ("digits",), ("192.0.2.0/24", "2001:db8::/32"))
 TENANT = Tenant("t_1", "acme", "team", "active", 5, restrictions=ALL)
 STORED = (
     b'{"v":1,"id":"t_1","name":"acme","plan":"team","state":"active","created_us":5,"closes_us":null,'
-    b'"restrictions":{"regions":["eu-west"],"models":["digits"],"networks":["192.0.2.0/24","2001:db8::/32"]},"kms_key":null}'
+    b'"restrictions":{"regions":["eu-west"],"models":["digits"],"networks":["192.0.2.0/24","2001:db8::/32"]},"kms_key":null,"privacy":null}'
 )
 ACT = Act("cli:test", 1)
 BASE = "kind: Tenant\nname: acme\nplan: team\n"

@@ -20,6 +20,7 @@ from tenants.model import Canary, CanaryInput, Model, Scaling, TensorMetadata
 from tenants.openai import Generate, Infer, PassThrough
 from tenants.plans import Limits, Part, Plan, Prices, Rate, Soft
 from tenants.ports import Key, Put, Row
+from tenants.privacy import Privacy, Retention, Sampled
 from tenants.rows import (
     IssuerPointer,
     KeyPointer,
@@ -38,7 +39,7 @@ GOLDEN: list[tuple[Struct, bytes]] = [
     (
         Tenant("t_1", "acme", "team", "active", 1_700_000_000_000_001),
         b'{"v":1,"id":"t_1","name":"acme","plan":"team","state":"active","created_us":1700000000000001,'
-        b'"closes_us":null,"restrictions":null,"kms_key":null}',
+        b'"closes_us":null,"restrictions":null,"kms_key":null,"privacy":null}',
     ),
     (
         ApiKey("k_1", "t_1", "ci", "Ab1z", ("digits",), 5, 9, None),
@@ -103,6 +104,19 @@ GOLDEN: list[tuple[Struct, bytes]] = [
         b'"soft":{"money_per_month":"400.00"},"per_key":{"requests_per_second":{"rate":20.0,"burst":40}},'
         b'"per_model":{"digits":{"concurrent_requests":5}}},"prices":{"currency":"USD",'
         b'"per_1000_requests":"0.10","per_million_tokens":"0.40","per_compute_second":"0.0012"}}',
+    ),
+    (Privacy("default"), b'{"v":1,"name":"default"}'),
+    (
+        Privacy(
+            "strict",
+            ("email", "phone"),
+            reversible=True,
+            phone_regions=("US",),
+            capture=Sampled(0.01),
+            retention_days=Retention("forever", 1),
+        ),
+        b'{"v":1,"name":"strict","mask":["email","phone"],"reversible":true,"phone_regions":["US"],'
+        b'"capture":{"sampled":0.01},"retention_days":{"bodies":"forever","capture":1}}',
     ),
     (
         Model("m_1", "digits", "infra/models", "*"),
@@ -313,7 +327,7 @@ def test_a_field_that_came_later_is_refused_where_it_may_be_a_limit_or_a_conditi
     value: Struct, stored: bytes
 ) -> None:
     later = Row(AT, stored[:-1] + b',"later":1}', 1)
-    if isinstance(value, Plan | Issuer | TenantIssuers):
+    if isinstance(value, Plan | Privacy | Issuer | TenantIssuers):
         with pytest.raises(Unreadable):
             read(later, type(value))
     else:

@@ -260,7 +260,7 @@ def test_what_has_the_right_types_is_let_through_by_both(
         (TENANT, "issuers", [{}]),
         (TENANT, "issuers", [{"issuer": "https://a", "audience": "b", "operators": True}]),
         (TENANT, "issuers", [{"issuer": "https://a", "audience": "b", "roles": {"a": "operator"}}]),
-        (TENANT, "privacy", "default"),
+        (TENANT, "privacy", "Default"),
     ],
 )
 def test_what_the_reader_refuses_the_schema_refuses_too(

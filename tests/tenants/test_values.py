@@ -41,7 +41,7 @@ async def test_who_moves_is_found_under_the_new_plan_alone_and_moving_again_chan
     await acme.values.put(FREE, act=ACT)
     moved = await acme.tenants.move("acme", "free", ACT)
     assert await acme.tenants.move("acme", "free", ACT) == moved
-    assert [await acme.values.tenants_on(plan) for plan in ("team", "free")] == [False, True]
+    assert [await acme.values.tenants_have("plan", plan) for plan in ("team", "free")] == [False, True]
     assert [it.action for it in events(world) if it.action.startswith("tenant.")] == [
         "tenant.created",
         "tenant.changed",

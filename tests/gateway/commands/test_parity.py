@@ -3,9 +3,16 @@
 import pytest
 
 from tenants.api.routes import OPERATIONS
+from tenants.catalogue import plural
 from tests.gateway.commands.test_declared import ALL, parser_of
 
-SHELVES = (("Plan", "plans"), ("Model", "models"), ("Fleet", "fleet"), ("Issuer", "issuers"))
+SHELVES = (
+    ("Plan", "plans"),
+    ("Privacy", "privacies"),
+    ("Model", "models"),
+    ("Fleet", "fleet"),
+    ("Issuer", "issuers"),
+)
 
 # Operation to the command that does the same, with the option that makes it that one and no other.
 SAME = {
@@ -23,6 +30,7 @@ SAME = {
     "putTenantRestrictions": "tenants restrict",
     "deleteTenantRestrictions": "tenants unrestrict",
     "showTenantPlan": "plans show",  # a tenant may not ask for every plan, an operator may
+    "showTenantPrivacy": "privacies show",
     "listTenantModels": "models list --tenant",
     "listTenantAudit": "audit events --tenant",
     "listAudit": "audit events",
@@ -37,7 +45,7 @@ SAME = {
     **{f"{deed}Key": f"keys {deed} --tenant" for deed in ("create", "show", "rotate", "revoke")},
     **{f"{deed}OperatorKey": f"keys {deed} --operator" for deed in ("create", "show", "rotate", "revoke")},
     "reportLeak": "keys revoke --by-secret --and-made",
-    **{f"list{kind}s": f"{noun} list" for kind, noun in SHELVES},
+    **{f"list{plural(kind).title()}": f"{noun} list" for kind, noun in SHELVES},
     **{f"{deed}{kind}": f"{noun} {deed}" for kind, noun in SHELVES for deed in ("show", "put", "delete")},
 }
 NO_COMMAND = {"whoami": "who types a command is the unix user"}
@@ -45,6 +53,7 @@ NO_COMMAND = {"whoami": "who types a command is the unix user"}
 NO_OPERATION = {
     "audit verify": "tenants check the log of their calls by themselves",
     "issuers check": "whoever holds a token asks whoami",
+    **dict.fromkeys(("tenants protect", "tenants unprotect"), "changeTenant says its privacy too"),
     "tenants distrust": "changeTenantIssuers leaves it out",
     **dict.fromkeys(
         ("policy check", "policy validate", "policy test"), "the policies are files of the gateway's host"
@@ -74,5 +83,7 @@ def test_a_command_is_there_with_what_its_operation_takes(operation: str, line: 
     (found,) = [it for it in OPERATIONS if it.id == operation]
     needed += ["--limit", "--after"] if found.is_list else []
     needed += ["--reason"] if found.is_change else []
-    needed += ["--tenant"] if "tenant" in found.names and noun not in ("tenants", "plans") else []
+    needed += (
+        ["--tenant"] if "tenant" in found.names and noun not in ("tenants", "plans", "privacies") else []
+    )
     assert all(option in told for option in needed), needed

@@ -31,6 +31,7 @@ from tenants.members import ROLES
 from tenants.model import Model
 from tenants.plans import Limits, Plan, Rate
 from tenants.ports import Authorizer, Item, Key, Row
+from tenants.privacy import Privacy
 from tests.tenants.conftest import BY, NOW, TEAM
 from tests.worlds.issuer import IssuerWorld, key_sets
 from tests.worlds.table import MemoryTable
@@ -209,8 +210,9 @@ async def peopled() -> AsyncIterator[World]:
 
     await directory.values.put(TEAM, Plan("spare", 1, Limits(1000)), Fleet("local"), Fleet("idle"), act=act)
     await directory.values.put(Issuer("https://login.example", "gateway", tenant_claim="tenant"), act=act)
+    await directory.values.put(Privacy("default", ("email",)), Privacy("unused"), act=act)
     for name in ("acme", "globex"):
-        await directory.tenants.create(name, "team", act)
+        await directory.tenants.create(name, "team", act, privacy="default")
     await directory.values.put(Model("", "digits", "/models", ("acme",)), act=act)
     await directory.values.put(Model("", "hidden", "/models", ("globex",)), act=act)
     await key("operator", None)
