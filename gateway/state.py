@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import math
 import secrets
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -9,7 +10,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from gateway import __version__
 from gateway.audit.ledger import Knobs, Ledger
@@ -24,6 +25,9 @@ from gateway.stores.blobs import FileBlobs
 from gateway.stores.files import FileSegments, SegmentBytes
 from gateway.stores.sqlite import SqliteTable, holds_rows
 from tenants.directory import Directory
+
+if TYPE_CHECKING:
+    from gateway.envelope.keyring import Keyring
 
 log = logging.getLogger(__name__)
 
@@ -175,14 +179,42 @@ def _loaded_web(answer_seconds: float) -> Fetcher:
     return Web(answer_seconds=answer_seconds)
 
 
-def verified(settings: Settings) -> Report:
-    """What the audit log of this state amounts to, also while it is written. Changes nothing. Raises FileNotFoundError without one."""
+@asynccontextmanager
+async def opened_openers(settings: Settings) -> "AsyncIterator[Keyring]":
+    """What opens what is sealed in this state, for a command: no feed tells it anything, so it asks the directory. Raises as
+    `opened_key_service`.
+    """
+    from gateway.envelope.keyring import Keyring  # as above
+
+    async with (
+        opened_directory(settings) as directory,
+        SqliteTable(state_folder(settings) / WRAPPED) as wrapped,
+        opened_key_service(settings) as service,
+    ):
+        yield Keyring(
+            directory.data_keys,
+            wrapped,
+            service,
+            clock=clock,
+            confirmed_at=lambda: -math.inf,
+            now_us=now_us,
+            entropy=secrets.token_bytes,
+        )
+
+
+def audit_log(settings: Settings) -> SegmentBytes:
+    """The audit log of this state for somebody who only reads, also while it is written. Raises FileNotFoundError without one."""
     folder = settings.state / backup.AUDIT
     if not folder.is_dir():
         raise FileNotFoundError(
             f"there is no audit log in {settings.state.resolve()}; name its state with --state"
         )
-    segments = SegmentBytes(folder)
+    return SegmentBytes(folder)
+
+
+def verified(settings: Settings) -> Report:
+    """What the audit log of this state amounts to, also while it is written. Changes nothing. Raises FileNotFoundError without one."""
+    segments = audit_log(settings)
     return verify(segments, unfinished=segments.owned())
 
 

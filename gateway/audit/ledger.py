@@ -47,7 +47,7 @@ class Ledger:
         self._count_seconds = knobs.count_seconds
         self._recount: asyncio.TimerHandle | None = None
         self._tally = Tally()
-        self._sealers = Sealers(keyring, lambda: self._committer.segment_id) if keyring else None
+        self._sealers = Sealers(keyring, lambda: self._committer.segment_id) if keyring is not None else None
 
     @property
     def is_open(self) -> bool:

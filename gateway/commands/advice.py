@@ -20,6 +20,7 @@ _OF_ABSENT: Final = {
     "plan": "apply its document: {gateway} apply -f FILE",
     "privacy": "apply its document: {gateway} apply -f FILE",
     "fleet": "apply its document: {gateway} apply -f FILE",
+    "record of request": "its id is the x-request-id of its reply; of whom nobody recognised only counts are kept",
     "issuer": "see: {gateway} issuers list, or of one tenant {gateway} tenants issuers NAME",
 }
 _OF_USED: Final = {

@@ -1,7 +1,8 @@
-"""`gateway audit`: who changed what, and whether the log of calls is whole."""
+"""`gateway audit`: who changed what, whether the log of calls is whole, and what it says of one."""
 
 import argparse
 import json
+import re
 from typing import Final
 
 import msgspec
@@ -59,6 +60,21 @@ async def _verify(settings: Settings, given: argparse.Namespace) -> int:
     return 1 if report.fault else 0
 
 
+async def _show(settings: Settings, given: argparse.Namespace) -> int:
+    from gateway.commands.audit_show import (
+        show,
+    )  # what opens a body is long to load, and the others need it not
+
+    return await show(settings, given)
+
+
+def _request(text: str) -> str:
+    if not _REQUEST.fullmatch(text):
+        raise argparse.ArgumentTypeError(f"{text!r} is no request's id, as x-request-id has it")
+    return text
+
+
+_REQUEST: Final = re.compile(r"[0-9A-Za-z_-]{1,64}")
 _TENANT: Final = argument(
     "--tenant", metavar="T", help="what was changed of this tenant (default: what is of no tenant)"
 )
@@ -70,6 +86,17 @@ COMMANDS: Final = (
         _events,
         (_TENANT, *PAGED),
         "--tenant acme --limit 20",
+    ),
+    Command(
+        "show",
+        "all that the log of calls says of one request, its sealed bodies opened",
+        _show,
+        (
+            argument(
+                "request", type=_request, metavar="REQUEST", help="its id, the x-request-id of its reply"
+            ),
+        ),
+        "0f8fad5bd9cb469fa16570867728950e",
     ),
     Command(
         "verify", "prove the log of calls whole, or name its first bad record", _verify, example="--json"

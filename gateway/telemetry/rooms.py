@@ -63,6 +63,7 @@ class Rooms:
         meter.watch_number(table.AUDIT_FAILURES, lambda: counters.failures)
         meter.watch_number(table.AUDIT_REFUSED, lambda: counters.refused)
         meter.watch_number(table.AUDIT_UNKNOWN, lambda: counters.unknown)
+        meter.watch_number(table.AUDIT_WITHHELD, lambda: counters.withheld)
         meter.watch(table.HELD, self._held)
         meter.watch(table.REPLICAS, self._replicas)
         meter.watch(table.RESIDENT, self._resident)

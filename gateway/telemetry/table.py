@@ -198,6 +198,13 @@ AUDIT_UNKNOWN = Metric(
     (),
     "intents without a durable outcome: of dead processes, and of failed commits",
 )
+AUDIT_WITHHELD = Metric(
+    "gateway.audit.withheld",
+    "counter",
+    "{record}",
+    (),
+    "denials, and counts of them, that were stored without a body as no key was there to seal it",
+)
 # Scaling
 HELD = Metric(
     "gateway.held_calls", "up-down counter", "{call}", (MODEL,), "calls held until a replica can take them"
@@ -282,7 +289,7 @@ TABLE = (
     *(TOKENS, TOKENS_DROPPED, KEY_FETCHES, KEY_FAILURES, KEYS_REFUSED),
     *(CERTIFICATE_EXPIRES, CERTIFICATES_REPLACED, CERTIFICATES_REFUSED),
     *(AUDIT_OPEN, AUDIT_RECORDS, AUDIT_COMMITS, AUDIT_BYTES),
-    *(AUDIT_FAILURES, AUDIT_REFUSED, AUDIT_UNKNOWN),
+    *(AUDIT_FAILURES, AUDIT_REFUSED, AUDIT_UNKNOWN, AUDIT_WITHHELD),
     *(HELD, REPLICAS, RESIDENT, COLD_START, STARTS, START_FAILURES, CRASHES, STOPS),
     *(LOADS, LOAD_FAILURES, EVICTIONS, IDLE_UNLOADS, CANARY_FAILURES, BREAKER_OPENS),
     *(CPU, MEMORY, FILES, UPTIME),

@@ -32,6 +32,7 @@ FORMS = {
 ELSEWHERE = {
     **dict.fromkeys(("gateway demo", "gateway serve", "gateway doctor"), "test_command_line.py"),
     "gateway audit verify": "test_command_line.py",  # nothing is called on the page
+    "gateway audit show": "test_audit_show.py",
 }
 
 

@@ -3,23 +3,32 @@
 import hashlib
 from dataclasses import dataclass, field
 
+from gateway.envelope.keyring import KeyDestroyed
 from gateway.envelope.keys import DataKey, Material, Purpose
 from gateway.envelope.ports import KeyRefused, KeysUnavailable
 
 
 @dataclass
 class KeyringWorld:
-    """`refused` and `unavailable` are tenants. A rotation is another number."""
+    """`refused` and `unavailable` are tenants, `destroyed` ids of keys. A rotation is another number."""
 
     warm: set[str] = field(default_factory=set)
     refused: set[str] = field(default_factory=set)
     unavailable: set[str] = field(default_factory=set)
+    destroyed: set[str] = field(default_factory=set)
     number: int = 1
     fetches: int = 0
 
     def made(self, tenant_id: str, purpose: Purpose) -> DataKey:
-        name = f"d_{tenant_id}_{purpose}_{self.number}"
+        return self._numbered(tenant_id, self.number, purpose)
+
+    def _numbered(self, tenant_id: str, number: int, purpose: Purpose = "audit") -> DataKey:
+        name = f"d_{tenant_id}_{purpose}_{number}"
         return DataKey(name, Material(hashlib.sha256(name.encode()).digest()))
+
+    def __len__(self) -> int:
+        """Nothing is here at first, as in the true one, which is there all the same."""
+        return len(self.warm)
 
     def held(self, tenant_id: str, purpose: Purpose) -> DataKey | None:
         return self.made(tenant_id, purpose) if tenant_id in self.warm else None
@@ -32,3 +41,16 @@ class KeyringWorld:
             raise KeyRefused("disabled")
         self.warm.add(tenant_id)
         return self.made(tenant_id, purpose)
+
+    async def opening(self, tenant_id: str, key_id: str) -> DataKey:
+        """Of whatever number."""
+        found = {
+            it.id: it for it in (self._numbered(tenant_id, number) for number in range(1, self.number + 1))
+        }
+        if tenant_id in self.unavailable:
+            raise KeysUnavailable("no answer")
+        if tenant_id in self.refused:
+            raise KeyRefused("disabled")
+        if key_id not in found or key_id in self.destroyed:
+            raise KeyDestroyed(f"the data key {key_id} is destroyed")
+        return found[key_id]

@@ -6,17 +6,24 @@ import msgspec
 import pytest
 
 from gateway.audit.record import (
+    Denial,
+    DenialsBody,
     Entry,
     IntentBody,
     Outcome,
     Owed,
     Record,
+    Withheld,
+    denial_record,
     digest,
     intent_record,
     outcome_record,
+    own_record,
 )
 from gateway.audit.segment import Tail, first_chain, frame, scan
+from gateway.envelope.series import Series, segment_of, series_key
 from tests.gateway.audit.support import NOW_US
+from tests.gateway.envelope.support import KEY
 
 GOLDEN = Path(__file__).parent / "golden"
 OWED = Owed(request="0" * 32, tenant="t_a", key="k_a", model="m_a", model_version="1")
@@ -57,6 +64,36 @@ def golden_records() -> list[Record]:
 def test_entries_and_bodies_of_version_1_keep_their_bytes() -> None:
     lines = [part for record in golden_records() for part in (record.entry, record.body)]
     assert b"\n".join(lines) + b"\n" == (GOLDEN / "records_v1.jsonl").read_bytes()
+
+
+def sealed_records() -> list[Record]:
+    """One of each kind that is about a tenant, sealed in this order with one series; the last is withheld."""
+    series = Series(KEY, "t_a", "5e" * 16)
+    body = IntentBody(tenant_name="acme", key_name="ci", address="192.0.2.7", action="infer", protocol="grpc")
+    denial = Denial(request="0" * 32, reason="rate", status=429, address="192.0.2.7", tenant="t_a", key="k_a")
+    counts = DenialsBody(reasons={"rate": 3}, from_us=NOW_US, until_us=NOW_US + 1)
+    return [
+        intent_record("1" * 32, OWED, body, at_us=NOW_US, sealer=series),
+        outcome_record("2" * 32, OWED, Outcome(status="done"), at_us=NOW_US, sealer=series),
+        denial_record("3" * 32, denial, at_us=NOW_US, sealer=series),
+        own_record("4" * 32, "denials", counts, at_us=NOW_US, tenant="t_a", key="k_a", sealer=series),
+        denial_record("5" * 32, denial, at_us=NOW_US, sealer=Withheld()),
+    ]
+
+
+def test_a_sealed_record_of_version_1_keeps_its_bytes_and_opens() -> None:
+    lines = [
+        part for record in sealed_records() for part in (record.entry, record.body.hex().encode() or b"-")
+    ]
+    stored = (GOLDEN / "sealed_records_v1.txt").read_bytes()
+    assert b"\n".join(lines) + b"\n" == stored
+    entries = [msgspec.json.decode(line, type=Entry) for line in stored.splitlines()[::2]]
+    bodies = [bytes.fromhex(line.decode()) for line in stored.splitlines()[1:-1:2]]
+    assert [entry.sealed_with for entry in entries] == [*["d_first"] * 4, None]
+    opener = series_key(KEY, "t_a", segment_of(bodies[0]))
+    opened = [opener.open(body, entry.record) for body, entry in zip(bodies, entries[:-1], strict=True)]
+    assert msgspec.json.decode(opened[0], type=IntentBody).key_name == "ci"
+    assert msgspec.json.decode(opened[3], type=DenialsBody).reasons == {"rate": 3}
 
 
 def test_a_commit_of_version_1_keeps_its_bytes() -> None:

@@ -51,6 +51,7 @@ SAME = {
 NO_COMMAND = {"whoami": "who types a command is the unix user"}
 # Commands of the gateway itself have one word, as `serve`. Of those with two the API has not:
 NO_OPERATION = {
+    "audit show": "tenants get the keys of their own records, and open them by themselves",
     "audit verify": "tenants check the log of their calls by themselves",
     "issuers check": "whoever holds a token asks whoami",
     **dict.fromkeys(("tenants protect", "tenants unprotect"), "changeTenant says its privacy too"),
