@@ -162,6 +162,11 @@ class Keys:
         None,
         "key file that wraps the tenants' data keys; not given: `keys.json` in the state, made if need be",
     )
+    backup_days: int = _knob(
+        7,
+        "how long back-ups of the wrapped data keys are kept, in days; each record of a destroyed key says it",
+        most=3650,
+    )
 
 
 @dataclass(frozen=True, slots=True)
