@@ -180,7 +180,15 @@ async def opened(settings: Settings, progress: Callable[[str], None]) -> AsyncIt
 
 def control_api(directory: Directory, auth: Authenticator, policies: Current, settings: Settings) -> Control:
     identify = Callers(directory, auth).identify
-    return Control(directory, policies, control_credential, identify, now_us, settings.http.request_seconds)
+    return Control(
+        directory,
+        policies,
+        control_credential,
+        identify,
+        now_us,
+        settings.http.request_seconds,
+        settings.keys.backup_days,
+    )
 
 
 @asynccontextmanager

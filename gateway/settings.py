@@ -169,6 +169,11 @@ class Keys:
         60.0, "how old an unwrapped data key gets before it is unwrapped anew, beside the requests", least=1
     )
     retry_seconds: float = _knob(5.0, "pause before a failed call for one key is made again", least=0.1)
+    backup_days: int = _knob(
+        7,
+        "how long back-ups of the wrapped data keys are kept, in days; each record of a destroyed key says it",
+        most=3650,
+    )
 
 
 @dataclass(frozen=True, slots=True)

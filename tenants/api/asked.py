@@ -11,6 +11,7 @@ import msgspec
 from tenants.acts import Act
 from tenants.api.problems import Problem
 from tenants.api.shapes import Listed
+from tenants.data_keys import BACKUP_DAYS
 from tenants.directory import Directory, Found, Identity, Page
 from tenants.errors import Repeated
 from tenants.keys import ApiKey
@@ -75,6 +76,7 @@ class Caller:
         *,
         widens: bool = False,
         loosens: bool = False,
+        hastens: bool = False,
     ) -> tuple[str, ...]:
         """The ids of the policies that allow it. Raises Problem: forbidden."""
         own = self.who.tenant
@@ -90,6 +92,7 @@ class Caller:
                 widens=widens,
                 gives_reason=self.gives_reason,
                 loosens=loosens,
+                hastens=hastens,
             )
         )
         if not verdict.allowed:
@@ -99,6 +102,8 @@ class Caller:
                 sentence = "a key for some models may not do that to one for others"
             elif loosens:
                 sentence = "a key may not make one that lasts longer than it does, or is bound to less: networks, hours, limits"
+            elif hastens:
+                sentence = "only an operator destroys a data key sooner than in a day"
             raise Problem(
                 "forbidden",
                 sentence,
@@ -136,7 +141,9 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """`tenant` is that of the path, whom the caller may see. `after` and `limit` are a list's."""
+    """`tenant` is that of the path, whom the caller may see. `after` and `limit` are a list's. `backup_days` is how long
+    back-ups of the wrapped data keys are kept.
+    """
 
     directory: Directory
     caller: Caller
@@ -147,6 +154,7 @@ class Asked:
     condition: Condition = Condition()
     after: str | None = None
     limit: int = MOST_KEYS
+    backup_days: int = BACKUP_DAYS
 
     @property
     def now_us(self) -> int:

@@ -23,6 +23,7 @@ from gateway.cluster.feed import Feed
 from gateway.frontends.control import Callers, control_credential
 from tenants.acts import Act
 from tenants.api.application import Control, Listener
+from tenants.data_keys import DataKeyRecord
 from tenants.directory import Directory
 from tenants.fleet import Fleet
 from tenants.issuers import Issuer
@@ -156,6 +157,10 @@ class World:
         }
         return await told(self._doors[listener][number % 2], scope, content)
 
+    def act(self) -> Act:
+        """What somebody does now, beside the API."""
+        return Act(BY, self.now_us)
+
     async def etag(self, path: str, by: str = "operator") -> str:
         return (await self.ask("GET", path, by=by)).headers["etag"]
 
@@ -200,7 +205,7 @@ async def told(application: ASGIApp, scope: dict[str, Any], content: bytes) -> T
 
 @asynccontextmanager
 async def peopled() -> AsyncIterator[World]:
-    """acme with a member, an account and a key for each role, a key of no account, and the stranger globex."""
+    """acme with a member, an account and a key for each role, a key of no account, a data key, and the stranger globex."""
     world = World()
     directory, act = world.directory, Act(BY, NOW)
 
@@ -231,6 +236,8 @@ async def peopled() -> AsyncIterator[World]:
     world.ids["member"] = member.id
     spare = await directory.accounts.create("acme", "spare", "viewer", act)
     world.ids["account"] = spare.id
+    made = DataKeyRecord(directory.journal.new_id("d"), member.tenant_id, "replies", NOW)
+    world.ids["data key"] = (await directory.data_keys.add(made, act)).id
     yield world
 
 
