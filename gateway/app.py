@@ -48,8 +48,8 @@ from gateway.state import (
     clock,
     new_id,
     now_us,
+    opened_data_keys,
     opened_directory,
-    opened_keyring,
     opened_ledger,
     opened_web,
     state_folder,
@@ -118,8 +118,8 @@ async def opened(settings: Settings, progress: Callable[[str], None]) -> AsyncIt
         directory = await stack.enter_async_context(opened_directory(settings))
         registry = Registry()
         known = Known(boot_clock, settings.directory.stale_seconds)
-        keyring = await stack.enter_async_context(
-            opened_keyring(settings, directory, lambda: known.confirmed_at)
+        keyring, caretaker = await stack.enter_async_context(
+            opened_data_keys(settings, directory, lambda: known.confirmed_at)
         )
         auth = await stack.enter_async_context(
             opened_auth(settings, directory, registry, known, keyring.changed)
@@ -168,6 +168,7 @@ async def opened(settings: Settings, progress: Callable[[str], None]) -> AsyncIt
                 autoscaler=autoscaler.run(),
                 policies=every(LOOK_SECONDS, policies.look),
                 keyring=every(_REKEY_SECONDS, keyring.refresh),
+                caretaker=every(_REKEY_SECONDS, caretaker.look),
                 certificates=every(tls.LOOK_SECONDS, certificates.look),
                 forget=every(_FORGET_SECONDS, limiter.forget_idle),
                 sweep=every(_SWEEP_SECONDS, sequences.sweep),

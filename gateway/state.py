@@ -10,24 +10,25 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import Final, NamedTuple
 
 from gateway import __version__
 from gateway.audit.ledger import Knobs, Ledger
 from gateway.audit.verify import Report, verify
 from gateway.auth.key_sets import Fetcher
+from gateway.envelope.caretaker import Caretaker, missing
 from gateway.envelope.keyring import Keyring
 from gateway.envelope.keyring import Knobs as Keeping
 from gateway.envelope.ports import KeyService
+from gateway.loops import jobs
 from gateway.settings import Settings
 from gateway.stores import backup
 from gateway.stores.blobs import FileBlobs
 from gateway.stores.files import FileSegments, SegmentBytes
 from gateway.stores.sqlite import SqliteTable, holds_rows
 from tenants.directory import Directory
-
-if TYPE_CHECKING:
-    from gateway.envelope.keyring import Keyring
+from tenants.errors import TenantsError
+from tenants.ports import Table
 
 log = logging.getLogger(__name__)
 
@@ -104,27 +105,56 @@ async def opened_key_service(settings: Settings) -> AsyncIterator[KeyService]:
     )
 
 
+class DataKeys(NamedTuple):
+    """Of a gateway: the keys that it has, and who looks after those that are stored."""
+
+    keyring: Keyring
+    caretaker: Caretaker
+
+
 @asynccontextmanager
-async def opened_keyring(
+async def opened_data_keys(
     settings: Settings, directory: Directory, confirmed_at: Callable[[], float]
-) -> AsyncIterator[Keyring]:
+) -> AsyncIterator[DataKeys]:
     """The data keys of this state. `confirmed_at`: since when, on the boot clock, all that the directory told is known. Raises what
     `opened_key_service` does.
     """
-    knobs = Keeping(settings.keys.cache_seconds, settings.keys.refresh_seconds, settings.keys.retry_seconds)
+    keys = settings.keys
     async with (
         opened_key_service(settings) as service,
         SqliteTable(state_folder(settings) / WRAPPED) as wrapped,
+        jobs() as spawn,
     ):
-        yield Keyring(
-            directory.data_keys,
-            wrapped,
-            service,
-            boot_clock,
-            confirmed_at,
-            now_us,
-            secrets.token_bytes,
-            knobs,
+        spawn("missing data keys", _tell_missing(directory, wrapped))
+        yield DataKeys(
+            Keyring(
+                directory.data_keys,
+                wrapped,
+                service,
+                clock=boot_clock,
+                confirmed_at=confirmed_at,
+                now_us=now_us,
+                entropy=secrets.token_bytes,
+                spawn=spawn,
+                knobs=Keeping(keys.cache_seconds, keys.refresh_seconds, keys.retry_seconds),
+            ),
+            Caretaker(directory.data_keys, wrapped, service, now_us),
+        )
+
+
+async def _tell_missing(directory: Directory, wrapped: Table) -> None:
+    """A line of the log, beside the requests: what those keys sealed cannot be read, all else is served."""
+    try:
+        found = await missing(directory.data_keys, wrapped)
+    except TenantsError as fault:
+        log.warning("whether all data keys have their wrapped bytes cannot be told: %s", fault)
+        return
+    if found:
+        log.error(
+            "%d data keys lack their wrapped bytes, as after a restore without %s: what they sealed cannot be read until its back-up is "
+            "in the state again",
+            found,
+            WRAPPED,
         )
 
 
@@ -180,16 +210,15 @@ def _loaded_web(answer_seconds: float) -> Fetcher:
 
 
 @asynccontextmanager
-async def opened_openers(settings: Settings) -> "AsyncIterator[Keyring]":
+async def opened_openers(settings: Settings) -> AsyncIterator[Keyring]:
     """What opens what is sealed in this state, for a command: no feed tells it anything, so it asks the directory. Raises as
     `opened_key_service`.
     """
-    from gateway.envelope.keyring import Keyring  # as above
-
     async with (
         opened_directory(settings) as directory,
         SqliteTable(state_folder(settings) / WRAPPED) as wrapped,
         opened_key_service(settings) as service,
+        jobs() as spawn,
     ):
         yield Keyring(
             directory.data_keys,
@@ -199,6 +228,7 @@ async def opened_openers(settings: Settings) -> "AsyncIterator[Keyring]":
             confirmed_at=lambda: -math.inf,
             now_us=now_us,
             entropy=secrets.token_bytes,
+            spawn=spawn,
         )
 
 
