@@ -42,5 +42,5 @@ def read(row: Row) -> Wrapped:
     """Raises KeyRefused for a damaged row and a version that is not known: fails closed."""
     try:
         return msgspec.json.decode(row.value, type=Wrapped)
-    except (msgspec.DecodeError, UnicodeDecodeError) as fault:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as fault:
         raise KeyRefused(f"the wrapped key {row.key.sort} cannot be read: {fault}") from fault
