@@ -59,8 +59,10 @@ class SegmentStore(Protocol):
     async def read(self, segment_id: str, limit_bytes: int | None = None) -> bytes:
         """Its bytes from the start, with whatever follows the last commit."""
 
-    async def cut(self, segment_id: str, end_bytes: int) -> None:
-        """Durably nothing remains behind `end_bytes`. SegmentFailed if a living process owns it."""
+    async def cut(self, segment_id: str, kept: bytes) -> None:
+        """Durably it is `kept`, its first bytes as they were read, and nothing behind them. What is read may be what a sync that failed
+        left in memory, which no later sync writes. SegmentFailed if a living process owns it.
+        """
 
     def recovery(self) -> AbstractAsyncContextManager[None]:
         """While inside, no other process is: of the dead, each segment is taken over once."""

@@ -43,8 +43,7 @@ async def recover(store: SegmentStore) -> Recovered:
         if found.tail is Tail.DAMAGED or _is_forgetful(found):
             damaged.append(segment_id)
             continue
-        if len(data) > found.end_bytes:
-            await store.cut(segment_id, found.end_bytes)
+        await store.cut(segment_id, data[: found.end_bytes])
         chain = found.commits[-1].chain if found.commits else first_chain(segment_id)
         torn_bytes = len(data[found.end_bytes :].rstrip(b"\0"))
         if torn_bytes:

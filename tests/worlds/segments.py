@@ -122,10 +122,11 @@ class SegmentWorld:
     async def read(self, segment_id: str, limit_bytes: int | None = None) -> bytes:
         return self.bytes_of(segment_id)[:limit_bytes]
 
-    async def cut(self, segment_id: str, end_bytes: int) -> None:
+    async def cut(self, segment_id: str, kept: bytes) -> None:
         if segment_id in self.locked:
             raise SegmentFailed("belongs to a living process")
-        del self.disk[segment_id][end_bytes:]
+        assert self.disk[segment_id].startswith(kept), "a cut adds nothing and changes nothing"
+        self.disk[segment_id][:] = kept
 
     @asynccontextmanager
     async def recovery(self) -> AsyncIterator[None]:

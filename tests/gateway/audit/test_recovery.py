@@ -232,4 +232,4 @@ async def test_the_log_of_a_process_that_left_in_order_needs_no_repair(world: Se
 async def test_a_living_process_does_not_let_its_segment_be_cut(world: SegmentWorld) -> None:
     async with opened(world):
         with pytest.raises(SegmentFailed):
-            await world.cut(max(world.disk), 0)
+            await world.cut(max(world.disk), b"")
