@@ -40,7 +40,7 @@ async def recover(store: SegmentStore) -> Recovered:
             continue
         data = await store.read(segment_id)
         found = scan(segment_id, data)
-        if found.tail is Tail.DAMAGED:
+        if found.tail is Tail.DAMAGED or _is_forgetful(found):
             damaged.append(segment_id)
             continue
         await store.cut(segment_id, data[: found.end_bytes])
@@ -57,6 +57,11 @@ async def recover(store: SegmentStore) -> Recovered:
         _collect(segment_id, first, found, orphans, settled)
     open_ = tuple(orphan for request, orphan in orphans.items() if request not in settled)
     return Recovered(tuple(previous), open_, tuple(damaged))
+
+
+def _is_forgetful(found: Scan) -> bool:
+    """Whether it lacks a body: bodies are forgotten only once a later segment names theirs, so that one was lost."""
+    return any(body is None for commit in found.commits for _, body in commit.records)
 
 
 async def _opening(store: SegmentStore, segment_id: str) -> SegmentBody | None:

@@ -27,7 +27,7 @@ from gateway.stores.disk import Disk, OsDisk, make_folders, sync_folder, write_a
 SEGMENT_BYTES = 32 * 1024 * 1024
 _SUFFIX = ".segment"
 _SPARE = ".spare"
-_RECOVERY = "recovery.lock"
+_RECOVERY, _RETENTION = "recovery.lock", "retention.lock"
 _PIECE = bytes(1024 * 1024)
 _BLOCK_BYTES = 4096  # what O_DIRECT is aligned to: no disk's logical block is larger, but for some that are tried and found out
 _ID = re.compile(r"[0-9A-Za-z_-]{1,64}")
@@ -183,9 +183,20 @@ class FileSegments:
     async def cut(self, segment_id: str, kept: bytes) -> None:
         await self._off_loop(lambda: self._cut(segment_id, kept))
 
+    async def replace(self, segment_id: str, data: bytes) -> None:
+        await self._off_loop(lambda: self._replace(segment_id, data))
+
+    @asynccontextmanager
+    async def retention(self) -> AsyncIterator[bool]:
+        fd, is_alone = await self._off_loop(lambda: self._locked(_RETENTION, fcntl.LOCK_EX | fcntl.LOCK_NB))
+        try:
+            yield is_alone
+        finally:
+            self._disk.close(fd)
+
     @asynccontextmanager
     async def recovery(self) -> AsyncIterator[None]:
-        lock = await self._off_loop(self._lock_recovery)
+        lock, _ = await self._off_loop(lambda: self._locked(_RECOVERY, fcntl.LOCK_EX))
         try:
             yield
         finally:
@@ -230,12 +241,7 @@ class FileSegments:
 
     def _fill(self) -> _Spare:
         """A locked file of durable zeros."""
-        while True:
-            path = self._folder / (secrets.token_hex(8) + _SPARE)
-            fd = self._disk.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL)
-            if self._disk.lock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB) and self._disk.links(fd):
-                break
-            self._disk.close(fd)  # another process, just starting, took it for a dead one's
+        fd, _ = spare = self._aside()
         try:
             end = 0
             while end < self._size_bytes:  # piece by piece, for the sake of the commits that go on meanwhile
@@ -243,18 +249,28 @@ class FileSegments:
                 self._disk.sync_data(fd)
             self._disk.sync(fd)
         except OSError:
-            with suppress(OSError):
-                self._disk.unlink(path)
-            self._disk.close(fd)
+            self._drop(spare)
             raise
-        return _Spare(fd, path)
+        return spare
+
+    def _aside(self) -> _Spare:
+        """A locked file that holds nothing. Should this process die, a later start removes it."""
+        while True:
+            path = self._folder / (secrets.token_hex(8) + _SPARE)
+            fd = self._disk.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL)
+            if self._disk.lock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB) and self._disk.links(fd):
+                return _Spare(fd, path)
+            self._disk.close(fd)  # another process, just starting, took it for a dead one's
 
     def _drop_spare(self) -> None:
         if spare := self._spare:
             self._spare = None
-            with suppress(OSError):  # else the next start removes it
-                self._disk.unlink(spare.path)
-            self._disk.close(spare.fd)
+            self._drop(spare)
+
+    def _drop(self, spare: _Spare) -> None:
+        with suppress(OSError):  # else the next start removes it
+            self._disk.unlink(spare.path)
+        self._disk.close(spare.fd)
 
     def _names(self, suffix: str) -> list[str]:
         found = (entry.name for entry in self._disk.entries(self._folder))
@@ -287,10 +303,23 @@ class FileSegments:
             write_all(self._disk, fd, kept, 0)
             self._disk.sync(fd)
 
-    def _lock_recovery(self) -> int:
-        fd = self._disk.open(self._folder / _RECOVERY, os.O_RDWR | os.O_CREAT)
-        self._disk.lock(fd, fcntl.LOCK_EX)
-        return fd
+    def _replace(self, segment_id: str, data: bytes) -> None:
+        if self._is_locked(segment_id):
+            raise SegmentFailed(f"segment {segment_id} belongs to a living process")
+        aside = self._aside()
+        try:
+            write_all(self._disk, aside.fd, data, 0)
+            self._disk.sync(aside.fd)
+            self._disk.rename(aside.path, self._path(segment_id))
+        except OSError:
+            self._drop(aside)
+            raise
+        self._disk.close(aside.fd)
+        sync_folder(self._disk, self._folder)
+
+    def _locked(self, name: str, how: int) -> tuple[int, bool]:
+        fd = self._disk.open(self._folder / name, os.O_RDWR | os.O_CREAT)
+        return fd, self._disk.lock(fd, how)
 
     def _is_free(self, fd: int) -> bool:
         """Whether nobody owns the file. Shared, so that two who ask do not take each other for an owner."""
@@ -364,9 +393,8 @@ def _has_failed(last: Future[None] | None) -> bool:
 
 
 def _resolve(done: Future[None], failed: SegmentFailed | None) -> None:
-    if done.done():
-        return
-    if failed is None:
-        done.set_result(None)
-    else:
-        done.set_exception(failed)
+    if not done.done():
+        if failed is None:
+            done.set_result(None)
+        else:
+            done.set_exception(failed)

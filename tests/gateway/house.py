@@ -161,11 +161,15 @@ class House:
 
     def outcomes(self) -> list[str]:
         return [
-            msgspec.json.decode(record.body, type=OutcomeBody).status for record in self.records("outcome")
+            msgspec.json.decode(record.body or b"", type=OutcomeBody).status
+            for record in self.records("outcome")
         ]
 
     def denials(self) -> list[str]:
-        return [msgspec.json.decode(record.body, type=DenialBody).reason for record in self.records("denial")]
+        return [
+            msgspec.json.decode(record.body or b"", type=DenialBody).reason
+            for record in self.records("denial")
+        ]
 
 
 class Silence:

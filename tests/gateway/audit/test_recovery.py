@@ -56,7 +56,7 @@ async def test_a_start_cuts_the_torn_tail_and_settles_what_the_dead_owed(
         pass
     assert len(world.disk[dead]) == whole
     unknown = {
-        record.entry.request: msgspec.json.decode(record.body, type=OutcomeBody)
+        record.entry.request: msgspec.json.decode(record.body or b"", type=OutcomeBody)
         for record in records(world)
         if record.entry.kind == "outcome" and not record.entry.is_priced
     }

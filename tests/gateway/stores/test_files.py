@@ -101,6 +101,18 @@ async def test_leaving_the_store_leaves_no_spare_behind(tmp_path: Path) -> None:
     assert names(tmp_path) == ["a.segment", "b.segment"]
 
 
+async def test_what_replaces_a_segment_and_then_its_name_are_durable_and_nothing_stays_aside(
+    tmp_path: Path,
+) -> None:
+    with synced() as paths:
+        async with FileSegments(tmp_path, 4096) as store:
+            await (await store.create("a")).close()
+            await store.replace("a", b"another")
+            assert [path == tmp_path for path in paths[-2:]] == [False, True]
+    assert (tmp_path / "a.segment").stat().st_mode & 0o777 == 0o600
+    assert names(tmp_path) == ["a.segment"]
+
+
 async def test_spares_of_the_dead_are_removed_and_those_of_the_living_kept(tmp_path: Path) -> None:
     (tmp_path / "dead.spare").touch()
     with (tmp_path / "living.spare").open("w") as living:
