@@ -83,7 +83,7 @@ PURE = (
             "writing",
             "restrictions",
             "data_keys",
-            "networks",
+            "kms",
         )
     ),
     *(f"tenants.api.{name}" for name in ("problems", "strict", "bodies")),
