@@ -6,7 +6,7 @@ import math
 import secrets
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -89,16 +89,22 @@ async def opened_directory(settings: Settings) -> AsyncIterator[Directory]:
 
 @asynccontextmanager
 async def opened_key_service(settings: Settings) -> AsyncIterator[KeyService]:
-    """What wraps the data keys of this state. Raises OSError, whose text says what to do, for a key file that is lost, another one, damaged
-    or not its owner's alone; TableUnavailable, UnknownFormat when nobody can tell whether there are wrapped keys already.
+    """What wraps the data keys of this state: AWS KMS where the settings name a key of it, else a key file. Raises OSError, whose text says
+    what to do, for a key file that is lost, another one, damaged or not its owner's alone, and without the SDK of AWS; TableUnavailable,
+    UnknownFormat when nobody can tell whether there are wrapped keys already. KMS out of reach stops no start.
     """
+    keys = settings.keys
+    if keys.kms_key:
+        async with _kms(settings) as service:
+            yield service
+        return
     from gateway.stores import key_file  # what it takes is long to load, and most commands need no key
 
     state = state_folder(settings)
     yield key_file.opened(
-        settings.keys.file or state / KEY_FILE,
+        _key_file(settings),
         state / KEY_CHECK,
-        is_named=settings.keys.file is not None,
+        is_named=keys.file is not None,
         has_wrapped=holds_rows(state / WRAPPED),
         draw=secrets.token_bytes,
         now_us=now_us,
@@ -156,6 +162,17 @@ async def _tell_missing(directory: Directory, wrapped: Table) -> None:
             found,
             WRAPPED,
         )
+
+
+def _kms(settings: Settings) -> AbstractAsyncContextManager[KeyService]:
+    from gateway.stores.kms_aws import AwsKms  # it loads an SDK
+
+    keys = settings.keys
+    return AwsKms(keys.kms_key, keys.answer_seconds, keys.kms_endpoint)
+
+
+def _key_file(settings: Settings) -> Path:
+    return settings.keys.file or settings.state.resolve() / KEY_FILE
 
 
 def opened_segments(settings: Settings) -> FileSegments:
