@@ -70,6 +70,7 @@ log = logging.getLogger(__name__)
 
 _FORGET_SECONDS = 60.0
 _REKEY_SECONDS = 5.0
+_CARE_SECONDS = 60.0
 _REFRESH_SECONDS = 5.0
 _SWEEP_SECONDS = 0.25
 
@@ -168,7 +169,7 @@ async def opened(settings: Settings, progress: Callable[[str], None]) -> AsyncIt
                 autoscaler=autoscaler.run(),
                 policies=every(LOOK_SECONDS, policies.look),
                 keyring=every(_REKEY_SECONDS, keyring.refresh),
-                caretaker=every(_REKEY_SECONDS, caretaker.look),
+                caretaker=every(_CARE_SECONDS, caretaker.look),
                 certificates=every(tls.LOOK_SECONDS, certificates.look),
                 forget=every(_FORGET_SECONDS, limiter.forget_idle),
                 sweep=every(_SWEEP_SECONDS, sequences.sweep),
