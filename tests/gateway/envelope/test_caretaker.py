@@ -230,7 +230,7 @@ async def test_a_destroyed_key_that_came_back_with_an_old_copy_goes_with_the_nex
 
 async def test_a_key_that_is_made_while_the_sweep_looks_is_not_taken_for_nobodys(world: World) -> None:
     acme, pause = await tenant_id(world), Pause()
-    world.wrapped.pauses_after.append(pause)
+    world.wrapped.pauses_before.append(pause)
     sweep = asyncio.create_task(world.caretaker().look())
     await pause.came.wait()
     key = await world.keyring().key(acme, "audit")
