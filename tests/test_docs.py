@@ -121,6 +121,12 @@ def test_the_diagram_of_a_tenants_states_is_drawn_from_their_table() -> None:
     assert between((ROOT / "tenants" / "README.md").read_text(), "tenant states") == drawn
 
 
+def test_the_diagram_of_a_data_keys_states_is_drawn_from_their_table() -> None:
+    edges = [(before, deed, after) for (before, deed), after in data_keys.NEXT.items()]
+    drawn = diagram([*edges, ("destroying", "its time comes", "destroyed")])  # as `data_keys.state` says
+    assert between((ROOT / "tenants" / "README.md").read_text(), "data key states") == drawn
+
+
 def test_the_diagram_of_a_keys_states_is_drawn_from_their_table() -> None:
     drawn = diagram((before, event, after) for (before, event), after in keys.NEXT.items())
     assert between((ROOT / "tenants" / "README.md").read_text(), "key states") == drawn

@@ -7,6 +7,7 @@ import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial
 from itertools import count
 from pathlib import Path
 from typing import Any, Final, Literal
@@ -15,6 +16,7 @@ from gateway.settings import Settings
 from gateway.state import now_us, opened_directory
 from tenants.acts import Act
 from tenants.catalogue import plural
+from tenants.data_keys import DataKeyRecord, Purpose
 from tenants.directory import Directory
 from tenants.fleet import Fleet
 from tenants.issuers import id_of
@@ -26,7 +28,7 @@ from tenants.plans import Plan
 from tenants.privacy import Privacy
 from tests.e2e.holders import ROLELESS, Providers, providers
 from tests.e2e.matrix import NOBODY
-from tests.e2e.world import MODELS, ROOMY, Answer, Demo, announced, end, read_answer, started
+from tests.e2e.world import MODELS, ROOMY, Answer, Demo, announced, change, end, read_answer, started
 
 Listener = Literal["operator", "public"]
 LISTENERS: Final[tuple[Listener, ...]] = ("operator", "public")
@@ -34,8 +36,10 @@ LISTENERS: Final[tuple[Listener, ...]] = ("operator", "public")
 # Names of one length, so that answers that say them again have one length too.
 HOME, FOREIGN, ABSENT, UNSERVED = "acme", "evil", "void", "iced"
 ECHO, OTHER_MODEL, FOREIGN_MODEL = "echo_fp32", "letters", "echo_bytes"
-KINDS: Final = ("member", "account", "key")
+KINDS: Final = ("member", "account", "key", "data_key")
 """What a tenant has, as the paths of the control API name it."""
+PURPOSE: Final[Purpose] = "capture"
+"""Of data keys that no call here needs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,6 +220,12 @@ class Callers:
 
     # Things that may be changed
 
+    def purpose(self) -> Purpose:
+        """For which every tenant has a data key that seals."""
+        for tenant in (HOME, FOREIGN, UNSERVED):
+            change(self.demo.state, partial(data_key, tenant, PURPOSE))
+        return PURPOSE
+
     def thing(self, kind: str, tenant: str = "") -> str:
         """One that nobody has changed yet: its id, or the name where it has one."""
         if (kind, tenant) not in self._things:
@@ -245,6 +255,8 @@ class Callers:
             return id_of(body["issuer"])
         if (kind, tenant) == ("key", UNSERVED):  # where nobody makes one any more: its admin's own
             return str(self.control("GET", f"/tenants/{tenant}/keys").json["items"][0]["id"])
+        if kind == "data_key":
+            return change(self.demo.state, partial(data_key, tenant, PURPOSE))
         body = {
             "member": {"email": f"{name}@a.example", "role": "viewer"},
             "account": {"name": name, "role": "viewer"},
@@ -260,6 +272,13 @@ class Callers:
     def close(self) -> None:
         for connection in self._connections.values():
             connection.close()
+
+
+async def data_key(tenant: str, purpose: Purpose, directory: Directory) -> str:
+    """The id of the one that seals, made where there is none, as a gateway makes it when it has something to seal."""
+    owner, at = await directory.tenants.show(tenant), now_us()
+    made = DataKeyRecord(directory.journal.new_id("d"), owner.id, purpose, at)
+    return (await directory.data_keys.add(made, Act("test", at))).id
 
 
 SHELVED: Final[dict[str, Any]] = {

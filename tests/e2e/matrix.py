@@ -55,6 +55,12 @@ createKey                      ok         403    ok        ok    403     403    
 showKey                        ok         403    ok        ok     ok     403      ok   403        ok      404    401
 rotateKey                      ok         403    ok        ok    403     403     403   403       403      404    401
 revokeKey                      ok         403    ok        ok    403     403     403   403       403      404    401
+listDataKeys                   ok         403    ok        ok     ok     403      ok   403        ok      404    401
+showDataKey                    ok         403    ok        ok     ok     403      ok   403        ok      404    401
+rotateDataKey                  ok         403    ok       403    403     403     403   403       403      404    401
+rewrapDataKey                  ok         403    ok       403    403     403     403   403       403      404    401
+destroyDataKey                 ok         403    ok       403    403     403     403   403       403      404    401
+keepDataKey                    ok         403    ok       403    403     403     403   403       403      404    401
 listOperatorKeys               ok         403   403       403    403     403     403   403       403      403    401
 createOperatorKey              ok         403   403       403    403     403     403   403       403      403    401
 showOperatorKey                ok         403   403       403    403     403     403   403       403      403    401

@@ -5,6 +5,7 @@ import json
 import re
 import subprocess
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,8 @@ import pytest
 
 from gateway.state import clock
 from tests.conftest import ROOT
-from tests.e2e.world import MODELS, Answer, Demo, fp32, in_parallel, read_answer, serving, until
+from tests.e2e import callers
+from tests.e2e.world import MODELS, Answer, Demo, change, fp32, in_parallel, read_answer, serving, until
 
 pytestmark = pytest.mark.triton
 
@@ -41,6 +43,7 @@ def control(demo: Demo, method: str, path: str, body: Any = None, *, by: str = "
 
 
 def test_every_example_of_the_readme_works_as_it_is_printed(demo: Demo) -> None:
+    change(demo.state, partial(callers.data_key, "demo", "audit"))
     blocks = re.findall(r"<!-- example.*? -->\n```sh\n(.*?)```", README.read_text(), re.DOTALL)
     script = 'set -euo pipefail\ncurl() { command curl --fail-with-body "$@"; }\n' + "".join(blocks)
     script = script.replace("http://127.0.0.1:8090", demo.operator)

@@ -218,7 +218,7 @@ def test_lists_name_nothing_of_others(callers: Callers) -> None:
     by = callers.credentials["stranger"]
     listed = callers.ask(by, "GET", "/v1/models").json["data"]
     assert [it["id"] for it in listed] == [FOREIGN_MODEL]
-    for path in ("models", "keys", "accounts", "members", "audit"):
+    for path in ("models", "keys", "data-keys", "accounts", "members", "audit"):
         answer = callers.ask(by, "GET", f"/control/v1/tenants/{FOREIGN}/{path}")
         assert said(answer) == "ok"
         assert HOME.encode() not in answer.body
