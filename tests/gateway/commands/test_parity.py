@@ -45,6 +45,9 @@ NO_COMMAND = {"whoami": "who types a command is the unix user"}
 NO_OPERATION = {
     "audit verify": "tenants check the log of their calls by themselves",
     "issuers check": "whoever holds a token asks whoami",
+    **dict.fromkeys(
+        ("key-file create", "key-file add", "key-file check"), "the key file is one of the gateway's host"
+    ),
     "tenants distrust": "changeTenantIssuers leaves it out",
     **dict.fromkeys(
         ("policy check", "policy validate", "policy test"), "the policies are files of the gateway's host"
