@@ -4,27 +4,25 @@ import argparse
 from typing import Final
 
 from gateway.commands.command import Command
-from gateway.commands.printing import Sheet, program, remark, short, show, when
+from gateway.commands.printing import Sheet, program, short, show, when
 from gateway.settings import Settings
 from gateway.state import add_to_key_file, create_key_file, key_file_path, keys_of_file
 
 
 async def _create(settings: Settings, given: argparse.Namespace) -> int:
-    made = create_key_file(settings)
+    made, path = create_key_file(settings), short(key_file_path(settings))
+    show({"key": made, "file": path}, given)
     if not given.json:
-        remark(
-            f"{short(key_file_path(settings))} is all that opens what will be sealed: back it up, and apart from the state."
-        )
-    return show({"key": made, "file": short(key_file_path(settings))}, given)
+        print(f"{path} is all that opens what will be sealed: back it up, and apart from the state.")
+    return 0
 
 
 async def _add(settings: Settings, given: argparse.Namespace) -> int:
-    made = add_to_key_file(settings)
+    made, path = add_to_key_file(settings), short(key_file_path(settings))
+    show({"key": made, "file": path}, given)
     if not given.json:
-        remark(
-            "It wraps from now on, in running gateways too, and the others still open what they wrapped. Back the file up anew."
-        )
-    return show({"key": made, "file": short(key_file_path(settings))}, given)
+        print("It wraps from now on, and the others still open what they wrapped. Back the file up anew.")
+    return 0
 
 
 async def _check(settings: Settings, given: argparse.Namespace) -> int:

@@ -203,9 +203,9 @@ def test_what_wraps_is_one_thing_that_is_named_whole_wherever_it_is_said(
 ) -> None:
     environ = {f"GATEWAY_KEYS_{name.upper()}": value for name, value in said.items()}
     file = config("keys:\n" + "".join(f"  {name}: '{value}'\n" for name, value in said.items()))
-    for settings in ((environ, None), ({}, file)):
+    for variables, configured in ((environ, None), ({}, file)):
         with pytest.raises(SettingsError, match=fault):
-            load(*settings)
+            load(variables, configured)
 
 
 @pytest.mark.parametrize("endpoint", ["https://kms.example:8443", "http://127.0.0.1:4566", "http://[::1]:1/"])
