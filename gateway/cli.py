@@ -28,6 +28,7 @@ from gateway.commands import (
     export,
     files,
     issuers,
+    key_file,
     keys,
     members,
     policy,
@@ -57,6 +58,7 @@ _NOUNS: Final = (
     ("fleet", "the kinds of Triton servers", values.FLEET),
     ("issuers", "identity providers of many tenants, or of the operators", (*values.ISSUERS, issuers.CHECK)),
     ("policy", "what the policies say, and why", policy.COMMANDS),
+    ("key-file", "the keys that wrap the tenants' data keys, where no KMS does", key_file.COMMANDS),
     ("audit", "who changed what, and whether the log of calls is whole", audit.COMMANDS),
 )
 _EXAMPLES: Final = {

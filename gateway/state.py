@@ -6,11 +6,11 @@ import math
 import secrets
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from gateway import __version__
 from gateway.audit.ledger import Knobs, Ledger
@@ -19,7 +19,8 @@ from gateway.auth.key_sets import Fetcher
 from gateway.envelope.caretaker import Caretaker, missing
 from gateway.envelope.keyring import Keyring
 from gateway.envelope.keyring import Knobs as Keeping
-from gateway.envelope.ports import KeyService
+from gateway.envelope.keys import KEY_BYTES, Context, Material
+from gateway.envelope.ports import KeyRefused, KeyService
 from gateway.loops import jobs
 from gateway.settings import Settings
 from gateway.stores import backup
@@ -29,6 +30,9 @@ from gateway.stores.sqlite import SqliteTable, holds_rows
 from tenants.directory import Directory
 from tenants.errors import TenantsError
 from tenants.ports import Table
+
+if TYPE_CHECKING:
+    from gateway.stores import key_file
 
 log = logging.getLogger(__name__)
 
@@ -100,14 +104,89 @@ async def opened_key_service(settings: Settings) -> AsyncIterator[KeyService]:
         return
     from gateway.stores import key_file  # what it takes is long to load, and most commands need no key
 
-    state = state_folder(settings)
-    yield key_file.opened(
-        _key_file(settings),
-        state / KEY_CHECK,
-        is_named=keys.file is not None,
-        has_wrapped=holds_rows(state / WRAPPED),
-        draw=secrets.token_bytes,
-        now_us=now_us,
+    state_folder(settings)
+    yield key_file.opened(_key_file(settings), secrets.token_bytes, now_us)
+
+
+def key_service_name(settings: Settings) -> str:
+    """What wraps the data keys, for people."""
+    return (
+        f"AWS KMS with {settings.keys.kms_key}"
+        if settings.keys.kms_key
+        else f"the key file {key_file_path(settings)}"
+    )
+
+
+async def try_key_service(settings: Settings) -> None:
+    """What wraps the data keys wraps and unwraps now. Nothing is made. Raises what `opened_key_service` and a KeyService do;
+    FileNotFoundError where the first start makes a key file.
+    """
+    value, context = Material(secrets.token_bytes(KEY_BYTES)), Context("doctor", "check", new_id())
+    async with _kms(settings) if settings.keys.kms_key else nullcontext(_found_key_file(settings)) as service:
+        found = await service.unwrap(await service.wrap(value, context), context)
+    if found.reveal() != value.reveal():
+        raise KeyRefused("it opens something else than what it wrapped")
+
+
+def create_key_file(settings: Settings) -> str:
+    """A new key file is where the settings have it; gives the id of its key. Raises OSError, and then nothing was changed."""
+    from gateway.stores import key_file
+
+    path = _wanted_key_file(settings)
+    state = state_folder(settings) if settings.keys.file is None else settings.state
+    if holds_rows(state / WRAPPED):
+        raise key_file.KeyFileUnfit(
+            f"data keys of this state are wrapped already, and a new key file opens none of them: restore {path} from its back-up"
+        )
+    try:
+        return key_file.create(path, secrets.token_bytes, now_us()).id
+    except FileExistsError:
+        raise key_file.KeyFileUnfit(
+            f"there is a key file {path} already; `gateway key-file add` gives it a new key"
+        ) from None
+
+
+def add_to_key_file(settings: Settings) -> str:
+    """The key file has a new key, which wraps from now on; gives its id. Raises OSError, and then nothing was changed."""
+    from gateway.stores import key_file
+
+    return key_file.add(_wanted_key_file(settings), secrets.token_bytes, now_us()).id
+
+
+def keys_of_file(settings: Settings) -> list[tuple[str, int]]:
+    """Id and time (microseconds since 1970) of each; the last one wraps. The file opens this state's data keys. Raises OSError."""
+    _wanted_key_file(settings)
+    return [(it.id, it.made_us) for it in _found_key_file(settings).keys]
+
+
+def key_file_path(settings: Settings) -> Path:
+    """Where the key file is, or would be."""
+    return settings.keys.file or settings.state.resolve() / KEY_FILE
+
+
+def _wanted_key_file(settings: Settings) -> Path:
+    """Raises KeyFileUnfit."""
+    from gateway.stores import key_file
+
+    if settings.keys.kms_key:
+        raise key_file.KeyFileUnfit(
+            "keys.kms_key is set: AWS KMS wraps the data keys, and no key file is used"
+        )
+    return key_file_path(settings)
+
+
+def _found_key_file(settings: Settings) -> "key_file.KeyFile":
+    from gateway.stores import key_file
+
+    return key_file.found_at(_key_file(settings), secrets.token_bytes)
+
+
+def _key_file(settings: Settings) -> "key_file.Place":
+    from gateway.stores import key_file
+
+    state, named = settings.state.resolve(), settings.keys.file
+    return key_file.Place(
+        key_file_path(settings), state / KEY_CHECK, named is not None, holds_rows(state / WRAPPED)
     )
 
 
@@ -169,10 +248,6 @@ def _kms(settings: Settings) -> AbstractAsyncContextManager[KeyService]:
 
     keys = settings.keys
     return AwsKms(keys.kms_key, keys.answer_seconds, keys.kms_endpoint)
-
-
-def _key_file(settings: Settings) -> Path:
-    return settings.keys.file or settings.state.resolve() / KEY_FILE
 
 
 def opened_segments(settings: Settings) -> FileSegments:

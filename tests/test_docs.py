@@ -11,7 +11,7 @@ from gateway.settings import Settings, SettingsError, knobs, load
 from gateway.telemetry.prometheus import name_of
 from gateway.telemetry.table import SPANS
 from gateway.telemetry.table import TABLE as METRICS
-from tenants import data_keys, keys, tenant
+from tenants import data_keys, tenant
 from tenants.api.problems import TABLE as PROBLEMS
 from tenants.api.routes import OPERATIONS
 from tests.conftest import ROOT
@@ -119,17 +119,6 @@ def test_the_diagram_of_a_tenants_states_is_drawn_from_their_table() -> None:
     edges = [(before, deed, after) for (before, deed), after in tenant.NEXT.items()]
     drawn = diagram([*edges, ("closing", "its time comes", "closed")])  # as `tenant.state` says
     assert between((ROOT / "tenants" / "README.md").read_text(), "tenant states") == drawn
-
-
-def test_the_diagram_of_a_data_keys_states_is_drawn_from_their_table() -> None:
-    edges = [(before, deed, after) for (before, deed), after in data_keys.NEXT.items()]
-    drawn = diagram([*edges, ("destroying", "its time comes", "destroyed")])  # as `data_keys.state` says
-    assert between((ROOT / "tenants" / "README.md").read_text(), "data key states") == drawn
-
-
-def test_the_diagram_of_a_keys_states_is_drawn_from_their_table() -> None:
-    drawn = diagram((before, event, after) for (before, event), after in keys.NEXT.items())
-    assert between((ROOT / "tenants" / "README.md").read_text(), "key states") == drawn
 
 
 def test_the_diagram_of_a_data_keys_states_is_drawn_from_their_table() -> None:

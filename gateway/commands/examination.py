@@ -15,10 +15,11 @@ from gateway.authz.errors import PolicyError
 from gateway.commands.apply import outlined
 from gateway.commands.files import documents
 from gateway.commands.printing import short
+from gateway.envelope.ports import KeyRefused, KeysUnavailable
 from gateway.scaling.scalers.diagnosis import diagnose
 from gateway.scaling.scalers.wheel import Finding
 from gateway.settings import Settings
-from gateway.state import new_id, now_us
+from gateway.state import key_service_name, new_id, now_us, try_key_service
 from gateway.tls.current import Certificates
 from gateway.tls.material import TlsRefused
 from gateway.triton.repository import tokenizer_files, versions
@@ -40,6 +41,7 @@ async def examined(settings: Settings) -> list[Finding]:
         _clock(),
         *_policies(settings),
         *_certificates(settings),
+        await _key_service(settings),
         *await _documents(settings),
     ]
 
@@ -93,6 +95,18 @@ def _certificates(settings: Settings) -> Iterator[Finding]:
         yield Finding(what, ok=False, advice=str(fault))
     else:
         yield Finding(what, ok=True, advice="")
+
+
+async def _key_service(settings: Settings) -> Finding:
+    """What wraps the data keys, asked now; one that the first start makes is not missing."""
+    what = f"data keys are wrapped by {key_service_name(settings)}"
+    try:
+        await try_key_service(settings)
+    except FileNotFoundError:
+        return Finding(f"{what}, which the first start makes", ok=True, advice="")
+    except (KeyRefused, KeysUnavailable, OSError, TenantsError) as fault:
+        return Finding(what, ok=False, advice=str(fault))
+    return Finding(f"{what}: it wraps and unwraps", ok=True, advice="")
 
 
 async def _documents(settings: Settings) -> Iterator[Finding]:

@@ -87,6 +87,17 @@ class _Mark(NamedTuple):
     size_bytes: int
 
 
+class Place(NamedTuple):
+    """Where the key file of a state is, and whether a configuration names it: one that it names is never made, and none in a state that has
+    wrapped data keys. `check` is a file of the state with a value that the newest key wrapped.
+    """
+
+    path: Path
+    check: Path
+    is_named: bool
+    has_wrapped: bool
+
+
 class KeyFile:
     """Raises KeyFileUnfit for a file that is not fit. `draw` gives the salt of each wrapping."""
 
@@ -94,6 +105,11 @@ class KeyFile:
         self.path = path
         self._draw = draw
         self._mark, self._keys = _mark(path), read(path)
+
+    @property
+    def keys(self) -> Sequence[WrappingKey]:
+        """The one that wraps comes last."""
+        return self._keys
 
     @property
     def newest(self) -> WrappingKey:
@@ -191,52 +207,46 @@ def _expect_own(with_key: str | None) -> None:
 # The file at the start of a process
 
 
-def opened(
-    path: Path, check: Path, *, is_named: bool, has_wrapped: bool, draw: Draw, now_us: Callable[[], int]
-) -> KeyFile:
-    """The key file of a state, whose data keys it opens. Made where a state has none, has wrapped nothing (`has_wrapped`), and no
-    configuration names it. `check` is a file of the state with a value that the newest key wrapped. Raises KeyFileUnfit, OSError.
-    """
+def opened(place: Place, draw: Draw, now_us: Callable[[], int]) -> KeyFile:
+    """The key file of a state, whose data keys it opens; made where it may be. Raises KeyFileUnfit, OSError."""
+    try:
+        found = found_at(place, draw)
+    except FileNotFoundError:
+        with suppress(FileExistsError):  # another process was faster: then that is the one
+            create(place.path, draw, now_us())
+        found = found_at(place, draw)
+    check, newest = place.check, found.newest
+    if not place.has_wrapped or not check.exists() or named_by(check.read_bytes()) != newest.id:
+        _put(check, wrap(newest, Material(bytes(KEY_BYTES)), _CHECK, draw(_SALT_BYTES)))
+    return found
+
+
+def found_at(place: Place, draw: Draw) -> KeyFile:
+    """The same, and nothing is made. Raises KeyFileUnfit, OSError; FileNotFoundError where it may be made."""
+    path, check = place.path, place.check
     try:
         found = KeyFile(path, draw)
     except FileNotFoundError:
-        if has_wrapped:
+        if place.has_wrapped:
             raise KeyFileUnfit(
                 f"the key file {path} is missing, and nothing that is sealed can be opened without it: restore it from its back-up, or "
                 "name where it is with keys.file (if AWS KMS wrapped the data keys, set keys.kms_key again)"
             ) from None
-        if is_named:
+        if place.is_named:
             raise KeyFileUnfit(
-                f"there is no key file {path}, which keys.file names: bring it there (a new state makes one, "
-                "keys.json, when it is served without keys.file)"
+                f"there is no key file {path}, which keys.file names: bring it there, or make one with `gateway key-file create`"
             ) from None
-        with suppress(FileExistsError):  # another process was faster: then that is the one
-            create(path, draw, now_us())
-        found = KeyFile(path, draw)
-    _check(found, check, draw, has_wrapped=has_wrapped)
-    return found
-
-
-def _check(found: KeyFile, check: Path, draw: Draw, *, has_wrapped: bool) -> None:
-    """Raises KeyFileUnfit for another file than the one that wrapped. The newest key then wraps the value anew."""
-    try:
-        value = check.read_bytes()
-    except FileNotFoundError:
-        if has_wrapped:
-            return  # as in a state that was restored without it: what cannot be opened is refused when it is used
-        value = b""
-    keys = found._keys  # noqa: SLF001 - of this module
-    try:
-        unwrap(keys, value, _CHECK)
-    except KeyRefused as fault:
-        if has_wrapped:
+        raise
+    # A state may have been restored without it: what cannot be opened is refused when it is used.
+    if place.has_wrapped and check.exists():
+        try:
+            unwrap(found.keys, check.read_bytes(), _CHECK)
+        except KeyRefused as fault:
             raise KeyFileUnfit(
-                f"the key file {found.path} is another one than that of the state, whose data keys it does not open ({fault}): restore "
+                f"the key file {path} is another one than that of the state, whose data keys it does not open ({fault}): restore "
                 f"the right one from its back-up, or name it with keys.file"
             ) from fault
-        value = b""
-    if not value or named_by(value) != found.newest.id:
-        _put(check, wrap(found.newest, Material(bytes(KEY_BYTES)), _CHECK, draw(_SALT_BYTES)))
+    return found
 
 
 def read(path: Path) -> tuple[WrappingKey, ...]:

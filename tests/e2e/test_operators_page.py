@@ -23,6 +23,7 @@ FORMS = {
     r"gw_live_[0-9A-Za-z]{38}": "<key>",
     r"gw_live_[0-9A-Za-z]{4}\.\.\.": "<hint>",
     r"\bcli:[\w.-]+": "<actor>",
+    r"\bw_[0-9a-f]{32}\b": "<wrapping key>",
     r"\b\d+ bytes": "<bytes>",
     r"\bversion [0-9a-f]{12}\b": "<version>",
     r" {2,}": "  ",  # an actor's name moves the columns behind it

@@ -58,6 +58,9 @@ NO_OPERATION = {
     "audit verify": "tenants check the log of their calls by themselves",
     "issuers check": "whoever holds a token asks whoami",
     **dict.fromkeys(("tenants protect", "tenants unprotect"), "changeTenant says its privacy too"),
+    **dict.fromkeys(
+        ("key-file create", "key-file add", "key-file check"), "the key file is one of the gateway's host"
+    ),
     "tenants distrust": "changeTenantIssuers leaves it out",
     **dict.fromkeys(
         ("policy check", "policy validate", "policy test"), "the policies are files of the gateway's host"

@@ -198,6 +198,16 @@ async def test_a_damaged_check_stops_the_start(state: Path) -> None:
     assert "another one than that of the state" in await refusal(state)
 
 
+async def test_a_check_of_a_state_that_has_wrapped_nothing_is_made_anew(state: Path) -> None:
+    async with opened(state):
+        pass
+    good = (state / KEY_CHECK).read_bytes()
+    (state / KEY_CHECK).write_bytes(good[:-1] + bytes([good[-1] ^ 1]))
+    await has_wrapped(state)
+    async with opened(state):
+        pass
+
+
 async def test_the_check_goes_over_to_the_newest_key_so_that_an_old_one_may_leave(state: Path) -> None:
     await has_wrapped(state)
     added = key_file.add(state / KEY_FILE, draws(70), 2)
