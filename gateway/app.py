@@ -268,7 +268,7 @@ def _spare_the_collector() -> None:
     gc.set_threshold(10_000, 20, 20)
 
 
-def _tell_what_is_in_the_clear(settings: Settings) -> None:
+def tell_what_is_in_the_clear(settings: Settings) -> None:
     """A line for each listener that others reach and that has no TLS."""
     if settings.tls.certificate is not None:
         return
@@ -289,7 +289,7 @@ async def serve(gateway: Gateway, started: Callable[[Addresses], None]) -> None:
     """Serve until SIGTERM or SIGINT, then finish what is under way. `started` gets the addresses. Raises OSError."""
     settings, certificates = gateway.settings, gateway.certificates
     _spare_the_collector()
-    _tell_what_is_in_the_clear(settings)
+    tell_what_is_in_the_clear(settings)
     async with AsyncExitStack() as stack:
         public = stack.enter_context(bound_socket(settings.host, settings.port or free_port(secrets.choice)))
         private = stack.enter_context(
