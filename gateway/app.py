@@ -60,6 +60,7 @@ from gateway.telemetry.prometheus import text
 from gateway.telemetry.rooms import Rooms, watch_certificates, watch_process
 from gateway.tls import current as tls
 from gateway.tls.current import Certificates
+from gateway.triton.reach import Reach
 from tenants.api.application import Control
 from tenants.directory import Directory
 from tenants.errors import TableUnavailable
@@ -136,6 +137,7 @@ async def opened(settings: Settings, progress: Callable[[str], None]) -> AsyncIt
             new_name=lambda: new_id()[:12],
             start_seconds=settings.triton.start_seconds,
             progress=progress,
+            reach=Reach.of(settings.upstream.networks),
         )
         policies = Current.load(settings.policies)
         limiter = Limiter(clock)

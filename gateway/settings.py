@@ -10,6 +10,8 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
+from tenants import networks
+
 _PREFIX: Final = "GATEWAY_"
 CLOSED: Final = -1  # the port of a door that a configuration does not name among those that listen
 _ROOT: Final = Path(__file__).resolve().parent.parent
@@ -157,6 +159,18 @@ class Tls:
 
 
 @dataclass(frozen=True, slots=True)
+class Upstream:
+    private_networks: str = _knob(
+        "",
+        "networks, with a comma between, where a pass-through model's server is called in the clear; else on loopback alone",
+    )
+
+    @property
+    def networks(self) -> tuple[str, ...]:
+        return tuple(it.strip() for it in self.private_networks.split(",")) if self.private_networks else ()
+
+
+@dataclass(frozen=True, slots=True)
 class Keys:
     file: Path | None = _knob(
         None,
@@ -190,6 +204,7 @@ class Settings:
     audit: Audit = field(default_factory=Audit)
     triton: Triton = field(default_factory=Triton)
     tls: Tls = field(default_factory=Tls)
+    upstream: Upstream = field(default_factory=Upstream)
     keys: Keys = field(default_factory=Keys)
 
 
@@ -205,6 +220,7 @@ def load(environ: Mapping[str, str], file: Settings | None = None, **given: Any)
     settings = _filled(file or Settings(), _PREFIX, environ)
     _check_order(settings.tokens)
     _check_whole(settings.tls)
+    _check_networks(settings.upstream)
     return replace(settings, **{name: value for name, value in given.items() if value is not None})
 
 
@@ -240,6 +256,12 @@ def _check_whole(tls: Tls) -> None:
             raise SettingsError(f"{said[0]} needs {said[1]}; in a file: tls.{name}, tls.{needed}")
 
 
+def _check_networks(upstream: Upstream) -> None:
+    """Raises SettingsError."""
+    for fault in networks.faults(upstream.networks, "upstream.private_networks") if upstream.networks else ():
+        raise SettingsError(f"{_PREFIX}UPSTREAM_PRIVATE_NETWORKS: {fault.path} {fault.reason}")
+
+
 def knobs(tree: object, prefix: str = _PREFIX) -> list[tuple[str, str]]:
     """Every knob's variable and meaning, in order; for the documentation and its test."""
     found: list[tuple[str, str]] = []
@@ -252,7 +274,7 @@ def knobs(tree: object, prefix: str = _PREFIX) -> list[tuple[str, str]]:
                 (
                     name,
                     f"{knob.metadata['doc']} ({value})"
-                    if not isinstance(value, Path | None)
+                    if not isinstance(value, Path | None) and value != ""
                     else knob.metadata["doc"],
                 )
             )
