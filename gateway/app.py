@@ -61,6 +61,7 @@ from gateway.telemetry.prometheus import text
 from gateway.telemetry.rooms import Rooms, watch_certificates, watch_process
 from gateway.tls import current as tls
 from gateway.tls.current import Certificates
+from gateway.triton.reach import Reach
 from tenants.api.application import Control
 from tenants.directory import Directory
 from tenants.errors import TableUnavailable
@@ -144,6 +145,7 @@ async def opened(settings: Settings, progress: Callable[[str], None]) -> AsyncIt
             new_name=lambda: new_id()[:12],
             start_seconds=settings.triton.start_seconds,
             progress=progress,
+            reach=Reach.of(settings.upstream.networks),
         )
         policies = Current.load(settings.policies)
         limiter = Limiter(clock)
@@ -289,7 +291,7 @@ def _spare_the_collector() -> None:
     gc.set_threshold(10_000, 20, 20)
 
 
-def _tell_what_is_in_the_clear(settings: Settings) -> None:
+def tell_what_is_in_the_clear(settings: Settings) -> None:
     """A line for each listener that others reach and that has no TLS."""
     if settings.tls.certificate is not None:
         return
@@ -310,7 +312,7 @@ async def serve(gateway: Gateway, started: Callable[[Addresses], None]) -> None:
     """Serve until SIGTERM or SIGINT, then finish what is under way. `started` gets the addresses. Raises OSError."""
     settings, certificates = gateway.settings, gateway.certificates
     _spare_the_collector()
-    _tell_what_is_in_the_clear(settings)
+    tell_what_is_in_the_clear(settings)
     async with AsyncExitStack() as stack:
         public = stack.enter_context(bound_socket(settings.host, settings.port or free_port(secrets.choice)))
         private = stack.enter_context(

@@ -10,7 +10,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
-from tenants import kms
+from tenants import kms, networks
 
 _PREFIX: Final = "GATEWAY_"
 CLOSED: Final = -1  # the port of a door that a configuration does not name among those that listen
@@ -159,6 +159,18 @@ class Tls:
 
 
 @dataclass(frozen=True, slots=True)
+class Upstream:
+    private_networks: str = _knob(
+        "",
+        "networks, with a comma between, where a pass-through model's server is called in the clear; else on loopback alone",
+    )
+
+    @property
+    def networks(self) -> tuple[str, ...]:
+        return tuple(it.strip() for it in self.private_networks.split(",")) if self.private_networks else ()
+
+
+@dataclass(frozen=True, slots=True)
 class Keys:
     file: Path | None = _knob(
         None,
@@ -213,6 +225,7 @@ class Settings:
     audit: Audit = field(default_factory=Audit)
     triton: Triton = field(default_factory=Triton)
     tls: Tls = field(default_factory=Tls)
+    upstream: Upstream = field(default_factory=Upstream)
     keys: Keys = field(default_factory=Keys)
 
 
@@ -229,6 +242,7 @@ def load(environ: Mapping[str, str], file: Settings | None = None, **given: Any)
     _check_order(settings.tokens)
     _check_whole(settings.tls)
     _check_keys(settings.keys)
+    _check_networks(settings.upstream)
     return replace(settings, **{name: value for name, value in given.items() if value is not None})
 
 
@@ -279,6 +293,12 @@ def _check_keys(keys: Keys) -> None:
         raise SettingsError(
             f"{endpoint} must be a URL as https://kms.example (http on loopback alone), with no path; in a file: keys.kms_endpoint"
         )
+
+
+def _check_networks(upstream: Upstream) -> None:
+    """Raises SettingsError."""
+    for fault in networks.faults(upstream.networks, "upstream.private_networks") if upstream.networks else ():
+        raise SettingsError(f"{_PREFIX}UPSTREAM_PRIVATE_NETWORKS: {fault.path} {fault.reason}")
 
 
 def knobs(tree: object, prefix: str = _PREFIX) -> list[tuple[str, str]]:

@@ -1,5 +1,6 @@
 """What `gateway doctor` looks at, and what it finds."""
 
+import asyncio
 import os
 import secrets
 import shutil
@@ -22,14 +23,17 @@ from gateway.settings import Settings
 from gateway.state import key_service_name, new_id, now_us, try_key_service
 from gateway.tls.current import Certificates
 from gateway.tls.material import TlsRefused
+from gateway.triton.pool import addresses_of
+from gateway.triton.reach import Reach
 from gateway.triton.repository import tokenizer_files, versions
 from gateway.wire.chat import Unfit, configured
 from tenants.documents import Documents
 from tenants.errors import TenantsError
 from tenants.model import Model
-from tenants.openai import Generate
+from tenants.openai import Generate, PassThrough
 
 _LAST_YEAR: Final = 2100
+_NAME_SECONDS: Final = 2.0
 _SPARE_BYTES: Final = 256 * 1024**2  # logs, the table, and segments that are not yet full
 
 
@@ -119,7 +123,23 @@ async def _documents(settings: Settings) -> Iterator[Finding]:
         await outlined(settings, declared)
     except (TenantsError, OSError) as fault:
         return iter([Finding(what, ok=False, advice=str(fault))])
-    return iter([Finding(what, ok=True, advice=""), *_models(declared)])
+    reach = Reach.of(settings.upstream.networks)
+    far = [await _reached(it.value, reach) for it in declared.documents if isinstance(it.value, Model)]
+    return iter([Finding(what, ok=True, advice=""), *_models(declared), *(it for it in far if it)])
+
+
+async def _reached(model: Model, reach: Reach) -> Finding | None:
+    """Whether the server that somebody else runs may be called, where there is one. It is not called here."""
+    if not isinstance(section := model.openai, PassThrough):
+        return None
+    what = f"model {model.name}: {section.address} may be called in the clear"
+    try:
+        async with asyncio.timeout(_NAME_SECONDS):
+            addresses = await addresses_of(section.host)
+    except (OSError, UnicodeError) as fault:  # TimeoutError is one
+        return Finding(what, ok=False, advice=f"{section.host} was not found: {fault or 'no answer in time'}")
+    ok = any(map(reach.holds, addresses))
+    return Finding(what, ok, "" if ok else reach.refusal(section.host, addresses))
 
 
 def _models(declared: Documents) -> Iterator[Finding]:

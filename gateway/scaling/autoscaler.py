@@ -20,6 +20,7 @@ from gateway.scaling.scaler import Scaler
 from gateway.scaling.throttler import Throttler
 from gateway.triton.client import Client
 from gateway.triton.grpc_client import GrpcClient
+from gateway.triton.reach import LOOPBACK, Reach
 from tenants.fleet import Fleet
 from tenants.model import Model
 
@@ -42,6 +43,8 @@ class Autoscaler:
     new_name: Callable[[], str]
     start_seconds: float = 30.0
     progress: Callable[[str], None] = lambda _: None
+    reach: Reach = LOOPBACK
+    """Where servers that somebody else runs are called."""
     _sampled_at: float = 0.0
 
     async def run(self) -> None:
@@ -59,7 +62,7 @@ class Autoscaler:
                     progress=self.progress,
                     spawn=spawn,
                 )
-                places = Elsewhere(self.registry, self.throttler, self.clock, self.models, spawn)
+                places = Elsewhere(self.registry, self.throttler, self.clock, self.models, spawn, self.reach)
                 with closing(places) as elsewhere:
                     await self._loop(life, elsewhere)
         finally:

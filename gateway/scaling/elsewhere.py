@@ -20,6 +20,7 @@ from gateway.scaling.scaler import Replica
 from gateway.scaling.throttler import Throttler
 from gateway.triton.client import Client, NotSent, UpstreamFailed
 from gateway.triton.grpc_client import GrpcClient
+from gateway.triton.reach import LOOPBACK, Reach
 from tenants.model import Model
 from tenants.openai import PassThrough
 
@@ -45,6 +46,7 @@ class Elsewhere:
     clock: Callable[[], float]
     models: Callable[[], Mapping[str, Model]]
     spawn: Callable[[str, Coroutine[Any, Any, None]], None]
+    reach: Reach = LOOPBACK
     places: dict[str, Resident] = field(default_factory=dict)
     _seen: Mapping[str, Model] = field(default_factory=dict)
 
@@ -91,7 +93,9 @@ class Elsewhere:
             is_elsewhere=True,
             server=ManagedServer(name=replica.id, fleet="", life=Life.READY, replica=replica),
             replica=replica,
-            client=Client(replica.host, replica.port, _IDLE_SECONDS, authority=section.address),
+            client=Client(
+                replica.host, replica.port, _IDLE_SECONDS, reach=self.reach, authority=section.address
+            ),
             grpc=GrpcClient(replica.host, replica.grpc_port, clock=self.clock),  # nobody calls it so
             demand=demand,
         )

@@ -2,14 +2,21 @@
 
 Idle connections are closed after five seconds by one timer for the whole pool. A connection is kept when its exchange was whole, and
 closed otherwise, which is also how a cancelled call stops in Triton.
+
+A name is looked up for each connection, each of its addresses is judged, and what was judged is what is connected to: no second answer of
+the name's can come in between.
 """
 
 import asyncio
+import socket
 from abc import ABC, abstractmethod
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Generic, Protocol, TypeVar
 
 from gateway.triton.connection import NotSent
+from gateway.triton.reach import LOOPBACK, Reach
+from tenants.networks import address_of
 
 
 class Pooled(Protocol):
@@ -33,6 +40,17 @@ class Pooled(Protocol):
 
 C = TypeVar("C", bound=Pooled)
 
+# The addresses of a name, as numbers. Raises OSError, UnicodeError.
+Names = Callable[[str], Awaitable[Sequence[str]]]
+
+
+async def addresses_of(host: str) -> list[str]:
+    """The addresses of a name, or the one that it is. Raises OSError, UnicodeError."""
+    if address_of(host) is not None:
+        return [host]
+    found = await asyncio.get_running_loop().getaddrinfo(host, None, type=socket.SOCK_STREAM)
+    return list(dict.fromkeys(str(place[0]) for *_, place in found))
+
 
 @dataclass(slots=True)
 class Pool(ABC, Generic[C]):
@@ -42,6 +60,8 @@ class Pool(ABC, Generic[C]):
     port: int
     idle_seconds: float = 5.0
     connect_seconds: float = 1.0
+    reach: Reach = LOOPBACK
+    names: Names = addresses_of
     _idle: list[C] = field(default_factory=list)
     _busy: set[C] = field(default_factory=set)
     _timer: asyncio.TimerHandle | None = None
@@ -67,16 +87,32 @@ class Pool(ABC, Generic[C]):
 
     async def _connect(self) -> C:
         loop = asyncio.get_running_loop()
-        connection = self._new(loop)
-        protocol: Any = connection
         try:
             async with asyncio.timeout(self.connect_seconds):
-                await loop.create_connection(lambda: protocol, self.host, self.port)
+                connection = await self._connected(loop)
         except (OSError, UnicodeError) as fault:  # TimeoutError is one; a host's name may be none
             raise NotSent(f"cannot connect to {self.host}:{self.port}: {fault!r}") from fault
         if self._aborted:
             connection.abort()
             raise NotSent(f"{self.host}:{self.port} was given up")
+        return connection
+
+    async def _connected(self, loop: asyncio.AbstractEventLoop) -> C:
+        """To the first address that may be reached and that answers. Raises NotSent if none may be, OSError, UnicodeError."""
+        addresses = await self.names(self.host)
+        within = [it for it in addresses if self.reach.holds(it)]
+        if not within:
+            raise NotSent(self.reach.refusal(self.host, addresses))
+        for address in within:
+            connection = self._new(loop)
+            protocol: Any = connection
+            try:
+                await loop.create_connection(lambda: protocol, address, self.port)  # noqa: B023 - it is called before the next
+            except OSError:
+                if address == within[-1]:
+                    raise
+            else:
+                break
         return connection
 
     def _release(self, connection: C) -> None:

@@ -3,6 +3,8 @@
 import asyncio
 import json
 from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 import openai
 import pytest
@@ -135,3 +137,43 @@ def test_doctor_looks_for_no_files_of_a_model_that_is_elsewhere(demo: Demo) -> N
     told = command("doctor", "--config", demo.state / "gateway.yaml").stdout
     assert "make sense" in told
     assert "model far" not in told
+
+
+def test_a_server_beyond_the_declared_networks_is_not_called_and_who_runs_the_gateway_is_told(
+    tmp_path: Path,
+) -> None:
+    state = tmp_path / "state"
+    key = configure(state, Fleet([]))
+    document = {
+        "kind": "Model",
+        "name": "beyond",
+        "tenants": "*",
+        "scaling": {"start_deadline_seconds": 1},
+        "openai": {"backend": "pass-through", "address": "192.0.2.7:9000"},
+    }
+    (state / "documents" / "beyond.yaml").write_text(json.dumps(document))
+    settings = json.loads((state / "gateway.yaml").read_text())
+
+    def finding() -> Any:
+        (found,) = [
+            it
+            for it in json.loads(command("doctor", "--config", state / "gateway.yaml", "--json").stdout)
+            if it["what"].startswith("model beyond: ")
+        ]
+        return found
+
+    with serve(state, key) as demo:
+        try:
+            answer = demo.call("/v1/completions", {"model": "beyond", "prompt": "a", "max_tokens": 1})
+            log = gateway_log(state)
+        finally:
+            killed(demo)
+    assert (answer.status, answer.json["error"]["code"]) == (503, "model_unavailable")
+    assert b"192.0.2.7" not in answer.body
+    assert b"networks" not in answer.body
+    assert "192.0.2.7: neither this host nor in a network of upstream.private_networks" in log
+    assert not finding()["ok"]
+    assert "upstream.private_networks" in finding()["advice"]
+    settings["upstream"] = {"private_networks": "192.0.2.0/24"}
+    (state / "gateway.yaml").write_text(json.dumps(settings))
+    assert finding()["ok"]

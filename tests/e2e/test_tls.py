@@ -28,7 +28,7 @@ from gateway.state import clock
 from gateway.tls.current import LOOK_SECONDS
 from tests.conftest import ROOT
 from tests.e2e.fleets import Fleet, configure, killed, serve
-from tests.e2e.world import Demo, until
+from tests.e2e.world import Demo, command, until
 from tests.worlds.certificates import Authority, Pair
 
 pytestmark = pytest.mark.triton
@@ -78,17 +78,25 @@ class World:
             made.load_cert_chain(*self.client)
         return made
 
-    @contextmanager
-    def serving(self) -> Iterator[Demo]:
+    @property
+    def config(self) -> Path:
+        return self.state / "gateway.yaml"
+
+    def configure(self) -> str:
+        """Files of a state and of its clients; gives a tenant's key."""
         key = configure(self.state, FLEET)
         self.write(self.authority.gives())
         self.authority.gives("client").write(self.folder, "client")
         Path(self.trusted).write_bytes(self.authority.pem)
-        settings = json.loads((self.state / "gateway.yaml").read_text())
+        settings = json.loads(self.config.read_text())
         settings["listen"]["grpc"] = "127.0.0.1:0"
         lines = [f"{name}: {json.dumps(value)}" for name, value in settings.items()]
-        (self.state / "gateway.yaml").write_text("\n".join([*lines, self.configuration]))
-        with serve(self.state, key) as demo:
+        self.config.write_text("\n".join([*lines, self.configuration]))
+        return key
+
+    @contextmanager
+    def serving(self) -> Iterator[Demo]:
+        with serve(self.state, self.configure()) as demo:
             try:
                 yield replace(demo, tls=self.context())
             finally:
@@ -183,6 +191,22 @@ def test_who_shows_no_certificate_shakes_no_hands_and_a_key_does_not_help(world:
 
 def test_a_certificate_is_no_credential(demo: Demo) -> None:
     assert demo.call("/v2/models/identity", headers={}).status == 401
+
+
+def test_the_doctor_says_what_would_not_be_shown(tmp_path: Path) -> None:
+    world = World(tmp_path, readme())
+    world.configure()
+
+    def findings() -> list[Any]:
+        found: list[Any] = json.loads(command("doctor", "--config", world.config, "--json").stdout)
+        return [it for it in found if "certificate" in it["what"]]
+
+    (finding,) = findings()
+    assert finding["ok"]
+    (world.state / "tls.key").chmod(0o644)
+    (finding,) = findings()
+    assert not finding["ok"]
+    assert "tls.key, and it is a private key: chmod 600 it" in finding["advice"]
 
 
 # A new certificate

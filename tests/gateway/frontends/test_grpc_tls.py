@@ -66,3 +66,15 @@ async def test_a_client_certificate_is_insisted_on_where_it_is_required(tmp_path
             await alive(address, grpc.ssl_channel_credentials(world.authority.pem))
         given = grpc.ssl_channel_credentials(world.authority.pem, client.key, client.certificate)
         assert await asyncio.wait_for(alive(address, given), 10) == b"\x08\x01"
+
+
+async def test_an_authority_that_was_removed_opens_no_new_connection(tmp_path: Path) -> None:
+    world = World(tmp_path, "required")
+    client = world.authority.gives("batch")
+    given = grpc.ssl_channel_credentials(world.authority.pem, client.key, client.certificate)
+    async with over_tls(world) as address:
+        assert await alive(address, given) == b"\x08\x01"
+        world.of_clients.write_bytes(Authority("another").pem)
+        await world.look_twice()
+        with pytest.raises(grpc.aio.AioRpcError, match="UNAVAILABLE"):
+            await alive(address, given)

@@ -39,6 +39,9 @@ class World:
 
     async def rotate(self) -> None:
         self.authority.gives().write(self.folder)
+        await self.look_twice()
+
+    async def look_twice(self) -> None:
         await self.shown.look()
         await self.shown.look()
 
@@ -217,3 +220,33 @@ async def test_a_client_certificate_is_insisted_on_where_it_is_required(tmp_path
             await wire.ask(GET)
         world.trusted.load_cert_chain(*world.authority.gives("batch").write(tmp_path, "client"))
         assert (await (await here.connect(world.trusted)).ask(GET)).status == 200
+
+
+async def test_an_authority_that_was_removed_opens_no_new_connection_and_resumes_no_old_session(
+    tmp_path: Path,
+) -> None:
+    world = World(tmp_path, "required")
+    world.trusted.load_cert_chain(*world.authority.gives("batch").write(tmp_path, "client"))
+    async with world.door(Echo()) as here:
+        old = await here.connect(world.trusted)
+        assert (await old.ask(GET)).status == 200
+        session = old.writer.get_extra_info("ssl_object").session
+        assert session.has_ticket
+        world.of_clients.write_bytes(Authority("another").pem)
+        await world.look_twice()
+        wire = await here.connect(world.trusted)
+        with pytest.raises((ssl.SSLError, ConnectionError, asyncio.IncompleteReadError)):
+            await wire.ask(GET)
+        assert await asyncio.to_thread(_resumed, world, here.port, session) == b""
+        assert (await old.ask(GET)).status == 200  # it shook hands before
+
+
+def _resumed(world: World, port: int, session: ssl.SSLSession) -> bytes:
+    """What a client hears who comes back with the session of another connection."""
+    with socket.create_connection(("127.0.0.1", port), timeout=10) as plain:
+        try:
+            with world.trusted.wrap_socket(plain, server_hostname="127.0.0.1", session=session) as connection:
+                connection.sendall(GET)
+                return connection.recv(65536)
+        except (ssl.SSLError, ConnectionError):
+            return b""
