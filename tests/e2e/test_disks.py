@@ -21,7 +21,8 @@ CLIENTS = 8
 MOST_REQUESTS = 1000  # of each, which is more than two segments hold
 BODY = {"model": "far", "messages": [{"role": "user", "content": "hi"}]}
 PATH = "/v1/chat/completions"
-DISK_BYTES = 6 * 1024 * 1024
+SEGMENT_BYTES = 1024 * 1024  # the least
+DISK_BYTES = SEGMENT_BYTES * 3 // 2
 
 
 @pytest.fixture
@@ -68,7 +69,7 @@ def serving_far(state: Path, upstream: OpenAiWorld) -> Iterator[Demo]:
     }
     (state / "documents" / "far.yaml").write_text(json.dumps(far))
     settings = json.loads((state / "gateway.yaml").read_text())
-    settings["audit"] = {"segment_bytes": 1024 * 1024}
+    settings["audit"] = {"segment_bytes": SEGMENT_BYTES}
     (state / "gateway.yaml").write_text(json.dumps(settings))
     with serve(state, (state / "key").read_text()) as demo:
         try:
@@ -80,15 +81,9 @@ def serving_far(state: Path, upstream: OpenAiWorld) -> Iterator[Demo]:
 def test_a_full_disk_closes_the_door_until_there_is_room(
     state: Path, audit: Path, upstream: OpenAiWorld
 ) -> None:
-    ballast = audit / "ballast"
-
-    def fill() -> None:
-        with contextlib.suppress(OSError), ballast.open("wb", buffering=0) as file:
-            while file.write(bytes(4096)):
-                pass
-
+    """From the start there is room for one segment and not for the next."""
     with serving_far(state, upstream) as demo:
-        expect_closed_while(demo, upstream, fill, ballast.unlink)
+        expect_closed_while(demo, upstream, lambda: None, partial(grow, audit))
 
 
 def test_a_disk_that_turned_read_only_closes_the_door_when_a_segment_is_full_until_it_can_be_written(
@@ -101,8 +96,14 @@ def test_a_disk_that_turned_read_only_closes_the_door_when_a_segment_is_full_unt
         stack.enter_context(mounted("--bind", str(audit), str(audit)))
         subprocess.run([needs("mount"), "-o", "remount,bind,ro", str(audit)], check=True)
 
+    grow(audit)
     with stack, serving_far(state, upstream) as demo:
         expect_closed_while(demo, upstream, turn, stack.close)
+
+
+def grow(audit: Path) -> None:
+    """Room for many segments."""
+    subprocess.run([needs("mount"), "-o", f"remount,size={4 * DISK_BYTES}", str(audit)], check=True)
 
 
 def expect_closed_while(
