@@ -13,6 +13,7 @@ import msgspec
 
 from gateway.admission.limiter import Limiter
 from gateway.audit.ledger import Knobs, Ledger
+from gateway.audit.ports import SegmentStore
 from gateway.audit.record import DenialBody, OutcomeBody
 from gateway.audit.sealing import Keyring
 from gateway.audit.segment import StoredRecord, scan
@@ -212,9 +213,13 @@ LIMITS = Limits(body_bytes=1000, requests_per_second=Rate(rate=1000, burst=1000)
 
 @asynccontextmanager
 async def house(
-    *worlds: TritonWorld, limits: Limits = LIMITS, knobs: Knobs | None = None, keyring: Keyring | None = None
+    *worlds: TritonWorld,
+    limits: Limits = LIMITS,
+    knobs: Knobs | None = None,
+    keyring: Keyring | None = None,
+    store: SegmentStore | None = None,
 ) -> AsyncIterator[House]:
-    """Tenant acme with a key, and the models digits (everyone's) and private (of another tenant)."""
+    """Tenant acme with a key, and the models digits (everyone's) and private (of another tenant). `store`: of the log, else in memory."""
     loop = asyncio.get_running_loop()
     directory = Directory(MemoryTable(), secrets.token_bytes)
     await directory.values.put(Plan("team", 1, limits), act=Act("test", NOW_US))
@@ -237,7 +242,7 @@ async def house(
     meter = Meter()
     throttler, autoscaler = elastic(scaler, known.models, known.fleets, meter)
     async with Ledger.open(
-        segments,
+        store or segments,
         clock=lambda: NOW_US,
         new_id=lambda: f"id{next(ids):06d}",
         knobs=knobs or Knobs(retry_seconds=0.01),

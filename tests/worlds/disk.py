@@ -113,12 +113,10 @@ class DiskWorld:
         self.takes_past_cache = True  # else O_DIRECT is refused, as by some filesystems
         self.syncs_lie = False  # then a sync does nothing, and says that it did
         self.root = Node(is_folder=True)
-        self._processes: list[MemoryDisk] = []
+        self.living: list[MemoryDisk] = []
 
     def process(self) -> "MemoryDisk":
-        with self.turn:
-            self._processes.append(MemoryDisk(self))
-            return self._processes[-1]
+        return MemoryDisk(self)
 
     def hang(self, *calls: str) -> None:
         """Until `hang()`."""
@@ -130,7 +128,7 @@ class DiskWorld:
     def cut(self) -> None:
         """The power: every process dies, and what was not synced may be gone."""
         with self.turn:
-            for process in list(self._processes):
+            for process in list(self.living):
                 process.die()
             self.hanging, self.cut_at = frozenset(), None
             seen: set[Node] = set()
@@ -144,9 +142,6 @@ class DiskWorld:
                         folders.append(node)
                     node.links += 1
 
-    def forget(self, process: "MemoryDisk") -> None:
-        self._processes.remove(process)
-
 
 class MemoryDisk:
     """The Disk of one process. Any thread may call it."""
@@ -156,6 +151,8 @@ class MemoryDisk:
         self._opened: dict[int, Opened] = {}
         self._next = 3
         self.is_dead = False
+        with world.turn:
+            world.living.append(self)
 
     def die(self) -> None:
         """As by kill -9: its locks are free, and what it wrote is in the cache."""
@@ -165,7 +162,7 @@ class MemoryDisk:
                 for opened in self._opened.values():
                     opened.node.locks.pop(opened, None)
                 self._opened.clear()
-                self._world.forget(self)
+                self._world.living.remove(self)
                 self._world.turn.notify_all()
 
     def open(self, path: Path, flags: int) -> int:
