@@ -21,9 +21,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 from gateway.privacy.detect import find
+from tenants.privacy import Kind
 
 FOLDER = Path(__file__).parent / "labelled"
-KINDS = ("email", "phone", "payment_card", "iban", "national_id")
+KINDS: tuple[Kind, ...] = ("email", "phone", "payment_card", "iban", "national_id")
 FAILING = ("not_card", "not_iban", "not_id")
 BAR = 0.95
 
