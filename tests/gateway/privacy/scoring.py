@@ -114,7 +114,7 @@ def detected(line: Line) -> list[Found]:
 
 
 def score(lines: Iterable[Line]) -> list[Score]:
-    scores = {kind: Score(kind, 0, [], []) for kind in KINDS}
+    scores: dict[str, Score] = {kind: Score(kind, 0, [], []) for kind in KINDS}
     for line in lines:
         wanted = {core(line.text, it) for it in line.spans}
         got = {core(line.text, it) for it in detected(line)}
