@@ -58,7 +58,6 @@ from gateway.telemetry.traceparent import Tracer
 from gateway.triton.client import NotSent, UpstreamFailed
 from gateway.triton.control import ModelConfig
 from tenants.keys import Secret
-from tenants.privacy import Privacy
 
 log = logging.getLogger(__name__)
 
@@ -115,7 +114,8 @@ class Pipeline:
             with self.deadlines.within(call.deadline - self.clock()):
                 if call.naming is not None:
                     model = await self._name(passage, principal, call.naming)  # 4
-                screen = None if principal.privacy is None else _screen(principal.privacy)
+                privacy = principal.privacy
+                screen = Screen(privacy) if privacy is not None and privacy.mask else None
                 limit_bytes = principal.plan.limits.body_bytes
                 outgoing = await call.payload.judge(limit_bytes, principal.tenant_id, screen)
                 intent = self._intend(passage, principal, model)  # 6
@@ -348,15 +348,6 @@ class Pipeline:
         if sequence is not None and found is not None:
             self.sequences.left(found, sequence, answered=ending(passage) == "done")
             passage.open_sequence = None
-
-
-def _screen(privacy: Privacy) -> Screen | None:
-    """What masks the texts of one request. Raises NOT_MASKED: what is not masked as it was asked for is not sent."""
-    if not privacy.mask:
-        return None
-    if privacy.reversible:
-        raise GatewayError(Code.NOT_MASKED, detail="this privacy is reversible, which is not offered yet")
-    return Screen(privacy)
 
 
 def _as_gateway_error(fault: Exception) -> GatewayError:

@@ -12,7 +12,7 @@ from gateway.auth.credentials import credential
 from gateway.auth.principal import Principal
 from gateway.call import GRPC, GRPC_STREAM, Endpoint, InferenceCall, Outgoing, Payload, Standing
 from gateway.errors import GatewayError, forget_frames
-from gateway.frontends.screening import beside
+from gateway.frontends.screening import beside, refuse_restoring
 from gateway.privacy.mask import Screen
 from gateway.telemetry.traceparent import valid_traceparent
 from gateway.wire import oip_grpc as wire
@@ -81,6 +81,7 @@ class InferMessage:
 
     async def judge(self, limit_bytes: int, tenant_id: str, screen: Screen | None) -> Outgoing:
         asked = self._asked
+        refuse_restoring(screen)
         if screen is not None:
             asked = await beside(self.received_bytes, masked_message, asked, screen)
         judged = wire.judge_infer(asked, is_stream=self._is_stream)

@@ -10,7 +10,7 @@ from gateway.call import Outgoing, Source, Take
 from gateway.errors import Code, GatewayError
 from gateway.frontends.http_exchange import Message
 from gateway.frontends.memory import Memory
-from gateway.frontends.screening import beside
+from gateway.frontends.screening import beside, refuse_restoring
 from gateway.privacy.mask import Screen
 from gateway.wire.encodings import Inflater
 from gateway.wire.generate import judge_generate
@@ -110,6 +110,7 @@ class GenerateBody(Collected):
     async def judge(self, limit_bytes: int, tenant_id: str, screen: Screen | None) -> Outgoing:
         """Raises BAD_REQUEST, JSON_TOO_LARGE, BODY_TOO_LARGE, TOO_MANY_AT_ONCE, OVERLOADED, NotScreened."""
         self._tenant_id = tenant_id
+        refuse_restoring(screen)
         body = await self._collect(None, limit_bytes)
         if screen is not None:
             body = await beside(len(body), masked_json, body, screen)
@@ -137,6 +138,7 @@ class InferBody(Collected):
 
         Raises BAD_REQUEST, NOT_MASKED, JSON_TOO_LARGE, BODY_TOO_LARGE, TOO_MANY_AT_ONCE, OVERLOADED, NotScreened.
         """
+        refuse_restoring(screen)
         self._tenant_id = tenant_id
         size, head_length = self.declared_bytes, self._head_length
         if size is None or head_length is None or self._inflater is not None:

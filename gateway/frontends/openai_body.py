@@ -10,7 +10,7 @@ from gateway.errors import Code, GatewayError
 from gateway.frontends.http_body import Collected, Incoming, JsonMemory
 from gateway.frontends.openai_downstream import OpenAiDownstream
 from gateway.frontends.openai_models import Offer, Offers
-from gateway.frontends.screening import beside
+from gateway.frontends.screening import beside, refuse_restoring
 from gateway.privacy.mask import Screen
 from gateway.wire.chat import Unfit
 from gateway.wire.openai import (
@@ -84,7 +84,9 @@ class OpenAiBody(Collected):
         body, self._body = self._body, b""
         if screen is not None:
             body = await beside(len(body), masked_json, body, screen)
+            self._hold(screen.remembered_bytes)
         if isinstance(offer.section, PassThrough):
+            refuse_restoring(screen)
             return self._pass(judge_passed(body, self._kind), offer.section)
         match judge(body, self._kind), offer.section:
             case EmbeddingsRequest() as request, Infer() as section:
@@ -98,7 +100,7 @@ class OpenAiBody(Collected):
                 prompt = _prompt(request, offer)
                 tokens, count = await _tokens([prompt], offer.count)
                 kind = Streamed if request.stream else Whole
-                reading = kind(section, request, self._answering, tokens, count)
+                reading = kind(section, request, self._answering, tokens, count, screen=screen)
                 return self._asked(generate_body(section, request, prompt), reading)
         gives = "embeddings" if isinstance(offer.section, Infer) else "texts"
         raise refused(f"this model gives {gives} and nothing else", "model")

@@ -4,11 +4,23 @@ import asyncio
 from collections.abc import Callable
 from typing import Final, ParamSpec, TypeVar
 
+from gateway.errors import Code, GatewayError
+from gateway.privacy.mask import Screen
+
 _Given = ParamSpec("_Given")
 _Found = TypeVar("_Found")
 
 AT_ONCE_BYTES: Final = 4 * 1024
 """What may be looked through while others wait: it takes some 20 ms. Of a thread nobody waits for its end but the call itself."""
+
+
+def refuse_restoring(screen: Screen | None) -> None:
+    """For who cannot restore a reply yet: no placeholder may go to a client who was promised what it stands for. Raises NOT_MASKED."""
+    if screen is not None and screen.reversible:
+        raise GatewayError(
+            Code.NOT_MASKED,
+            detail="this privacy is reversible, and replies are restored only where OpenAI's API is in front of a model's texts",
+        )
 
 
 async def beside(

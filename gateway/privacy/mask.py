@@ -26,6 +26,8 @@ _EACH_VALUE_BYTES: Final = 400
 MOST_CHARACTERS: Final = 1024 * 1024
 """Of one request's texts together: that many take seconds. Each text counts as some characters more, for what a short one costs."""
 _EACH_TEXT_CHARACTERS: Final = 4
+MOST_REMEMBERED_BYTES: Final = 4 * 1024 * 1024
+"""Of what stands for what, in one request."""
 
 
 class NotScreened(Exception):
@@ -46,18 +48,22 @@ class Masking(Protocol):
 class Screen:
     """One request's: it masks its texts and remembers, while the request lives, what stands for what."""
 
-    __slots__ = ("_charge", "_left", "_numbers", "_placeholders", "_privacy", "_values", "masked")
+    __slots__ = ("_left", "_numbers", "_placeholders", "_privacy", "_values", "masked", "remembered_bytes")
 
-    def __init__(self, privacy: Masking, charge: Callable[[int], None] | None = None) -> None:
-        """`charge` takes the bytes that are remembered, before they are, and may refuse by raising."""
+    def __init__(self, privacy: Masking) -> None:
         self._privacy = privacy
-        self._charge = charge
         self._left = MOST_CHARACTERS
         self._numbers: Counter[str] = Counter()
         self._placeholders: dict[tuple[str, str], str] = {}
         self._values: dict[str, str] = {}
         self.masked: Counter[Kind] = Counter()
         """How many spans of each kind were replaced."""
+        self.remembered_bytes = 0
+        """In memory, for what stands for what, at most."""
+
+    @property
+    def reversible(self) -> bool:
+        return self._privacy.reversible
 
     @property
     def restores(self) -> bool:
@@ -65,7 +71,7 @@ class Screen:
         return bool(self._values)
 
     def text(self, value: str) -> str:
-        """`value` with every span replaced. Raises NotScreened, and what `charge` raises. Long texts take long."""
+        """`value` with every span replaced. Raises NotScreened. Long texts take long."""
         self._left -= len(value) + _EACH_TEXT_CHARACTERS
         if self._left < 0:
             raise NotScreened(
@@ -116,8 +122,9 @@ class Screen:
         known = self._placeholders.get((label, value))
         if known is not None:
             return known
-        if self._charge is not None:
-            self._charge(4 * len(value) + _EACH_VALUE_BYTES)
+        self.remembered_bytes += 4 * len(value) + _EACH_VALUE_BYTES
+        if self.remembered_bytes > MOST_REMEMBERED_BYTES:
+            raise NotScreened("more personal data than can be remembered for one reply")
         self._numbers[label] += 1
         placeholder = f"[{label}_{self._numbers[label]}]"
         if PLACEHOLDER.fullmatch(placeholder) is None:

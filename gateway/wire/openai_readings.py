@@ -7,6 +7,7 @@ TooLong (`sse`), when the reply is not to be gone on with.
 from typing import Protocol
 
 from gateway.errors import GatewayError
+from gateway.privacy.mask import Screen
 from gateway.wire.openai import EmbeddingsRequest, Generation, refused
 from gateway.wire.openai_replies import DONE, Answering, Failure, Finish, Usage, embeddings, usage
 from gateway.wire.openai_to_oip import Rows, Speech, Unreadable, triton_failure
@@ -65,8 +66,10 @@ class _Spoken:
         answering: Answering,
         prompt_tokens: int,
         count: Count | None,
+        *,
+        screen: Screen | None = None,
     ) -> None:
-        self.speech = Speech(section, request)
+        self.speech = Speech(section, request, screen)
         self.answering = answering
         self.is_over = False
         self._events = Events()

@@ -8,6 +8,7 @@ from typing import Any, Final
 import msgspec
 
 from gateway.errors import Code
+from gateway.privacy.mask import Restorer, Screen
 from gateway.wire.oip import public_error
 from gateway.wire.openai import Generation
 from gateway.wire.openai_replies import Failure, Finish
@@ -67,11 +68,14 @@ def most_tokens(section: Generate, request: Generation) -> int:
 class Speech:
     """What a model says to one request, event by event."""
 
-    def __init__(self, section: Generate, request: Generation) -> None:
+    def __init__(self, section: Generate, request: Generation, screen: Screen | None = None) -> None:
+        """`screen`: what masked the request, if the reply is to be restored. Its stop sequences are looked for in what is restored."""
+        restores = screen is not None and screen.restores
+        self._restorer = Restorer(screen.restore) if screen is not None and restores else None
         self._output = section.output
         self._most = most_tokens(section, request)
         self._cuts = "max_tokens" not in section.parameters
-        self._stops = Stops(request.stops)
+        self._stops = Stops([screen.restore(it) for it in request.stops] if screen else request.stops)
         self.texts: list[str] = []
         """All that was told."""
         self.characters = 0
@@ -83,14 +87,19 @@ class Speech:
             return ""
         piece = self._text(event)
         self._pieces += 1
-        told = self._stops.push(piece)
+        told = self._stops.push(piece if self._restorer is None else self._restorer.feed(piece))
         if self.is_over:
-            told += self._stops.end()
+            told += self._rest()
         return self._keep(told)
 
     def end(self) -> str:
         """What is still to be told, as Triton is done."""
-        return self._keep(self._stops.end())
+        return self._keep(self._rest())
+
+    def _rest(self) -> str:
+        """What was held back."""
+        told = "" if self._restorer is None else self._stops.push(self._restorer.end())
+        return told + self._stops.end()
 
     @property
     def is_over(self) -> bool:

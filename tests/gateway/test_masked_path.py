@@ -13,7 +13,7 @@ from tenants.privacy import Privacy
 from tests.gateway.frontends import test_openai as behind_triton
 from tests.gateway.frontends import test_openai_passed as passed
 from tests.gateway.frontends.grpc_worlds import door as grpc_door
-from tests.gateway.frontends.grpc_worlds import infer
+from tests.gateway.frontends.grpc_worlds import ended, infer
 from tests.gateway.frontends.test_openai import request
 from tests.gateway.house import NOW_US, ROOT, House
 
@@ -74,6 +74,36 @@ async def test_a_server_that_speaks_openais_api_sees_placeholders() -> None:
         (asked,) = server.asked
         assert asked.body.count(b"[EMAIL]") == 4
         assert b"example.com" not in asked.body
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/v2/models/digits/infer", texts("x")),
+        ("/v2/models/digits/generate", {"text_input": "x"}),
+        ("/v2/models/digits/generate_stream", {"text_input": "x"}),
+    ],
+)
+async def test_where_a_reply_is_not_restored_a_reversible_privacy_is_refused(
+    path: str, body: dict[str, Any]
+) -> None:
+    async with behind_triton.opened() as (triton, here, world):
+        await protect(here, reversible=True)
+        answer = await world.ask(request(here, path, body))
+        assert (answer.status, triton.asked) == (400, [])
+        assert "reversible" in answer.error
+
+
+async def test_nor_is_one_before_a_server_that_speaks_openais_api_or_over_grpc() -> None:
+    async with passed.opened() as (server, here, world):
+        await protect(here, reversible=True)
+        assert await behind_triton.refused(world, passed.chat(here)) == (400, "not_masked")
+        assert server.asked == []
+    async with grpc_door() as door:
+        await protect(door.here, reversible=True)
+        code, sentence = await ended(door.call("ModelInfer", infer()))
+        assert (code, door.upstream.asked) == ("INVALID_ARGUMENT", [])
+        assert "reversible" in sentence
 
 
 async def test_who_has_no_privacy_is_served_as_it_was_said() -> None:

@@ -10,6 +10,8 @@ import pytest
 from gateway.call import Outgoing, Take
 from gateway.errors import Code, GatewayError
 from gateway.frontends.http_body import GenerateBody, InferBody, JsonMemory
+from gateway.privacy.mask import Screen
+from tenants.privacy import Privacy
 from tests.worlds.bodies import whole
 
 HEAD = b'{"inputs":[]}'
@@ -220,3 +222,20 @@ async def test_a_generate_body_is_collected_whole_and_judged() -> None:
     with pytest.raises(GatewayError) as caught:
         await large.judge(10**9, "t", None)
     assert caught.value.code is Code.JSON_TOO_LARGE
+
+
+async def test_numbers_behind_a_masked_head_stream_and_texts_are_collected_on_their_tenants_account() -> None:
+    screen, room = Screen(Privacy("discreet", mask=("email",))), memory()
+    head = tensors(200)
+    sender = Sender(head, bytes(100), bytes(100))
+    outgoing = await InferBody(sender, len(head) + 200, len(head), room).judge(10**9, "t", screen)
+    assert (sender.asked, outgoing.tensor_bytes, room.taken_bytes) == (1, 200, len(head))
+    before = room.taken_bytes
+    texts = (15).to_bytes(4, "little") + b"ann@example.com"
+    head = tensors(len(texts)).replace(b"UINT8", b"BYTES")
+    body = InferBody(Sender(head, texts[:9], texts[9:]), len(head) + len(texts), len(head), room)
+    outgoing = await body.judge(10**9, "u", screen)
+    assert await rest_of(outgoing) == (7).to_bytes(4, "little") + b"[EMAIL]"
+    assert (outgoing.rest, outgoing.tensor_bytes) == (None, 11)
+    assert room.taken_bytes == before + len(head) + len(texts)
+    assert json.loads(outgoing.head)["inputs"][0]["parameters"] == {"binary_data_size": 11}

@@ -11,12 +11,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.errors import GatewayError
+from gateway.privacy.mask import Screen
 from gateway.wire.openai import ChatRequest, CompletionRequest, EmbeddingsRequest, Message, StreamOptions
 from gateway.wire.openai_readings import Embedded, Streamed, Whole, most_allowed
 from gateway.wire.openai_replies import Answering
 from gateway.wire.openai_to_oip import Failed, Rows, Unreadable, generate_body, infer_body
 from gateway.wire.sse import Events, TooLong
 from tenants.openai import Generate, Infer
+from tenants.privacy import Privacy
 
 CHAT = Answering("chat", "r1", 1_700_000_000, "story")
 COMPLETION = Answering("completion", "r1", 1_700_000_000, "story")
@@ -279,3 +281,29 @@ def test_rows_that_are_not_one_for_each_text_are_no_embeddings(more: dict[str, A
 def test_a_reply_without_a_binary_output_is_no_embedding(head_length: bytes, body: bytes) -> None:
     with pytest.raises(Unreadable):
         Rows(Infer(), 1, head_length, body)
+
+
+# What was masked
+
+
+@given(
+    st.integers(1, 12), st.sampled_from([(), ("com",), ("@",), ("]",), (" ann@example.com bye",), ("_1",)])
+)
+def test_an_answer_tells_what_was_masked_and_ends_where_it_would_have_however_the_reply_is_cut(
+    size: int, stops: Sequence[str]
+) -> None:
+    screen = Screen(Privacy("discreet", mask=("email",), reversible=True))
+    text = "to ann@example.com bye [EMAIL_1] [EMAIL"
+    masked = screen.text(text)
+    assert "example" not in masked
+    pieces = [masked[at : at + size] for at in range(0, len(masked), size)]
+    request = completion(stop=[screen.text(it) for it in stops] or None, stream=True)
+    one, other = (
+        Whole(Generate(), request, COMPLETION, 1, None, screen=screen),
+        Streamed(Generate(), request, COMPLETION, 1, None, screen=screen),
+    )
+    one.take(said(*pieces))
+    (choice,) = json.loads(one.end(b""))["choices"]
+    events = chunks(other.take(said(*pieces)) + other.end(b""))
+    told = "".join(it["choices"][0]["text"] for it in events if it["choices"])
+    assert choice["text"] == told == min((text.split(it, maxsplit=1)[0] for it in stops), default=text)
