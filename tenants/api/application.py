@@ -30,7 +30,7 @@ from tenants.api.routes import OPERATIONS, Operation
 from tenants.directory import Directory
 from tenants.errors import NotFound, TenantsError
 from tenants.keys import Secret
-from tenants.ports import Authorizer
+from tenants.ports import Authorizer, RecordKeys
 from tenants.tenant import Tenant
 
 Listener = Literal["operator", "public"]
@@ -59,6 +59,8 @@ class Control:
     identify: Identify
     now_us: Callable[[], int]
     seconds: float = 300.0
+    record_keys: RecordKeys | None = None
+    """None: here is nothing sealed."""
     uses: Counter[str] = field(default_factory=Counter)
     """Requests of each break-glass key."""
     _under_way: Counter[str] = field(default_factory=Counter)
@@ -106,11 +108,11 @@ class Control:
             if caller.who.role == "break-glass":
                 await self._broken_glass(operation, caller, request, now_us)
             tenant = await self._tenant(caller, request.path_params.get("tenant"))
-            subject = caller.who.tenant if operation.action == "whoami" else tenant
+            subject = caller.who.tenant if operation.is_own else tenant
             policies = caller.check(operation.action, subject, now_us)
             asked = await self._asked(request, operation, caller, tenant, now_us)
             answer = await operation.do(asked)
-        if operation.is_change:
+        if operation.is_change or answer.secret:
             _log.info(
                 "%s %s by %s: %d, allowed by %s",
                 request.state.request_id,
@@ -203,6 +205,8 @@ class Control:
             condition=condition,
             after=heads.position(query.get("cursor")),
             limit=heads.limit(query.get("limit")),
+            query=query,
+            record_keys=self.record_keys,
         )
 
     async def _told(self, request: Request, listener: Listener, error: Exception) -> Problem:

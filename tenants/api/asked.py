@@ -15,7 +15,15 @@ from tenants.directory import Directory, Found, Identity, Page
 from tenants.errors import Repeated
 from tenants.keys import ApiKey
 from tenants.members import Account, Role
-from tenants.ports import MOST_KEYS, Authorizer, CallerRole, PlatformAction, Question, TenantAction
+from tenants.ports import (
+    MOST_KEYS,
+    Authorizer,
+    CallerRole,
+    PlatformAction,
+    Question,
+    RecordKeys,
+    TenantAction,
+)
 from tenants.tenant import Tenant, state
 
 _Value = TypeVar("_Value")
@@ -147,6 +155,8 @@ class Asked:
     condition: Condition = Condition()
     after: str | None = None
     limit: int = MOST_KEYS
+    query: Mapping[str, str] = field(default_factory=dict)
+    record_keys: RecordKeys | None = None
 
     @property
     def now_us(self) -> int:

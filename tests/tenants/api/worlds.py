@@ -20,7 +20,8 @@ from gateway.auth.networks import Networks
 from gateway.auth.tokens import Tokens
 from gateway.authz.control import ControlAuthorizer
 from gateway.cluster.feed import Feed
-from gateway.frontends.control import Callers, control_credential
+from gateway.envelope.keyring import Keyring
+from gateway.frontends.control import Callers, DerivedKeys, control_credential
 from tenants.acts import Act
 from tenants.api.application import Control, Listener
 from tenants.directory import Directory
@@ -34,6 +35,7 @@ from tenants.ports import Authorizer, Item, Key, Row
 from tenants.privacy import Privacy
 from tests.tenants.conftest import BY, NOW, TEAM
 from tests.worlds.issuer import IssuerWorld, key_sets
+from tests.worlds.key_service import MemoryKeyService
 from tests.worlds.table import MemoryTable
 
 AUTHORIZER = ControlAuthorizer.load(Path(policies.__file__).parent)
@@ -100,6 +102,10 @@ class World:
     ids: dict[str, str] = field(default_factory=dict)
     directory: Directory = field(init=False)
     controls: list[Control] = field(default_factory=list)
+    wrapped: MemoryTable = field(default_factory=MemoryTable)
+    service: MemoryKeyService = field(default_factory=MemoryKeyService)
+    """Wraps the data keys of its `keyring`."""
+    keyring: Keyring = field(init=False)
     _doors: dict[str, list[ASGIApp]] = field(default_factory=dict)
     _requests: Any = field(default_factory=count)
 
@@ -107,6 +113,15 @@ class World:
         listeners: tuple[Listener, ...] = ("operator", "public")
         for seed in (7, 8):
             self.directory = Directory(self.table, Random(seed).randbytes)
+            self.keyring = Keyring(
+                self.directory.data_keys,
+                self.wrapped,
+                self.service,
+                clock=lambda: self.now_us / 1_000_000,
+                confirmed_at=lambda: -1.0,
+                now_us=lambda: self.now_us,
+                entropy=Random(seed).randbytes,
+            )
             control = Control(
                 self.directory,
                 self.authorizer,
@@ -114,6 +129,7 @@ class World:
                 callers(self, self.unknown).identify,
                 lambda: self.now_us,
                 self.seconds,
+                DerivedKeys(self.keyring),
             )
             self.controls.append(control)
             for listener in listeners:
@@ -137,7 +153,7 @@ class World:
             sent["x-api-key"] = self.keys[by]
         sent |= {name.replace("_", "-"): value for name, value in headers.items()}
         listener = at or ("operator" if by.partition(" ")[0] in OPERATORS else "public")
-        target = path if path.startswith("/control/") else f"/control/v1{path}"
+        target = path if path.startswith(("/control/", "/audit/")) else f"/control/v1{path}"
         path, _, query = target.partition("?")
         number = next(self._requests)
         scope: dict[str, Any] = {
