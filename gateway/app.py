@@ -8,13 +8,14 @@ import logging
 import os
 import random
 import secrets
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Collection
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from gateway.admission.limiter import Limiter
 from gateway.audit.ledger import Ledger
+from gateway.audit.reading import Keys
 from gateway.auth.authenticator import Authenticator
 from gateway.auth.known import FRESH_SECONDS, Known
 from gateway.auth.last_used import LastUsed
@@ -23,7 +24,7 @@ from gateway.auth.networks import Networks
 from gateway.auth.tokens import Tokens, keys_of_issuers
 from gateway.authz.current import LOOK_SECONDS, Current
 from gateway.cluster.feed import Feed
-from gateway.frontends.control import Callers, control_credential
+from gateway.frontends.control import Callers, DerivedKeys, control_credential
 from gateway.frontends.grpc_memory import MessageMemory
 from gateway.frontends.grpc_server import GrpcDoor, listening
 from gateway.frontends.http import HttpDoor, Readiness, other_paths
@@ -48,6 +49,7 @@ from gateway.state import (
     clock,
     new_id,
     now_us,
+    opened_data_keys,
     opened_directory,
     opened_ledger,
     opened_web,
@@ -68,6 +70,7 @@ from tenants.plans import Rate
 log = logging.getLogger(__name__)
 
 _FORGET_SECONDS = 60.0
+_REKEY_SECONDS = 5.0
 _REFRESH_SECONDS = 5.0
 _SWEEP_SECONDS = 0.25
 
@@ -115,9 +118,14 @@ async def opened(settings: Settings, progress: Callable[[str], None]) -> AsyncIt
         state = state_folder(settings)
         directory = await stack.enter_async_context(opened_directory(settings))
         registry = Registry()
-        auth = await stack.enter_async_context(opened_auth(settings, directory, registry))
-        known = auth.known
-        ledger = await stack.enter_async_context(opened_ledger(settings))
+        known = Known(boot_clock, settings.directory.stale_seconds)
+        keyring, caretaker = await stack.enter_async_context(
+            opened_data_keys(settings, directory, lambda: known.confirmed_at)
+        )
+        auth = await stack.enter_async_context(
+            opened_auth(settings, directory, registry, known, keyring.changed)
+        )
+        ledger = await stack.enter_async_context(opened_ledger(settings, keyring))
         scaler = process_scaler(wheel, state)
         meter = Meter()
         watch_certificates(meter, certificates)
@@ -160,30 +168,50 @@ async def opened(settings: Settings, progress: Callable[[str], None]) -> AsyncIt
             running(
                 autoscaler=autoscaler.run(),
                 policies=every(LOOK_SECONDS, policies.look),
+                keyring=every(_REKEY_SECONDS, keyring.refresh),
+                caretaker=every(_REKEY_SECONDS, caretaker.look),
                 certificates=every(tls.LOOK_SECONDS, certificates.look),
                 forget=every(_FORGET_SECONDS, limiter.forget_idle),
                 sweep=every(_SWEEP_SECONDS, sequences.sweep),
             )
         )
         yield doors(
-            settings, pipeline, registry, control_api(directory, auth, policies, settings), certificates
+            settings,
+            pipeline,
+            registry,
+            control_api(directory, auth, policies, settings, keyring),
+            certificates,
         )
 
 
-def control_api(directory: Directory, auth: Authenticator, policies: Current, settings: Settings) -> Control:
+def control_api(
+    directory: Directory, auth: Authenticator, policies: Current, settings: Settings, keyring: Keys
+) -> Control:
     identify = Callers(directory, auth).identify
-    return Control(directory, policies, control_credential, identify, now_us, settings.http.request_seconds)
+    return Control(
+        directory,
+        policies,
+        control_credential,
+        identify,
+        now_us,
+        settings.http.request_seconds,
+        settings.keys.backup_days,
+        DerivedKeys(keyring),
+    )
 
 
 @asynccontextmanager
 async def opened_auth(
-    settings: Settings, directory: Directory, registry: Registry
+    settings: Settings,
+    directory: Directory,
+    registry: Registry,
+    known: Known,
+    told_of_data_keys: Callable[[Collection[str] | None], None],
 ) -> AsyncIterator[Authenticator]:
     """Who may come in, and the loops that keep true what is known of them."""
     knobs = settings.directory
-    known = Known(boot_clock, knobs.stale_seconds)
     # A fleet may have got a floor, a model another repository.
-    feed = Feed(directory, known, knobs.answer_seconds, renewed=registry.wake.set)
+    feed = Feed(directory, known, knobs.answer_seconds, renewed=registry.wake.set, rekeyed=told_of_data_keys)
     limit = Rate(knobs.unknown_per_second, knobs.unknown_burst) if knobs.unknown_per_second else None
     look_ups = LookUps(directory, known, feed, Networks(limit, clock), knobs.answer_seconds)
     last_used = LastUsed(directory.uses, knobs.answer_seconds)

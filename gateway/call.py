@@ -5,6 +5,7 @@ from typing import Any, Final, Literal, Protocol, get_args
 
 from msgspec import Struct
 
+from gateway.privacy.mask import Screen
 from tenants.keys import Secret
 
 # What a call asks of a model. Each is a Cedar action of the same name.
@@ -98,8 +99,10 @@ class Payload(Protocol):
     def received_bytes(self) -> int:
         """What came in until now."""
 
-    async def judge(self, limit_bytes: int, tenant_id: str) -> Outgoing:
-        """Read and judge the head, on this tenant's account; the rest streams. Raises GatewayError."""
+    async def judge(self, limit_bytes: int, tenant_id: str, screen: Screen | None) -> Outgoing:
+        """Read and judge the head, on this tenant's account; the rest streams. With a screen every text of it is masked, or it is
+        refused. Raises GatewayError, NotScreened.
+        """
 
 
 class Naming(Protocol):

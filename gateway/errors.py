@@ -16,6 +16,7 @@ from gateway.call import Standing
 class Code(StrEnum):
     BAD_REQUEST = "bad_request"
     TWO_CREDENTIALS = "two_credentials"
+    NOT_MASKED = "not_masked"
     UNAUTHENTICATED = "unauthenticated"
     FORBIDDEN = "forbidden"
     MODEL_NOT_FOUND = "model_not_found"
@@ -60,6 +61,12 @@ TABLE: MappingProxyType[Code, Rendering] = MappingProxyType(
         Code.BAD_REQUEST: Rendering(400, "INVALID_ARGUMENT", _INVALID, "the request is malformed"),
         Code.TWO_CREDENTIALS: Rendering(
             400, "INVALID_ARGUMENT", _INVALID, "two different credentials in one request; send one"
+        ),
+        Code.NOT_MASKED: Rendering(
+            400,
+            "INVALID_ARGUMENT",
+            _INVALID,
+            "personal data in the request cannot be masked, so it was not sent",
         ),
         Code.UNAUTHENTICATED: Rendering(
             401, "UNAUTHENTICATED", "authentication_error", "the credential is missing or not valid"

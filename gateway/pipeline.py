@@ -47,6 +47,7 @@ from gateway.passage import (
     tagged,
     with_own_id,
 )
+from gateway.privacy.mask import NotScreened, Screen
 from gateway.scaling.health import is_unloaded
 from gateway.scaling.registry import Resident
 from gateway.scaling.sequences import Key, Sequences
@@ -57,6 +58,7 @@ from gateway.telemetry.traceparent import Tracer
 from gateway.triton.client import NotSent, UpstreamFailed
 from gateway.triton.control import ModelConfig
 from tenants.keys import Secret
+from tenants.privacy import Privacy
 
 log = logging.getLogger(__name__)
 
@@ -113,7 +115,9 @@ class Pipeline:
             with self.deadlines.within(call.deadline - self.clock()):
                 if call.naming is not None:
                     model = await self._name(passage, principal, call.naming)  # 4
-                outgoing = await call.payload.judge(principal.plan.limits.body_bytes, principal.tenant_id)
+                screen = None if principal.privacy is None else _screen(principal.privacy)
+                limit_bytes = principal.plan.limits.body_bytes
+                outgoing = await call.payload.judge(limit_bytes, principal.tenant_id, screen)
                 intent = self._intend(passage, principal, model)  # 6
                 passage.sequence = outgoing.sequence
                 reply = await self._forward(passage, model, outgoing)  # 7 8
@@ -346,10 +350,21 @@ class Pipeline:
             passage.open_sequence = None
 
 
+def _screen(privacy: Privacy) -> Screen | None:
+    """What masks the texts of one request. Raises NOT_MASKED: what is not masked as it was asked for is not sent."""
+    if not privacy.mask:
+        return None
+    if privacy.reversible:
+        raise GatewayError(Code.NOT_MASKED, detail="this privacy is reversible, which is not offered yet")
+    return Screen(privacy)
+
+
 def _as_gateway_error(fault: Exception) -> GatewayError:
     match fault:
         case GatewayError():
             return fault
+        case NotScreened():
+            return GatewayError(Code.NOT_MASKED, detail=str(fault))
         case SinkFailed():
             return GatewayError(Code.AUDIT_UNAVAILABLE, private=str(fault), retry_after_seconds=1)
         case KeysUnavailable() | KeyRefused():

@@ -10,6 +10,8 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
+from tenants import kms
+
 _PREFIX: Final = "GATEWAY_"
 CLOSED: Final = -1  # the port of a door that a configuration does not name among those that listen
 _ROOT: Final = Path(__file__).resolve().parent.parent
@@ -162,6 +164,27 @@ class Keys:
         None,
         "key file that wraps the tenants' data keys; not given: `keys.json` in the state, made if need be",
     )
+    cache_seconds: float = _knob(
+        300.0, "how long an unwrapped data key serves while what wraps it is out of reach or refuses", least=1
+    )
+    refresh_seconds: float = _knob(
+        60.0, "how old an unwrapped data key gets before it is unwrapped anew, beside the requests", least=1
+    )
+    retry_seconds: float = _knob(5.0, "pause before a failed call for one key is made again", least=0.1)
+    backup_days: int = _knob(
+        7,
+        "how long back-ups of the wrapped data keys are kept, in days; each record of a destroyed key says it",
+        most=3650,
+    )
+    kms_key: str = _knob(
+        "", "ARN of the AWS KMS key that wraps the tenants' data keys, instead of a key file; of no alias"
+    )
+    kms_endpoint: str = _knob(
+        "", "URL where AWS KMS is, for the region of that key; not given: AWS's own endpoint"
+    )
+    answer_seconds: float = _knob(
+        2.0, "how long AWS KMS may take to answer; longer is out of reach", least=0.1, most=60
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,6 +228,7 @@ def load(environ: Mapping[str, str], file: Settings | None = None, **given: Any)
     settings = _filled(file or Settings(), _PREFIX, environ)
     _check_order(settings.tokens)
     _check_whole(settings.tls)
+    _check_keys(settings.keys)
     return replace(settings, **{name: value for name, value in given.items() if value is not None})
 
 
@@ -240,6 +264,23 @@ def _check_whole(tls: Tls) -> None:
             raise SettingsError(f"{said[0]} needs {said[1]}; in a file: tls.{name}, tls.{needed}")
 
 
+def _check_keys(keys: Keys) -> None:
+    """Raises SettingsError."""
+    key, endpoint = f"{_PREFIX}KEYS_KMS_KEY", f"{_PREFIX}KEYS_KMS_ENDPOINT"
+    if keys.kms_key and kms.region(keys.kms_key) is None:
+        raise SettingsError(f"{key} must be {kms.FORM}; in a file: keys.kms_key")
+    if keys.kms_key and keys.file is not None:
+        raise SettingsError(
+            f"{key} and {_PREFIX}KEYS_FILE are both set, and one of the two wraps; in a file: keys.kms_key, keys.file"
+        )
+    if keys.kms_endpoint and not keys.kms_key:
+        raise SettingsError(f"{endpoint} needs {key}; in a file: keys.kms_endpoint, keys.kms_key")
+    if keys.kms_endpoint and not kms.is_endpoint(keys.kms_endpoint):
+        raise SettingsError(
+            f"{endpoint} must be a URL as https://kms.example (http on loopback alone), with no path; in a file: keys.kms_endpoint"
+        )
+
+
 def knobs(tree: object, prefix: str = _PREFIX) -> list[tuple[str, str]]:
     """Every knob's variable and meaning, in order; for the documentation and its test."""
     found: list[tuple[str, str]] = []
@@ -251,9 +292,9 @@ def knobs(tree: object, prefix: str = _PREFIX) -> list[tuple[str, str]]:
             found.append(
                 (
                     name,
-                    f"{knob.metadata['doc']} ({value})"
-                    if not isinstance(value, Path | None)
-                    else knob.metadata["doc"],
+                    knob.metadata["doc"]
+                    if value == "" or isinstance(value, Path | None)
+                    else f"{knob.metadata['doc']} ({value})",
                 )
             )
     return found

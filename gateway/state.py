@@ -6,26 +6,29 @@ import math
 import secrets
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import Final, NamedTuple
 
 from gateway import __version__
 from gateway.audit.ledger import Knobs, Ledger
 from gateway.audit.verify import Report, verify
 from gateway.auth.key_sets import Fetcher
+from gateway.envelope.caretaker import Caretaker, missing
+from gateway.envelope.keyring import Keyring
+from gateway.envelope.keyring import Knobs as Keeping
 from gateway.envelope.ports import KeyService
+from gateway.loops import jobs
 from gateway.settings import Settings
 from gateway.stores import backup
 from gateway.stores.blobs import FileBlobs
 from gateway.stores.files import FileSegments, SegmentBytes
 from gateway.stores.sqlite import SqliteTable, holds_rows
 from tenants.directory import Directory
-
-if TYPE_CHECKING:
-    from gateway.envelope.keyring import Keyring
+from tenants.errors import TenantsError
+from tenants.ports import Table
 
 log = logging.getLogger(__name__)
 
@@ -86,20 +89,90 @@ async def opened_directory(settings: Settings) -> AsyncIterator[Directory]:
 
 @asynccontextmanager
 async def opened_key_service(settings: Settings) -> AsyncIterator[KeyService]:
-    """What wraps the data keys of this state. Raises OSError, whose text says what to do, for a key file that is lost, another one, damaged
-    or not its owner's alone; TableUnavailable, UnknownFormat when nobody can tell whether there are wrapped keys already.
+    """What wraps the data keys of this state: AWS KMS where the settings name a key of it, else a key file. Raises OSError, whose text says
+    what to do, for a key file that is lost, another one, damaged or not its owner's alone, and without the SDK of AWS; TableUnavailable,
+    UnknownFormat when nobody can tell whether there are wrapped keys already. KMS out of reach stops no start.
     """
+    keys = settings.keys
+    if keys.kms_key:
+        async with _kms(settings) as service:
+            yield service
+        return
     from gateway.stores import key_file  # what it takes is long to load, and most commands need no key
 
     state = state_folder(settings)
     yield key_file.opened(
-        settings.keys.file or state / KEY_FILE,
+        _key_file(settings),
         state / KEY_CHECK,
-        is_named=settings.keys.file is not None,
+        is_named=keys.file is not None,
         has_wrapped=holds_rows(state / WRAPPED),
         draw=secrets.token_bytes,
         now_us=now_us,
     )
+
+
+class DataKeys(NamedTuple):
+    """Of a gateway: the keys that it has, and who looks after those that are stored."""
+
+    keyring: Keyring
+    caretaker: Caretaker
+
+
+@asynccontextmanager
+async def opened_data_keys(
+    settings: Settings, directory: Directory, confirmed_at: Callable[[], float]
+) -> AsyncIterator[DataKeys]:
+    """The data keys of this state. `confirmed_at`: since when, on the boot clock, all that the directory told is known. Raises what
+    `opened_key_service` does.
+    """
+    keys = settings.keys
+    async with (
+        opened_key_service(settings) as service,
+        SqliteTable(state_folder(settings) / WRAPPED) as wrapped,
+        jobs() as spawn,
+    ):
+        spawn("missing data keys", _tell_missing(directory, wrapped))
+        yield DataKeys(
+            Keyring(
+                directory.data_keys,
+                wrapped,
+                service,
+                clock=boot_clock,
+                confirmed_at=confirmed_at,
+                now_us=now_us,
+                entropy=secrets.token_bytes,
+                spawn=spawn,
+                knobs=Keeping(keys.cache_seconds, keys.refresh_seconds, keys.retry_seconds),
+            ),
+            Caretaker(directory.data_keys, wrapped, service, now_us),
+        )
+
+
+async def _tell_missing(directory: Directory, wrapped: Table) -> None:
+    """A line of the log, beside the requests: what those keys sealed cannot be read, all else is served."""
+    try:
+        found = await missing(directory.data_keys, wrapped)
+    except TenantsError as fault:
+        log.warning("whether all data keys have their wrapped bytes cannot be told: %s", fault)
+        return
+    if found:
+        log.error(
+            "%d data keys lack their wrapped bytes, as after a restore without %s: what they sealed cannot be read until its back-up is "
+            "in the state again",
+            found,
+            WRAPPED,
+        )
+
+
+def _kms(settings: Settings) -> AbstractAsyncContextManager[KeyService]:
+    from gateway.stores.kms_aws import AwsKms  # it loads an SDK
+
+    keys = settings.keys
+    return AwsKms(keys.kms_key, keys.answer_seconds, keys.kms_endpoint)
+
+
+def _key_file(settings: Settings) -> Path:
+    return settings.keys.file or settings.state.resolve() / KEY_FILE
 
 
 def opened_segments(settings: Settings) -> FileSegments:
@@ -113,12 +186,12 @@ def opened_blobs(settings: Settings) -> FileBlobs:
 
 
 @asynccontextmanager
-async def opened_ledger(settings: Settings) -> AsyncIterator[Ledger]:
-    """The audit log of this state, to be written. Raises SinkFailed."""
+async def opened_ledger(settings: Settings, keyring: Keyring) -> AsyncIterator[Ledger]:
+    """The audit log of this state, to be written; what is of a tenant is sealed. Raises SinkFailed."""
     knobs = Knobs(stall_seconds=settings.audit.stall_seconds)
     async with (
         opened_segments(settings) as segments,
-        Ledger.open(segments, clock=now_us, new_id=new_id, knobs=knobs) as ledger,
+        Ledger.open(segments, clock=now_us, new_id=new_id, knobs=knobs, keyring=keyring) as ledger,
     ):
         for segment in ledger.damaged:
             log.error(
@@ -154,16 +227,15 @@ def _loaded_web(answer_seconds: float) -> Fetcher:
 
 
 @asynccontextmanager
-async def opened_openers(settings: Settings) -> "AsyncIterator[Keyring]":
+async def opened_openers(settings: Settings) -> AsyncIterator[Keyring]:
     """What opens what is sealed in this state, for a command: no feed tells it anything, so it asks the directory. Raises as
     `opened_key_service`.
     """
-    from gateway.envelope.keyring import Keyring  # as above
-
     async with (
         opened_directory(settings) as directory,
         SqliteTable(state_folder(settings) / WRAPPED) as wrapped,
         opened_key_service(settings) as service,
+        jobs() as spawn,
     ):
         yield Keyring(
             directory.data_keys,
@@ -173,6 +245,7 @@ async def opened_openers(settings: Settings) -> "AsyncIterator[Keyring]":
             confirmed_at=lambda: -math.inf,
             now_us=now_us,
             entropy=secrets.token_bytes,
+            spawn=spawn,
         )
 
 

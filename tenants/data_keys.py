@@ -19,6 +19,9 @@ WAIT_SECONDS: Final = 7 * 86_400
 """How long a destruction can be taken back, unless something else is said."""
 LEAST_OWN_WAIT_SECONDS: Final = 86_400
 """A tenant's own people wait so long at least: a stolen credential of theirs destroys nothing before somebody can see it."""
+BACKUP_DAYS: Final = 7
+"""How long back-ups of the wrapped keys are kept, unless something else is said."""
+DAY_US: Final = 86_400_000_000
 
 # What a deed makes of a key; what is not here cannot be done. An active key seals and opens, of each purpose there is one at most; a
 # retired one opens, and so does one that is to be destroyed. That is `destroyed` when `destroys_us` has come, for everybody and for ever.
@@ -97,6 +100,13 @@ def done(
     if key.state == "destroying" and key.destroys_us is not None and key.destroys_us <= end:
         return key
     return replace(key, state=after, destroys_us=end, backup_days=backup_days, rewrap_us=None)
+
+
+def backups_end_us(key: DataKeyRecord) -> int | None:
+    """From when on no back-up has its wrapped bytes; None for one that is not to be destroyed."""
+    if key.destroys_us is None or key.backup_days is None:
+        return None
+    return key.destroys_us + key.backup_days * DAY_US
 
 
 def newest(keys: Iterable[DataKeyRecord], purpose: Purpose) -> DataKeyRecord | None:

@@ -142,7 +142,17 @@ OPERATOR_ROLES: tuple[CallerRole, ...] = ("operator", "break-glass")
 """Of who is of no tenant; the others are of one."""
 PlatformAction = Literal["whoami", "reveal", "survey", "create", "shape", "empower"]
 TenantAction = Literal[
-    "whoami", "reveal", "view", "inspect", "review", "administer", "govern", "issue", "revoke"
+    "whoami",
+    "reveal",
+    "view",
+    "inspect",
+    "review",
+    "administer",
+    "govern",
+    "issue",
+    "revoke",
+    "rekey",
+    "destroy",
 ]
 
 
@@ -153,7 +163,7 @@ class Question:
 
     `of_tenant_id` is whose the caller is, None an operator. `gives` is the role that the key at hand has, None: none. `widens`:
     that key is for models that the caller's own is not for. `loosens`: it is made, and it lasts longer than the caller's own or is bound
-    to less. `gives_reason`: the caller said why.
+    to less. `gives_reason`: the caller said why. `hastens`: the destruction of a data key can be taken back for less than a day.
     """
 
     caller_id: str
@@ -166,6 +176,7 @@ class Question:
     widens: bool = False
     gives_reason: bool = False
     loosens: bool = False
+    hastens: bool = False
 
 
 @dataclass(frozen=True, slots=True)

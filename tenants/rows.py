@@ -55,6 +55,7 @@ OPERATOR: Final = "operator"
 HEAD_AT: Final = Key("head")
 DOCUMENTS_AT: Final = Key("documents", "head")
 DUE: Final = "datakeys/due"
+TENANTS: Final = "tenants"
 
 _Value = TypeVar("_Value")
 
@@ -125,7 +126,7 @@ class Change:
 
 
 def name_at(name: str) -> Key:
-    return Key("tenants", name)
+    return Key(TENANTS, name)
 
 
 def tenant_at(tenant_id: str) -> Key:

@@ -98,6 +98,7 @@ PURE = (
             "data_keys",
             "privacy",
             "networks",
+            "kms",
         )
     ),
     *(f"tenants.api.{name}" for name in ("problems", "strict", "bodies")),

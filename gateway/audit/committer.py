@@ -43,6 +43,9 @@ class Knobs:
     ride_seconds: float = 0.01  # how long a record waits for others to ride with
     fair_part: int = 4  # a commit with an intent for every fourth open call is worth its cost
     count_seconds: float = 1.0  # how often counts of denials are looked at
+    series_seconds: float = (
+        20.0  # how often what seals is forgotten if nobody was given it since: below half a minute
+    )
     waiting_bytes: int = 16 * 1024 * 1024  # beyond it nothing new is taken in
 
 

@@ -46,6 +46,8 @@ class Ledger:
         self._new_id = new_id
         self._count_seconds = knobs.count_seconds
         self._recount: asyncio.TimerHandle | None = None
+        self._series_seconds = knobs.series_seconds
+        self._reforget: asyncio.TimerHandle | None = None
         self._tally = Tally()
         self._sealers = Sealers(keyring, lambda: self._committer.segment_id) if keyring is not None else None
 
@@ -75,6 +77,7 @@ class Ledger:
         """
         ledger = Ledger(store, clock=clock, new_id=new_id, knobs=knobs or Knobs(), keyring=keyring)
         await ledger._committer.start()
+        ledger._forget_series()
         try:
             yield ledger
         finally:
@@ -159,8 +162,9 @@ class Ledger:
     async def _end(self) -> None:
         """Nothing more is taken in, and all that waits becomes durable."""
         self._committer.is_open = False
-        if self._recount:
-            self._recount.cancel()
+        for timer in (self._recount, self._reforget):
+            if timer:
+                timer.cancel()
         self._add_counts(None)
         await self._committer.end()
 
@@ -172,6 +176,11 @@ class Ledger:
         self.tick(now_us=self._clock())
         if self._tally:
             self._count_later()
+
+    def _forget_series(self) -> None:
+        if self._sealers:
+            self._sealers.forget()
+            self._reforget = asyncio.get_running_loop().call_later(self._series_seconds, self._forget_series)
 
     def _add_counts(self, now_us: int | None) -> None:
         for tenant, key, body in self._tally.take(now_us):

@@ -14,7 +14,7 @@ class SinkFailed(Exception):
 
 
 class SegmentFailed(Exception):
-    """A segment could not be created, read, cut or appended to. What an append left behind is unknown."""
+    """A segment could not be created, read, cut, replaced or appended to. What an append left behind is unknown."""
 
 
 class Segment(Protocol):
@@ -59,8 +59,18 @@ class SegmentStore(Protocol):
     async def read(self, segment_id: str, limit_bytes: int | None = None) -> bytes:
         """Its bytes from the start, with whatever follows the last commit."""
 
-    async def cut(self, segment_id: str, end_bytes: int) -> None:
-        """Durably nothing remains behind `end_bytes`. SegmentFailed if a living process owns it."""
+    async def cut(self, segment_id: str, kept: bytes) -> None:
+        """Durably it is `kept`, its first bytes as they were read, and nothing behind them. What is read may be what a sync that failed
+        left in memory, which no later sync writes. SegmentFailed if a living process owns it.
+        """
+
+    async def replace(self, segment_id: str, data: bytes) -> None:
+        """Durably it is `data`, and a crash at any moment leaves it whole, as it was or so. SegmentFailed if a living process owns it, or
+        there is none.
+        """
 
     def recovery(self) -> AbstractAsyncContextManager[None]:
         """While inside, no other process is: of the dead, each segment is taken over once."""
+
+    def retention(self) -> AbstractAsyncContextManager[bool]:
+        """Entered at once, with whether no other process is inside: so one of them forgets what is over."""

@@ -40,11 +40,10 @@ async def recover(store: SegmentStore) -> Recovered:
             continue
         data = await store.read(segment_id)
         found = scan(segment_id, data)
-        if found.tail is Tail.DAMAGED:
+        if found.tail is Tail.DAMAGED or _is_forgetful(found):
             damaged.append(segment_id)
             continue
-        if len(data) > found.end_bytes:
-            await store.cut(segment_id, found.end_bytes)
+        await store.cut(segment_id, data[: found.end_bytes])
         chain = found.commits[-1].chain if found.commits else first_chain(segment_id)
         torn_bytes = len(data[found.end_bytes :].rstrip(b"\0"))
         if torn_bytes:
@@ -58,6 +57,11 @@ async def recover(store: SegmentStore) -> Recovered:
         _collect(segment_id, first, found, orphans, settled)
     open_ = tuple(orphan for request, orphan in orphans.items() if request not in settled)
     return Recovered(tuple(previous), open_, tuple(damaged))
+
+
+def _is_forgetful(found: Scan) -> bool:
+    """Whether it lacks a body: bodies are forgotten only once a later segment names theirs, so that one was lost."""
+    return any(body is None for commit in found.commits for _, body in commit.records)
 
 
 async def _opening(store: SegmentStore, segment_id: str) -> SegmentBody | None:

@@ -31,6 +31,7 @@ class Sealers:
         self._segment = ""
         self._turn = 0
         self._series: dict[tuple[str, str], Series] = {}
+        self._given: set[tuple[str, str]] = set()
 
     def held(self, tenant: str) -> Series | None:
         """With what this tenant's bodies are sealed now, if the key is here."""
@@ -41,13 +42,24 @@ class Sealers:
         """The same, once the key is here. Raises KeysUnavailable and KeyRefused."""
         return self._of(tenant, await self._keyring.key(tenant, PURPOSE))
 
+    def forget(self) -> None:
+        """Those that nobody was given since the last time are here no longer, as their key may be destroyed by now. What still waits for
+        its outcome has its own. Called twice a minute or more often.
+        """
+        gone = self._series.keys() - self._given
+        self._given.clear()
+        for place in gone:
+            del self._series[place]
+        self._turn += bool(gone)  # one of them may be made again, and then has another name
+
     def _of(self, tenant: str, key: DataKey) -> Series:
         segment = self._now()
         if segment != self._segment:
             self._segment, self._turn = segment, 0
             self._series.clear()
-        found = self._series.get((tenant, key.id))
-        return found or self._made(tenant, key)
+        place = (tenant, key.id)
+        self._given.add(place)
+        return self._series.get(place) or self._made(tenant, key)
 
     def _made(self, tenant: str, key: DataKey) -> Series:
         """What was made before is forgotten when there is too much of it. None is ever made twice: the next ones have another name."""

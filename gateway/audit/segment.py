@@ -8,12 +8,16 @@
 
 Integers are big-endian; the crc covers the three integers before it and the payload. Zeros follow the last
 commit. Compatibility: this is all of version 1; another layout has another magic.
+
+A commit of which some bodies are forgotten has "GWC2": the same layout, but u32 body bytes of 0xFFFFFFFF say that the body is forgotten,
+and none follows; and the crc covers the magic too, first. The entries and the chain are those of the commit as it was written.
 """
 
 import hashlib
+import re
 import struct
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from enum import Enum
 from typing import NamedTuple
 
@@ -22,6 +26,9 @@ import msgspec
 from gateway.audit.record import Entry, Record, SegmentBody, digest
 
 MAGIC = b"GWC1"
+FORGETFUL = b"GWC2"
+_MAGICS = re.compile(b"GWC[12]")
+_FORGOTTEN = 0xFFFFFFFF  # in place of a body's length, which a commit has no room for
 _COMMIT = struct.Struct(">4sQIII")
 _COVERED = struct.Struct(">QII")
 _RECORD = struct.Struct(">II32s")
@@ -36,7 +43,7 @@ class Frame(NamedTuple):
 
 class StoredRecord(NamedTuple):
     entry: Entry
-    body: bytes
+    body: bytes | None  # None: forgotten
 
 
 class Commit(NamedTuple):
@@ -97,18 +104,46 @@ def frame(sequence: int, records: Sequence[Record], chain: bytes) -> Frame:
         entry, body = record.entry, record.body
         chain = hashlib.sha256(chain + entry).digest()
         parts += (_RECORD.pack(len(entry), len(body), chain), entry, body)
-    payload = b"".join(parts)
-    crc = zlib.crc32(payload, zlib.crc32(_COVERED.pack(sequence, len(records), len(payload))))
-    return Frame(_COMMIT.pack(MAGIC, sequence, len(records), len(payload), crc) + payload, chain)
+    return Frame(_commit(MAGIC, sequence, len(records), b"".join(parts)), chain)
+
+
+def forgotten(segment_id: str, data: bytes, is_over: Callable[[Entry], bool]) -> bytes | None:
+    """The segment without the bodies that are over, or None when none is. All of `data` must be good commits: ValueError else. The first
+    record of a segment and probes keep theirs.
+    """
+    found = scan(segment_id, data)
+    if found.fault:
+        raise ValueError(f"commit {found.fault.commit} of segment {segment_id}: {found.fault.reason}")
+    parts: list[bytes] = []
+    start, is_changed = 0, False
+    for commit in found.commits:
+        whole = data[start : commit.end_bytes]
+        start = commit.end_bytes
+        over = {
+            index
+            for index, (entry, body) in enumerate(commit.records)
+            if body and not is_needed(entry) and is_over(entry)
+        }
+        parts.append(_without(whole, over) if over else whole)
+        is_changed = is_changed or bool(over)
+    return b"".join(parts) if is_changed else None
+
+
+def is_needed(entry: Entry) -> bool:
+    """Whether its body may not be forgotten: recovery reads what segments say of each other."""
+    return entry.kind in ("segment", "probe")
 
 
 def opening(segment_id: str, data: bytes) -> SegmentBody | None:
     """What the first record of a segment says; None while its first commit is absent, incomplete or unreadable."""
     commit = _read(data, 0, 0, first_chain(segment_id), segment_id)
-    if isinstance(commit, Fault) or commit.records[0].entry.kind != "segment":
+    if isinstance(commit, Fault):
+        return None
+    entry, body = commit.records[0]
+    if entry.kind != "segment" or body is None:
         return None
     try:
-        return _decode_segment(commit.records[0].body)
+        return _decode_segment(body)
     except _UNREADABLE:
         return None
 
@@ -127,16 +162,16 @@ def scan(segment_id: str, data: bytes) -> Scan:
 
 
 def _is_rest(data: bytes, offset: int) -> bool:
-    return not data.startswith(MAGIC, offset) and data.count(0, offset) == len(data) - offset
+    return not data.startswith((MAGIC, FORGETFUL), offset) and data.count(0, offset) == len(data) - offset
 
 
 def _tail(data: bytes, offset: int, sequence: int) -> Tail:
     """Torn only if nothing from the offset on was ever committed: a good crc over bad records is damage."""
-    while (offset := data.find(MAGIC, offset)) >= 0:
-        found = _head(data, offset)
+    while magic := _MAGICS.search(data, offset):
+        found = _head(data, magic.start())
         if found is not None and found >= sequence:
             return Tail.DAMAGED
-        offset += 1
+        offset = magic.start() + 1
     return Tail.TORN
 
 
@@ -146,22 +181,32 @@ def _head(data: bytes, offset: int) -> int | None:
         return None
     magic, sequence, count, length, crc = _COMMIT.unpack_from(data, offset)
     start = offset + COMMIT_HEAD_BYTES
-    if magic != MAGIC or len(data) - start < length:
+    if not _MAGICS.fullmatch(magic) or len(data) - start < length:
         return None
-    covered = zlib.crc32(_COVERED.pack(sequence, count, length))
-    return int(sequence) if zlib.crc32(memoryview(data)[start : start + length], covered) == crc else None
+    found = _crc(magic, sequence, count, memoryview(data)[start : start + length])
+    return int(sequence) if found == crc else None
+
+
+def _commit(magic: bytes, sequence: int, count: int, payload: bytes) -> bytes:
+    crc = _crc(magic, sequence, count, payload)
+    return _COMMIT.pack(magic, sequence, count, len(payload), crc) + payload
+
+
+def _crc(magic: bytes, sequence: int, count: int, payload: bytes | memoryview) -> int:
+    covered = zlib.crc32(magic) if magic == FORGETFUL else 0
+    return zlib.crc32(payload, zlib.crc32(_COVERED.pack(sequence, count, len(payload)), covered))
 
 
 def _read(data: bytes, offset: int, sequence: int, chain: bytes, segment_id: str) -> Commit | Fault:
     """The commit at the offset, or the first thing that is wrong with it: a record if one can be named."""
     if len(data) - offset < COMMIT_HEAD_BYTES:
         return Fault(segment_id, sequence, None, None, "the commit is cut short")
-    _, _, count, length, _ = _COMMIT.unpack_from(data, offset)
+    magic, _, count, length, _ = _COMMIT.unpack_from(data, offset)
     start = offset + COMMIT_HEAD_BYTES
     if not count:
         return Fault(segment_id, sequence, None, None, "the commit holds no record")
     try:
-        records, chain = _records(data[start : start + length], count, chain)
+        records, chain = _records(magic, data[start : start + length], count, chain)
     except _BadRecord as bad:
         return Fault(segment_id, sequence, bad.index, bad.record_id, str(bad))
     if _head(data, offset) != sequence:
@@ -174,30 +219,60 @@ class _Records(NamedTuple):
     chain: bytes
 
 
-def _records(payload: bytes, count: int, chain: bytes) -> _Records:
+class _Raw(NamedTuple):
+    entry: bytes
+    body: bytes | None
+    chain: bytes
+
+
+def _records(magic: bytes, payload: bytes, count: int, chain: bytes) -> _Records:
     records: list[StoredRecord] = []
+    for index, (entry, body, stored_chain) in enumerate(_raw(magic, payload, count)):
+        records.append(_checked(entry, body, index))
+        chain = hashlib.sha256(chain + entry).digest()
+        if chain != stored_chain:
+            raise _BadRecord("the chain is broken", index, records[-1].entry.record)
+    return _Records(tuple(records), chain)
+
+
+def _raw(magic: bytes, payload: bytes, count: int) -> Iterator[_Raw]:
     offset = 0
     for index in range(count):
         if len(payload) - offset < RECORD_HEAD_BYTES:
             raise _BadRecord("the record is cut short", index, None)
-        entry_bytes, body_bytes, stored_chain = _RECORD.unpack_from(payload, offset)
+        entry_bytes, body_bytes, chain = _RECORD.unpack_from(payload, offset)
         body_start = offset + RECORD_HEAD_BYTES + entry_bytes
         entry = payload[offset + RECORD_HEAD_BYTES : body_start]
-        offset = body_start + body_bytes
-        records.append(_checked(entry, payload[body_start:offset], index))
-        chain = hashlib.sha256(chain + entry).digest()
-        if chain != stored_chain:
-            raise _BadRecord("the chain is broken", index, records[-1].entry.record)
+        if magic == FORGETFUL and body_bytes == _FORGOTTEN:
+            offset = body_start
+            yield _Raw(entry, None, chain)
+        else:
+            offset = body_start + body_bytes
+            yield _Raw(entry, payload[body_start:offset], chain)
     if offset != len(payload):
         raise _BadRecord("the records do not fill the commit", None, None)
-    return _Records(tuple(records), chain)
 
 
-def _checked(entry: bytes, body: bytes, index: int) -> StoredRecord:
+def _without(commit: bytes, over: set[int]) -> bytes:
+    """A good commit, without the bodies of some of its records."""
+    magic, sequence, count, _, _ = _COMMIT.unpack_from(commit)
+    parts: list[bytes] = []
+    for index, (entry, body, chain) in enumerate(_raw(magic, commit[COMMIT_HEAD_BYTES:], count)):
+        if body is None or index in over:
+            parts += (_RECORD.pack(len(entry), _FORGOTTEN, chain), entry)
+        else:
+            parts += (_RECORD.pack(len(entry), len(body), chain), entry, body)
+    return _commit(FORGETFUL, sequence, count, b"".join(parts))
+
+
+def _checked(entry: bytes, body: bytes | None, index: int) -> StoredRecord:
     try:
         decoded = _decode_entry(entry)
     except _UNREADABLE as error:
         raise _BadRecord(f"not an entry of version 1: {error}", index, None) from error
-    if digest(body) != decoded.body_sha256:
+    if body is None:
+        if is_needed(decoded):
+            raise _BadRecord("a body that may not be forgotten is", index, decoded.record)
+    elif digest(body) != decoded.body_sha256:
         raise _BadRecord("the body is not the one the entry names", index, decoded.record)
     return StoredRecord(decoded, body)

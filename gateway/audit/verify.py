@@ -1,8 +1,8 @@
 """Is the log what the ledger wrote? Names the first bad record, oldest segment first. Pure.
 
 A closed segment is named by exactly one later one, with the commits and the chain it ends on, so nothing in
-it can be changed, dropped or reordered. What only a checkpoint kept elsewhere can show is that the newest
-segments were cut.
+it can be changed, dropped or reordered. Its bodies can be forgotten, those of no other segment. What only a
+checkpoint kept elsewhere can show is that the newest segments were cut, or which bodies were forgotten too soon.
 """
 
 from collections.abc import Collection, Mapping
@@ -16,13 +16,16 @@ from gateway.audit.segment import Commit, Fault, Scan, Tail, opening, scan
 
 
 class Report(msgspec.Struct, frozen=True):
-    """Counts up to the fault, all of the log without one. `open`: intents that have no outcome yet."""
+    """Counts up to the fault, all of the log without one. `open`: intents that have no outcome yet. `forgotten`: records whose body is,
+    so that only the entry could be checked.
+    """
 
     segments: int
     records: int
     intents: int
     outcomes: int
     open: int
+    forgotten: int
     fault: Fault | None
 
 
@@ -47,6 +50,14 @@ def verify(segments: Mapping[str, bytes], *, unfinished: Collection[str] = ()) -
     return check.report()
 
 
+def closed(openings: Mapping[str, SegmentBody | None]) -> dict[str, Previous]:
+    """The closed segments, each with where a later one says that it ends. None at all of a log whose segments name each other."""
+    try:
+        return _plan(openings).ends
+    except _Bad:
+        return {}
+
+
 class _Bad(Exception):
     def __init__(self, fault: Fault) -> None:
         super().__init__(fault.reason)
@@ -56,7 +67,7 @@ class _Bad(Exception):
 class _Plan(NamedTuple):
     order: tuple[str, ...]  # a segment comes after those it names
     ends: dict[str, Previous]  # where a later segment says that one ends
-    openings: dict[str, SegmentBody | None]
+    openings: Mapping[str, SegmentBody | None]
     faults: dict[str, str]  # what is wrong with the names in a segment's first record
 
 
@@ -81,7 +92,7 @@ class _Place(NamedTuple):
         return first is not None and any(previous.poisoned for previous in first.previous)
 
 
-def _plan(openings: dict[str, SegmentBody | None]) -> _Plan:
+def _plan(openings: Mapping[str, SegmentBody | None]) -> _Plan:
     sorter: TopologicalSorter[str] = TopologicalSorter()
     for segment in sorted(openings):
         first = openings[segment]
@@ -116,6 +127,7 @@ class _Check:
         self._open: set[str] = set()
         self._settled: set[str] = set()
         self._intents = 0
+        self._forgotten = 0
 
     def report(self) -> Report:
         return Report(
@@ -124,6 +136,7 @@ class _Check:
             intents=self._intents,
             outcomes=len(self._settled),
             open=len(self._open),
+            forgotten=self._forgotten,
             fault=self.fault,
         )
 
@@ -134,14 +147,17 @@ class _Check:
         for commit in commits:
             # An intent may be lost with a poisoned segment; the next one then opens with its unknown outcome.
             is_declaring = commit.sequence == 0 and place.follows_a_fault
-            for index, (entry, _) in enumerate(commit.records):
+            for index, (entry, body) in enumerate(commit.records):
                 is_first = commit.sequence == index == 0
                 reason = place.wrong_opening if is_first else None
                 if entry.kind == "segment" and not is_first:
                     reason = "the first record of a segment, but inside one"
+                if body is None and end is None:
+                    reason = "its body is forgotten in a segment that no later one names"
                 reason = reason or self._entry(entry, is_declaring=is_declaring)
                 if reason:
                     raise _Bad(Fault(place.segment, commit.sequence, index, entry.record, reason))
+                self._forgotten += body is None
         if end:
             self._ending(found, commits, end)
         elif found.fault and not (found.tail is Tail.TORN and place.may_be_torn):

@@ -106,6 +106,7 @@ class ControlCase(Case, frozen=True, kw_only=True):
     gives: Role | None = None
     widens: bool = False
     loosens: bool = False
+    hastens: bool = False
     reason: bool = False
 
 
@@ -129,6 +130,7 @@ class ControlCases(Strict, frozen=True):
                 gives=case.gives,
                 widens=case.widens,
                 loosens=case.loosens,
+                hastens=case.hastens,
                 gives_reason=case.reason,
             )
         )

@@ -35,6 +35,8 @@ class ControlAuthorizer(Policies):
             context["widens"] = True
         if question.loosens:
             context["loosens"] = True
+        if question.hastens:
+            context["hastens"] = True
         return self._judged(request, _entities(question), context)
 
     def _rehearse(self) -> None:
@@ -47,6 +49,8 @@ class ControlAuthorizer(Policies):
                 "k_", role, _own(role), "issue", "t_", "active", gives, widens=True, loosens=True
             )
             self._ask(asked)
+        for role in get_args(CallerRole):
+            self._ask(Question("k_", role, _own(role), "destroy", "t_", "active", hastens=True))
         self._ask(Question("k_", "operator", None, "empower", loosens=True))
 
 

@@ -16,6 +16,8 @@ _OF_ABSENT: Final = {
     "member": "see: {gateway} members list --tenant NAME",
     "account": "see: {gateway} accounts list --tenant NAME",
     "key": "see: {gateway} keys list --tenant NAME (or --operator)",
+    "data key": "see: {gateway} data-keys list --tenant NAME",
+    "active data key": "a gateway makes one when it next seals something of that; see: {gateway} data-keys list --tenant NAME",
     "model": "apply its document, which names the tenant or all: {gateway} apply -f FILE",
     "plan": "apply its document: {gateway} apply -f FILE",
     "privacy": "apply its document: {gateway} apply -f FILE",

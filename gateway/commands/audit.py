@@ -49,7 +49,7 @@ async def _verify(settings: Settings, given: argparse.Namespace) -> int:
     elif report.fault is None:
         print(
             f"The log is whole: {report.records} records in {report.segments} segments, {report.intents} intents, "
-            f"{report.outcomes} outcomes, {report.open} open."
+            f"{report.outcomes} outcomes, {report.open} open; {report.forgotten} bodies are forgotten."
         )
     else:
         fault = report.fault

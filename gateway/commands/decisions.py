@@ -161,6 +161,7 @@ async def _controls(it: Asked, who: Who, current: Current) -> Answer:
         gives=given.gives,
         widens=given.widens,
         loosens=given.loosens,
+        hastens=given.hastens,
         gives_reason=bool(given.reason),
     )
     decided = current.decide(question)

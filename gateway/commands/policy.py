@@ -66,6 +66,7 @@ _ARGUMENTS: Final[tuple[Argument, ...]] = (
         action="store_true",
         help="of issue, revoke and empower: that key lasts longer than the caller's, or is bound to less",
     ),
+    argument("--hastens", action="store_true", help="of destroy: it can be taken back for less than a day"),
     argument("--reason", default="", metavar="TEXT", help="the caller says why"),
     _POLICIES,
 )

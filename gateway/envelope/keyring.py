@@ -7,22 +7,24 @@ they may be.
     the KeyService, by unwrapping it               `cache_seconds`; after `refresh_seconds` it is asked anew, beside the requests
 
 Fails closed: what needs a key that is not here is refused (KeysUnavailable: 503), and nothing is stored in the clear instead. A failed call
-of the KeyService is not made again before `retry_seconds`, for one key by one caller at a time. KeyRefused is of that one tenant.
+of the KeyService or of a table is not made again before `retry_seconds`, and all who wait for one key wait for one call. KeyRefused is of
+that one tenant.
 """
 
-import asyncio
 import logging
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Final, TypeVar, get_args
-from weakref import WeakValueDictionary
 
 from gateway.envelope import wrapped
+from gateway.envelope.flights import Flights, Place
 from gateway.envelope.keys import KEY_BYTES, Context, DataKey, Material, Purpose
 from gateway.envelope.ports import KeyRefused, KeyService, KeysUnavailable
 from gateway.envelope.wrapped import Wrapped, wrapped_at
+from gateway.loops import Spawn
 from tenants import data_keys
 from tenants.acts import Act
 from tenants.data_keys import DataKeyRecord
@@ -37,9 +39,6 @@ MOST_USES: Final = 2**32
 would be safe; this is the bound that NIST SP 800-38D sets where a nonce is random, and it holds if ever a key is used as it is."""
 ACTOR: Final = "gateway:keyring"
 _LOOKS: Final = 20
-
-Place = tuple[str, str]
-"""A tenant's id, and the id of a key or a purpose."""
 
 _Answer = TypeVar("_Answer")
 
@@ -83,7 +82,8 @@ class _Known:
 @dataclass(slots=True)
 class Keyring:
     """`clock` gives seconds, on the clock of `confirmed_at`: since when all that the feed told is known. `now_us` is the time, `entropy`
-    gives that many random bytes, fit for keys. Not shared between loops.
+    gives that many random bytes, fit for keys. `spawn` starts the calls, which go on when who asked first is gone. Not shared between
+    loops.
     """
 
     directory: DataKeys
@@ -93,17 +93,21 @@ class Keyring:
     confirmed_at: Callable[[], float]
     now_us: Callable[[], int]
     entropy: Callable[[int], bytes]
+    spawn: Spawn
     knobs: Knobs = field(default_factory=Knobs)
     calls: int = 0
     failures: int = 0
     """Of the KeyService."""
     _held: OrderedDict[Place, _Held] = field(default_factory=OrderedDict)
     _known: OrderedDict[str, _Known] = field(default_factory=OrderedDict)
-    _failed: OrderedDict[Place, tuple[float, str, type[Exception]]] = field(default_factory=OrderedDict)
-    """Until when a call is not made again, and how it failed."""
-    _turns: WeakValueDictionary[Place, asyncio.Lock] = field(default_factory=WeakValueDictionary)
+    _flights: Flights = field(init=False)
     _changes: int = 0
     """Moves with all that the feed tells: what was read across it may be older."""
+
+    def __post_init__(self) -> None:
+        expected = (KeysUnavailable, KeyRefused, KeyDestroyed)
+        knobs = self.knobs
+        self._flights = Flights(self.spawn, self.clock, knobs.retry_seconds, knobs.most_keys, expected)
 
     # What is asked
 
@@ -119,28 +123,18 @@ class Keyring:
 
     async def key(self, tenant_id: str, purpose: Purpose) -> DataKey:
         """The key that seals, durably known; made if the tenant has none. Raises KeysUnavailable, KeyRefused."""
-        if (found := self.held(tenant_id, purpose)) is not None:
-            return found
-        async with self._turn((tenant_id, purpose)):
-            for _ in range(_LOOKS):
-                if (found := self.held(tenant_id, purpose)) is not None:
-                    return found
-                await self._get(tenant_id, purpose)
+        for _ in range(_LOOKS):
+            if (found := self.held(tenant_id, purpose)) is not None:
+                return found
+            await self._flights.join((tenant_id, purpose), partial(self._get, tenant_id, purpose))
         raise KeysUnavailable(f"the {purpose} key of {tenant_id} is changed again and again")
 
     async def opening(self, tenant_id: str, key_id: str) -> DataKey:
         """The key of this id, active or retired, or while its destruction waits. Raises KeysUnavailable, KeyRefused, KeyDestroyed."""
-        if (found := self._opener(tenant_id, key_id)) is not None:
-            return found
-        async with self._turn((tenant_id, key_id)):
-            for _ in range(_LOOKS):
-                if (found := self._opener(tenant_id, key_id)) is not None:
-                    return found
-                record = await self._record(tenant_id, key_id)
-                if data_keys.state(record, self.now_us()) == "destroyed":
-                    raise KeyDestroyed(f"the data key {key_id} is destroyed")
-                if self._usable(record) is None:
-                    await self._unwrap(record)
+        for _ in range(_LOOKS):
+            if (found := self._opener(tenant_id, key_id)) is not None:
+                return found
+            await self._flights.join((tenant_id, key_id), partial(self._open, tenant_id, key_id))
         raise KeysUnavailable(f"the key {key_id} is changed again and again")
 
     # What is told
@@ -164,7 +158,7 @@ class Keyring:
                 self._held.pop(place, None)
             elif age >= self.knobs.refresh_seconds and held.is_used and record is not None:
                 with suppress(KeysUnavailable, KeyRefused, KeyDestroyed):  # told and counted where it failed
-                    await self._unwrap(record)
+                    await self._flights.join(place, partial(self._unwrap, record))
 
     def __len__(self) -> int:
         """Unwrapped keys that are here."""
@@ -213,24 +207,29 @@ class Keyring:
         if self._usable(record) is not None:
             return
         try:
-            await self._unwrap(record)
+            await self._flights.join((tenant_id, record.id), partial(self._unwrap, record))
         except KeyDestroyed:
             # Its bytes are gone, as after a restore without them: nothing is sealed with it again, and what is sealed next has another.
             act = Act(ACTOR, self.now_us(), "its wrapped key is gone")
             await self._directory(self.directory.retire(tenant_id, record.id, act))
             self.changed([tenant_id])
 
+    async def _open(self, tenant_id: str, key_id: str) -> None:
+        """Raises KeyDestroyed."""
+        record = await self._record(tenant_id, key_id)
+        if data_keys.state(record, self.now_us()) == "destroyed":
+            raise KeyDestroyed(f"the data key {key_id} is destroyed")
+        if self._usable(record) is None:
+            await self._unwrap(record)
+
     async def _record(self, tenant_id: str, key_id: str) -> DataKeyRecord:
         """Another process may have made the key a moment ago: one that is not known is looked for once more. Raises KeyDestroyed."""
-        self._check_failed((tenant_id, key_id))
         record = (await self._read(tenant_id)).keys.get(key_id)
         if record is None:
             self.changed([tenant_id])
             record = (await self._read(tenant_id)).keys.get(key_id)
         if record is None:
-            fault = KeyDestroyed(f"the tenant {tenant_id} has no data key {key_id}")
-            self._note_failed((tenant_id, key_id), fault)
-            raise fault
+            raise KeyDestroyed(f"the tenant {tenant_id} has no data key {key_id}")
         return record
 
     async def _read(self, tenant_id: str) -> _Known:
@@ -253,10 +252,9 @@ class Keyring:
 
     async def _make(self, tenant_id: str, purpose: Purpose) -> None:
         """The tenant has a key for that, which is wrapped and known durably before anything is sealed with it: this one, or another that
-        was made meanwhile. A wrapped key that nobody knows is swept (`custodian`).
+        was made meanwhile. A wrapped key that nobody knows is swept (`caretaker`).
         """
         place = (tenant_id, purpose)
-        self._check_failed(place)
         try:
             owner = await self.directory.owner(tenant_id)
         except NotFound as fault:
@@ -285,7 +283,6 @@ class Keyring:
     async def _unwrap(self, record: DataKeyRecord) -> None:
         """The key is here. Raises KeysUnavailable, KeyRefused, KeyDestroyed."""
         place = (record.tenant_id, record.id)
-        self._check_failed(place)
         started = self.clock()
         try:
             row = await self.table.get(wrapped_at(*place))
@@ -307,41 +304,22 @@ class Keyring:
             self._held.popitem(last=False)
 
     async def _called(self, place: Place, call: Awaitable[_Answer]) -> _Answer:
-        """What the KeyService answers. A failure is remembered, so that a thousand callers make one call."""
+        """What the KeyService answers."""
         self.calls += 1
         try:
-            answer = await call
+            return await call
         except (KeysUnavailable, KeyRefused) as fault:
             self.failures += 1
             _log.warning("a data key of %s (%s): %s", *place, fault)
             if isinstance(fault, KeyRefused):
                 self._held.pop(place, None)
-            self._note_failed(place, fault)
             raise
-        self._failed.pop(place, None)
-        return answer
-
-    def _note_failed(self, place: Place, fault: Exception) -> None:
-        self._failed.pop(place, None)
-        self._failed[place] = (self.clock() + self.knobs.retry_seconds, str(fault), type(fault))
-        if len(self._failed) > self.knobs.most_keys:
-            self._failed.popitem(last=False)
-
-    def _check_failed(self, place: Place) -> None:
-        """Raises what was raised a moment ago."""
-        until, text, kind = self._failed.get(place, (self.clock(), "", KeysUnavailable))
-        if self.clock() < until:
-            raise kind(text)
 
     async def _directory(self, change: Awaitable[_Answer]) -> _Answer:
         try:
             return await change
         except TenantsError as fault:
             raise KeysUnavailable(f"the directory knows no new key: {fault}") from fault
-
-    def _turn(self, place: Place) -> asyncio.Lock:
-        """Who waits here for the same key finds it when another has got it."""
-        return self._turns.setdefault(place, asyncio.Lock())
 
 
 def _newest(keys: Mapping[str, DataKeyRecord]) -> dict[str, DataKeyRecord]:

@@ -21,6 +21,8 @@ class Wrapped(Struct, frozen=True, tag_field="v", tag=1):
     wrapped: bytes
     at_us: int
     with_key: str | None = None
+    orphan_us: int | None = None
+    """When it was first found to be of no data key that the directory knows; None: it was not."""
 
 
 def of_tenant(tenant_id: str) -> str:
@@ -40,5 +42,5 @@ def read(row: Row) -> Wrapped:
     """Raises KeyRefused for a damaged row and a version that is not known: fails closed."""
     try:
         return msgspec.json.decode(row.value, type=Wrapped)
-    except (msgspec.DecodeError, UnicodeDecodeError) as fault:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as fault:
         raise KeyRefused(f"the wrapped key {row.key.sort} cannot be read: {fault}") from fault

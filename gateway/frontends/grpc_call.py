@@ -12,9 +12,12 @@ from gateway.auth.credentials import credential
 from gateway.auth.principal import Principal
 from gateway.call import GRPC, GRPC_STREAM, Endpoint, InferenceCall, Outgoing, Payload, Standing
 from gateway.errors import GatewayError, forget_frames
+from gateway.frontends.screening import beside
+from gateway.privacy.mask import Screen
 from gateway.telemetry.traceparent import valid_traceparent
 from gateway.wire import oip_grpc as wire
 from gateway.wire.ratelimit import ratelimit_metadata, retry_after
+from gateway.wire.screened import masked_message
 from tenants.keys import Secret
 
 Context: TypeAlias = "grpc.aio.ServicerContext[bytes, bytes]"
@@ -76,9 +79,12 @@ class InferMessage:
         self._is_stream = is_stream
         self.declared_bytes = self.received_bytes = size
 
-    async def judge(self, limit_bytes: int, tenant_id: str) -> Outgoing:
-        judged = wire.judge_infer(self._asked, is_stream=self._is_stream)
-        tensors = self._asked.tensors
+    async def judge(self, limit_bytes: int, tenant_id: str, screen: Screen | None) -> Outgoing:
+        asked = self._asked
+        if screen is not None:
+            asked = await beside(self.received_bytes, masked_message, asked, screen)
+        judged = wire.judge_infer(asked, is_stream=self._is_stream)
+        tensors = asked.tensors
         return Outgoing(head=judged.head, first=tensors, tensor_bytes=len(tensors), sequence=judged.sequence)
 
 

@@ -10,9 +10,12 @@ from gateway.call import Outgoing, Source, Take
 from gateway.errors import Code, GatewayError
 from gateway.frontends.http_exchange import Message
 from gateway.frontends.memory import Memory
+from gateway.frontends.screening import beside
+from gateway.privacy.mask import Screen
 from gateway.wire.encodings import Inflater
 from gateway.wire.generate import judge_generate
 from gateway.wire.oip import Judged, judge_infer
+from gateway.wire.screened import has_texts_behind, masked_infer, masked_json
 
 
 class Incoming(Source, Protocol):
@@ -41,7 +44,7 @@ class NoBody:
     declared_bytes = 0
     received_bytes = 0
 
-    async def judge(self, limit_bytes: int, tenant_id: str) -> Outgoing:
+    async def judge(self, limit_bytes: int, tenant_id: str, screen: Screen | None) -> Outgoing:
         return Outgoing()
 
 
@@ -104,10 +107,13 @@ class Collected:
 class GenerateBody(Collected):
     """The body of a generate request: JSON alone."""
 
-    async def judge(self, limit_bytes: int, tenant_id: str) -> Outgoing:
-        """Raises BAD_REQUEST, JSON_TOO_LARGE, BODY_TOO_LARGE, TOO_MANY_AT_ONCE, OVERLOADED."""
+    async def judge(self, limit_bytes: int, tenant_id: str, screen: Screen | None) -> Outgoing:
+        """Raises BAD_REQUEST, JSON_TOO_LARGE, BODY_TOO_LARGE, TOO_MANY_AT_ONCE, OVERLOADED, NotScreened."""
         self._tenant_id = tenant_id
-        return Outgoing(head=judge_generate(await self._collect(None, limit_bytes)))
+        body = await self._collect(None, limit_bytes)
+        if screen is not None:
+            body = await beside(len(body), masked_json, body, screen)
+        return Outgoing(head=judge_generate(body))
 
 
 class InferBody(Collected):
@@ -126,10 +132,10 @@ class InferBody(Collected):
         super().__init__(incoming, declared, coding, memory)
         self._head_length = head_length
 
-    async def judge(self, limit_bytes: int, tenant_id: str) -> Outgoing:
-        """Read the JSON head and judge it; the rest streams.
+    async def judge(self, limit_bytes: int, tenant_id: str, screen: Screen | None) -> Outgoing:
+        """Read the JSON head and judge it; the rest streams, unless there are texts in it to be masked.
 
-        Raises BAD_REQUEST, JSON_TOO_LARGE, BODY_TOO_LARGE, TOO_MANY_AT_ONCE, OVERLOADED.
+        Raises BAD_REQUEST, NOT_MASKED, JSON_TOO_LARGE, BODY_TOO_LARGE, TOO_MANY_AT_ONCE, OVERLOADED, NotScreened.
         """
         self._tenant_id = tenant_id
         size, head_length = self.declared_bytes, self._head_length
@@ -139,23 +145,45 @@ class InferBody(Collected):
         elif head_length <= size:
             data = await self._collect(head_length, limit_bytes)
         if head_length is None:
+            if screen is not None:
+                data = await beside(size, masked_json, data, screen)
             judged = judge_infer(data, 0)
             return Outgoing(head=judged.head, sequence=judged.sequence)
         if head_length > size:
             raise GatewayError(
                 Code.BAD_REQUEST, detail="Inference-Header-Content-Length is more than the body has"
             )
+        head, first = data[:head_length], memoryview(data)[head_length:]
         tensor_bytes = size - head_length
+        if screen is not None:
+            head, first = await self._masked(head, first, limit_bytes, screen)
+            if not self._more:
+                tensor_bytes = len(first)
         # A head of length 0 is Triton's raw binary request: one tensor, no JSON.
-        judged = judge_infer(data[:head_length], tensor_bytes) if head_length else Judged(b"")
+        judged = judge_infer(head, tensor_bytes) if head_length else Judged(b"")
         return Outgoing(
             head=judged.head,
             sequence=judged.sequence,
-            first=memoryview(data)[head_length:],
+            first=first,
             rest=self if self._more else None,
             tensor_bytes=tensor_bytes,
             binary=True,
         )
+
+    async def _masked(
+        self, head: bytes, first: memoryview, limit_bytes: int, screen: Screen
+    ) -> tuple[bytes, memoryview]:
+        """The head and what is here of the tensors: all, if there are texts among them."""
+        if not head:
+            raise GatewayError(
+                Code.NOT_MASKED, detail="a raw binary request cannot be masked; send it with a JSON head"
+            )
+        head = await beside(len(head), masked_json, head, screen)
+        if not has_texts_behind(head):
+            return head, first
+        tensors = bytes(first) + await self._collect(None, limit_bytes)
+        head, masked = await beside(len(tensors), masked_infer, head, tensors, screen)
+        return head, memoryview(masked)
 
     async def pour(self, take: Take) -> None:
         """Raises CLIENT_CLOSED when the client leaves before the end."""

@@ -22,6 +22,7 @@ from gateway.frontends.http import EXTENSIONS, Readiness
 from gateway.frontends.http_body import NoBody
 from gateway.frontends.routes import INFERENCE
 from gateway.pipeline import Pipeline
+from gateway.privacy.mask import Screen
 from gateway.triton.grpc_client import GrpcReply
 from gateway.triton.grpc_status import Status
 from gateway.wire import oip_grpc as wire
@@ -247,7 +248,7 @@ class Question(NoBody):
     def __init__(self, message: bytes) -> None:
         self._message = message
 
-    async def judge(self, limit_bytes: int, tenant_id: str) -> Outgoing:
+    async def judge(self, limit_bytes: int, tenant_id: str, screen: Screen | None) -> Outgoing:
         return Outgoing(head=self._message)
 
 

@@ -10,6 +10,8 @@ from gateway.errors import Code, GatewayError
 from gateway.frontends.http_body import Collected, Incoming, JsonMemory
 from gateway.frontends.openai_downstream import OpenAiDownstream
 from gateway.frontends.openai_models import Offer, Offers
+from gateway.frontends.screening import beside
+from gateway.privacy.mask import Screen
 from gateway.wire.chat import Unfit
 from gateway.wire.openai import (
     ChatRequest,
@@ -26,6 +28,7 @@ from gateway.wire.openai_relayed import Relayed, RelayedStream
 from gateway.wire.openai_replies import Answering
 from gateway.wire.openai_replies import Kind as AnswerKind
 from gateway.wire.openai_to_oip import generate_body, infer_body
+from gateway.wire.screened import masked_json
 from gateway.wire.tokens import AT_ONCE_CHARACTERS, Count, counted, estimated
 from tenants.openai import Generate, Infer, PassThrough, Section
 
@@ -75,10 +78,12 @@ class OpenAiBody(Collected):
             return _PASSED[self._kind]
         return "infer" if isinstance(section, Infer) else "generate_stream"
 
-    async def judge(self, limit_bytes: int, tenant_id: str) -> Outgoing:
-        """Raises MODEL_NOT_FOUND, BAD_REQUEST."""
+    async def judge(self, limit_bytes: int, tenant_id: str, screen: Screen | None) -> Outgoing:
+        """Raises MODEL_NOT_FOUND, BAD_REQUEST, NotScreened."""
         offer = await self._offers.offer(self._model)
         body, self._body = self._body, b""
+        if screen is not None:
+            body = await beside(len(body), masked_json, body, screen)
         if isinstance(offer.section, PassThrough):
             return self._pass(judge_passed(body, self._kind), offer.section)
         match judge(body, self._kind), offer.section:

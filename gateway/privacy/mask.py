@@ -23,8 +23,13 @@ _EACH_VALUE_BYTES: Final = 400
 """What a value costs in memory beside its characters, at most: two strings and their places in two dictionaries."""
 
 
+MOST_CHARACTERS: Final = 1024 * 1024
+"""Of one request's texts together: that many take seconds. Each text counts as some characters more, for what a short one costs."""
+_EACH_TEXT_CHARACTERS: Final = 4
+
+
 class NotScreened(Exception):
-    """The text could not be looked at, or holds too many values: the request is refused."""
+    """The text could not be looked at, or is too much, or holds too many values: the request is refused. Its words are public."""
 
 
 class Masking(Protocol):
@@ -41,12 +46,13 @@ class Masking(Protocol):
 class Screen:
     """One request's: it masks its texts and remembers, while the request lives, what stands for what."""
 
-    __slots__ = ("_charge", "_numbers", "_placeholders", "_privacy", "_values", "masked")
+    __slots__ = ("_charge", "_left", "_numbers", "_placeholders", "_privacy", "_values", "masked")
 
     def __init__(self, privacy: Masking, charge: Callable[[int], None] | None = None) -> None:
         """`charge` takes the bytes that are remembered, before they are, and may refuse by raising."""
         self._privacy = privacy
         self._charge = charge
+        self._left = MOST_CHARACTERS
         self._numbers: Counter[str] = Counter()
         self._placeholders: dict[tuple[str, str], str] = {}
         self._values: dict[str, str] = {}
@@ -60,6 +66,11 @@ class Screen:
 
     def text(self, value: str) -> str:
         """`value` with every span replaced. Raises NotScreened, and what `charge` raises. Long texts take long."""
+        self._left -= len(value) + _EACH_TEXT_CHARACTERS
+        if self._left < 0:
+            raise NotScreened(
+                f"more than {MOST_CHARACTERS} characters of text cannot be masked in one request"
+            )
         try:
             spans = find(value, self._privacy.mask, self._privacy.phone_regions)
         except Exception as error:  # noqa: BLE001 - whatever it is, it closes the door

@@ -11,7 +11,7 @@ import fcntl
 import mmap
 import os
 import re
-import tempfile
+import secrets
 import threading
 from asyncio import Future
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
@@ -22,11 +22,12 @@ from queue import SimpleQueue
 from typing import NamedTuple, Self, TypeVar
 
 from gateway.audit.ports import Segment, SegmentFailed, Stored
+from gateway.stores.disk import Disk, OsDisk, make_folders, sync_folder, write_all
 
 SEGMENT_BYTES = 32 * 1024 * 1024
 _SUFFIX = ".segment"
 _SPARE = ".spare"
-_RECOVERY = "recovery.lock"
+_RECOVERY, _RETENTION = "recovery.lock", "retention.lock"
 _PIECE = bytes(1024 * 1024)
 _BLOCK_BYTES = 4096  # what O_DIRECT is aligned to: no disk's logical block is larger, but for some that are tried and found out
 _ID = re.compile(r"[0-9A-Za-z_-]{1,64}")
@@ -48,18 +49,18 @@ class Blocks:
     next: what it held is the same bytes in both writes, so no cut between them can lose it.
     """
 
-    def __init__(self, fd: int) -> None:
+    def __init__(self, disk: Disk, fd: int) -> None:
+        self._disk = disk
         self._fd = fd
         # Aligned to a page; shared, so that a fork while the disk reads from it cannot move it.
         self._waiting = memoryview(mmap.mmap(-1, len(_PIECE)))
         self._start = 0  # of the last block
         self._filled = 0  # so much of it
-        flags = fcntl.fcntl(fd, fcntl.F_GETFL)
         try:
-            fcntl.fcntl(fd, fcntl.F_SETFL, flags | os.O_DIRECT)
+            disk.past_cache(fd, wanted=True)
             self._write(self._waiting[:_BLOCK_BYTES])  # zeros on zeros: some filesystems refuse only now
         except OSError:  # then through the page cache, as durable
-            fcntl.fcntl(fd, fcntl.F_SETFL, flags)
+            disk.past_cache(fd, wanted=False)
 
     @property
     def end(self) -> int:
@@ -83,7 +84,7 @@ class Blocks:
     def _write(self, blocks: memoryview) -> None:
         offset = self._start
         while blocks:
-            written = os.pwritev(self._fd, (blocks,), offset, os.RWF_DSYNC) // _BLOCK_BYTES * _BLOCK_BYTES
+            written = self._disk.write_through(self._fd, blocks, offset) // _BLOCK_BYTES * _BLOCK_BYTES
             if not written:
                 raise OSError(errno.EIO, "less than a block was written")
             blocks, offset = blocks[written:], offset + written
@@ -93,12 +94,13 @@ class FileSegment:
     """One file and the one thread that writes it. Everything but `_work` belongs to the loop."""
 
     def __init__(
-        self, segment_id: str, fd: int, blocks: Blocks, size_bytes: int, loop: asyncio.AbstractEventLoop
+        self, segment_id: str, disk: Disk, fd: int, size_bytes: int, loop: asyncio.AbstractEventLoop
     ) -> None:
         self.id = segment_id
         self.left_bytes = size_bytes
+        self._disk = disk
         self._fd = fd
-        self._blocks = blocks
+        self._blocks = Blocks(disk, fd)
         self._loop = loop
         self._last: Future[None] | None = None
         self._is_closed = False
@@ -136,9 +138,10 @@ class FileSegment:
             self._tell(last, failed)
         if failed is None and not (last and last.cancelled()):
             with suppress(OSError):  # else the zeros stay: a longer file, the same segment
-                os.ftruncate(self._fd, self._blocks.end)
-                os.fsync(self._fd)
-        os.close(self._fd)
+                self._disk.truncate(self._fd, self._blocks.end)
+                self._disk.sync(self._fd)
+        with suppress(OSError):  # it is closed all the same (close(2))
+            self._disk.close(self._fd)
         self._tell(job, None)
 
     def _tell(self, done: Future[None], failed: SegmentFailed | None) -> None:
@@ -149,8 +152,9 @@ class FileSegment:
 class FileSegments:
     """The segments in a folder (0700). Enter it before use. All but commits runs on one other thread."""
 
-    def __init__(self, folder: Path, size_bytes: int = SEGMENT_BYTES) -> None:
+    def __init__(self, folder: Path, size_bytes: int = SEGMENT_BYTES, *, disk: Disk | None = None) -> None:
         self.place = str(folder)
+        self._disk = disk or OsDisk()
         self._folder = folder
         self._size_bytes = size_bytes
         self._pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix="segments")
@@ -176,16 +180,27 @@ class FileSegments:
     async def read(self, segment_id: str, limit_bytes: int | None = None) -> bytes:
         return await self._off_loop(lambda: self._read(segment_id, limit_bytes))
 
-    async def cut(self, segment_id: str, end_bytes: int) -> None:
-        await self._off_loop(lambda: self._cut(segment_id, end_bytes))
+    async def cut(self, segment_id: str, kept: bytes) -> None:
+        await self._off_loop(lambda: self._cut(segment_id, kept))
+
+    async def replace(self, segment_id: str, data: bytes) -> None:
+        await self._off_loop(lambda: self._replace(segment_id, data))
+
+    @asynccontextmanager
+    async def retention(self) -> AsyncIterator[bool]:
+        fd, is_alone = await self._off_loop(lambda: self._locked(_RETENTION, fcntl.LOCK_EX | fcntl.LOCK_NB))
+        try:
+            yield is_alone
+        finally:
+            self._disk.close(fd)
 
     @asynccontextmanager
     async def recovery(self) -> AsyncIterator[None]:
-        lock = await self._off_loop(self._lock_recovery)
+        lock, _ = await self._off_loop(lambda: self._locked(_RECOVERY, fcntl.LOCK_EX))
         try:
             yield
         finally:
-            os.close(lock)
+            self._disk.close(lock)
 
     def _off_loop(self, work: Callable[[], _T]) -> Future[_T]:
         return asyncio.get_running_loop().run_in_executor(self._pool, _translated, work)
@@ -196,25 +211,28 @@ class FileSegments:
         return self._folder / (segment_id + _SUFFIX)
 
     def _prepare_folder(self) -> None:
-        new = [folder for folder in (self._folder, *self._folder.parents) if not folder.exists()]
-        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        for folder in new:
-            sync(folder.parent)
-        for path in self._folder.glob("*" + _SPARE):
-            with _opened(path) as fd:
-                if _is_free(fd):  # its process died before it used it
-                    path.unlink(missing_ok=True)
+        make_folders(self._disk, self._folder)
+        for name in self._names(_SPARE):
+            path = self._folder / (name + _SPARE)
+            with suppress(FileNotFoundError), _opened(self._disk, path) as fd:
+                if self._is_free(fd):  # its process died before it used it
+                    self._disk.unlink(path)
 
     def _create(self, segment_id: str, loop: asyncio.AbstractEventLoop) -> Segment:
         path = self._path(segment_id)
-        if path.exists():
+        if self._disk.exists(path):
             raise SegmentFailed(f"segment {segment_id} exists")
         spare = self._spare = self._spare or self._fill()
-        blocks = Blocks(spare.fd)
+        self._disk.rename(spare.path, path)
         self._spare = None
-        spare.path.rename(path)
-        sync(self._folder)
-        return FileSegment(segment_id, spare.fd, blocks, self._size_bytes, loop)
+        try:
+            sync_folder(self._disk, self._folder)
+            return FileSegment(segment_id, self._disk, spare.fd, self._size_bytes, loop)
+        except OSError:
+            with suppress(OSError):  # else it stays, empty: the next start names it
+                self._disk.unlink(path)
+            self._disk.close(spare.fd)
+            raise
 
     def _prepare_spare(self) -> None:
         """Ahead of need, so that changing segments never waits for it. If it fails, the next create tries."""
@@ -223,52 +241,89 @@ class FileSegments:
 
     def _fill(self) -> _Spare:
         """A locked file of durable zeros."""
-        while True:
-            fd, name = tempfile.mkstemp(suffix=_SPARE, dir=self._folder)
-            if _lock(fd, fcntl.LOCK_EX) and os.fstat(fd).st_nlink:
-                break
-            os.close(fd)  # another process, just starting, took it for a dead one's
+        fd, _ = spare = self._aside()
         try:
             end = 0
             while end < self._size_bytes:  # piece by piece, for the sake of the commits that go on meanwhile
-                end = _write(fd, _PIECE[: self._size_bytes - end], end)
-                os.fdatasync(fd)
-            os.fsync(fd)
+                end = write_all(self._disk, fd, _PIECE[: self._size_bytes - end], end)
+                self._disk.sync_data(fd)
+            self._disk.sync(fd)
         except OSError:
-            os.close(fd)
-            os.unlink(name)
+            self._drop(spare)
             raise
-        return _Spare(fd, Path(name))
+        return spare
+
+    def _aside(self) -> _Spare:
+        """A locked file that holds nothing. Should this process die, a later start removes it."""
+        while True:
+            path = self._folder / (secrets.token_hex(8) + _SPARE)
+            fd = self._disk.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL)
+            if self._disk.lock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB) and self._disk.links(fd):
+                return _Spare(fd, path)
+            self._disk.close(fd)  # another process, just starting, took it for a dead one's
 
     def _drop_spare(self) -> None:
-        if self._spare:
-            self._spare.path.unlink(missing_ok=True)
-            os.close(self._spare.fd)
+        if spare := self._spare:
             self._spare = None
+            self._drop(spare)
+
+    def _drop(self, spare: _Spare) -> None:
+        with suppress(OSError):  # else the next start removes it
+            self._disk.unlink(spare.path)
+        self._disk.close(spare.fd)
+
+    def _names(self, suffix: str) -> list[str]:
+        found = (entry.name for entry in self._disk.entries(self._folder))
+        return sorted(name.removesuffix(suffix) for name in found if name.endswith(suffix))
 
     def _stored(self) -> list[Stored]:
-        names = sorted(path.name.removesuffix(_SUFFIX) for path in self._folder.glob("*" + _SUFFIX))
-        return [Stored(name, self._is_locked(name)) for name in names]
+        return [Stored(name, self._is_locked(name)) for name in self._names(_SUFFIX)]
 
     def _is_locked(self, segment_id: str) -> bool:
-        with _opened(self._path(segment_id), os.O_RDONLY) as fd:
-            return not _is_free(fd)
+        with _opened(self._disk, self._path(segment_id), os.O_RDONLY) as fd:
+            return not self._is_free(fd)
 
     def _read(self, segment_id: str, limit_bytes: int | None) -> bytes:
-        with self._path(segment_id).open("rb") as file:
-            return file.read(limit_bytes)
+        most = len(_PIECE) if limit_bytes is None else limit_bytes
+        pieces: list[bytes] = []
+        size = 0
+        with _opened(self._disk, self._path(segment_id), os.O_RDONLY) as fd:
+            while piece := self._disk.read(fd, most, size):
+                pieces.append(piece)
+                size += len(piece)
+                if limit_bytes is not None:
+                    most = limit_bytes - size
+        return b"".join(pieces)
 
-    def _cut(self, segment_id: str, end_bytes: int) -> None:
-        with _opened(self._path(segment_id)) as fd:
-            if not _is_free(fd):
+    def _cut(self, segment_id: str, kept: bytes) -> None:
+        with _opened(self._disk, self._path(segment_id)) as fd:
+            if not self._is_free(fd):
                 raise SegmentFailed(f"segment {segment_id} belongs to a living process")
-            os.ftruncate(fd, end_bytes)
-            os.fsync(fd)
+            self._disk.truncate(fd, len(kept))
+            write_all(self._disk, fd, kept, 0)
+            self._disk.sync(fd)
 
-    def _lock_recovery(self) -> int:
-        fd = os.open(self._folder / _RECOVERY, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        fcntl.flock(fd, fcntl.LOCK_EX)
-        return fd
+    def _replace(self, segment_id: str, data: bytes) -> None:
+        if self._is_locked(segment_id):
+            raise SegmentFailed(f"segment {segment_id} belongs to a living process")
+        aside = self._aside()
+        try:
+            write_all(self._disk, aside.fd, data, 0)
+            self._disk.sync(aside.fd)
+            self._disk.rename(aside.path, self._path(segment_id))
+        except OSError:
+            self._drop(aside)
+            raise
+        self._disk.close(aside.fd)
+        sync_folder(self._disk, self._folder)
+
+    def _locked(self, name: str, how: int) -> tuple[int, bool]:
+        fd = self._disk.open(self._folder / name, os.O_RDWR | os.O_CREAT)
+        return fd, self._disk.lock(fd, how)
+
+    def _is_free(self, fd: int) -> bool:
+        """Whether nobody owns the file. Shared, so that two who ask do not take each other for an owner."""
+        return self._disk.lock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
 
 
 class SegmentBytes(Mapping[str, bytes]):
@@ -295,9 +350,10 @@ class SegmentBytes(Mapping[str, bytes]):
     def owned(self, among: Iterable[str] | None = None) -> list[str]:
         """Those that a living process is writing."""
         found = []
+        disk = OsDisk()
         for segment_id in self._paths if among is None else among:
-            with _opened(self._paths[segment_id], os.O_RDONLY) as fd:
-                if not _is_free(fd):
+            with _opened(disk, self._paths[segment_id], os.O_RDONLY) as fd:
+                if not disk.lock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB):
                     found.append(segment_id)
         return found
 
@@ -319,40 +375,17 @@ def _translated(work: Callable[[], _T]) -> _T:
 
 
 @contextmanager
-def _opened(path: Path, how: int = os.O_RDWR) -> Iterator[int]:
-    fd = os.open(path, how | os.O_CLOEXEC)
+def _opened(disk: Disk, path: Path, how: int = os.O_RDWR) -> Iterator[int]:
+    fd = disk.open(path, how)
     try:
         yield fd
     finally:
-        os.close(fd)
+        disk.close(fd)
 
 
 def sync(path: Path) -> None:
     """What a file holds, or which names a folder has, is on the disk."""
-    with _opened(path, os.O_RDONLY) as fd:
-        os.fsync(fd)
-
-
-def _is_free(fd: int) -> bool:
-    """Whether nobody owns the file. Shared, so that two who ask do not take each other for an owner."""
-    return _lock(fd, fcntl.LOCK_SH)
-
-
-def _lock(fd: int, how: int) -> bool:
-    try:
-        fcntl.flock(fd, how | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
-
-
-def _write(fd: int, data: bytes, offset: int) -> int:
-    """Where the data ends; all of it is written."""
-    view = memoryview(data)
-    while view:
-        written = os.pwrite(fd, view, offset)
-        view, offset = view[written:], offset + written
-    return offset
+    sync_folder(OsDisk(), path)
 
 
 def _has_failed(last: Future[None] | None) -> bool:
@@ -360,9 +393,8 @@ def _has_failed(last: Future[None] | None) -> bool:
 
 
 def _resolve(done: Future[None], failed: SegmentFailed | None) -> None:
-    if done.done():
-        return
-    if failed is None:
-        done.set_result(None)
-    else:
-        done.set_exception(failed)
+    if not done.done():
+        if failed is None:
+            done.set_result(None)
+        else:
+            done.set_exception(failed)

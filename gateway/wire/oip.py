@@ -87,14 +87,19 @@ class Judged(msgspec.Struct, frozen=True):
     sequence: Sequence | None = None
 
 
-def judge_infer(head: bytes, tensor_bytes: int) -> Judged:
-    """The client's `head`, with `tensor_bytes` of binary tensors behind it. Raises BAD_REQUEST."""
+def read_infer(head: bytes) -> InferRequest:
+    """A head that nobody has judged yet. Raises BAD_REQUEST."""
     try:
         if not head.isascii():
             head.decode()  # msgspec looks into `data` for its form only
-        request = _decoder.decode(head)
+        return _decoder.decode(head)
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as fault:
         raise bad_request(f"the inference request is not valid JSON of the protocol: {fault}") from fault
+
+
+def judge_infer(head: bytes, tensor_bytes: int) -> Judged:
+    """The client's `head`, with `tensor_bytes` of binary tensors behind it. Raises BAD_REQUEST."""
+    request = read_infer(head)
     sequence = None
     if request.parameters:
         sequence = take_sequence(request.parameters, partial(_tagged, request))
@@ -182,12 +187,13 @@ def _binary_bytes(parameters: Parameters, path: str) -> int:
     return size
 
 
-_STRING = re.compile(rb'"(?:[^"\\]++|\\.)*+"', re.DOTALL)
+STRING = re.compile(rb'"(?:[^"\\]++|\\.)*+"', re.DOTALL)
+"""One, as it is written in JSON."""
 
 
 def has_objects(data: bytes) -> bool:
     """Whether there is an object in well-formed JSON; the data of a tensor has none, and two readers could read its keys in two ways."""
-    return b"{" in data and b"{" in _STRING.sub(b"", data)
+    return b"{" in data and b"{" in STRING.sub(b"", data)
 
 
 _MARKS = bytes.maketrans(b"{}", b"[]")

@@ -7,7 +7,7 @@ of the client's message where they lie at its end, as official clients write the
 
 import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from functools import partial
 from typing import Any, Final
 
@@ -214,6 +214,16 @@ def split(message: bytes) -> Split:
     head = [message[end:start] for end, start in zip([0, *ends], starts, strict=True)]
     whole = [part for field in tensors for part in (_opening(field), message[field.body : field.end])]
     return Split(b"".join(head), b"".join(whole), len(tensors))
+
+
+def contents_of(asked: Asked) -> list[bytes]:
+    """Its raw contents one by one."""
+    tensors = bytes(asked.tensors)
+    return [tensors[field.body : field.end] for field in _tensors(tensors)]
+
+
+def serialized_contents(contents: Iterable[bytes]) -> bytes:
+    return b"".join(part for one in contents for part in (_RAW_TAG, _encoded(len(one)), one))
 
 
 def _tensors(message: bytes) -> Iterator[Field]:

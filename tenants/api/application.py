@@ -27,6 +27,7 @@ from tenants.api.asked import Answer, Asked, Caller, Condition, Who
 from tenants.api.openapi import PATH, document
 from tenants.api.problems import Problem
 from tenants.api.routes import OPERATIONS, Operation
+from tenants.data_keys import BACKUP_DAYS
 from tenants.directory import Directory
 from tenants.errors import NotFound, TenantsError
 from tenants.keys import Secret
@@ -59,6 +60,8 @@ class Control:
     identify: Identify
     now_us: Callable[[], int]
     seconds: float = 300.0
+    backup_days: int = BACKUP_DAYS
+    """How long back-ups of the wrapped data keys are kept."""
     record_keys: RecordKeys | None = None
     """None: here is nothing sealed."""
     uses: Counter[str] = field(default_factory=Counter)
@@ -205,6 +208,7 @@ class Control:
             condition=condition,
             after=heads.position(query.get("cursor")),
             limit=heads.limit(query.get("limit")),
+            backup_days=self.backup_days,
             query=query,
             record_keys=self.record_keys,
         )

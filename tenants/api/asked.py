@@ -11,6 +11,7 @@ import msgspec
 from tenants.acts import Act
 from tenants.api.problems import Problem
 from tenants.api.shapes import Listed
+from tenants.data_keys import BACKUP_DAYS
 from tenants.directory import Directory, Found, Identity, Page
 from tenants.errors import Repeated
 from tenants.keys import ApiKey
@@ -83,6 +84,7 @@ class Caller:
         *,
         widens: bool = False,
         loosens: bool = False,
+        hastens: bool = False,
     ) -> tuple[str, ...]:
         """The ids of the policies that allow it. Raises Problem: forbidden."""
         own = self.who.tenant
@@ -98,6 +100,7 @@ class Caller:
                 widens=widens,
                 gives_reason=self.gives_reason,
                 loosens=loosens,
+                hastens=hastens,
             )
         )
         if not verdict.allowed:
@@ -107,6 +110,8 @@ class Caller:
                 sentence = "a key for some models may not do that to one for others"
             elif loosens:
                 sentence = "a key may not make one that lasts longer than it does, or is bound to less: networks, hours, limits"
+            elif hastens:
+                sentence = "only an operator destroys a data key sooner than in a day"
             raise Problem(
                 "forbidden",
                 sentence,
@@ -144,7 +149,9 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """`tenant` is that of the path, whom the caller may see. `after` and `limit` are a list's."""
+    """`tenant` is that of the path, whom the caller may see. `after` and `limit` are a list's. `backup_days` is how long
+    back-ups of the wrapped data keys are kept.
+    """
 
     directory: Directory
     caller: Caller
@@ -155,6 +162,7 @@ class Asked:
     condition: Condition = Condition()
     after: str | None = None
     limit: int = MOST_KEYS
+    backup_days: int = BACKUP_DAYS
     query: Mapping[str, str] = field(default_factory=dict)
     record_keys: RecordKeys | None = None
 

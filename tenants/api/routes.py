@@ -11,7 +11,7 @@ from typing import Any, Final, Literal
 
 from msgspec import Struct
 
-from tenants.api import issuers, keys, records, tenants
+from tenants.api import data_keys, issuers, keys, records, tenants
 from tenants.api.asked import Answer, Asked
 from tenants.api.bodies import MOST_BYTES, MOST_OTHER_BYTES
 from tenants.api.members import ACCOUNTS, MEMBERS, create_account, invite
@@ -377,6 +377,10 @@ OPERATIONS: Final[tuple[Operation, ...]] = (
     *_people("member", MEMBERS, invite, NewMember, MemberView),
     *_people("account", ACCOUNTS, create_account, NewAccount, AccountView),
     *_keys("", f"{_TENANT}/keys", NewKey),
+    *(
+        Operation(id_, method, f"{_TENANT}/data-keys{path}", action, do, answer, summary, body)
+        for id_, method, path, action, do, answer, summary, body in data_keys.ROWS
+    ),
     *_keys("Operator", "/operator/keys", NewOperatorKey),
     Operation(
         "reportLeak",

@@ -17,7 +17,18 @@ from tenants.events import Action
 from tenants.ids import is_id
 from tenants.ports import MOST_KEYS, Delete, Item, Row
 from tenants.ports import Put as PutItem
-from tenants.rows import DUE, Change, KeyPointer, data_key_at, due_at, encoded, read, tenant_at
+from tenants.rows import (
+    DUE,
+    TENANTS,
+    Change,
+    KeyPointer,
+    TenantPointer,
+    data_key_at,
+    due_at,
+    encoded,
+    read,
+    tenant_at,
+)
 from tenants.tenant import Tenant
 
 _ACTIONS: Final[dict[Deed, Action]] = {
@@ -139,12 +150,14 @@ class DataKeys:
         await self.journal.change(act, judge)
 
     async def rewrapped(self, tenant_id: str, key_id: str, wrapped_with: str | None, act: Act) -> None:
-        """It is wrapped anew, durably. Repeated: nothing more is written."""
+        """It is wrapped anew, durably. Repeated, or when the tenant has another key of its own by now: nothing is written, and it is still
+        asked for.
+        """
 
         async def judge() -> Judged[None]:
             row = await self._row(tenant_id, key_id)
             before = read(row, DataKeyRecord)
-            if before.rewrap_us is None:
+            if before.rewrap_us is None or (await self.owner(tenant_id)).kms_key != wrapped_with:
                 return Judged(None)
             after = replace(before, wrapped_with=wrapped_with, wrapped_us=act.at_us, rewrap_us=None)
             return Judged(None, (_changed(Action.DATAKEY_REWRAPPED, row, after),))
@@ -164,12 +177,18 @@ class DataKeys:
 
         await self.journal.change(act, judge)
 
-    async def due(self) -> tuple[DataKeyRecord, ...]:
-        """Those to which something is still to be done (`data_keys.is_due`), of all tenants."""
+    async def due(self) -> dict[str, str]:
+        """The ids of those to which something is still to be done (`data_keys.is_due`), each with its tenant's."""
         found = [read(row, KeyPointer) for row in await self.journal.partition(DUE)]
-        rows = await self.journal.many(data_key_at(it.tenant_id, it.key_id) for it in found)
-        found_keys = (read(row, DataKeyRecord) for row in rows.values())
-        return tuple(key for key in found_keys if data_keys.is_due(key))
+        return {it.key_id: it.tenant_id for it in found}
+
+    async def one(self, tenant_id: str, key_id: str) -> DataKeyRecord:
+        """Raises NotFound."""
+        return read(await self._row(tenant_id, key_id), DataKeyRecord)
+
+    async def tenant_ids(self) -> tuple[str, ...]:
+        """Of all tenants, whatever became of them."""
+        return tuple(read(row, TenantPointer).tenant_id for row in await self.journal.partition(TENANTS))
 
     # How it is done
 

@@ -65,7 +65,36 @@ class SegmentContract:
         segment = await store.create("a")
         await segment.append(FIRST)
         with pytest.raises(SegmentFailed):
-            await store.cut("a", 5)
+            await store.cut("a", FIRST[:5])
         await segment.close()
-        await store.cut("a", 5)
+        await store.cut("a", FIRST[:5])
         assert await store.read("a") == b"first"
+
+    async def test_a_segment_that_nobody_owns_can_be_replaced_by_a_whole_other_one(
+        self, store: SegmentStore
+    ) -> None:
+        segment = await store.create("a")
+        await segment.append(FIRST)
+        with pytest.raises(SegmentFailed):
+            await store.replace("a", SECOND)
+        assert (await store.read("a")).rstrip(b"\0") == FIRST
+        await segment.close()
+        await store.replace("a", SECOND)
+        assert await store.read("a") == SECOND
+        assert [tuple(stored) for stored in await store.stored()] == [("a", False)]
+
+    async def test_nothing_comes_of_replacing_a_segment_that_there_is_none_of(
+        self, store: SegmentStore
+    ) -> None:
+        with pytest.raises(SegmentFailed):
+            await store.replace("a", FIRST)
+        assert await store.stored() == []
+
+    async def test_only_one_at_a_time_is_told_that_it_is_the_one_to_forget(self, store: SegmentStore) -> None:
+        async with store.retention() as first:
+            async with store.retention() as second:
+                assert (first, second) == (True, False)
+            async with store.retention() as third:
+                assert not third
+        async with store.retention() as next_one:
+            assert next_one

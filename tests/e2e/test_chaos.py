@@ -209,7 +209,9 @@ def _statuses(state: Path) -> dict[str, list[str]]:
                 if entry.kind == "intent":
                     found[entry.request] = []
                 elif entry.kind == "outcome":
-                    outcomes.append((entry.request, msgspec.json.decode(body, type=OutcomeBody).status))
+                    outcomes.append(
+                        (entry.request, msgspec.json.decode(body or b"", type=OutcomeBody).status)
+                    )
     for request, status in outcomes:
         found[request].append(status)
     return found

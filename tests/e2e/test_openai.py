@@ -61,7 +61,7 @@ def outcome(demo: Demo, request: str) -> tuple[Entry, str]:
         ]
         records = [record for commit in commits for record in commit.records]
         return [
-            (entry, msgspec.json.decode(body, type=OutcomeBody).status)
+            (entry, msgspec.json.decode(body or b"", type=OutcomeBody).status)
             for entry, body in records
             if (entry.kind, entry.request) == ("outcome", request)
         ]

@@ -80,7 +80,7 @@ def _lets_in(demo: Demo) -> bool:
 def _overloaded(state: Path) -> int:
     """How many connections too many the audit log has counted."""
     bodies = [
-        msgspec.json.decode(body, type=DenialsBody)
+        msgspec.json.decode(body or b"", type=DenialsBody)
         for name, data in stored_segments(state).items()
         for commit in scan(name, data).commits
         for entry, body in commit.records

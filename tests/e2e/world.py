@@ -11,6 +11,7 @@ import json
 import os
 import select
 import signal
+import ssl
 import subprocess
 import sys
 import threading
@@ -81,12 +82,18 @@ class Demo:
     grpc: str = ""
     operator: str = ""
     operator_key: str = ""
+    tls: ssl.SSLContext | None = None
+    """What a client takes and shows; None: it is called in the clear."""
 
     @property
     def address(self) -> str:
         return f"{self.host}:{self.port}"
 
     def connection(self, timeout_seconds: float = 60.0) -> http.client.HTTPConnection:
+        if self.tls is not None:
+            return http.client.HTTPSConnection(
+                self.host, self.port, timeout=timeout_seconds, context=self.tls
+            )
         return http.client.HTTPConnection(self.host, self.port, timeout=timeout_seconds)
 
     def call(
@@ -183,7 +190,7 @@ def announced(process: "subprocess.Popen[bytes]", state: Path) -> Demo:
     if not line:
         pytest.fail(f"the demo ended: {state.with_suffix('.stderr').read_text()}")
     said = json.loads(line)
-    host, _, port = said["http"].removeprefix("http://").partition(":")
+    host, _, port = said["http"].partition("://")[2].partition(":")
     keys = [said.get(name) or "" for name in ("api_key", "operator_key")]
     return Demo(process, state, host, int(port), keys[0], said["grpc"] or "", said["operator"], keys[1])
 

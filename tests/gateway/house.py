@@ -26,6 +26,7 @@ from gateway.call import Endpoint, InferenceCall, Outgoing, Reply, Standing
 from gateway.cluster.feed import Feed
 from gateway.loops import running
 from gateway.pipeline import Pipeline
+from gateway.privacy.mask import Screen
 from gateway.scaling.autoscaler import Autoscaler
 from gateway.scaling.registry import ColdPhase, Event, Observer, Registry
 from gateway.scaling.sequences import Sequences
@@ -86,7 +87,7 @@ class Body:
     received_bytes: int = 0
     held: asyncio.Event | None = None
 
-    async def judge(self, limit_bytes: int, tenant_id: str) -> Outgoing:
+    async def judge(self, limit_bytes: int, tenant_id: str, screen: Screen | None) -> Outgoing:
         if self.held is not None:
             await self.held.wait()
         self.received_bytes = len(self.content)
@@ -161,11 +162,15 @@ class House:
 
     def outcomes(self) -> list[str]:
         return [
-            msgspec.json.decode(record.body, type=OutcomeBody).status for record in self.records("outcome")
+            msgspec.json.decode(record.body or b"", type=OutcomeBody).status
+            for record in self.records("outcome")
         ]
 
     def denials(self) -> list[str]:
-        return [msgspec.json.decode(record.body, type=DenialBody).reason for record in self.records("denial")]
+        return [
+            msgspec.json.decode(record.body or b"", type=DenialBody).reason
+            for record in self.records("denial")
+        ]
 
 
 class Silence:

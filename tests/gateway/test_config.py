@@ -178,3 +178,43 @@ def test_knobs_of_tokens_out_of_order_are_refused_with_both_names_wherever_they_
         for name in (knob, other):
             assert f"GATEWAY_TOKENS_{name.upper()}_SECONDS" in str(caught.value)
             assert f"tokens.{name}_seconds" in str(caught.value)
+
+
+KMS_KEY = "arn:aws:kms:eu-west-1:111122223333:key/00000000-0000-0000-0000-000000000001"
+
+
+@pytest.mark.parametrize(
+    ("said", "fault"),
+    [
+        ({"file": "k.json", "kms_key": KMS_KEY}, "KEYS_KMS_KEY and GATEWAY_KEYS_FILE are both set"),
+        ({"kms_key": "alias/ours"}, "KEYS_KMS_KEY must be the ARN of a KMS key"),
+        ({"kms_key": KMS_KEY.replace("key/", "alias/")}, "must be the ARN of a KMS key"),
+        ({"kms_key": KMS_KEY.replace("eu-west-1", "eu.example/x-1")}, "must be the ARN of a KMS key"),
+        ({"kms_key": KMS_KEY + "/.."}, "must be the ARN of a KMS key"),
+        ({"kms_endpoint": "https://kms.example"}, "KEYS_KMS_ENDPOINT needs GATEWAY_KEYS_KMS_KEY"),
+        ({"kms_key": KMS_KEY, "kms_endpoint": "http://kms.example"}, "must be a URL as https"),
+        ({"kms_key": KMS_KEY, "kms_endpoint": "http://127.0.0.1.example"}, "must be a URL as https"),
+        ({"kms_key": KMS_KEY, "kms_endpoint": "https://user@kms.example"}, "must be a URL as https"),
+        ({"kms_key": KMS_KEY, "kms_endpoint": "https://kms.example/x"}, "must be a URL as https"),
+    ],
+)
+def test_what_wraps_is_one_thing_that_is_named_whole_wherever_it_is_said(
+    said: dict[str, str], fault: str
+) -> None:
+    environ = {f"GATEWAY_KEYS_{name.upper()}": value for name, value in said.items()}
+    file = config("keys:\n" + "".join(f"  {name}: '{value}'\n" for name, value in said.items()))
+    for settings in ((environ, None), ({}, file)):
+        with pytest.raises(SettingsError, match=fault):
+            load(*settings)
+
+
+@pytest.mark.parametrize("endpoint", ["https://kms.example:8443", "http://127.0.0.1:4566", "http://[::1]:1/"])
+def test_a_kms_key_and_where_it_is_are_the_same_in_the_file_and_in_the_environment(endpoint: str) -> None:
+    file = config(f"keys: {{kms_key: '{KMS_KEY}', kms_endpoint: '{endpoint}', answer_seconds: 1}}")
+    environ = {
+        "GATEWAY_KEYS_KMS_KEY": KMS_KEY,
+        "GATEWAY_KEYS_KMS_ENDPOINT": endpoint,
+        "GATEWAY_KEYS_ANSWER_SECONDS": "1",
+    }
+    assert load({}, file) == load(environ)
+    assert load(environ).keys.kms_key == KMS_KEY

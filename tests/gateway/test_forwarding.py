@@ -10,6 +10,7 @@ from msgspec.structs import replace
 from gateway.audit.record import OutcomeBody
 from gateway.call import Outgoing
 from gateway.errors import Code, GatewayError
+from gateway.privacy.mask import Screen
 from tests.gateway.house import Body, Client, House, house
 from tests.worlds.bodies import Pieces
 from tests.worlds.triton import NOTHING_FOUND, TritonWorld
@@ -18,7 +19,7 @@ from tests.worlds.triton import NOTHING_FOUND, TritonWorld
 class Streaming(Body):
     """A payload whose tensors are still on their way: they can be sent once."""
 
-    async def judge(self, limit_bytes: int, tenant_id: str) -> Outgoing:
+    async def judge(self, limit_bytes: int, tenant_id: str, screen: Screen | None) -> Outgoing:
         async def rest() -> AsyncIterator[bytes]:
             yield b"1234"
 

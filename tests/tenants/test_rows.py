@@ -7,6 +7,7 @@ import pytest
 from msgspec import Raw, Struct
 
 from tenants.conditions import KeyLimits
+from tenants.data_keys import DataKeyRecord
 from tenants.directory.formats import Format
 from tenants.directory.stages import Also, Generation, Stage, Staged, Waiting
 from tenants.errors import Unreadable
@@ -243,6 +244,16 @@ GOLDEN: list[tuple[Struct, bytes]] = [
     (
         Format(2),
         b'{"v":1,"number":2}',
+    ),
+    (
+        DataKeyRecord("d_1", "t_1", "audit", 5),
+        b'{"v":1,"id":"d_1","tenant_id":"t_1","purpose":"audit","made_us":5,"wrapped_with":null,"state":"active",'
+        b'"destroys_us":null,"backup_days":null,"wrapped_us":0,"rewrap_us":null}',
+    ),
+    (
+        DataKeyRecord("d_1", "t_1", "replies", 5, "theirs", "destroying", 9, 35, 7, 8),
+        b'{"v":1,"id":"d_1","tenant_id":"t_1","purpose":"replies","made_us":5,"wrapped_with":"theirs","state":"destroying",'
+        b'"destroys_us":9,"backup_days":35,"wrapped_us":7,"rewrap_us":8}',
     ),
 ]
 golden = pytest.mark.parametrize(

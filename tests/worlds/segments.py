@@ -90,7 +90,10 @@ class SegmentWorld:
     misuses: list[str] = field(default_factory=list)
     appends: int = 0
     breaks: Exception | None = None  # what the next append raises, which no segment may
+    replaced: list[str] = field(default_factory=list)
+    reads: list[str] = field(default_factory=list)  # of whole segments
     is_recovering: bool = False
+    is_retaining: bool = False
     is_dead: bool = False
     place: str = "memory"
 
@@ -120,12 +123,34 @@ class SegmentWorld:
         return [Stored(segment_id, segment_id in self.locked) for segment_id in sorted(self.disk)]
 
     async def read(self, segment_id: str, limit_bytes: int | None = None) -> bytes:
+        if limit_bytes is None:
+            self.reads.append(segment_id)
         return self.bytes_of(segment_id)[:limit_bytes]
 
-    async def cut(self, segment_id: str, end_bytes: int) -> None:
+    async def cut(self, segment_id: str, kept: bytes) -> None:
         if segment_id in self.locked:
             raise SegmentFailed("belongs to a living process")
-        del self.disk[segment_id][end_bytes:]
+        assert self.disk[segment_id].startswith(kept), "a cut adds nothing and changes nothing"
+        self.disk[segment_id][:] = kept
+
+    async def replace(self, segment_id: str, data: bytes) -> None:
+        if segment_id in self.locked or segment_id not in self.disk:
+            raise SegmentFailed("belongs to a living process, or is none")
+        fault = self.faults.popleft() if self.faults else None
+        if fault is not Fault.LOST_BEFORE:
+            self.disk[segment_id] = bytearray(data)
+            self.replaced.append(segment_id)
+        if fault is not None:
+            raise SegmentFailed(fault.value)
+
+    @asynccontextmanager
+    async def retention(self) -> AsyncIterator[bool]:
+        is_alone = not self.is_retaining
+        self.is_retaining = True
+        try:
+            yield is_alone
+        finally:
+            self.is_retaining = not is_alone
 
     @asynccontextmanager
     async def recovery(self) -> AsyncIterator[None]:

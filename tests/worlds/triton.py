@@ -164,7 +164,7 @@ class TritonWorld(Loading):
             case ("GET", "v2", "models", model) | ("GET", "v2", "models", model, "versions", _):
                 self.serves(model)
                 exchange.write(_json({"versions": ["1", "3"]}))
-            case ("POST", "v2", "models", model, *_, "infer" | "generate_stream"):
+            case ("POST", "v2", "models", model, *_, "infer" | "generate" | "generate_stream"):
                 self.serves(model, kind="text/plain")
                 self.begin(model)
                 try:

@@ -78,7 +78,7 @@ def entries(world: SegmentWorld, *kinds: str) -> list[Entry]:
 
 
 def told(world: SegmentWorld, kind: str) -> Iterator[bytes]:
-    return (record.body for record in records(world) if record.entry.kind == kind)
+    return (record.body for record in records(world) if record.body is not None and record.entry.kind == kind)
 
 
 async def spin(ticks: int = 20) -> None:

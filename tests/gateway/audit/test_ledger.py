@@ -158,7 +158,7 @@ async def test_a_failed_commit_loses_every_open_intent_and_keeps_outcomes_of_dur
     assert report.fault is None
     assert report.open == 1  # "after", which the ledger never heard of again
     statuses = {
-        record.entry.request: msgspec.json.decode(record.body, type=OutcomeBody)
+        record.entry.request: msgspec.json.decode(record.body or b"", type=OutcomeBody)
         for record in records(world)
         if record.entry.kind == "outcome"
     }
@@ -347,7 +347,7 @@ async def test_a_principal_is_denied_ten_times_a_second_singly_and_then_by_count
     assert len(entries(world, "denial")) == 11
     (counted,) = [record for record in records(world) if record.entry.kind == "denials"]
     assert (counted.entry.tenant, counted.entry.key) == ("t_a", "k_a")
-    assert msgspec.json.decode(counted.body, type=DenialsBody).reasons == {"rate": 15}
+    assert msgspec.json.decode(counted.body or b"", type=DenialsBody).reasons == {"rate": 15}
     assert ledger.counters.denials == 26
 
 

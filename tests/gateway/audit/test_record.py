@@ -20,7 +20,7 @@ from gateway.audit.record import (
     outcome_record,
     own_record,
 )
-from gateway.audit.segment import Tail, first_chain, frame, scan
+from gateway.audit.segment import Tail, first_chain, forgotten, frame, scan
 from gateway.envelope.series import Series, segment_of, series_key
 from tests.gateway.audit.support import NOW_US
 from tests.gateway.envelope.support import KEY
@@ -107,7 +107,16 @@ def test_a_commit_of_version_1_is_still_read() -> None:
     intent, outcome = found.commits[0].records
     assert (intent.entry.kind, intent.entry.request, intent.entry.model_version) == ("intent", "0" * 32, "1")
     assert (outcome.entry.weight, outcome.entry.tokens, outcome.entry.model_version) == (3, 8, "2")
-    assert outcome.entry.body_sha256 == digest(outcome.body)
+    assert outcome.entry.body_sha256 == digest(outcome.body or b"")
+
+
+def test_a_commit_with_forgotten_bodies_keeps_its_bytes() -> None:
+    whole = (GOLDEN / "commit_v1.bin").read_bytes()
+    stored = (GOLDEN / "commit_v1_forgotten.bin").read_bytes()
+    assert forgotten("s", whole, lambda entry: entry.kind == "intent") == stored
+    intent, outcome = scan("s", stored).commits[0].records
+    assert (intent.entry, intent.body) == (scan("s", whole).commits[0].records[0].entry, None)
+    assert outcome == scan("s", whole).commits[0].records[1]
 
 
 def test_a_field_added_later_is_read_over_and_another_version_is_refused() -> None:

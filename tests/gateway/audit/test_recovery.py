@@ -56,7 +56,7 @@ async def test_a_start_cuts_the_torn_tail_and_settles_what_the_dead_owed(
         pass
     assert len(world.disk[dead]) == whole
     unknown = {
-        record.entry.request: msgspec.json.decode(record.body, type=OutcomeBody)
+        record.entry.request: msgspec.json.decode(record.body or b"", type=OutcomeBody)
         for record in records(world)
         if record.entry.kind == "outcome" and not record.entry.is_priced
     }
@@ -232,4 +232,4 @@ async def test_the_log_of_a_process_that_left_in_order_needs_no_repair(world: Se
 async def test_a_living_process_does_not_let_its_segment_be_cut(world: SegmentWorld) -> None:
     async with opened(world):
         with pytest.raises(SegmentFailed):
-            await world.cut(max(world.disk), 0)
+            await world.cut(max(world.disk), b"")

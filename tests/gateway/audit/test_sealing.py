@@ -3,6 +3,7 @@
 import asyncio
 import hashlib
 from contextlib import AbstractAsyncContextManager
+from dataclasses import replace
 
 import msgspec
 import pytest
@@ -36,7 +37,8 @@ def opened(keys: KeyringWorld, record: StoredRecord) -> bytes:
     entry = record.entry
     key = keys.made(entry.tenant or "", "audit")
     assert entry.sealed_with == key.id
-    return series_key(key, entry.tenant or "", segment_of(record.body)).open(record.body, entry.record)
+    body = record.body or b""
+    return series_key(key, entry.tenant or "", segment_of(body)).open(body, entry.record)
 
 
 async def test_what_is_of_a_request_is_sealed_and_the_log_verifies_without_a_key() -> None:
@@ -91,9 +93,10 @@ async def test_what_lands_in_a_later_segment_still_opens_and_no_position_comes_t
         committer.cancel()
     sealed = [it for it in records(world) if it.entry.sealed_with]
     assert all(opened(keys, it) for it in sealed)
-    assert len({segment_of(it.body) for it in sealed}) == 2
-    by_body = {hashlib.sha256(it.body).digest(): it.entry.record for it in sealed}
-    places = {it.body[: 2 + it.body[1] + 8] for it in sealed}
+    bodies = {it.entry.record: it.body or b"" for it in sealed}
+    assert len({segment_of(body) for body in bodies.values()}) == 2
+    by_body = {hashlib.sha256(body).digest(): record for record, body in bodies.items()}
+    places = {body[: 2 + body[1] + 8] for body in bodies.values()}
     assert len(places) == len(by_body) == len(set(by_body.values()))
 
 
@@ -122,6 +125,36 @@ async def test_an_outcome_that_json_cannot_hold_is_sealed_too() -> None:
         ledger.settle(await announced(ledger, "r1"), Outcome(status="failed", reason="\ud800"), now_us=NOW_US)
     (outcome,) = [it for it in records(world) if it.entry.kind == "outcome"]
     assert b"malformed" in opened(keys, outcome)
+
+
+async def test_what_seals_with_a_key_that_is_given_no_more_is_soon_forgotten_and_the_rest_is_not() -> None:
+    world, keys = SegmentWorld(), KeyringWorld(warm={"t_a"})
+    knobs = replace(QUICK, series_seconds=0.001)
+    async with Ledger.open(world, clock=lambda: NOW_US, new_id=new_id, knobs=knobs, keyring=keys) as ledger:
+        sealers = ledger._sealers
+        assert sealers
+        first = await announced(ledger, "r1")
+        keys.number = 2
+        await until(lambda: not any(key == "d_t_a_audit_1" for _, key in sealers._series))
+        ledger.settle(first, DONE, now_us=NOW_US)
+        ledger.settle(await announced(ledger, "r2"), DONE, now_us=NOW_US)
+        await until(lambda: not sealers._series)
+        keys.number = 1  # it is given again: no position comes twice
+        ledger.settle(await announced(ledger, "r3"), DONE, now_us=NOW_US)
+    sealed = [it for it in records(world) if it.entry.sealed_with == "d_t_a_audit_1"]
+    assert len({it.body[: 2 + it.body[1] + 8] for it in sealed}) == len(sealed) == 4
+    assert all(opened(keys, it) for it in sealed)
+
+
+def test_what_is_given_again_and_again_is_not_made_anew() -> None:
+    sealers = Sealers(KeyringWorld(warm={"t_a"}), lambda: "s1")
+    first = sealers.held("t_a")
+    for _ in range(3):
+        sealers.forget()
+        assert sealers.held("t_a") is first
+    sealers.forget()
+    sealers.forget()
+    assert sealers.held("t_a") is not first
 
 
 def test_of_very_many_tenants_no_series_is_made_twice() -> None:

@@ -114,6 +114,6 @@ def effective(world: SegmentWorld) -> list[Entry]:
         for record in (record for commit in commits for record in commit.records):
             log.append(record.entry)
             if record.entry.kind == "segment":
-                names = msgspec.json.decode(record.body, type=SegmentBody).previous
+                names = msgspec.json.decode(record.body or b"", type=SegmentBody).previous
                 ends |= {previous.segment: previous.commits for previous in names}
     return log

@@ -10,7 +10,7 @@ from gateway.cli import parser
 
 CHANGES = (
     *("create", "move", "suspend", "resume", "close", "reopen", "invite", "change", "remove"),
-    *("revoke", "rotate", "put", "delete"),
+    *("revoke", "rotate", "put", "delete", "rewrap", "destroy", "keep"),
 )
 
 
@@ -72,6 +72,12 @@ def test_every_command_of_a_noun_finds_its_state_both_ways_and_speaks_json(words
         "members invite --tenant acme --email ann@acme.example --role king",
         "members list",
         "accounts create --tenant acme --role viewer",
+        "data-keys destroy --tenant acme",
+        "data-keys destroy d_1 --tenant acme --all",
+        "data-keys destroy d_1 --tenant acme --wait soon",
+        "data-keys rotate --tenant acme",
+        "data-keys rotate --tenant acme --purpose everything",
+        "data-keys list",
         "plans put",
         "models delete",
         "audit events --limit 1.5",

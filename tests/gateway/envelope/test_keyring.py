@@ -1,64 +1,15 @@
 """Keyrings of several processes over one directory: who may use which key, for how long, and what happens when nobody answers."""
 
 import asyncio
-from dataclasses import dataclass, field
-from random import Random
 
 import pytest
 
-from gateway.envelope.keyring import CONFIRM_SECONDS, KeyDestroyed, Keyring
-from gateway.envelope.keys import DataKey
+from gateway.envelope.keyring import CONFIRM_SECONDS, KeyDestroyed
 from gateway.envelope.ports import KeyRefused, KeysUnavailable
-from tenants.acts import Act
-from tenants.directory import Directory
-from tenants.plans import Limits, Plan, Rate
-from tests.worlds.key_service import MemoryKeyService
-from tests.worlds.table import Fault, MemoryTable
+from tests.gateway.envelope.world import World, secret, tenant_id
+from tests.worlds.table import Fault
 
 DAY = 86_400
-
-
-@dataclass
-class World:
-    rows: MemoryTable = field(default_factory=MemoryTable)
-    wrapped: MemoryTable = field(default_factory=MemoryTable)
-    service: MemoryKeyService = field(default_factory=MemoryKeyService)
-    now: float = 1_700_000_000.0
-
-    def __post_init__(self) -> None:
-        self.directory = Directory(self.rows, Random(2).randbytes)
-
-    def act(self) -> Act:
-        return Act("cli:test", int(self.now * 1_000_000))
-
-    def keyring(self, seed: int = 3) -> Keyring:
-        """Its feed tells nothing unless the test does."""
-        entropy = Random(seed).randbytes
-        return Keyring(
-            Directory(self.rows, entropy).data_keys,
-            self.wrapped,
-            self.service,
-            clock=lambda: self.now,
-            confirmed_at=lambda: -1.0,
-            now_us=lambda: int(self.now * 1_000_000),
-            entropy=entropy,
-        )
-
-
-@pytest.fixture
-async def world() -> World:
-    found = World()
-    await found.directory.values.put(Plan("team", 2, Limits(1000, Rate(50.0, 100), 20)), act=found.act())
-    await found.directory.tenants.create("acme", "team", found.act())
-    return found
-
-
-async def tenant_id(world: World) -> str:
-    return (await world.directory.tenants.show("acme")).id
-
-
-def secret(key: DataKey) -> bytes:
-    return key.material.reveal()
 
 
 async def test_a_thousand_callers_make_one_call_and_get_one_key(world: World) -> None:
@@ -79,6 +30,57 @@ async def test_a_thousand_callers_in_an_outage_make_one_call_until_it_may_be_mad
     assert await keyring.key(acme, "audit")
 
 
+@pytest.mark.parametrize("fault", Fault)
+@pytest.mark.parametrize("table", ["rows", "wrapped"])
+async def test_a_thousand_callers_over_a_table_that_fails_make_one_call_until_it_may_be_made_again(
+    world: World, table: str, fault: Fault
+) -> None:
+    keyring, acme = world.keyring(), await tenant_id(world)
+    getattr(world, table).write_faults.extend([fault] * 1000)
+    found = await asyncio.gather(*(keyring.key(acme, "audit") for _ in range(1000)), return_exceptions=True)
+    assert {type(it) for it in found} == {KeysUnavailable}
+    with pytest.raises(KeysUnavailable):
+        await keyring.key(acme, "audit")
+    assert world.service.calls == 1
+    world.now += keyring.knobs.retry_seconds
+    getattr(world, table).write_faults.clear()
+    assert await keyring.key(acme, "audit")
+
+
+async def test_a_thousand_callers_over_a_directory_that_is_gone_read_it_once(world: World) -> None:
+    keyring, acme = world.keyring(), await tenant_id(world)
+    key = await keyring.key(acme, "audit")
+    world.now += keyring.knobs.cache_seconds
+    world.rows.throttled = 1
+    found = await asyncio.gather(
+        *(keyring.opening(acme, key.id) for _ in range(1000)), return_exceptions=True
+    )
+    assert {type(it) for it in found} == {KeysUnavailable}
+    world.now += keyring.knobs.retry_seconds
+    assert await keyring.opening(acme, key.id)
+
+
+async def test_a_call_goes_on_when_who_asked_first_is_gone(world: World) -> None:
+    keyring, acme = world.keyring(), await tenant_id(world)
+    world.service.go.clear()
+    for _ in range(10):
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(keyring.key(acme, "audit"), 0.01)
+    waiting = asyncio.create_task(keyring.key(acme, "audit"))
+    world.service.go.set()
+    assert await waiting == keyring.held(acme, "audit")
+    assert world.service.calls == 1
+
+
+async def test_a_call_that_fails_in_a_way_nobody_foresaw_is_unavailable_and_ends_no_process(
+    world: World,
+) -> None:
+    keyring, acme = world.keyring(), await tenant_id(world)
+    keyring.entropy = lambda _: b"too short"
+    with pytest.raises(KeysUnavailable, match="ValueError"):
+        await keyring.key(acme, "audit")
+
+
 async def test_two_processes_that_make_a_key_at_once_use_the_same_one_and_the_other_leaves_nothing(
     world: World,
 ) -> None:
@@ -95,6 +97,7 @@ async def test_no_key_is_given_whose_rows_may_not_be_durable(world: World, table
     getattr(world, table).write_faults.append(fault)
     with pytest.raises(KeysUnavailable):
         await keyring.key(acme, "audit")
+    world.now += keyring.knobs.retry_seconds
     key = await keyring.key(acme, "audit")
     assert secret(await world.keyring(9).opening(acme, key.id)) == secret(key)
 

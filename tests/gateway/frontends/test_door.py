@@ -176,7 +176,7 @@ async def test_a_head_length_that_is_no_plain_number_is_400(value: str) -> None:
         ("br", BODY, 415),
         ("gzip, gzip", BODY, 415),
         ("identity", BODY, 200),
-        ("gzip", gzip.compress(BODY), 200),
+        ("gzip", gzip.compress(BODY, mtime=0), 200),
         ("gzip", BODY, 400),
     ],
 )

@@ -53,7 +53,7 @@ def memory(budget: int = 10_000, most: int = 1_000) -> JsonMemory:
 
 async def refused(body: InferBody, limit_bytes: int = 10**9, tenant: str = "t") -> Code:
     with pytest.raises(GatewayError) as caught:
-        await body.judge(limit_bytes, tenant)
+        await body.judge(limit_bytes, tenant, None)
     return caught.value.code
 
 
@@ -66,7 +66,7 @@ async def test_tensors_pass_byte_for_byte_however_the_body_is_cut_and_the_head_i
     head = tensors(300)
     body = head + bytes(range(256)) + bytes(44)
     pieces = [body[at : at + size] for at in range(0, len(body), size)]
-    outgoing = await InferBody(Sender(*pieces), len(body), len(head), memory()).judge(10**9, "t")
+    outgoing = await InferBody(Sender(*pieces), len(body), len(head), memory()).judge(10**9, "t", None)
     assert await rest_of(outgoing) == bytes(range(256)) + bytes(44)
     assert (outgoing.tensor_bytes, outgoing.binary) == (300, True)
     assert json.loads(outgoing.head) == json.loads(head)
@@ -75,7 +75,7 @@ async def test_tensors_pass_byte_for_byte_however_the_body_is_cut_and_the_head_i
 async def test_tensors_are_not_read_before_somebody_wants_them() -> None:
     head = tensors(200)
     sender = Sender(head, bytes(100), bytes(100))
-    outgoing = await InferBody(sender, len(head) + 200, len(head), memory()).judge(10**9, "t")
+    outgoing = await InferBody(sender, len(head) + 200, len(head), memory()).judge(10**9, "t", None)
     assert sender.asked == 1
     assert await rest_of(outgoing) == bytes(200)
 
@@ -83,18 +83,18 @@ async def test_tensors_are_not_read_before_somebody_wants_them() -> None:
 async def test_a_chunked_body_is_collected_and_gets_a_length() -> None:
     head = tensors(20)
     outgoing = await InferBody(Sender(head[:9], head[9:], bytes(20)), None, len(head), memory()).judge(
-        10**9, "t"
+        10**9, "t", None
     )
     assert (outgoing.tensor_bytes, outgoing.rest, outgoing.first) == (20, None, bytes(20))
 
 
 async def test_a_json_body_has_no_tensors_and_no_head_length() -> None:
-    outgoing = await InferBody(Sender(HEAD[:3], HEAD[3:]), len(HEAD), None, memory()).judge(10**9, "t")
+    outgoing = await InferBody(Sender(HEAD[:3], HEAD[3:]), len(HEAD), None, memory()).judge(10**9, "t", None)
     assert outgoing == Outgoing(head=HEAD)
 
 
 async def test_a_head_of_length_0_is_a_raw_binary_request() -> None:
-    outgoing = await InferBody(Sender(bytes(50)), 50, 0, memory()).judge(10**9, "t")
+    outgoing = await InferBody(Sender(bytes(50)), 50, 0, memory()).judge(10**9, "t", None)
     assert (outgoing.head, outgoing.tensor_bytes, outgoing.binary) == (b"", 50, True)
     assert await rest_of(outgoing) == bytes(50)
 
@@ -133,13 +133,13 @@ async def test_a_chunked_body_over_the_plans_limit_is_refused_as_soon_as_it_is_o
 async def test_all_heads_together_take_no_more_than_the_budget_and_a_closed_one_gives_its_part_back() -> None:
     room = memory(budget=len(HEAD) * 2)
     first, second, third = (InferBody(Sender(HEAD), len(HEAD), None, room) for _ in range(3))
-    await first.judge(10**9, "t")
-    await second.judge(10**9, "t")
+    await first.judge(10**9, "t", None)
+    await second.judge(10**9, "t", None)
     assert await refused(third) is Code.OVERLOADED
     third.close()
     first.close()
     first.close()
-    await InferBody(Sender(HEAD), len(HEAD), None, room).judge(10**9, "t")
+    await InferBody(Sender(HEAD), len(HEAD), None, room).judge(10**9, "t", None)
 
 
 async def test_one_tenant_takes_no_more_than_a_quarter_and_another_is_served() -> None:
@@ -147,13 +147,13 @@ async def test_one_tenant_takes_no_more_than_a_quarter_and_another_is_served() -
     room = memory(budget=8_000)
     greedy = [InferBody(Sender(head), len(head), None, room) for _ in range(3)]
     for body in greedy[:2]:
-        await body.judge(10**9, "greedy")
+        await body.judge(10**9, "greedy", None)
     assert await refused(greedy[2], tenant="greedy") is Code.TOO_MANY_AT_ONCE
-    await InferBody(Sender(head), len(head), None, room).judge(10**9, "modest")
+    await InferBody(Sender(head), len(head), None, room).judge(10**9, "modest", None)
     for body in greedy:
         body.close()
     assert room.taken_bytes == len(head)
-    await InferBody(Sender(head), len(head), None, room).judge(10**9, "greedy")
+    await InferBody(Sender(head), len(head), None, room).judge(10**9, "greedy", None)
 
 
 async def test_a_client_that_leaves_within_its_body_ends_the_call() -> None:
@@ -163,7 +163,7 @@ async def test_a_client_that_leaves_within_its_body_ends_the_call() -> None:
     )
     head = tensors(100)
     outgoing = await InferBody(Sender(head, leaves=True), len(head) + 100, len(head), memory()).judge(
-        10**9, "t"
+        10**9, "t", None
     )
     with pytest.raises(GatewayError) as caught:
         await rest_of(outgoing)
@@ -179,7 +179,7 @@ async def test_a_compressed_body_is_sent_on_as_it_is_inside(size: int) -> None:
     packed = gzip.compress(head + bytes(300))
     pieces = [packed[at : at + size] for at in range(0, len(packed), size)]
     body = InferBody(Sender(*pieces), len(packed), len(head), memory(), b"gzip")
-    outgoing = await body.judge(10**9, "t")
+    outgoing = await body.judge(10**9, "t", None)
     assert (bytes(outgoing.first), outgoing.rest) == (bytes(300), None)
     assert (outgoing.tensor_bytes, body.received_bytes) == (300, len(packed))
     assert json.loads(outgoing.head) == json.loads(head)
@@ -199,7 +199,7 @@ async def test_what_a_compressed_body_holds_counts_against_every_limit() -> None
     assert await refused(body(full)) is Code.OVERLOADED
     taken = memory()
     fits = body(taken)
-    await fits.judge(10**9, "t")
+    await fits.judge(10**9, "t", None)
     assert taken.taken_bytes == 900 + len(HEAD)
     fits.close()
     assert taken.taken_bytes == 0
@@ -215,8 +215,8 @@ async def test_a_compressed_body_that_ends_early_or_holds_too_little_is_refused(
 
 async def test_a_generate_body_is_collected_whole_and_judged() -> None:
     body = GenerateBody(Sender(b'{"text_in', b'put":"a","timeout":1}'), 30, b"", memory())
-    assert (await body.judge(10**9, "t")).head == b'{"text_input":"a"}'
+    assert (await body.judge(10**9, "t", None)).head == b'{"text_input":"a"}'
     large = GenerateBody(Sender(b" " * 1_001), 1_001, b"", memory())
     with pytest.raises(GatewayError) as caught:
-        await large.judge(10**9, "t")
+        await large.judge(10**9, "t", None)
     assert caught.value.code is Code.JSON_TOO_LARGE

@@ -14,6 +14,7 @@ import pytest
 
 from gateway.audit.record import ProbeBody, own_record
 from gateway.audit.segment import first_chain, frame, scan
+from gateway.stores.disk import OsDisk
 from gateway.stores.files import Blocks, FileSegments
 from tests.contracts.segment import SegmentContract
 
@@ -87,7 +88,7 @@ async def test_commits_lie_behind_each_other_with_zeros_behind_them_whatever_the
 def test_where_whole_blocks_are_refused_past_the_page_cache_it_is_used() -> None:
     fd = os.open("/dev/full", os.O_RDWR)
     try:
-        Blocks(fd)
+        Blocks(OsDisk(), fd)
         assert not fcntl.fcntl(fd, fcntl.F_GETFL) & os.O_DIRECT
     finally:
         os.close(fd)
@@ -98,6 +99,18 @@ async def test_leaving_the_store_leaves_no_spare_behind(tmp_path: Path) -> None:
         await store.create("a")
         await store.create("b")
     assert names(tmp_path) == ["a.segment", "b.segment"]
+
+
+async def test_what_replaces_a_segment_and_then_its_name_are_durable_and_nothing_stays_aside(
+    tmp_path: Path,
+) -> None:
+    with synced() as paths:
+        async with FileSegments(tmp_path, 4096) as store:
+            await (await store.create("a")).close()
+            await store.replace("a", b"another")
+            assert [path == tmp_path for path in paths[-2:]] == [False, True]
+    assert (tmp_path / "a.segment").stat().st_mode & 0o777 == 0o600
+    assert names(tmp_path) == ["a.segment"]
 
 
 async def test_spares_of_the_dead_are_removed_and_those_of_the_living_kept(tmp_path: Path) -> None:
@@ -182,7 +195,7 @@ asyncio.run(main())
         assert [tuple(stored) for stored in await store.stored()] == [("a", False)]
         found = scan("a", await store.read("a"))
         assert len(found.commits) > said[-1]
-        await store.cut("a", found.end_bytes)
+        await store.cut("a", (await store.read("a"))[: found.end_bytes])
         assert scan("a", await store.read("a")).fault is None
 
 

@@ -21,7 +21,7 @@ from tests.tenants.conftest import BY, NOW, events
 from tests.worlds.table import Fault
 
 WHY = "nobody+else+is+awake"
-UNCHANGED = ("resumeTenant", "reopenTenant", "deleteTenantRestrictions", "putModel")
+UNCHANGED = ("resumeTenant", "reopenTenant", "deleteTenantRestrictions", "keepDataKey", "putModel")
 """What their rows ask for is so already."""
 
 

@@ -39,6 +39,7 @@ async def test_250_tenants_are_three_pages(world: World) -> None:
         "/tenants/acme/keys",
         "/tenants/acme/accounts",
         "/tenants/acme/members",
+        "/tenants/acme/data-keys",
         "/tenants/acme/audit",
         "/operator/keys",
         "/audit",

@@ -34,6 +34,7 @@ class Row:
 OF_ACME = {"tenant": "acme"}
 MEMBER, ACCOUNT = {**OF_ACME, "member": "@member"}, {**OF_ACME, "account": "@account"}
 KEY, OPERATORS_KEY = {**OF_ACME, "key": "@plain key"}, {"key": "@spare key"}
+DATA_KEY = {**OF_ACME, "data_key": "@data key"}
 PLAN = {"weight": 3, "limits": {"body_bytes": 10}}
 ISSUER = {"name": id_of("https://login.example")}
 SHARED_ISSUER = {
@@ -84,6 +85,12 @@ ROWS = {
     "showKey": Row(READERS, KEY),
     "rotateKey": Row(KEEPERS, KEY),
     "revokeKey": Row(KEEPERS, KEY),
+    "listDataKeys": Row(READERS, OF_ACME),
+    "showDataKey": Row(READERS, DATA_KEY),
+    "rotateDataKey": Row(ADMINS, OF_ACME, {"purpose": "replies"}),
+    "rewrapDataKey": Row(ADMINS, DATA_KEY),
+    "destroyDataKey": Row(ADMINS, DATA_KEY, {"wait_seconds": 86_400}),
+    "keepDataKey": Row(ADMINS, DATA_KEY),
     "listOperatorKeys": Row(OPERATORS),
     "createOperatorKey": Row(OPERATORS, body={"name": "second"}),
     "showOperatorKey": Row(OPERATORS, OPERATORS_KEY),
@@ -179,7 +186,12 @@ async def test_another_tenant_reads_as_one_that_is_not_there(world: World, opera
 
 
 async def test_ids_of_another_tenants_things_lead_nowhere(world: World) -> None:
-    for sort, one in (("members", "member"), ("accounts", "account"), ("keys", "plain key")):
+    for sort, one in (
+        ("members", "member"),
+        ("accounts", "account"),
+        ("keys", "plain key"),
+        ("data-keys", "data key"),
+    ):
         answer = await world.ask("GET", f"/tenants/globex/{sort}/{world.ids[one]}", by="stranger")
         assert answer.code == "not_found"
     body = {"account": world.ids["admin account"]}

@@ -24,6 +24,7 @@ from gateway.envelope.keyring import Keyring
 from gateway.frontends.control import Callers, DerivedKeys, control_credential
 from tenants.acts import Act
 from tenants.api.application import Control, Listener
+from tenants.data_keys import DataKeyRecord
 from tenants.directory import Directory
 from tenants.fleet import Fleet
 from tenants.issuers import Issuer
@@ -106,6 +107,7 @@ class World:
     service: MemoryKeyService = field(default_factory=MemoryKeyService)
     """Wraps the data keys of its `keyring`."""
     keyring: Keyring = field(init=False)
+    tasks: set[asyncio.Task[None]] = field(default_factory=set)
     _doors: dict[str, list[ASGIApp]] = field(default_factory=dict)
     _requests: Any = field(default_factory=count)
 
@@ -121,6 +123,7 @@ class World:
                 confirmed_at=lambda: -1.0,
                 now_us=lambda: self.now_us,
                 entropy=Random(seed).randbytes,
+                spawn=lambda name, work: self.tasks.add(asyncio.create_task(work, name=name)),
             )
             control = Control(
                 self.directory,
@@ -129,7 +132,7 @@ class World:
                 callers(self, self.unknown).identify,
                 lambda: self.now_us,
                 self.seconds,
-                DerivedKeys(self.keyring),
+                record_keys=DerivedKeys(self.keyring),
             )
             self.controls.append(control)
             for listener in listeners:
@@ -171,6 +174,10 @@ class World:
             "state": {"request_id": f"{number:032x}"},
         }
         return await told(self._doors[listener][number % 2], scope, content)
+
+    def act(self) -> Act:
+        """What somebody does now, beside the API."""
+        return Act(BY, self.now_us)
 
     async def etag(self, path: str, by: str = "operator") -> str:
         return (await self.ask("GET", path, by=by)).headers["etag"]
@@ -216,7 +223,7 @@ async def told(application: ASGIApp, scope: dict[str, Any], content: bytes) -> T
 
 @asynccontextmanager
 async def peopled() -> AsyncIterator[World]:
-    """acme with a member, an account and a key for each role, a key of no account, and the stranger globex."""
+    """acme with a member, an account and a key for each role, a key of no account, a data key, and the stranger globex."""
     world = World()
     directory, act = world.directory, Act(BY, NOW)
 
@@ -247,6 +254,8 @@ async def peopled() -> AsyncIterator[World]:
     world.ids["member"] = member.id
     spare = await directory.accounts.create("acme", "spare", "viewer", act)
     world.ids["account"] = spare.id
+    made = DataKeyRecord(directory.journal.new_id("d"), member.tenant_id, "replies", NOW)
+    world.ids["data key"] = (await directory.data_keys.add(made, act)).id
     yield world
 
 

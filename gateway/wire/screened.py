@@ -1,0 +1,115 @@
+"""The texts of a request, masked before anything else is done with it: of JSON every string, of tensors every element. Pure.
+
+Nothing is left out for what it is called: an id, a parameter, a key or a tool's description is masked as the prompt is. Three things are
+no text and pass: an image in base64, an element of a tensor that is not UTF-8, and a tensor of numbers.
+"""
+
+import re
+from typing import Any, Final
+
+import msgspec
+
+from gateway.errors import Code, GatewayError
+from gateway.privacy.mask import Screen
+from gateway.wire import oip_grpc
+from gateway.wire.oip import STRING, bad_request, judge_infer, read_infer
+
+NUMBERS: Final = frozenset(
+    {
+        *("BOOL", "UINT8", "UINT16", "UINT32", "UINT64", "INT8", "INT16", "INT32", "INT64"),
+        *("FP16", "BF16", "FP32", "FP64"),
+    }
+)
+"""Datatypes that hold no text. Whatever is written otherwise is taken for texts: for Triton a name may end before ours does."""
+_SIZE_BYTES: Final = 4
+# Nothing that a person would write can stand in it.
+_IMAGE: Final = re.compile(r"data:image/[a-z0-9.+-]{1,40};base64,[A-Za-z0-9+/]*={0,2}")
+
+_text = msgspec.json.Decoder(str)
+_encode = msgspec.json.Encoder().encode
+
+
+def masked_json(body: bytes, screen: Screen) -> bytes:
+    """With every string masked, keys as well; all between them stays byte for byte. Raises BAD_REQUEST, NotScreened."""
+
+    def masked(found: "re.Match[bytes]") -> bytes:
+        try:
+            text = _text.decode(found[0])
+        except (msgspec.DecodeError, UnicodeDecodeError) as fault:
+            raise bad_request(f"the body is not valid JSON: {fault}") from fault
+        told = text if _IMAGE.fullmatch(text) else screen.text(text)
+        return found[0] if told == text else _encode(told)
+
+    return STRING.sub(masked, body)
+
+
+def has_texts_behind(head: bytes) -> bool:
+    """Whether an infer request has texts among the tensors behind its head. Raises BAD_REQUEST."""
+    inputs = read_infer(head).inputs
+    return any(it.datatype not in NUMBERS and it.parameters.get("binary_data_size") for it in inputs)
+
+
+def masked_infer(head: bytes, tensors: bytes, screen: Screen) -> tuple[bytes, bytes]:
+    """A masked head and its tensors, those of texts masked and their sizes told anew. Raises BAD_REQUEST, NotScreened."""
+    judge_infer(head, len(tensors))  # from here on the sizes are right
+    request, at, pieces = read_infer(head), 0, list[bytes]()
+    for tensor in request.inputs:
+        size = tensor.parameters.get("binary_data_size", 0)
+        assert isinstance(size, int), "it has been judged"  # noqa: S101
+        piece = tensors[at : at + size]
+        at += size
+        if size and tensor.datatype not in NUMBERS:
+            piece = masked_elements(piece, screen)
+            tensor.parameters["binary_data_size"] = len(piece)
+        pieces.append(piece)
+    return _encode(request), b"".join(pieces)
+
+
+def masked_elements(tensor: bytes, screen: Screen) -> bytes:
+    """A BYTES tensor in binary: each element behind its size in 4 bytes, little-endian. Raises BAD_REQUEST, NotScreened."""
+    pieces, at = list[bytes](), 0
+    while at < len(tensor):
+        start = at + _SIZE_BYTES
+        at = start + int.from_bytes(tensor[at:start], "little")
+        if at > len(tensor):
+            raise bad_request("a binary tensor of BYTES breaks off within an element")
+        element = masked_bytes(tensor[start:at], screen)
+        pieces += (len(element).to_bytes(_SIZE_BYTES, "little"), element)
+    return b"".join(pieces)
+
+
+def masked_bytes(element: bytes, screen: Screen) -> bytes:
+    """What is not UTF-8 is no text. Raises NotScreened."""
+    try:
+        text = element.decode()
+    except UnicodeDecodeError:
+        return element
+    return screen.text(text).encode()
+
+
+def masked_message(asked: oip_grpc.Asked, screen: Screen) -> oip_grpc.Asked:
+    """The same of gRPC; the request is changed in place. Raises BAD_REQUEST, NOT_MASKED, NotScreened."""
+    request = asked.request
+    request.id = screen.text(request.id)
+    _mask_parameters(request.parameters, screen)
+    for tensor in (*request.inputs, *request.outputs):
+        _mask_parameters(tensor.parameters, screen)
+    for tensor in request.inputs:
+        told = [masked_bytes(element, screen) for element in tensor.contents.bytes_contents]
+        if told:
+            tensor.contents.bytes_contents[:] = told
+    if all(tensor.datatype in NUMBERS for tensor in request.inputs):
+        return asked
+    contents = oip_grpc.contents_of(asked)
+    for place, tensor in enumerate(request.inputs[: len(contents)]):
+        if tensor.datatype not in NUMBERS:
+            contents[place] = masked_elements(contents[place], screen)
+    return oip_grpc.Asked(request, oip_grpc.serialized_contents(contents), asked.contents)
+
+
+def _mask_parameters(parameters: Any, screen: Screen) -> None:
+    for name in parameters:
+        if screen.text(name) != name:
+            raise GatewayError(Code.NOT_MASKED, detail="the name of a parameter holds personal data")
+        if parameters[name].WhichOneof("choice") == "string_param":
+            parameters[name].string_param = screen.text(parameters[name].string_param)

@@ -1,0 +1,129 @@
+"""What a tenant has masked reaches no model, by none of the doors; what cannot be masked is refused, and nobody else hears of it."""
+
+import asyncio
+import json
+from typing import Any
+
+import pytest
+
+from gateway.privacy.mask import MOST_CHARACTERS
+from tenants.acts import Act
+from tenants.plans import Limits, Rate
+from tenants.privacy import Privacy
+from tests.gateway.frontends import test_openai as behind_triton
+from tests.gateway.frontends import test_openai_passed as passed
+from tests.gateway.frontends.grpc_worlds import door as grpc_door
+from tests.gateway.frontends.grpc_worlds import infer
+from tests.gateway.frontends.test_openai import request
+from tests.gateway.house import NOW_US, ROOT, House
+
+ACT = Act("test", NOW_US)
+MAIL = "ann@example.com"
+ROOMY = Limits(body_bytes=4_000_000, requests_per_second=Rate(rate=1000, burst=1000), concurrent_requests=5)
+MUCH = b'{"text_input":[' + b'"",' * (MOST_CHARACTERS // 4 + 1) + b'""]}'
+LONG = 20_000
+"""Characters that are looked through beside the loop."""
+
+
+async def protect(here: House, **more: Any) -> None:
+    await here.directory.values.put(Privacy("discreet", **({"mask": ("email",)} | more)), act=ACT)
+    await here.directory.tenants.change("acme", ACT, privacy="discreet")
+    await here.feed.look()
+
+
+def texts(*said: str) -> dict[str, Any]:
+    return {"inputs": [{"name": "in", "datatype": "BYTES", "shape": [len(said)], "data": list(said)}]}
+
+
+@pytest.mark.parametrize("filler", [0, LONG])
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/v2/models/digits/infer", texts(f"to {MAIL}", "x")),
+        ("/v2/models/digits/generate", {"text_input": f"to {MAIL}", "parameters": {"who": MAIL}}),
+        ("/v2/models/digits/generate_stream", {"text_input": [f"to {MAIL}"], "who": MAIL}),
+        ("/v1/completions", {"model": "digits", "prompt": f"to {MAIL}"}),
+        (
+            "/v1/chat/completions",
+            {"model": "digits", "messages": [{"role": "user", "content": f"to {MAIL}"}]},
+        ),
+    ],
+)
+async def test_a_model_sees_placeholders(path: str, body: dict[str, Any], filler: int) -> None:
+    async with behind_triton.opened(limits=ROOMY) as (triton, here, world):
+        await protect(here)
+        sent = json.dumps(body).replace("to ann", "to " + "x " * filler + "ann").encode()
+        wire = await world.connect()
+        await wire.send(request(here, path, sent))
+        async with asyncio.timeout(10):
+            assert b" 200 " in await wire.reader.readuntil(b"\r\n\r\n")
+        await here.settled_outcomes(1)
+        (asked,) = triton.asked
+        assert b"[EMAIL]" in asked
+        assert b"example.com" not in asked
+
+
+async def test_a_server_that_speaks_openais_api_sees_placeholders() -> None:
+    async with passed.opened() as (server, here, world):
+        await protect(here)
+        parts = [{"type": "text", "text": MAIL}]
+        tool = {"type": "function", "function": {"name": "f", "parameters": {"description": MAIL}}}
+        messages = [{"role": "system", "content": MAIL}, {"role": "user", "content": parts}]
+        answer = await world.ask(passed.chat(here, messages=messages, tools=[tool], stop=[MAIL]))
+        assert answer.status == 200
+        (asked,) = server.asked
+        assert asked.body.count(b"[EMAIL]") == 4
+        assert b"example.com" not in asked.body
+
+
+async def test_who_has_no_privacy_is_served_as_it_was_said() -> None:
+    async with behind_triton.opened() as (triton, here, world):
+        for mask in (None, ()):
+            if mask is not None:
+                await protect(here, mask=mask)
+            assert (await world.ask(request(here, "/v2/models/digits/infer", texts(MAIL)))).status == 200
+        assert all(MAIL.encode() in asked for asked in triton.asked)
+
+
+async def test_over_grpc_a_model_sees_placeholders() -> None:
+    async with grpc_door() as door:
+        await protect(door.here)
+        tensor = {
+            "name": "in",
+            "datatype": "BYTES",
+            "shape": [1],
+            "contents": {"bytes_contents": [MAIL.encode()]},
+        }
+        await door.call("ModelInfer", infer(inputs=[tensor]))
+        (asked,) = door.upstream.asked
+        assert b"[EMAIL]" in asked
+        assert b"example.com" not in asked
+
+
+async def test_a_raw_request_and_too_much_text_are_refused_and_recorded() -> None:
+    async with behind_triton.opened(limits=ROOMY) as (triton, here, world):
+        await protect(here)
+        raw = request(here, "/v2/models/digits/infer", b"1234").replace(
+            b"Content-Length", b"Inference-Header-Content-Length: 0\r\nContent-Length"
+        )
+        much = request(here, "/v2/models/digits/generate", MUCH)
+        for sent, sentence in ((raw, "raw binary"), (much, "more than")):
+            answer = await world.ask(sent)
+            assert answer.status == 400
+            assert sentence in answer.error
+        await here.settled()
+        assert triton.asked == []
+        assert here.denials() == ["not_masked"] * 2
+
+
+async def test_the_readmes_example_is_what_the_model_sees() -> None:
+    readme = (ROOT / "gateway" / "README.md").read_text()
+    sent, seen = (
+        readme.partition(f"<!-- masked: {name} -->\n```json\n")[2].partition("\n```")[0]
+        for name in ("sent", "seen")
+    )
+    async with behind_triton.opened() as (triton, here, world):
+        await protect(here, mask=("email", "payment_card"))
+        await world.ask(request(here, "/v2/models/digits/generate", sent.encode()))
+    (asked,) = triton.asked
+    assert json.loads(asked) == json.loads(seen)

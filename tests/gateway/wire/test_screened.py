@@ -1,0 +1,145 @@
+"""What a model is sent holds none of the personal data that its tenant has masked, wherever in the request it stood."""
+
+import json
+from typing import Any
+
+import pytest
+
+from gateway.errors import Code, GatewayError
+from gateway.privacy.mask import MOST_CHARACTERS, NotScreened, Screen
+from gateway.wire import oip_grpc
+from gateway.wire.oip import judge_infer
+from gateway.wire.screened import has_texts_behind, masked_elements, masked_infer, masked_json, masked_message
+from tenants.privacy import Privacy
+
+MAIL = "ann@example.com"
+IMAGE = "data:image/png;base64,iVBORw0KGgo4111111111111111/+A=="
+
+
+def screen() -> Screen:
+    return Screen(Privacy("discreet", mask=("email", "payment_card")))
+
+
+def elements(*texts: bytes) -> bytes:
+    return b"".join(len(text).to_bytes(4, "little") + text for text in texts)
+
+
+def test_every_string_of_a_body_is_masked_and_all_else_stays_byte_for_byte() -> None:
+    body = (
+        b'{ "a":"to \\u0061nn@example.com", "n":1.10e+02,"x":["ann@example.com",true,null, "\\u00e9"],'
+        b'"ann@example.com":{"deep":"{\\"to\\":\\"ann@example.com\\"}"}}'
+    )
+    assert masked_json(body, screen()) == (
+        b'{ "a":"to [EMAIL]", "n":1.10e+02,"x":["[EMAIL]",true,null, "\\u00e9"],'
+        b'"[EMAIL]":{"deep":"{\\"to\\":\\"[EMAIL]\\"}"}}'
+    )
+
+
+def test_an_image_passes_and_a_text_that_only_begins_like_one_does_not() -> None:
+    sent = {"url": IMAGE, "text": f"data:image/png;base64, {MAIL}"}
+    assert json.loads(masked_json(json.dumps(sent).encode(), screen())) == {
+        "url": IMAGE,
+        "text": "data:image/png;base64, [EMAIL]",
+    }
+
+
+@pytest.mark.parametrize("body", [b'{"a":"\xff"}', b'{"a":"\\ud800"}', b'{"a":"\\x"}', b'{"a":"\n"}'])
+def test_a_string_that_cannot_be_read_is_refused(body: bytes) -> None:
+    with pytest.raises(GatewayError) as caught:
+        masked_json(body, screen())
+    assert caught.value.code is Code.BAD_REQUEST
+
+
+def test_a_string_that_does_not_end_makes_no_json_of_what_is_none() -> None:
+    assert masked_json(b'{"a":"b', screen()) == b'{"a":"b'
+
+
+def test_more_text_than_can_be_looked_through_in_good_time_is_refused_however_it_is_cut() -> None:
+    one = b'"a",' * (MOST_CHARACTERS // 5 + 1)
+    with pytest.raises(NotScreened, match="more than"):
+        masked_json(b"[" + one + b"1]", screen())
+
+
+def tensor(name: str, datatype: str, size: int) -> dict[str, Any]:
+    return {"name": name, "shape": [1], "datatype": datatype, "parameters": {"binary_data_size": size}}
+
+
+def test_binary_texts_are_masked_and_their_sizes_told_anew_between_numbers_that_stay() -> None:
+    numbers, texts = b"4111111111111111", elements(f"to {MAIL}".encode(), b"\xff" + MAIL.encode(), b"")
+    head = json.dumps(
+        {"inputs": [tensor("a", "INT8", 16), tensor("b", "BYTES", len(texts)), tensor("c", "INT8", 16)]}
+    ).encode()
+    assert has_texts_behind(head)
+    told, tensors = masked_infer(head, numbers + texts + numbers, screen())
+    masked = elements(b"to [EMAIL]", b"\xff" + MAIL.encode(), b"")
+    assert tensors == numbers + masked + numbers
+    judge_infer(told, len(tensors))
+    sizes = [it["parameters"]["binary_data_size"] for it in json.loads(told)["inputs"]]
+    assert sizes == [16, len(masked), 16]
+
+
+@pytest.mark.parametrize("datatype", ["BYTES", "BYTES\0", "bytes", ""])
+def test_only_what_is_known_to_be_numbers_is_taken_for_numbers(datatype: str) -> None:
+    assert has_texts_behind(json.dumps({"inputs": [tensor("a", datatype, 16)]}).encode())
+    assert not has_texts_behind(json.dumps({"inputs": [tensor("a", "FP32", 16)]}).encode())
+
+
+@pytest.mark.parametrize("cut", [b"\1", b"\1\0\0", b"\2\0\0\0a", b"\xff\xff\xff\xff"])
+def test_a_tensor_that_breaks_off_is_refused(cut: bytes) -> None:
+    with pytest.raises(GatewayError) as caught:
+        masked_elements(elements(b"a") + cut, screen())
+    assert caught.value.code is Code.BAD_REQUEST
+
+
+def message(**fields: Any) -> oip_grpc.Asked:
+    return oip_grpc.read_infer(oip_grpc.InferRequest(model_name="m", **fields).SerializeToString())
+
+
+def sent(asked: oip_grpc.Asked) -> Any:
+    """What Triton reads."""
+    judged = oip_grpc.judge_infer(asked, is_stream=False)
+    return oip_grpc.InferRequest.FromString(judged.head + bytes(asked.tensors))
+
+
+def test_every_text_of_a_message_is_masked() -> None:
+    mine = {"mine": {"string_param": MAIL}}
+    contents = {"bytes_contents": [MAIL.encode(), b"\xff"]}
+    found = sent(
+        masked_message(
+            message(
+                id=MAIL,
+                parameters=mine,
+                inputs=[
+                    {"name": "a", "datatype": "BYTES", "shape": [2], "parameters": mine, "contents": contents}
+                ],
+                outputs=[{"name": "b", "parameters": mine}],
+            ),
+            screen(),
+        )
+    )
+    masked = "[EMAIL]"
+    assert found.id == masked
+    assert list(found.inputs[0].contents.bytes_contents) == [masked.encode(), b"\xff"]
+    for parameters in (found.parameters, found.inputs[0].parameters, found.outputs[0].parameters):
+        assert parameters["mine"].string_param == masked
+
+
+def test_raw_contents_of_texts_are_masked_between_numbers_that_stay() -> None:
+    numbers = {"name": "a", "datatype": "INT8", "shape": [16]}
+    texts = {"name": "b", "datatype": "BYTES", "shape": [1]}
+    asked = message(
+        inputs=[numbers, texts, numbers],
+        raw_input_contents=[b"4111111111111111", elements(MAIL.encode()), b"4111111111111111"],
+    )
+    found = sent(masked_message(asked, screen()))
+    assert list(found.raw_input_contents) == [
+        b"4111111111111111",
+        elements(b"[EMAIL]"),
+        b"4111111111111111",
+    ]
+
+
+def test_a_parameter_whose_name_is_personal_data_is_refused() -> None:
+    with pytest.raises(GatewayError) as caught:
+        masked_message(message(parameters={MAIL: {"bool_param": True}}), screen())
+    assert caught.value.code is Code.NOT_MASKED
