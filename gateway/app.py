@@ -15,6 +15,7 @@ from pathlib import Path
 
 from gateway.admission.limiter import Limiter
 from gateway.audit.ledger import Ledger
+from gateway.audit.reading import Keys
 from gateway.auth.authenticator import Authenticator
 from gateway.auth.known import FRESH_SECONDS, Known
 from gateway.auth.last_used import LastUsed
@@ -23,7 +24,7 @@ from gateway.auth.networks import Networks
 from gateway.auth.tokens import Tokens, keys_of_issuers
 from gateway.authz.current import LOOK_SECONDS, Current
 from gateway.cluster.feed import Feed
-from gateway.frontends.control import Callers, control_credential
+from gateway.frontends.control import Callers, DerivedKeys, control_credential
 from gateway.frontends.grpc_memory import MessageMemory
 from gateway.frontends.grpc_server import GrpcDoor, listening
 from gateway.frontends.http import HttpDoor, Readiness, other_paths
@@ -178,11 +179,17 @@ async def opened(settings: Settings, progress: Callable[[str], None]) -> AsyncIt
             )
         )
         yield doors(
-            settings, pipeline, registry, control_api(directory, auth, policies, settings), certificates
+            settings,
+            pipeline,
+            registry,
+            control_api(directory, auth, policies, settings, keyring),
+            certificates,
         )
 
 
-def control_api(directory: Directory, auth: Authenticator, policies: Current, settings: Settings) -> Control:
+def control_api(
+    directory: Directory, auth: Authenticator, policies: Current, settings: Settings, keyring: Keys
+) -> Control:
     identify = Callers(directory, auth).identify
     return Control(
         directory,
@@ -192,6 +199,7 @@ def control_api(directory: Directory, auth: Authenticator, policies: Current, se
         now_us,
         settings.http.request_seconds,
         settings.keys.backup_days,
+        DerivedKeys(keyring),
     )
 
 

@@ -140,9 +140,19 @@ CallerRole = Literal["operator", "break-glass", "admin", "developer", "viewer", 
 """`none` is a key without a service account: it uses models and controls nothing. `break-glass` is an operators' key for emergencies."""
 OPERATOR_ROLES: tuple[CallerRole, ...] = ("operator", "break-glass")
 """Of who is of no tenant; the others are of one."""
-PlatformAction = Literal["whoami", "survey", "create", "shape", "empower"]
+PlatformAction = Literal["whoami", "reveal", "survey", "create", "shape", "empower"]
 TenantAction = Literal[
-    "whoami", "view", "inspect", "review", "administer", "govern", "issue", "revoke", "rekey", "destroy"
+    "whoami",
+    "reveal",
+    "view",
+    "inspect",
+    "review",
+    "administer",
+    "govern",
+    "issue",
+    "revoke",
+    "rekey",
+    "destroy",
 ]
 
 
@@ -167,6 +177,22 @@ class Question:
     gives_reason: bool = False
     loosens: bool = False
     hastens: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class RecordKey:
+    """What opens a tenant's audit bodies of one series: secret, 32 bytes each."""
+
+    series: str
+    key: bytes
+    commitment: bytes
+
+
+class RecordKeys(Protocol):
+    """Who has the keys of audit records."""
+
+    async def derived(self, tenant_id: str, key_id: str, series: Sequence[str]) -> Sequence[RecordKey]:
+        """From the tenant's data key of that id, one for each. Raises Problem: destroyed, sealing_unavailable; fails closed."""
 
 
 class Verdict(Protocol):

@@ -13,7 +13,7 @@ from gateway.telemetry.table import SPANS
 from gateway.telemetry.table import TABLE as METRICS
 from tenants import data_keys, tenant
 from tenants.api.problems import TABLE as PROBLEMS
-from tenants.api.routes import OPERATIONS
+from tenants.api.routes import AUDIT, BASE, OPERATIONS
 from tests.conftest import ROOT
 
 READMES = sorted(path for path in ROOT.rglob("README.md") if ".venv" not in path.parts)
@@ -38,7 +38,8 @@ def test_every_operation_of_the_control_api_is_documented_as_its_table_has_it() 
         takes += ["If-None-Match"] * (it.is_tagged or it.method == "PUT")
         statuses = ", ".join(map(str, sorted({PROBLEMS[code].status for code in it.problems})))
         answers = ", ".join(map(str, it.successes))
-        what = f"| `{it.id}` | `{it.method} {it.path}` | {it.summary} | {' '.join(takes)} | {answers} | {statuses} |"
+        path = it.path if it.base == BASE else it.full_path
+        what = f"| `{it.id}` | `{it.method} {path}` | {it.summary} | {' '.join(takes)} | {answers} | {statuses} |"
         rows.append(what)
     assert between((ROOT / "tenants" / "api" / "README.md").read_text(), "operations") == "\n".join(rows)
 
@@ -60,7 +61,7 @@ def called(block: str) -> set[str]:
     whole = re.search(r'^OF="(.*)"$', block, re.MULTILINE)
     found = set()
     for call in block.replace('"$OF"', f'"{whole[1]}"' if whole else "").split("curl ")[1:]:
-        url = re.search(r'"\$(?:OPERATOR|PUBLIC)(/[^"?]*)', call)
+        url = re.search(r'"\$(OPERATOR|PUBLIC|AUDIT)(/[^"?]*)', call)
         method = re.search(r"-X (\w+)", call)
         verb = method[1] if method else "POST" if " -d " in call else "GET"
         found |= {
@@ -68,10 +69,11 @@ def called(block: str) -> set[str]:
             for it in OPERATIONS
             if url
             and it.method == verb
-            and len(it.path.split("/")) == len(url[1].split("/"))
+            and (it.base == AUDIT) == (url[1] == "AUDIT")
+            and len(it.path.split("/")) == len(url[2].split("/"))
             and all(
                 ours == theirs or (ours[0] == "{" and theirs not in {"rotate", "revoke"})
-                for ours, theirs in zip(it.path.split("/")[1:], url[1].split("/")[1:], strict=True)
+                for ours, theirs in zip(it.path.split("/")[1:], url[2].split("/")[1:], strict=True)
             )
         }
     return found

@@ -8,10 +8,14 @@ from typing import Final
 
 from starlette.types import ASGIApp
 
+from gateway.audit.reading import Keys
 from gateway.auth.authenticator import KEY_MARK, Authenticator
 from gateway.auth.conditions import conditions
 from gateway.auth.credentials import credential
 from gateway.auth.known import networks_of
+from gateway.envelope.keyring import KeyDestroyed
+from gateway.envelope.ports import KeyRefused, KeysUnavailable
+from gateway.envelope.series import series_key
 from gateway.errors import Code, GatewayError
 from gateway.frontends.http_downstream import HttpDownstream
 from gateway.frontends.http_exchange import Message, Receive
@@ -23,8 +27,9 @@ from tenants.api.problems import Problem
 from tenants.directory import Directory, Identity
 from tenants.errors import TenantsError
 from tenants.keys import Secret, hashed, is_well_formed
+from tenants.ports import RecordKey
 
-CONTROL: Final = b"/control/"
+CONTROL: Final = (b"/control/", b"/audit/")
 _MOST_MET: Final = 10_000
 
 
@@ -115,6 +120,27 @@ class Callers:
         if found is not None:
             networks.give_back(address)
         return found
+
+
+@dataclass(frozen=True, slots=True)
+class DerivedKeys:
+    """Keys of audit records, from the data keys of the keyring. RecordKeys of `tenants.ports`."""
+
+    keyring: Keys
+
+    async def derived(self, tenant_id: str, key_id: str, series: Sequence[str]) -> list[RecordKey]:
+        """Raises Problem: destroyed, sealing_unavailable."""
+        try:
+            key = await self.keyring.opening(tenant_id, key_id)
+        except KeyDestroyed as fault:
+            raise Problem(
+                "destroyed", "the data key is, and what it sealed opens for nobody", private=str(fault)
+            ) from fault
+        except (KeysUnavailable, KeyRefused) as fault:
+            sentence = "your records are sealed, and their key cannot be had now"
+            raise Problem("sealing_unavailable", sentence, private=str(fault)) from fault
+        found = (series_key(key, tenant_id, name) for name in series)
+        return [RecordKey(it.segment, it.key.reveal(), it.commitment) for it in found]
 
 
 @contextmanager

@@ -1,7 +1,7 @@
 """ONE table: every path of the HTTP doors and every RPC, and which of them need no credential. Routing is made from it.
 
-A new one is a row here, and one of `tests/e2e/matrix.py`, which says what it answers to each kind of credential. What is below /control/v1
-has a table of its own, `tenants.api.routes`.
+A new one is a row here, and one of `tests/e2e/matrix.py`, which says what it answers to each kind of credential. What is below
+/control/v1 and /audit/v1 has a table of its own, `tenants.api.routes`.
 """
 
 from dataclasses import dataclass

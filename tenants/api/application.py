@@ -31,7 +31,7 @@ from tenants.data_keys import BACKUP_DAYS
 from tenants.directory import Directory
 from tenants.errors import NotFound, TenantsError
 from tenants.keys import Secret
-from tenants.ports import Authorizer
+from tenants.ports import Authorizer, RecordKeys
 from tenants.tenant import Tenant
 
 Listener = Literal["operator", "public"]
@@ -62,6 +62,8 @@ class Control:
     seconds: float = 300.0
     backup_days: int = BACKUP_DAYS
     """How long back-ups of the wrapped data keys are kept."""
+    record_keys: RecordKeys | None = None
+    """None: here is nothing sealed."""
     uses: Counter[str] = field(default_factory=Counter)
     """Requests of each break-glass key."""
     _under_way: Counter[str] = field(default_factory=Counter)
@@ -109,11 +111,11 @@ class Control:
             if caller.who.role == "break-glass":
                 await self._broken_glass(operation, caller, request, now_us)
             tenant = await self._tenant(caller, request.path_params.get("tenant"))
-            subject = caller.who.tenant if operation.action == "whoami" else tenant
+            subject = caller.who.tenant if operation.is_own else tenant
             policies = caller.check(operation.action, subject, now_us)
             asked = await self._asked(request, operation, caller, tenant, now_us)
             answer = await operation.do(asked)
-        if operation.is_change:
+        if operation.is_change or answer.secret:
             _log.info(
                 "%s %s by %s: %d, allowed by %s",
                 request.state.request_id,
@@ -207,6 +209,8 @@ class Control:
             after=heads.position(query.get("cursor")),
             limit=heads.limit(query.get("limit")),
             backup_days=self.backup_days,
+            query=query,
+            record_keys=self.record_keys,
         )
 
     async def _told(self, request: Request, listener: Listener, error: Exception) -> Problem:

@@ -16,7 +16,15 @@ from tenants.directory import Directory, Found, Identity, Page
 from tenants.errors import Repeated
 from tenants.keys import ApiKey
 from tenants.members import Account, Role
-from tenants.ports import MOST_KEYS, Authorizer, CallerRole, PlatformAction, Question, TenantAction
+from tenants.ports import (
+    MOST_KEYS,
+    Authorizer,
+    CallerRole,
+    PlatformAction,
+    Question,
+    RecordKeys,
+    TenantAction,
+)
 from tenants.tenant import Tenant, state
 
 _Value = TypeVar("_Value")
@@ -155,6 +163,8 @@ class Asked:
     after: str | None = None
     limit: int = MOST_KEYS
     backup_days: int = BACKUP_DAYS
+    query: Mapping[str, str] = field(default_factory=dict)
+    record_keys: RecordKeys | None = None
 
     @property
     def now_us(self) -> int:

@@ -6,7 +6,7 @@ import msgspec
 
 from tenants.api.bodies import MOST_BYTES, MOST_OTHER_BYTES
 from tenants.api.problems import CONTENT_TYPE, TABLE, TYPE, ProblemDetails
-from tenants.api.routes import OPERATIONS, Operation
+from tenants.api.routes import BASE, OPERATIONS, Operation
 from tenants.ports import MOST_KEYS
 
 PATH: Final = "/control/openapi.json"
@@ -23,6 +23,14 @@ _SUCCESS: Final = {200: "Done", 201: "Created", 204: "Done", 304: "As you have i
 _QUERY: Final[dict[str, tuple[str, dict[str, Any]]]] = {
     "cursor": ("Where the page begins: the next_cursor of the one before", {"type": "string"}),
     "limit": ("Most items of a page", {"type": "integer", "minimum": 1, "maximum": MOST_KEYS}),
+    "series": (
+        "Which series of audit bodies, as their bytes name them: with a comma between two, at most 100",
+        {"type": "string"},
+    ),
+    "data_key": (
+        "The key that they are sealed with, as their entries name it in sealed_with",
+        {"type": "string"},
+    ),
     "reason": (
         "Why: it is in the event of a change. A break-glass key says it with every request, reads too, or is refused (403)",
         {"type": "string", "maxLength": 500},
@@ -59,7 +67,7 @@ def _operation(it: Operation, schema_of: dict[Any, Any]) -> dict[str, Any]:
     described: dict[str, Any] = {
         "operationId": it.id,
         "summary": it.summary[0].upper() + it.summary[1:],
-        "tags": [it.path.split("/")[1]],
+        "tags": [it.path.split("/")[1] if it.base == BASE else "audit"],
         "parameters": _parameters(it),
         "responses": _responses(it, schema_of),
     }

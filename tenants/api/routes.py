@@ -11,7 +11,7 @@ from typing import Any, Final, Literal
 
 from msgspec import Struct
 
-from tenants.api import data_keys, issuers, keys, tenants
+from tenants.api import data_keys, issuers, keys, records, tenants
 from tenants.api.asked import Answer, Asked
 from tenants.api.bodies import MOST_BYTES, MOST_OTHER_BYTES
 from tenants.api.members import ACCOUNTS, MEMBERS, create_account, invite
@@ -34,6 +34,7 @@ from tenants.api.shapes import (
     NewTenant,
     Nothing,
     OwnIssuers,
+    RecordKeysView,
     RoleChange,
     Rotation,
     TenantChange,
@@ -51,7 +52,9 @@ from tenants.ports import PlatformAction, TenantAction
 from tenants.privacy import Privacy
 from tenants.restrictions import Restrictions
 
+# long because it is one table
 BASE: Final = "/control/v1"
+AUDIT: Final = "/audit/v1"
 Method = Literal["GET", "POST", "PATCH", "PUT", "DELETE"]
 
 _ISSUING: Final[tuple[TenantAction, ...]] = ("inspect", "issue", "revoke")
@@ -72,10 +75,17 @@ class Operation:
     summary: str
     body: type[Struct] | None = None
     status: int = 200
+    base: str = BASE
+    more_query: tuple[str, ...] = ()
 
     @property
     def full_path(self) -> str:
-        return BASE + self.path
+        return self.base + self.path
+
+    @property
+    def is_own(self) -> bool:
+        """It is about the caller's own tenant, which its path need not name."""
+        return self.action in ("whoami", "reveal")
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -105,7 +115,7 @@ class Operation:
     @property
     def is_tagged(self) -> bool:
         """Its answer has an ETag: one thing, which may be asked for with If-None-Match."""
-        return self.method == "GET" and not self.is_list and self.action != "whoami"
+        return self.method == "GET" and not self.is_list and not self.is_own
 
     @property
     def gives_tag(self) -> bool:
@@ -121,7 +131,7 @@ class Operation:
     @property
     def query(self) -> tuple[str, ...]:
         """Each takes a reason: one for a change is in its event, and a break-glass key must say one."""
-        return (("cursor", "limit") if self.is_list else ()) + ("reason",)
+        return (*(("cursor", "limit") if self.is_list else ()), *self.more_query, "reason")
 
     @property
     def successes(self) -> tuple[int, ...]:
@@ -136,6 +146,8 @@ class Operation:
             others |= {"conflict", "body_too_large", "not_json", "already_exists", "in_use"}
         if not self.is_guarded:
             others |= {"stale", "precondition_required"}
+        if self.action != "reveal":
+            others |= {"destroyed", "sealing_unavailable"}
         if not self.is_once:
             others |= {"idempotency_key_reused"}
         return tuple(code for code in TABLE if code not in others)
@@ -393,5 +405,16 @@ OPERATIONS: Final[tuple[Operation, ...]] = (
         tenants.platform_audit,
         Listed[EventView],
         "list what happened to what is of no tenant, oldest first",
+    ),
+    Operation(
+        "showAuditKeys",
+        "GET",
+        "/keys",
+        "reveal",
+        records.show_keys,
+        RecordKeysView,
+        "show what opens one's own audit records",
+        base=AUDIT,
+        more_query=("series", "data_key"),
     ),
 )

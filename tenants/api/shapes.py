@@ -288,6 +288,19 @@ def key_view(value: KeyRecord, now_us: int) -> KeyView:
     return KeyView(**_key_fields(value, now_us))
 
 
+class RecordKeyView(Struct, frozen=True):
+    """`key` and `commitment`: 32 bytes, Base64 for URLs."""
+
+    series: str
+    data_key: str
+    key: str
+    commitment: str
+
+
+class RecordKeysView(Struct, frozen=True):
+    keys: tuple[RecordKeyView, ...]
+
+
 def minted_view(value: Minted, now_us: int) -> MintedKey:
     return MintedKey(**_key_fields(KeyRecord(value.key), now_us), api_key=value.secret.reveal())
 

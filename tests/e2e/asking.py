@@ -257,7 +257,7 @@ def disguises(path: str) -> Iterator[str]:
 
 def hides(listener: Listener, target: str) -> bool:
     """Whether nobody hears there if there is such a path: at the operator's listener that is a secret of the control API's alone."""
-    return listener == "public" or target.startswith("/control/")
+    return listener == "public" or target.startswith(("/control/", "/audit/"))
 
 
 # What answers say

@@ -88,6 +88,7 @@ showIssuer                     ok         403   403       403    403     403    
 putIssuer                      ok         403   403       403    403     403     403   403       403      403    401
 deleteIssuer                   ok         403   403       403    403     403     403   403       403      403    401
 listAudit                      ok         403   403       403    403     403     403   403       403      403    401
+showAuditKeys                 403         403    ok       403    403     403     403   403        ok       ok    401
 """
 
 _DOORS: Final = """

@@ -148,8 +148,13 @@ def test_to_nobody_every_path_and_rpc_looks_like_every_other(callers: Callers, c
         paths = [(way.method, request_of(callers, way, none).path) for way in ways]
         if at == "public":
             paths += [("GET", "/"), ("GET", "/nothing"), ("GET", "/v1/nothing"), ("POST", "/v2/nothing")]
-        for method, path in [*paths, ("GET", "/control/nothing"), ("GET", "/control/v1/nothing")]:
-            form = path.split("/")[1] if path.startswith(("/v1/", "/control/")) else ""
+        for method, path in [
+            *paths,
+            ("GET", "/control/nothing"),
+            ("GET", "/control/v1/nothing"),
+            ("GET", "/audit/nothing"),
+        ]:
+            form = {"v1": "v1", "control": "control", "audit": "control"}.get(path.split("/")[1], "")
             refused.setdefault(form, []).append(plainly(callers.ask(none, method, path, at=at)))
         assert {form: said == said[:1] * len(said) for form, said in refused.items()} == dict.fromkeys(
             refused, True

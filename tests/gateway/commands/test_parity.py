@@ -51,7 +51,10 @@ SAME = {
     **{f"list{plural(kind).title()}": f"{noun} list" for kind, noun in SHELVES},
     **{f"{deed}{kind}": f"{noun} {deed}" for kind, noun in SHELVES for deed in ("show", "put", "delete")},
 }
-NO_COMMAND = {"whoami": "who types a command is the unix user"}
+NO_COMMAND = {
+    "whoami": "who types a command is the unix user",
+    "showAuditKeys": "who types a command reads the log itself: audit show",
+}
 # Commands of the gateway itself have one word, as `serve`. Of those with two the API has not:
 NO_OPERATION = {
     "audit show": "tenants get the keys of their own records, and open them by themselves",

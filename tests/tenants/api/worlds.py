@@ -20,7 +20,8 @@ from gateway.auth.networks import Networks
 from gateway.auth.tokens import Tokens
 from gateway.authz.control import ControlAuthorizer
 from gateway.cluster.feed import Feed
-from gateway.frontends.control import Callers, control_credential
+from gateway.envelope.keyring import Keyring
+from gateway.frontends.control import Callers, DerivedKeys, control_credential
 from tenants.acts import Act
 from tenants.api.application import Control, Listener
 from tenants.data_keys import DataKeyRecord
@@ -35,6 +36,7 @@ from tenants.ports import Authorizer, Item, Key, Row
 from tenants.privacy import Privacy
 from tests.tenants.conftest import BY, NOW, TEAM
 from tests.worlds.issuer import IssuerWorld, key_sets
+from tests.worlds.key_service import MemoryKeyService
 from tests.worlds.table import MemoryTable
 
 AUTHORIZER = ControlAuthorizer.load(Path(policies.__file__).parent)
@@ -101,6 +103,11 @@ class World:
     ids: dict[str, str] = field(default_factory=dict)
     directory: Directory = field(init=False)
     controls: list[Control] = field(default_factory=list)
+    wrapped: MemoryTable = field(default_factory=MemoryTable)
+    service: MemoryKeyService = field(default_factory=MemoryKeyService)
+    """Wraps the data keys of its `keyring`."""
+    keyring: Keyring = field(init=False)
+    tasks: set[asyncio.Task[None]] = field(default_factory=set)
     _doors: dict[str, list[ASGIApp]] = field(default_factory=dict)
     _requests: Any = field(default_factory=count)
 
@@ -108,6 +115,16 @@ class World:
         listeners: tuple[Listener, ...] = ("operator", "public")
         for seed in (7, 8):
             self.directory = Directory(self.table, Random(seed).randbytes)
+            self.keyring = Keyring(
+                self.directory.data_keys,
+                self.wrapped,
+                self.service,
+                clock=lambda: self.now_us / 1_000_000,
+                confirmed_at=lambda: -1.0,
+                now_us=lambda: self.now_us,
+                entropy=Random(seed).randbytes,
+                spawn=lambda name, work: self.tasks.add(asyncio.create_task(work, name=name)),
+            )
             control = Control(
                 self.directory,
                 self.authorizer,
@@ -115,6 +132,7 @@ class World:
                 callers(self, self.unknown).identify,
                 lambda: self.now_us,
                 self.seconds,
+                record_keys=DerivedKeys(self.keyring),
             )
             self.controls.append(control)
             for listener in listeners:
@@ -138,7 +156,7 @@ class World:
             sent["x-api-key"] = self.keys[by]
         sent |= {name.replace("_", "-"): value for name, value in headers.items()}
         listener = at or ("operator" if by.partition(" ")[0] in OPERATORS else "public")
-        target = path if path.startswith("/control/") else f"/control/v1{path}"
+        target = path if path.startswith(("/control/", "/audit/")) else f"/control/v1{path}"
         path, _, query = target.partition("?")
         number = next(self._requests)
         scope: dict[str, Any] = {
