@@ -65,11 +65,15 @@ def _is_forgetful(found: Scan) -> bool:
 
 
 async def _opening(store: SegmentStore, segment_id: str) -> SegmentBody | None:
-    head = await store.read(segment_id, _HEAD_BYTES)
-    first = opening(segment_id, head)
-    if first is None and len(head) == _HEAD_BYTES and any(head):
-        first = opening(segment_id, await store.read(segment_id))
-    return first
+    return opening(segment_id, await head(store, segment_id))
+
+
+async def head(store: SegmentStore, segment_id: str) -> bytes:
+    """So much of a segment that `opening` can read it."""
+    found = await store.read(segment_id, _HEAD_BYTES)
+    if len(found) == _HEAD_BYTES and any(found) and opening(segment_id, found) is None:
+        return await store.read(segment_id)
+    return found
 
 
 def _collect(

@@ -148,6 +148,12 @@ def opening(segment_id: str, data: bytes) -> SegmentBody | None:
         return None
 
 
+def opened_us(segment_id: str, data: bytes) -> int | None:
+    """When a segment got its first commit; None where `opening` says so."""
+    commit = _read(data, 0, 0, first_chain(segment_id), segment_id)
+    return None if isinstance(commit, Fault) else commit.records[0].entry.at_us
+
+
 def scan(segment_id: str, data: bytes) -> Scan:
     """Every good commit from the start, checked by crc, chain and body digest, and what follows them."""
     commits: list[Commit] = []

@@ -8,10 +8,12 @@ from dataclasses import dataclass
 
 from gateway.admission.limiter import Limiter
 from gateway.audit.ledger import Ledger
+from gateway.audit.retention import Retention
 from gateway.auth.authenticator import Authenticator
 from gateway.authz.current import SHOWN, Current
 from gateway.frontends.grpc_memory import MessageMemory
 from gateway.frontends.http_body import JsonMemory
+from gateway.kept.expiry import Expiry
 from gateway.process import resident_bytes
 from gateway.scaling.registry import Registry
 from gateway.telemetry import table
@@ -85,6 +87,13 @@ def watch_certificates(meter: Meter, certificates: Certificates) -> None:
     meter.watch(table.CERTIFICATE_EXPIRES, lambda: {(name,): it.left_seconds for name, it in shown.items()})
     meter.watch(table.CERTIFICATES_REPLACED, lambda: {(name,): it.replaced for name, it in shown.items()})
     meter.watch(table.CERTIFICATES_REFUSED, lambda: {(name,): it.refused for name, it in shown.items()})
+
+
+def watch_ageing(meter: Meter, retention: Retention, expiry: Expiry) -> None:
+    """What of this process's passes is gone. Of several processes one at a time forgets; their sum is what went."""
+    meter.watch_number(table.AUDIT_FORGOTTEN, lambda: retention.bodies)
+    meter.watch_number(table.AUDIT_REPLACED, lambda: retention.segments)
+    meter.watch_number(table.KEPT_EXPIRED, lambda: expiry.expired)
 
 
 def watch_process(meter: Meter, clock: Callable[[], float]) -> None:

@@ -205,6 +205,27 @@ AUDIT_WITHHELD = Metric(
     (),
     "denials, and counts of them, that were stored without a body as no key was there to seal it",
 )
+AUDIT_FORGOTTEN = Metric(
+    "gateway.audit.bodies.forgotten",
+    "counter",
+    "{record}",
+    (),
+    "audit records whose body was older than its tenant's privacy keeps it, and is gone",
+)
+AUDIT_REPLACED = Metric(
+    "gateway.audit.segments.replaced",
+    "counter",
+    "{segment}",
+    (),
+    "times that a closed segment was written anew, without what was over in it",
+)
+KEPT_EXPIRED = Metric(
+    "gateway.kept.expired",
+    "counter",
+    "{object}",
+    (),
+    "kept requests and replies that were over, and are gone",
+)
 # Scaling
 HELD = Metric(
     "gateway.held_calls", "up-down counter", "{call}", (MODEL,), "calls held until a replica can take them"
@@ -290,6 +311,9 @@ TABLE = (
     *(CERTIFICATE_EXPIRES, CERTIFICATES_REPLACED, CERTIFICATES_REFUSED),
     *(AUDIT_OPEN, AUDIT_RECORDS, AUDIT_COMMITS, AUDIT_BYTES),
     *(AUDIT_FAILURES, AUDIT_REFUSED, AUDIT_UNKNOWN, AUDIT_WITHHELD),
+)
+    *(AUDIT_FAILURES, AUDIT_REFUSED, AUDIT_UNKNOWN),
+    *(AUDIT_FORGOTTEN, AUDIT_REPLACED, KEPT_EXPIRED),
     *(HELD, REPLICAS, RESIDENT, COLD_START, STARTS, START_FAILURES, CRASHES, STOPS),
     *(LOADS, LOAD_FAILURES, EVICTIONS, IDLE_UNLOADS, CANARY_FAILURES, BREAKER_OPENS),
     *(CPU, MEMORY, FILES, UPTIME),

@@ -9,20 +9,24 @@ from typing import Any, cast
 import pytest
 from msgspec import structs
 
+from gateway.audit.retention import Retention
 from gateway.errors import GatewayError
 from gateway.frontends.grpc_memory import MessageMemory
 from gateway.frontends.http_body import JsonMemory
+from gateway.kept.expiry import Expiry
 from gateway.pipeline import Pipeline
 from gateway.telemetry import table
 from gateway.telemetry.meter import EVENTS, Buckets, Meter
 from gateway.telemetry.prometheus import text
-from gateway.telemetry.rooms import Rooms, watch_process
+from gateway.telemetry.rooms import Rooms, watch_ageing, watch_process
 from gateway.telemetry.table import TABLE
 from tenants.acts import Act
 from tenants.api.application import Control
 from tenants.keys import Secret
 from tests.gateway.house import Client, House, house
 from tests.gateway.telemetry.test_spans import NOT_SAMPLED, PARENT, SAMPLED, TRACE, Kept, tracing
+from tests.worlds.blobs import BlobWorld
+from tests.worlds.segments import SegmentWorld
 from tests.worlds.triton import Exchange, TritonWorld
 
 
@@ -36,6 +40,10 @@ class Traced(TritonWorld):
         if b'"id"' not in exchange.body:  # a canary has one
             self.parents.append(exchange.headers.get("traceparent", ""))
         await TritonWorld._infer(self, model, exchange)
+
+
+async def nothing(_: str) -> int:
+    return 0
 
 
 @asynccontextmanager
@@ -55,6 +63,11 @@ async def watched(triton: TritonWorld) -> AsyncIterator[tuple[House, Meter]]:
             registry=at.throttler.registry,
             control=control,
         ).watched_by(at.meter)
+        watch_ageing(
+            at.meter,
+            Retention(SegmentWorld(), nothing, lambda: 0),
+            Expiry(BlobWorld(), nothing, 1, lambda: 0),
+        )
         watch_process(at.meter, asyncio.get_running_loop().time)
         yield it, at.meter
 
@@ -72,7 +85,8 @@ async def test_a_run_fills_every_figure_but_those_of_what_did_not_happen() -> No
             await it.pipeline.serve(it.call("nowhere"), Client())
         await it.settled()
         empty = {metric for metric, points in meter.read().items() if not points}
-        assert empty == set(EVENTS.values()) - {table.STARTS, table.LOADS}
+        in_the_clear = {table.CERTIFICATE_EXPIRES, table.CERTIFICATES_REPLACED, table.CERTIFICATES_REFUSED}
+        assert empty == set(EVENTS.values()) - {table.STARTS, table.LOADS} | in_the_clear
         it.scaler.end("replica-0")
         while not number(meter, table.CRASHES, "local"):
             await asyncio.sleep(0.001)
