@@ -107,6 +107,13 @@ def test_each_kind_of_row_has_a_place_of_its_own() -> None:
 
 def test_the_names_of_what_happened_are_never_reused() -> None:
     assert {action.value for action in Action} == {
+        "datakey.created",
+        "datakey.rotated",
+        "datakey.rewrapping",
+        "datakey.rewrapped",
+        "datakey.destroying",
+        "datakey.kept",
+        "datakey.destroyed",
         "tenant.created",
         "tenant.changed",
         "tenant.suspended",
