@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gateway.admission.limiter import Limiter
+from gateway.ageing import opened_ageing
 from gateway.audit.ledger import Ledger
 from gateway.audit.reading import Keys
 from gateway.auth.authenticator import Authenticator
@@ -134,6 +135,7 @@ async def opened(settings: Settings, progress: Callable[[str], None]) -> AsyncIt
         tracer = await stack.enter_async_context(
             collector(Destination.of(os.environ), meter, now_us=now_us, draw=random.random)
         )
+        ageing = await stack.enter_async_context(opened_ageing(settings, directory, meter))
         throttler = Throttler(registry, clock, known.models, meter, settings.triton.most_waiting)
         autoscaler = Autoscaler(
             scaler=scaler,
@@ -173,6 +175,7 @@ async def opened(settings: Settings, progress: Callable[[str], None]) -> AsyncIt
                 policies=every(LOOK_SECONDS, policies.look),
                 keyring=every(_REKEY_SECONDS, keyring.refresh),
                 caretaker=every(_CARE_SECONDS, caretaker.look),
+                **{name: loop() for name, loop in ageing.items()},
                 certificates=every(tls.LOOK_SECONDS, certificates.look),
                 forget=every(_FORGET_SECONDS, limiter.forget_idle),
                 sweep=every(_SWEEP_SECONDS, sequences.sweep),

@@ -79,6 +79,8 @@ def of_request(
 async def body_of(record: StoredRecord, keys: Keys) -> Body:
     """Opened, where it is sealed."""
     entry = record.entry
+    if record.body is None:
+        return Body(why="it was deleted when its time was over")
     if entry.sealed_with is None:
         if not record.body:
             return Body(why="it was never stored: no key was there to seal it")

@@ -45,6 +45,13 @@ class StoredRecord(NamedTuple):
     entry: Entry
     body: bytes | None  # None: forgotten
 
+    @property
+    def present(self) -> bytes:
+        """The body of a record that has it. Raises ValueError for one that is forgotten."""
+        if self.body is None:
+            raise ValueError("the body is forgotten")
+        return self.body
+
 
 class Commit(NamedTuple):
     sequence: int

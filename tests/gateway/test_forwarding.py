@@ -58,7 +58,7 @@ async def test_a_version_that_the_model_has_not_is_not_found_and_nothing_is_sent
         await here.settled()
         (outcome,) = here.records("outcome")
         assert outcome.entry.interval_us is None  # it was on no replica
-        took = json.decode(outcome.body, type=OutcomeBody).durations
+        took = json.decode(outcome.present, type=OutcomeBody).durations
         assert 0 < took["wait_us"] == took["total_us"]
         client = Client()
         await here.pipeline.serve(replace(here.call(), version="1"), client)

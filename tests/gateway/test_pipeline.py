@@ -50,7 +50,7 @@ async def test_a_call_is_answered_and_its_intent_and_outcome_say_who_what_and_ho
     )
     assert (outcome.entry.model_version, outcome.entry.replica) == ("3", "replica-0")
     assert (outcome.entry.requests, outcome.entry.bytes) == (1, len(ANSWER) + len(b'{"inputs":[]}'))
-    body = msgspec.json.decode(intent.body, type=IntentBody)
+    body = msgspec.json.decode(intent.present, type=IntentBody)
     assert (body.tenant_name, body.address, body.policies) == ("acme", "192.0.2.1", ("tenant-has-model",))
 
 
@@ -212,7 +212,7 @@ async def test_every_bad_key_is_the_same_refusal_and_only_counted(bad: str) -> N
         assert triton.asked == []
         assert here.denials() == []
     (counted,) = here.records("denials")
-    assert msgspec.json.decode(counted.body, type=DenialsBody).reasons == {"unauthenticated": 1}
+    assert msgspec.json.decode(counted.present, type=DenialsBody).reasons == {"unauthenticated": 1}
 
 
 async def bad_key(here: House, bad: str) -> Secret:
@@ -286,7 +286,7 @@ async def test_a_model_that_this_key_may_not_use_is_forbidden() -> None:
         assert (await refusal(here, here.call(key=limited.secret))).rendering.http == 403
         await here.settled()
         (denied,) = here.records("denial")
-        assert msgspec.json.decode(denied.body, type=DenialBody).policies == ("key-is-limited",)
+        assert msgspec.json.decode(denied.present, type=DenialBody).policies == ("key-is-limited",)
 
 
 async def test_a_key_that_is_used_from_elsewhere_is_denied_under_its_name() -> None:
@@ -307,7 +307,7 @@ async def test_a_suspended_tenant_is_forbidden_and_not_told_that_its_models_are_
         assert (await refusal(here, here.call())).code is Code.FORBIDDEN
         await here.settled()
         (denied,) = here.records("denial")
-        assert msgspec.json.decode(denied.body, type=DenialBody).policies == ("tenant-is-not-active",)
+        assert msgspec.json.decode(denied.present, type=DenialBody).policies == ("tenant-is-not-active",)
 
 
 async def test_a_refusal_by_a_limit_says_when_to_come_back_and_where_one_stands() -> None:

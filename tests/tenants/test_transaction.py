@@ -149,11 +149,4 @@ def test_the_names_of_what_happened_are_never_reused() -> None:
         "issuer.removed",
         "issuer.assigned",
         "documents.applied",
-        "datakey.created",
-        "datakey.rotated",
-        "datakey.rewrapping",
-        "datakey.rewrapped",
-        "datakey.destroying",
-        "datakey.kept",
-        "datakey.destroyed",
     }

@@ -205,7 +205,7 @@ def effective(segments: dict[str, bytes]) -> list[Entry]:
             if record.entry.kind == "segment":
                 ends |= {
                     it.segment: it.commits
-                    for it in msgspec.json.decode(record.body, type=SegmentBody).previous
+                    for it in msgspec.json.decode(record.present, type=SegmentBody).previous
                 }
     return log
 

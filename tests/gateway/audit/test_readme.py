@@ -42,7 +42,7 @@ def entry_of(record: StoredRecord) -> Any:
 async def test_the_example_opens_every_body_of_its_tenants() -> None:
     keys, names = KeyringWorld(), example()
     stored = await of_tenant(keys)
-    found = [names["opened"](entry_of(it), it.body, told(keys, it.body)) for it in stored]
+    found = [names["opened"](entry_of(it), it.body, told(keys, it.present)) for it in stored]
     assert [it.get("address") for it in found] == ["192.0.2.7", None, "192.0.2.7"]
     assert found[1]["status"] == "done"
 
@@ -51,4 +51,4 @@ async def test_the_example_opens_no_body_as_another_records() -> None:
     keys, names = KeyringWorld(), example()
     intent, outcome = (await of_tenant(keys))[:2]
     with pytest.raises(InvalidTag):
-        names["opened"](entry_of(intent), outcome.body, told(keys, outcome.body))
+        names["opened"](entry_of(intent), outcome.body, told(keys, outcome.present))

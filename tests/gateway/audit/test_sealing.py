@@ -142,7 +142,7 @@ async def test_what_seals_with_a_key_that_is_given_no_more_is_soon_forgotten_and
         keys.number = 1  # it is given again: no position comes twice
         ledger.settle(await announced(ledger, "r3"), DONE, now_us=NOW_US)
     sealed = [it for it in records(world) if it.entry.sealed_with == "d_t_a_audit_1"]
-    assert len({it.body[: 2 + it.body[1] + 8] for it in sealed}) == len(sealed) == 4
+    assert len({it.present[: 2 + it.present[1] + 8] for it in sealed}) == len(sealed) == 4
     assert all(opened(keys, it) for it in sealed)
 
 

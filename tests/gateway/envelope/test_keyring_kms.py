@@ -10,6 +10,7 @@ from msgspec import structs
 
 from gateway.envelope.keyring import Keyring
 from gateway.envelope.ports import KeyRefused, KeysUnavailable
+from gateway.loops import Spawn, jobs
 from gateway.stores.kms_aws import AwsKms
 from tenants.acts import Act
 from tenants.directory import Directory
@@ -24,6 +25,7 @@ from tests.worlds.table import MemoryTable
 class Place:
     kms: KmsWorld
     service: AwsKms
+    spawn: Spawn
     now: float = 1_700_000_000.0
     rows: MemoryTable = field(default_factory=MemoryTable)
     wrapped: MemoryTable = field(default_factory=MemoryTable)
@@ -42,6 +44,7 @@ class Place:
             confirmed_at=lambda: self.now,
             now_us=lambda: int(self.now * 1_000_000),
             entropy=entropy,
+            spawn=self.spawn,
         )
 
     async def tenant(self, name: str, kms_key: str | None = None) -> str:
@@ -60,8 +63,8 @@ async def place() -> AsyncIterator[Place]:
     async with kms_world() as kms:
         service = AwsKms(arn(1), 5.0, kms.url)
         service._session.set_credentials("test", "test")
-        async with service:
-            found = Place(kms, service)
+        async with service, jobs() as spawn:
+            found = Place(kms, service, spawn)
             plan = Plan("team", 2, Limits(1000, Rate(50.0, 100), 20))
             await found.directory.values.put(plan, act=Act("cli:test", 1))
             yield found

@@ -198,8 +198,8 @@ async def test_nothing_that_a_client_says_of_itself_is_believed() -> None:
         assert answer.header(b"x-request-id") != b"mine"
         await door.here.settled()
         (denial,) = door.here.records("denial")
-    assert b"192.0.2.1" in denial.body
-    assert b"10.0.0.1" not in denial.body
+    assert b"192.0.2.1" in denial.present
+    assert b"10.0.0.1" not in denial.present
 
 
 @pytest.mark.parametrize(
@@ -283,7 +283,7 @@ async def test_the_outcome_says_the_status_that_the_client_was_told() -> None:
         assert (await door.ask(INFER, BODY)).status == 400
         await door.here.settled()
         (outcome,) = door.here.records("outcome")
-    body = msgspec.json.decode(outcome.body, type=OutcomeBody)
+    body = msgspec.json.decode(outcome.present, type=OutcomeBody)
     assert (body.status, body.http_status) == ("refused", 400)
 
 

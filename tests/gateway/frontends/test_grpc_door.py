@@ -43,7 +43,7 @@ async def test_a_call_reaches_triton_as_it_was_judged_and_is_answered_and_record
         await here.here.settled()
         assert here.here.outcomes() == ["done"]
         (intent,) = here.here.records("intent")
-        assert b'"protocol":"oip-grpc"' in intent.body
+        assert b'"protocol":"oip-grpc"' in intent.present
 
 
 @pytest.mark.parametrize("method", ANONYMOUS)
