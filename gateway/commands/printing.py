@@ -25,6 +25,10 @@ _log: Final = logging.getLogger("gateway")
 _Value = TypeVar("_Value")
 
 
+def _cell(value: object) -> str:
+    return "none" if value is None else str(value)
+
+
 class Sheet:
     """Rows that are printed as they come, so that there may be any number: a table for people, a list in JSON for programs.
 
@@ -40,7 +44,7 @@ class Sheet:
         if not self._as_json and rows and not self._rows:
             titles = {column: column.upper() for column in rows[0]}
             for column in titles:
-                self._widths[column] = max(len(str(row[column])) for row in (titles, *rows))
+                self._widths[column] = max(len(_cell(row[column])) for row in (titles, *rows))
             self._line(titles)
         for row in rows:
             if self._as_json:
@@ -57,7 +61,7 @@ class Sheet:
         return 0
 
     def _line(self, row: Row) -> None:
-        print("  ".join(str(row[column]).ljust(width) for column, width in self._widths.items()).rstrip())
+        print("  ".join(_cell(row[column]).ljust(width) for column, width in self._widths.items()).rstrip())
 
 
 async def show_all(
