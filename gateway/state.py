@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from gateway import __version__
-from gateway.audit.ledger import Knobs, Ledger
 from gateway.audit.verify import Report, verify
 from gateway.auth.key_sets import Fetcher
 from gateway.envelope.caretaker import Caretaker, missing
@@ -32,6 +31,7 @@ from tenants.errors import TenantsError
 from tenants.ports import Table
 
 if TYPE_CHECKING:
+    from gateway.audit.ledger import Ledger
     from gateway.stores import key_file
 
 log = logging.getLogger(__name__)
@@ -261,8 +261,10 @@ def opened_blobs(settings: Settings) -> FileBlobs:
 
 
 @asynccontextmanager
-async def opened_ledger(settings: Settings, keyring: Keyring) -> AsyncIterator[Ledger]:
+async def opened_ledger(settings: Settings, keyring: Keyring) -> "AsyncIterator[Ledger]":
     """The audit log of this state, to be written; what is of a tenant is sealed. Raises SinkFailed."""
+    from gateway.audit.ledger import Knobs, Ledger  # which loads the ciphers, that few commands need
+
     knobs = Knobs(stall_seconds=settings.audit.stall_seconds)
     async with (
         opened_segments(settings) as segments,

@@ -169,7 +169,7 @@ def test_an_editor_gets_the_schema_of_documents_and_no_state_is_made(tmp_path: P
     done = subprocess.run([PROGRAM, "schema"], cwd=tmp_path, capture_output=True, timeout=60, check=True)
     assert (done.stderr, list(tmp_path.iterdir())) == (b"", [])
     assert json.loads(done.stdout)["properties"]["kind"] == {
-        "enum": ["Fleet", "Issuer", "Model", "Plan", "Tenant"]
+        "enum": ["Fleet", "Issuer", "Model", "Plan", "Privacy", "Tenant"]
     }
     (alone,) = json.loads(command("schema", "--kind", "Plan").stdout)["allOf"]
     assert alone["then"]["properties"]["name"]["type"] == "string"

@@ -32,7 +32,13 @@ CHECKS = [
 ]
 TENANTS = ["acme", "globex"]
 ISSUER = {"issuer": "https://login.example", "audience": "gateway", "tenant_claim": "tenant"}
-NAMES = {"plans": "spare", "models": "spare", "fleets": "spare", "issuers": id_of(ISSUER["issuer"])}
+NAMES = {
+    "plans": "spare",
+    "privacies": "spare",
+    "models": "spare",
+    "fleets": "spare",
+    "issuers": id_of(ISSUER["issuer"]),
+}
 
 schema = schemathesis.openapi.from_dict(document())
 schema.config.generation.with_security_parameters = False

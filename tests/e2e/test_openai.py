@@ -7,12 +7,11 @@ import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import msgspec
 import openai
 import pytest
 from openai.types.chat import ChatCompletionMessageParam
 
-from gateway.audit.record import Entry, OutcomeBody
+from gateway.audit.record import Entry
 from gateway.audit.segment import scan
 from gateway.state import clock
 from tests.e2e.fleets import Fleet, configure, serving_fleet
@@ -55,19 +54,17 @@ def client(demo: Demo) -> Iterator[openai.OpenAI]:
 def outcome(demo: Demo, request: str) -> tuple[Entry, str]:
     """Entry and status of the call with this id; they are soon on the disk."""
 
-    def found() -> list[tuple[Entry, str]]:
+    def found() -> list[Entry]:
         commits = [
             it for name, data in stored_segments(demo.state).items() for it in scan(name, data).commits
         ]
         records = [record for commit in commits for record in commit.records]
-        return [
-            (entry, msgspec.json.decode(body or b"", type=OutcomeBody).status)
-            for entry, body in records
-            if (entry.kind, entry.request) == ("outcome", request)
-        ]
+        return [entry for entry, _ in records if (entry.kind, entry.request) == ("outcome", request)]
 
     (one,) = until(found, 5, "there is no outcome")
-    return one
+    shown = json.loads(command("audit", "show", request, "--state", demo.state, "--json").stdout)
+    (body,) = [it["body"] for it in shown if it["entry"]["kind"] == "outcome"]
+    return one, body["status"]
 
 
 # What works

@@ -136,7 +136,8 @@ def test_a_server_that_was_down_serves_whoever_comes_back_as_told(
 def test_doctor_looks_for_no_files_of_a_model_that_is_elsewhere(demo: Demo) -> None:
     told = command("doctor", "--config", demo.state / "gateway.yaml").stdout
     assert "make sense" in told
-    assert "model far" not in told
+    assert "config.pbtxt" not in told
+    assert "ok    model far: " in told
 
 
 def test_a_server_beyond_the_declared_networks_is_not_called_and_who_runs_the_gateway_is_told(

@@ -243,7 +243,7 @@ def damages(backup: Path) -> Iterator[Callable[[], object]]:
         yield partial(path.write_bytes, data[:-1])
         if name != MANIFEST:
             yield partial(path.write_bytes, data + b"\0")
-            yield partial(path.write_bytes, data[:50] + b"?" + data[51:])
+            yield partial(path.write_bytes, data[:50] + bytes([data[50] ^ 1]) + data[51:])
 
 
 async def test_a_back_up_that_lacks_anything_or_has_one_byte_wrong_is_not_restored(
