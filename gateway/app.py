@@ -176,7 +176,7 @@ async def opened(settings: Settings, progress: Callable[[str], None]) -> AsyncIt
                 keyring=every(_REKEY_SECONDS, keyring.refresh),
                 caretaker=every(_CARE_SECONDS, caretaker.look),
                 **{name: loop() for name, loop in ageing.items()},
-                certificates=every(tls.LOOK_SECONDS, certificates.look),
+                certificates=every(tls.LOOK_SECONDS, certificates.look, OSError),
                 forget=every(_FORGET_SECONDS, limiter.forget_idle),
                 sweep=every(_SWEEP_SECONDS, sequences.sweep),
             )

@@ -15,7 +15,7 @@ from gateway.privacy.mask import Screen
 from gateway.wire.encodings import Inflater
 from gateway.wire.generate import judge_generate
 from gateway.wire.oip import Judged, judge_infer
-from gateway.wire.screened import has_texts_behind, masked_infer, masked_json
+from gateway.wire.screened import has_texts_behind, masked_head, masked_infer, masked_json
 
 
 class Incoming(Source, Protocol):
@@ -148,7 +148,7 @@ class InferBody(Collected):
             data = await self._collect(head_length, limit_bytes)
         if head_length is None:
             if screen is not None:
-                data = await beside(size, masked_json, data, screen)
+                data = await beside(size, masked_head, data, screen)
             judged = judge_infer(data, 0)
             return Outgoing(head=judged.head, sequence=judged.sequence)
         if head_length > size:
@@ -180,7 +180,7 @@ class InferBody(Collected):
             raise GatewayError(
                 Code.NOT_MASKED, detail="a raw binary request cannot be masked; send it with a JSON head"
             )
-        head = await beside(len(head), masked_json, head, screen)
+        head = await beside(len(head), masked_head, head, screen)
         if not has_texts_behind(head):
             return head, first
         tensors = bytes(first) + await self._collect(None, limit_bytes)

@@ -78,7 +78,9 @@ class Shown:
         return (self.material.not_after - moment(self.now_us())).total_seconds()
 
     async def look(self) -> None:
-        """Look at the files once, on a thread, as a disk may hang. Never raises for what they hold."""
+        """Look at the files once, on a thread, as a disk may hang. Never raises for what they hold; OSError if this process may open no
+        more files.
+        """
         found = await asyncio.to_thread(_look, self.files)
         is_settled, self._seen = found == self._seen, found
         self._warn()
@@ -153,7 +155,7 @@ class Certificates:
         return {name: shown for name, shown in found.items() if shown is not None}
 
     async def look(self) -> None:
-        """Look at the files of each once."""
+        """Look at the files of each once. Raises OSError."""
         for shown in {id(it): it for it in self.by_listener().values()}.values():
             await shown.look()
 

@@ -65,7 +65,11 @@ def judged(pems: Pems, now: datetime) -> Material:
     chain = _certificates(pems.certificate, named)
     key = _key(pems.key, of_key)
     own = chain[0]
-    if own.public_key() != key.public_key():
+    try:
+        is_its_key = own.public_key() == key.public_key()
+    except (ValueError, UnsupportedAlgorithm) as fault:  # read only now, not with the certificate
+        raise TlsRefused(f"{named} is of a key that cannot be read: {fault}") from fault
+    if not is_its_key:
         raise TlsRefused(f"{of_key} is not the key of the first certificate in {named}")
     if now >= own.not_valid_after_utc:
         raise TlsRefused(

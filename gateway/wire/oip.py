@@ -52,6 +52,7 @@ RESERVED: MappingProxyType[str, Judgement] = MappingProxyType(
     }
 )
 SEQUENCE = tuple(name for name, judgement in RESERVED.items() if judgement is Judgement.SEQUENCE)
+SEQUENCE_ID = SEQUENCE[0]
 _MOST_ID_CHARACTERS = 128
 _PREFIXES = tuple(name for name in RESERVED if name.endswith("_"))
 

@@ -1,7 +1,7 @@
 """The texts of a request, masked before anything else is done with it: of JSON every string, of tensors every element. Pure.
 
-Nothing is left out for what it is called: an id, a parameter, a key or a tool's description is masked as the prompt is. Three things are
-no text and pass: an image in base64, an element of a tensor that is not UTF-8, and a tensor of numbers.
+Nothing is left out for what it is called: an id, a parameter, a key or a tool's description is masked as the prompt is. No text,
+and passed: an image in base64, an element of a tensor that is not UTF-8, a tensor of numbers, and numbers in JSON.
 """
 
 import re
@@ -12,7 +12,7 @@ import msgspec
 from gateway.errors import Code, GatewayError
 from gateway.privacy.mask import Screen
 from gateway.wire import oip_grpc
-from gateway.wire.oip import STRING, bad_request, judge_infer, read_infer
+from gateway.wire.oip import SEQUENCE_ID, STRING, bad_request, judge_infer, read_infer
 
 NUMBERS: Final = frozenset(
     {
@@ -41,6 +41,18 @@ def masked_json(body: bytes, screen: Screen) -> bytes:
         return found[0] if told == text else _encode(told)
 
     return STRING.sub(masked, body)
+
+
+def masked_head(head: bytes, screen: Screen) -> bytes:
+    """The same of an infer request. The id of its sequence stays: no model sees it, and masked it could be another sequence's.
+    Raises BAD_REQUEST, NotScreened.
+    """
+    masked = masked_json(head, screen)
+    if masked == head or not isinstance(named := read_infer(head).parameters.get(SEQUENCE_ID), str):
+        return masked
+    request = read_infer(masked)
+    request.parameters[SEQUENCE_ID] = named
+    return _encode(request)
 
 
 def has_texts_behind(head: bytes) -> bool:
@@ -91,7 +103,7 @@ def masked_message(asked: oip_grpc.Asked, screen: Screen) -> oip_grpc.Asked:
     """The same of gRPC; the request is changed in place. Raises BAD_REQUEST, NOT_MASKED, NotScreened."""
     request = asked.request
     request.id = screen.text(request.id)
-    _mask_parameters(request.parameters, screen)
+    _mask_parameters(request.parameters, screen, keep=SEQUENCE_ID)
     for tensor in (*request.inputs, *request.outputs):
         _mask_parameters(tensor.parameters, screen)
     for tensor in request.inputs:
@@ -107,8 +119,10 @@ def masked_message(asked: oip_grpc.Asked, screen: Screen) -> oip_grpc.Asked:
     return oip_grpc.Asked(request, oip_grpc.serialized_contents(contents), asked.contents)
 
 
-def _mask_parameters(parameters: Any, screen: Screen) -> None:
+def _mask_parameters(parameters: Any, screen: Screen, keep: str = "") -> None:
     for name in parameters:
+        if name == keep:
+            continue
         if screen.text(name) != name:
             raise GatewayError(Code.NOT_MASKED, detail="the name of a parameter holds personal data")
         if parameters[name].WhichOneof("choice") == "string_param":

@@ -2,16 +2,21 @@
 
 import logging
 import time
+from base64 import b64encode
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.x509 import load_pem_x509_certificate
 
 from gateway.settings import SettingsError, Tls, load
 from gateway.tls.current import Certificates, Files, Shown
 from gateway.tls.material import TlsRefused
 from tests.worlds.certificates import Authority, Pair, new_key, pem_of
+
+_EC_KEY = bytes.fromhex("06072a8648ce3d0201")  # id-ecPublicKey, RFC 5480
 
 
 def now_us() -> int:
@@ -69,6 +74,23 @@ async def test_a_bad_pair_is_refused_once_and_the_one_before_is_shown_on(
     for _ in range(2):
         await shown.look()
     assert shown.replaced == 1
+
+
+async def test_a_certificate_of_a_key_that_nobody_can_read_is_refused_and_the_looks_go_on(
+    world: World,
+) -> None:
+    world.write(world.authority.gives())
+    shown = world.shown()
+    before = shown.material
+    pair = world.authority.gives()
+    whole = load_pem_x509_certificate(pair.certificate).public_bytes(Encoding.DER)
+    assert _EC_KEY in whole
+    unknown = b64encode(whole.replace(_EC_KEY, _EC_KEY[:-1] + b"\x09"))
+    world.write(Pair(b"-----BEGIN CERTIFICATE-----\n" + unknown + b"\n-----END CERTIFICATE-----\n", pair.key))
+    for _ in range(2):
+        await shown.look()
+    assert shown.material is before
+    assert (shown.replaced, shown.refused) == (0, 1)
 
 
 async def test_files_that_are_gone_leave_what_is_shown(world: World) -> None:

@@ -9,7 +9,14 @@ from gateway.errors import Code, GatewayError
 from gateway.privacy.mask import MOST_CHARACTERS, NotScreened, Screen
 from gateway.wire import oip_grpc
 from gateway.wire.oip import judge_infer
-from gateway.wire.screened import has_texts_behind, masked_elements, masked_infer, masked_json, masked_message
+from gateway.wire.screened import (
+    has_texts_behind,
+    masked_elements,
+    masked_head,
+    masked_infer,
+    masked_json,
+    masked_message,
+)
 from tenants.privacy import Privacy
 
 MAIL = "ann@example.com"
@@ -58,6 +65,24 @@ def test_more_text_than_can_be_looked_through_in_good_time_is_refused_however_it
     one = b'"a",' * (MOST_CHARACTERS // 5 + 1)
     with pytest.raises(NotScreened, match="more than"):
         masked_json(b"[" + one + b"1]", screen())
+
+
+def test_the_id_of_a_sequence_stays_as_it_is_so_that_two_callers_sequences_stay_two() -> None:
+    head = {
+        "id": MAIL,
+        "parameters": {"sequence_id": MAIL, "sequence_start": True, "mine": MAIL},
+        "inputs": [],
+    }
+    written = json.dumps(head).replace("sequence_id", "sequence_\\u0069d").encode()
+    judged = judge_infer(masked_head(written, screen()), 0)
+    assert judged.sequence is not None
+    assert judged.sequence.id == MAIL
+    assert MAIL.encode() not in judged.head + judged.sequence.head(7)
+    asked = message(parameters={"sequence_id": {"string_param": MAIL}, "mine": {"string_param": MAIL}})
+    told = oip_grpc.judge_infer(masked_message(asked, screen()), is_stream=False)
+    assert told.sequence is not None
+    assert told.sequence.id == MAIL
+    assert MAIL.encode() not in told.head + told.sequence.head(7)
 
 
 def tensor(name: str, datatype: str, size: int) -> dict[str, Any]:
