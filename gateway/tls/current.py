@@ -20,7 +20,8 @@ from pathlib import Path
 from typing import Final, Literal, Self
 
 from gateway.settings import Tls
-from gateway.tls.material import Material, Pems, TlsRefused, judged, moment
+from gateway.tls import TlsRefused
+from gateway.tls.material import Material, Pems, judged, moment
 
 LOOK_SECONDS: Final = 2.0
 _MOST_BYTES: Final = 1024 * 1024

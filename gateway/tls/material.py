@@ -20,14 +20,12 @@ from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding, load_pem_private_key
 
+from gateway.tls import TlsRefused
+
 SOON: Final = timedelta(days=14)
 _LEAST_RSA_BITS: Final = 2048
 _CURVES: Final = (SECP256R1, SECP384R1, SECP521R1)
 _MOST_CERTIFICATES: Final = 1000
-
-
-class TlsRefused(Exception):
-    """What the files hold is not shown; the text names the file and says why."""
 
 
 @dataclass(frozen=True, slots=True)
