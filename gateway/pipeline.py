@@ -141,7 +141,7 @@ class Pipeline:
                 raise refusal
             if action is not None:
                 self._find(call)
-        except (GatewayError, KeysUnavailable, KeyRefused) as fault:
+        except (GatewayError, KeysUnavailable, KeyRefused, TimeoutError) as fault:
             raise self._judge_fault(passage, fault) from fault
         finally:
             self._settle(passage)
@@ -182,7 +182,8 @@ class Pipeline:
     async def _admit(self, passage: Passage, action: Action | None) -> tuple[Principal, ModelView]:
         call = passage.call
         principal = passage.principal = await self.auth.authenticate(call.credential, call.address)  # 3
-        passage.sealer = await self.ledger.sealer(principal.tenant_id)
+        with self.deadlines.within(call.deadline - self.clock()):
+            passage.sealer = await self.ledger.sealer(principal.tenant_id)
         model = passage.model = self.known.model(call.model) or _NO_MODEL
         if action is not None:
             self._authorize(passage, principal, action, model)  # 4

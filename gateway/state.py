@@ -207,7 +207,7 @@ async def opened_data_keys(
     keys = settings.keys
     async with (
         opened_key_service(settings) as service,
-        SqliteTable(state_folder(settings) / WRAPPED) as wrapped,
+        SqliteTable(state_folder(settings) / WRAPPED, erases=True) as wrapped,
         jobs() as spawn,
     ):
         spawn("missing data keys", _tell_missing(directory, wrapped))
@@ -310,7 +310,7 @@ async def opened_openers(settings: Settings) -> AsyncIterator[Keyring]:
     """
     async with (
         opened_directory(settings) as directory,
-        SqliteTable(state_folder(settings) / WRAPPED) as wrapped,
+        SqliteTable(state_folder(settings) / WRAPPED, erases=True) as wrapped,
         opened_key_service(settings) as service,
         jobs() as spawn,
     ):

@@ -148,15 +148,16 @@ class Keyring:
             self._known.pop(tenant_id, None)
 
     async def refresh(self) -> None:
-        """Beside the requests: what is old and used is unwrapped anew, and what may not be used any more is here no longer."""
+        """Beside the requests: what may not be used any more is here no longer, and what is old and used is unwrapped anew."""
+        await self._drop()
         for place, held in list(self._held.items()):
-            age, known = self.clock() - held.since, self._confirmed(place[0])
+            known = self._confirmed(place[0])
             record = known.keys.get(place[1]) if known else None
             if (
-                record is not None and data_keys.state(record, self.now_us()) == "destroyed"
-            ) or age >= self.knobs.cache_seconds:
-                self._held.pop(place, None)
-            elif age >= self.knobs.refresh_seconds and held.is_used and record is not None:
+                record is not None
+                and held.is_used
+                and self.clock() - held.since >= self.knobs.refresh_seconds
+            ):
                 with suppress(KeysUnavailable, KeyRefused, KeyDestroyed):  # told and counted where it failed
                     await self._flights.join(place, partial(self._unwrap, record))
 
@@ -165,6 +166,22 @@ class Keyring:
         return len(self._held)
 
     # How it is done
+
+    async def _drop(self) -> None:
+        """Before any KeyService is waited for. Of a tenant that asks for nothing since its keys changed, the directory is asked here, while
+        it gives answers to the feed.
+        """
+        for place, held in list(self._held.items()):
+            if self.clock() - held.since >= self.knobs.cache_seconds:
+                self._held.pop(place, None)
+        for place in list(self._held):
+            known = self._confirmed(place[0])
+            if known is None and self.clock() < self.confirmed_at() + CONFIRM_SECONDS:
+                with suppress(KeysUnavailable):  # of this tenant alone; it goes with its time
+                    known = await self._read(place[0])
+            record = known.keys.get(place[1]) if known else None
+            if record is not None and data_keys.state(record, self.now_us()) == "destroyed":
+                self._held.pop(place, None)
 
     def _confirmed(self, tenant_id: str) -> _Known | None:
         known = self._known.get(tenant_id)

@@ -25,6 +25,7 @@ from tenants.ports import (
     MOST_KEYS,
     PAGE_BYTES,
     Check,
+    Delete,
     Item,
     Key,
     Page,
@@ -75,11 +76,16 @@ class _Worker:
 
 
 class SqliteTable:
-    """An async context manager, open inside it. Reads do not stand in line behind a write that waits for another process."""
+    """An async context manager, open inside it. Reads do not stand in line behind a write that waits for another process.
 
-    def __init__(self, path: Path, *, busy_seconds: float = 5.0) -> None:
+    `erases`: when a row was deleted, its bytes are in none of the table's files any more, at the price of a checkpoint. TableUnavailable
+    while somebody still reads what was there before; repeating the deletion, also of what is gone, does the rest.
+    """
+
+    def __init__(self, path: Path, *, busy_seconds: float = 5.0, erases: bool = False) -> None:
         self._path = path
         self._busy_seconds = busy_seconds
+        self._erases = erases
         self._reads, self._writes = _Worker(path), _Worker(path)
 
     async def __aenter__(self) -> Self:
@@ -133,6 +139,7 @@ class SqliteTable:
         try:
             schema.version_of(connection, self._path)
             connection.execute("PRAGMA synchronous = FULL")
+            connection.execute("PRAGMA secure_delete = ON")  # how SQLite was built decides otherwise
             schema.migrate(connection, self._path)
         except BaseException:
             connection.close()
@@ -153,6 +160,14 @@ class SqliteTable:
                     )
                 elif not isinstance(item, Check):
                     writer.execute("DELETE FROM rows WHERE partition = ? AND sort = ?", item.key)
+        if self._erases and any(isinstance(item, Delete) for item in items):
+            self._erase(writer)
+
+    def _erase(self, writer: sqlite3.Connection) -> None:
+        """The log is in the file and empty, so what was overwritten in the one is not kept in the other."""
+        (is_busy, _, _) = writer.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+        if is_busy:
+            raise TableUnavailable(f"{self._path}: what was deleted cannot be erased yet, as somebody reads")
 
     def _take(self, writer: sqlite3.Connection, key: Key, amount: int, ceiling: int) -> int | None:
         with self._writing(writer):

@@ -10,6 +10,7 @@ from tenants.api.shapes import RecordKeysView, RecordKeyView
 from tenants.errors import NotFound
 
 MOST_SERIES: Final = 100
+_SHOWN: Final = 100  # characters of what somebody took for a key's id
 _SERIES: Final = re.compile(r"[0-9A-Za-z_-]{1,64}")
 
 
@@ -25,7 +26,7 @@ async def show_keys(asked: Asked) -> Answer:
         return Answer(RecordKeysView(()), secret=True)
     record = (await asked.directory.data_keys.of(own.id)).get(key_id)
     if record is None or record.purpose != "audit" or asked.record_keys is None:
-        raise NotFound("data key", key_id[:MOST_SERIES])
+        raise NotFound("data key", key_id[:_SHOWN])
     found = await asked.record_keys.derived(own.id, key_id, wanted)
     keys = (RecordKeyView(it.series, key_id, _text(it.key), _text(it.commitment)) for it in found)
     return Answer(RecordKeysView(tuple(keys)), secret=True)

@@ -48,3 +48,15 @@ async def test_without_a_key_the_tenant_gets_503_nothing_is_forwarded_and_nothin
     assert {error.rendering.http for error in errors} == {503}
     assert triton.asked == []
     assert [(it.body, it.entry.tenant) for it in denials] == [(b"", tenant.id)] * 3
+
+
+async def test_a_call_that_waits_for_a_key_ends_at_its_deadline() -> None:
+    keys = KeyringWorld()
+    async with TritonWorld() as triton, house(triton, keyring=keys) as here:
+        keys.silent.add((await here.directory.tenants.show("acme")).id)
+        path: Pipeline = here.pipeline
+        with pytest.raises(GatewayError) as of_serve:
+            await path.serve(here.call(seconds=0.05), Client())
+        with pytest.raises(GatewayError) as of_examine:
+            await path.examine(here.call(seconds=0.05), None)
+    assert (of_serve.value.code, of_examine.value.code) == (Code.DEADLINE_EXCEEDED, Code.DEADLINE_EXCEEDED)

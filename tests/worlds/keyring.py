@@ -1,5 +1,6 @@
 """A keyring in memory, with real keys: what is warm is held, what is not must be fetched, and there may be no answer."""
 
+import asyncio
 import hashlib
 from dataclasses import dataclass, field
 
@@ -10,11 +11,12 @@ from gateway.envelope.ports import KeyRefused, KeysUnavailable
 
 @dataclass
 class KeyringWorld:
-    """`refused` and `unavailable` are tenants, `destroyed` ids of keys. A rotation is another number."""
+    """`refused`, `unavailable` and `silent` (no answer ever comes) are tenants, `destroyed` ids of keys. A rotation is another number."""
 
     warm: set[str] = field(default_factory=set)
     refused: set[str] = field(default_factory=set)
     unavailable: set[str] = field(default_factory=set)
+    silent: set[str] = field(default_factory=set)
     destroyed: set[str] = field(default_factory=set)
     number: int = 1
     fetches: int = 0
@@ -35,6 +37,8 @@ class KeyringWorld:
 
     async def key(self, tenant_id: str, purpose: Purpose) -> DataKey:
         self.fetches += 1
+        if tenant_id in self.silent:
+            await asyncio.get_running_loop().create_future()
         if tenant_id in self.unavailable:
             raise KeysUnavailable("no answer")
         if tenant_id in self.refused:

@@ -128,6 +128,16 @@ async def test_a_disabled_key_ends_what_it_wrapped_at_the_next_refresh(world: Wo
         await keyring.key(acme, "audit")
 
 
+async def test_a_destroyed_key_leaves_the_memory_of_a_process_that_nobody_asks_for_it(world: World) -> None:
+    keyring, acme = world.keyring(), await tenant_id(world)
+    keyring.confirmed_at = lambda: world.now
+    key = await keyring.key(acme, "audit")
+    await world.directory.data_keys.destroy("acme", key.id, world.act(), wait_seconds=0, backup_days=7)
+    keyring.changed([acme])
+    await keyring.refresh()
+    assert len(keyring) == 0
+
+
 async def test_after_a_rotation_another_key_seals_and_the_old_one_opens(world: World) -> None:
     keyring, acme = world.keyring(), await tenant_id(world)
     old = await keyring.key(acme, "audit")

@@ -14,7 +14,7 @@ import pytest
 
 from gateway.stores.sqlite import SqliteTable
 from tenants.errors import TableUnavailable
-from tenants.ports import Key, Put, Row
+from tenants.ports import Delete, Key, Put, Row
 from tests.contracts.table import TableContract
 from tests.contracts.table_places import OpenTable, every
 
@@ -187,3 +187,30 @@ async def test_what_a_killed_process_was_told_is_written_is_there_and_nothing_by
     assert left[: len(told)] == told
     assert len(told) >= lines
     assert len(left) - len(told) in (0, 1)
+
+
+def traces(folder: Path, value: bytes) -> list[str]:
+    return sorted(file.name for file in folder.iterdir() if value in file.read_bytes())
+
+
+async def test_what_is_deleted_from_a_table_that_erases_is_in_none_of_its_files(path: Path) -> None:
+    async with SqliteTable(path, erases=True) as table:
+        await table.transact(Put(A, b"a wrapped key", 0))
+        was_there = traces(path.parent, b"a wrapped key")
+        await table.transact(Delete(A, None))
+        left = traces(path.parent, b"a wrapped key")
+    assert (was_there, left) == (["table.sqlite-wal"], [])
+
+
+async def test_a_deletion_says_so_while_a_reader_keeps_what_was_deleted(path: Path) -> None:
+    async with SqliteTable(path, busy_seconds=0.01, erases=True) as table:
+        await table.transact(Put(A, b"a wrapped key", 0))
+        reader = sqlite3.connect(path, isolation_level=None)
+        reader.execute("BEGIN")
+        reader.execute("SELECT * FROM rows").fetchall()
+        with pytest.raises(TableUnavailable, match="erased"):
+            await table.transact(Delete(A, None))
+        reader.close()
+        await table.transact(Delete(A, None))
+        left = traces(path.parent, b"a wrapped key")
+    assert left == []
