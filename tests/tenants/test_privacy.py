@@ -13,7 +13,7 @@ from tenants.errors import Faulty, InUse, NotFound
 from tenants.keys import hashed
 from tenants.outline import Prune
 from tenants.ports import Row
-from tenants.privacy import REGIONS, Privacy, Retention, Sampled, faults
+from tenants.privacy import REGIONS, Privacy, Retention, faults
 from tenants.rows import encoded, privacy_at
 from tests.tenants.conftest import BY, NOW, TEAM
 from tests.worlds.table import MemoryTable
@@ -47,8 +47,6 @@ def test_the_regions_are_those_that_the_detector_of_numbers_knows() -> None:
     ("said", "part", "days"),
     [
         ("", 0.0, 90),
-        ('capture: "on"', 1.0, 90),
-        ("capture: {sampled: 0.01}", 0.01, 90),
         ("retention_days: {bodies: forever}", 0.0, None),
     ],
 )
@@ -60,6 +58,12 @@ def test_a_document_says_how_much_is_captured_and_for_how_long(
     (document,) = found.documents
     assert isinstance(document.value, Privacy)
     assert (document.value.captured_part, document.value.bodies_days) == (part, days)
+
+
+@pytest.mark.parametrize("said", ['"on"', "{sampled: 0.01}"])
+def test_what_is_not_built_yet_is_not_promised(said: str) -> None:
+    found = parse([Source("a", "/", f"kind: Privacy\nname: default\ncapture: {said}\n".encode())])
+    assert [(it.path, "not built yet" in it.reason) for it in found.faults] == [("capture", True)]
 
 
 @pytest.mark.parametrize("said", ["on", "1", "{sampled: 0}", "{sampled: 1}", "{sampled: 0.1, of: 2}", "[1]"])
@@ -126,7 +130,7 @@ async def _later(world: MemoryTable) -> None:
 async def test_a_tenant_whose_privacy_cannot_be_read_is_not_served(
     directory: Directory, world: MemoryTable, harm: Callable[[MemoryTable], Awaitable[None]]
 ) -> None:
-    kept = Privacy("default", ("email",), capture=Sampled(0.5), retention_days=Retention(1, 1))
+    kept = Privacy("default", ("email",), retention_days=Retention(1, 1))
     await directory.values.put(TEAM, kept, act=ACT)
     owner = await directory.tenants.create("acme", "team", ACT, privacy="default")
     key = await directory.keys.create("acme", ACT)
