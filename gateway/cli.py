@@ -41,7 +41,7 @@ from gateway.commands.arguments import USAGE, Parser, example
 from gateway.commands.command import add_noun
 from gateway.scaling.scaler import StartFailed
 from gateway.settings import Settings, SettingsError, load
-from gateway.tls import TlsRefused
+from gateway.tls.errors import TlsRefused
 from tenants.errors import Faulty, TenantsError
 
 _INTERRUPTED: Final = 130

@@ -104,7 +104,7 @@ PURE = (
     *(f"tenants.api.{name}" for name in ("problems", "strict", "bodies")),
     "gateway.config",
     "gateway.settings",
-    "gateway.tls.material",
+    *("gateway.tls.errors", "gateway.tls.material"),
 )
 PARSERS = ("yaml", "jinja2", "tokenizers", "jwt", "cryptography", "stdnum", "phonenumbers")  # they decide too
 IMPURE = (

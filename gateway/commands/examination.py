@@ -21,8 +21,8 @@ from gateway.scaling.scalers.diagnosis import diagnose
 from gateway.scaling.scalers.wheel import Finding
 from gateway.settings import Settings
 from gateway.state import key_service_name, new_id, now_us, try_key_service
-from gateway.tls import TlsRefused
 from gateway.tls.current import Certificates
+from gateway.tls.errors import TlsRefused
 from gateway.triton.pool import addresses_of
 from gateway.triton.reach import Reach
 from gateway.triton.repository import tokenizer_files, versions

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Final, Literal, Self
 
 from gateway.settings import Tls
-from gateway.tls import TlsRefused
+from gateway.tls.errors import TlsRefused
 from gateway.tls.material import Material, Pems, judged, moment
 
 LOOK_SECONDS: Final = 2.0

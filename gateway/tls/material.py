@@ -20,7 +20,7 @@ from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding, load_pem_private_key
 
-from gateway.tls import TlsRefused
+from gateway.tls.errors import TlsRefused
 
 SOON: Final = timedelta(days=14)
 _LEAST_RSA_BITS: Final = 2048

@@ -12,8 +12,8 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509 import load_pem_x509_certificate
 
 from gateway.settings import SettingsError, Tls, load
-from gateway.tls import TlsRefused
 from gateway.tls.current import Certificates, Files, Shown
+from gateway.tls.errors import TlsRefused
 from tests.worlds.certificates import Authority, Pair, new_key, pem_of
 
 _EC_KEY = bytes.fromhex("06072a8648ce3d0201")  # id-ecPublicKey, RFC 5480
