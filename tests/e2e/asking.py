@@ -101,6 +101,10 @@ def model_of(path: str) -> str:
     return "vectors" if path == "/v1/embeddings" else "parrot" if path.startswith("/v1/") else ECHO
 
 
+_ONE: Final = {"privacies": "privacy"}
+"""Of these a path names many, and one is called otherwise than without an `s`."""
+
+
 def names_of(callers: Callers, way: Way, by: Credential) -> dict[str, str]:
     """What is there of the caller's own, for the names in the path."""
     found = dict[str, str]()
@@ -111,7 +115,8 @@ def names_of(callers: Callers, way: Way, by: Credential) -> dict[str, str]:
         elif name in KINDS:
             found[name] = callers.thing(name, found.get("tenant", ""))
         elif name == "name":
-            found[name] = callers.thing(way.path.split("/")[3].removesuffix("s"))
+            many = way.path.split("/")[3]
+            found[name] = callers.thing(_ONE.get(many, many.removesuffix("s")))
         else:
             found[name] = {"model": model_of(way.path), "version": "1"}[name]
     return found

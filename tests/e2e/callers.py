@@ -242,7 +242,7 @@ class Callers:
             del self._things[at]
 
     def _made(self, kind: str, tenant: str, name: str) -> str:
-        if kind in ("plan", "model", "fleet"):
+        if kind in ("plan", "privacy", "model", "fleet"):
             self.control("PUT", f"/{plural(kind)}/{name}", SHELVED[kind], if_none_match="*")
             return name
         if kind == "tenant":

@@ -1,7 +1,6 @@
 """Every datatype passes as Triton itself would take and give it, through the official client, synchronous and asyncio."""
 
 import asyncio
-from pathlib import Path
 from typing import Any
 
 import ml_dtypes
@@ -12,7 +11,7 @@ import tritonclient.http as triton
 import tritonclient.http.aio as triton_aio
 from tritonclient.utils import InferenceServerException
 
-from tests.e2e.world import Demo, tritons
+from tests.e2e.world import Demo, triton_of
 
 pytestmark = pytest.mark.triton
 
@@ -47,10 +46,8 @@ NOT_FINITE: dict[str, Array] = {
 
 
 def direct(house: Demo) -> str:
-    """The address of a Triton behind it; what others called may have started more than one."""
-    server = min(tritons(house.state))
-    words = Path(f"/proc/{server}/cmdline").read_text().split("\0")
-    return "127.0.0.1:" + next(word.partition("=")[2] for word in words if word.startswith("--http-port="))
+    """The address of a Triton behind it."""
+    return f"127.0.0.1:{triton_of(house.state, 'identity')}"
 
 
 def said(package: Any, kind: str, values: Array, *, binary: bool) -> dict[str, Any]:

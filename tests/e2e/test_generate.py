@@ -15,7 +15,18 @@ import pytest
 import tritonclient.http as triton
 
 from gateway.audit.record import Entry
-from tests.e2e.world import MODELS, Answer, Demo, entries, new_tenant, read_answer, serving, tritons, until
+from tests.e2e.world import (
+    MODELS,
+    Answer,
+    Demo,
+    entries,
+    new_tenant,
+    read_answer,
+    serving,
+    triton_of,
+    tritons,
+    until,
+)
 
 pytestmark = pytest.mark.triton
 
@@ -25,9 +36,7 @@ TEXTS = {"inputs": [{"name": "in", "datatype": "BYTES", "shape": [2], "data": ["
 
 def direct(house: Demo, path: str, body: bytes) -> Answer:
     """What Triton itself answers."""
-    (server,) = tritons(house.state)
-    words = Path(f"/proc/{server}/cmdline").read_text().split("\0")
-    port = next(int(word.partition("=")[2]) for word in words if word.startswith("--http-port="))
+    port = triton_of(house.state, path.split("/")[3])
     with closing(http.client.HTTPConnection("127.0.0.1", port, timeout=30)) as connection:
         connection.request("POST", path, body)
         return read_answer(connection)

@@ -9,6 +9,7 @@ import contextlib
 import http.client
 import json
 import os
+import re
 import select
 import signal
 import ssl
@@ -16,7 +17,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -233,6 +234,21 @@ def _program(words: list[str]) -> str:
 
 def tritons(state: Path) -> list[int]:
     return [number for number, program in processes(state).items() if program == "tritonserver"]
+
+
+def triton_of(state: Path, model: str) -> int:
+    """The HTTP port of a server that has the model ready; what was called before may have started more than one."""
+    for server in tritons(state):
+        words = Path(f"/proc/{server}/cmdline").read_text().split("\0")
+        port = next(int(word.partition("=")[2]) for word in words if word.startswith("--http-port="))
+        # --http-restricted-api=model-repository,...:header=secret
+        restricted = (re.fullmatch(r"--http-restricted-api=[^:]*:([^=]+)=(.*)", word) for word in words)
+        headers = {found[1]: found[2] for found in restricted if found}
+        with closing(http.client.HTTPConnection("127.0.0.1", port, timeout=30)) as connection:
+            connection.request("GET", f"/v2/models/{model}/ready", headers=headers)
+            if connection.getresponse().status == 200:
+                return port
+    raise AssertionError(f"no server has {model}")
 
 
 def starts(state: Path) -> int:
