@@ -125,6 +125,7 @@ class InferenceCall(Struct, frozen=True):
     endpoint: Endpoint = "infer"
     encoding: str = ""  # what the reply's body may be compressed with
     naming: Naming | None = None  # its payload, where only that knows the model
+    once: str = ""  # its Idempotency-Key; "" without
 
     @property
     def verb(self) -> Verb:

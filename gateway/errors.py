@@ -24,6 +24,8 @@ class Code(StrEnum):
     METHOD_NOT_ALLOWED = "method_not_allowed"
     BODY_TOO_SLOW = "body_too_slow"
     SEQUENCE_LOST = "sequence_lost"
+    ALREADY_RUN = "already_run"
+    IDEMPOTENCY_KEY_REUSED = "idempotency_key_reused"
     BODY_TOO_LARGE = "body_too_large"
     JSON_TOO_LARGE = "json_too_large"
     ENCODING_NOT_SUPPORTED = "encoding_not_supported"
@@ -78,6 +80,15 @@ TABLE: MappingProxyType[Code, Rendering] = MappingProxyType(
         Code.NO_SUCH_PATH: Rendering(404, "UNIMPLEMENTED", _INVALID, "there is nothing at this path"),
         Code.METHOD_NOT_ALLOWED: Rendering(405, "UNIMPLEMENTED", _INVALID, "this path takes another method"),
         Code.BODY_TOO_SLOW: Rendering(408, "DEADLINE_EXCEEDED", _INVALID, "the request came in too slowly"),
+        Code.ALREADY_RUN: Rendering(
+            409,
+            "ABORTED",
+            _INVALID,
+            "a call with this Idempotency-Key has run, or may have; it does not run again",
+        ),
+        Code.IDEMPOTENCY_KEY_REUSED: Rendering(
+            422, "INVALID_ARGUMENT", _INVALID, "this Idempotency-Key was used for another request"
+        ),
         Code.SEQUENCE_LOST: Rendering(
             409, "ABORTED", _INVALID, "the sequence was lost with its model's process; start it anew"
         ),
