@@ -5,6 +5,7 @@ from typing import Any, Final, Literal, Protocol, get_args
 
 from msgspec import Struct
 
+from gateway.kept.answer import Answer
 from gateway.privacy.mask import Screen
 from tenants.keys import Secret
 
@@ -98,6 +99,10 @@ class Payload(Protocol):
     @property
     def received_bytes(self) -> int:
         """What came in until now."""
+
+    @property
+    def fingerprint(self) -> bytes:
+        """SHA-256 over all that the client asked, once it is judged, of a call with an Idempotency-Key; else b""."""
 
     async def judge(self, limit_bytes: int, tenant_id: str, screen: Screen | None) -> Outgoing:
         """Read and judge the head, on this tenant's account; the rest streams. With a screen every text of it is masked, or it is
@@ -202,3 +207,12 @@ class Downstream(Protocol):
 
     async def end(self) -> int:
         """The reply is whole; gives the status that the client was told, which for an error need not be Triton's."""
+
+    @property
+    def told(self) -> Answer | None:
+        """What the client will be told of a call with an Idempotency-Key, once `end` gave its status; None where it was told as it came:
+        of a stream, and of more than MOST_BYTES.
+        """
+
+    async def replay(self, answer: Answer, standing: Standing) -> int:
+        """Tell an answer that was told before; gives its status, as HTTP says it."""

@@ -53,6 +53,35 @@ async def jobs() -> AsyncIterator[Spawn]:
         raise faults.exceptions[0] from None
 
 
+class Outliving:
+    """Work that goes on when who awaits it is cancelled."""
+
+    def __init__(self) -> None:
+        self._under_way: set[asyncio.Task[None]] = set()
+
+    async def run(self, work: Coroutine[Any, Any, None]) -> None:
+        """Raises what it raises; once nobody awaits it, that is dropped: it has been told to whom it concerns."""
+        task = asyncio.get_running_loop().create_task(work)
+        self._under_way.add(task)
+        task.add_done_callback(self._ended)
+        await asyncio.shield(task)
+
+    async def over(self, seconds: float | None = None) -> None:
+        """Return when none is under way, or after so long."""
+        if self._under_way:
+            await asyncio.wait(self._under_way, timeout=seconds)
+
+    def end(self) -> None:
+        """Cancel what is under way."""
+        for task in self._under_way:
+            task.cancel()
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._under_way.discard(task)
+        if not task.cancelled():
+            task.exception()
+
+
 async def every(seconds: float, act: Callable[[], Awaitable[None]], *expected: type[Exception]) -> None:
     """Act, wait, act again. A failure of an expected kind is logged and tried again next time."""
     while True:

@@ -1,5 +1,6 @@
 """One RPC of the gRPC door: who calls and until when, and how it is answered; refusals as the one table has them."""
 
+import asyncio
 import re
 from functools import lru_cache
 from typing import Final, NoReturn, TypeAlias
@@ -24,7 +25,9 @@ Context: TypeAlias = "grpc.aio.ServicerContext[bytes, bytes]"
 Metadata = list[tuple[str, str]]
 
 CODES: Final = {code.name: code for code in grpc.StatusCode}
-_WANTED: Final = frozenset({"authorization", "x-api-key", "traceparent", "triton_grpc_error"})
+_WANTED: Final = frozenset(
+    {"authorization", "x-api-key", "traceparent", "triton_grpc_error", "idempotency-key"}
+)
 _PEER: Final = re.compile(r"ipv[46]:\[?([^\]]+?)\]?:[0-9]+")
 
 
@@ -38,6 +41,7 @@ class Caller(Struct, frozen=True):
     traceparent: str
     principal: Principal | None = None  # once the caller is known
     wants_status: bool = False  # of a model's error on a stream, instead of a message that tells it
+    keys: tuple[bytes, ...] = ()  # its Idempotency-Keys, of which there should be one
 
     @property
     def tenant_id(self) -> str:
@@ -56,6 +60,7 @@ class Caller(Struct, frozen=True):
         model: str = "",
         version: str = "",
         protocol: str = GRPC,
+        once: str = "",
     ) -> InferenceCall:
         return InferenceCall(
             request_id=self.request_id,
@@ -68,20 +73,26 @@ class Caller(Struct, frozen=True):
             deadline=self.deadline,
             traceparent=self.traceparent,
             endpoint=endpoint,
+            once=once,
         )
 
 
 class InferMessage:
-    """The payload of an infer request that is here already, as a whole."""
+    """The payload of an infer request that is here already, as a whole. `with_key`: its call has an Idempotency-Key."""
 
-    def __init__(self, asked: wire.Asked, size: int, *, is_stream: bool) -> None:
+    fingerprint = b""
+
+    def __init__(self, asked: wire.Asked, size: int, *, is_stream: bool, with_key: bool) -> None:
         self._asked = asked
         self._is_stream = is_stream
+        self._with_key = with_key
         self.declared_bytes = self.received_bytes = size
 
     async def judge(self, limit_bytes: int, tenant_id: str, screen: Screen | None) -> Outgoing:
         asked = self._asked
         refuse_restoring(screen)
+        if self._with_key:  # of what the client sent, before it is masked and written anew
+            self.fingerprint = await asyncio.to_thread(wire.fingerprint, asked)
         if screen is not None:
             asked = await beside(self.received_bytes, masked_message, asked, screen)
         judged = wire.judge_infer(asked, is_stream=self._is_stream)
@@ -89,14 +100,15 @@ class InferMessage:
         return Outgoing(head=judged.head, first=tensors, tensor_bytes=len(tensors), sequence=judged.sequence)
 
 
-def infer_call(asked: wire.Asked, size: int, who: Caller, protocol: str) -> InferenceCall:
-    """The call that a message of so many bytes asks for. Raises BAD_REQUEST."""
+def infer_call(asked: wire.Asked, size: int, who: Caller, protocol: str, *, once: str = "") -> InferenceCall:
+    """The call that a message of so many bytes asks for, `once` under that key. Raises BAD_REQUEST."""
     return who.call(
-        InferMessage(asked, size, is_stream=protocol == GRPC_STREAM),
+        InferMessage(asked, size, is_stream=protocol == GRPC_STREAM, with_key=bool(once)),
         endpoint="infer",
         model=asked.model,
         version=wire.version_of(asked.request.model_version),
         protocol=protocol,
+        once=once,
     )
 
 
@@ -106,7 +118,9 @@ def caller(context: Context, request_id: str, now: float, most_seconds: float) -
     for name, value in context.invocation_metadata() or ():
         if name in _WANTED:
             found.setdefault(name, []).append(value if isinstance(value, bytes) else value.encode())
-    left = context.time_remaining()
+    keys = tuple(found.get("idempotency-key", ()))
+    # A call with a key goes on when its client leaves, and so when that waits no longer.
+    left = None if keys else context.time_remaining()
     return Caller(
         request_id=request_id,
         credential=credential(found.get("authorization", ()), found.get("x-api-key", ())),
@@ -114,6 +128,7 @@ def caller(context: Context, request_id: str, now: float, most_seconds: float) -
         deadline=now + (most_seconds if left is None else min(left, most_seconds)),
         traceparent=valid_traceparent(found["traceparent"]) if "traceparent" in found else "",
         wants_status=found.get("triton_grpc_error") == [b"true"],
+        keys=keys,
     )
 
 

@@ -60,11 +60,13 @@ class GrpcServer:
         await asyncio.gather(self._finish(), self._cut())
 
     async def _finish(self) -> None:
-        await self.server.stop(self.grace_seconds)
+        outliving = self.door.oip.outliving.over(self.grace_seconds)
+        await asyncio.gather(self.server.stop(self.grace_seconds), outliving)
         self._forced.set()
 
     async def _cut(self) -> None:
         await self._forced.wait()
+        self.door.oip.outliving.end()
         await self.server.stop(0)
 
     def stop(self) -> None:

@@ -19,6 +19,7 @@ from gateway.errors import Code, GatewayError, forget_frames
 from gateway.frontends.grpc_call import Caller, Context, infer_call
 from gateway.frontends.grpc_memory import SMALL_BYTES, MessageMemory
 from gateway.frontends.http_body import NoBody
+from gateway.kept.answer import Answer
 from gateway.loops import jobs
 from gateway.pipeline import Cut, Pipeline
 from gateway.triton.grpc_client import GrpcReply
@@ -325,6 +326,11 @@ class PartDownstream:
             self._outbox.end(GatewayError(Code.INTERNAL, detail=text))
         else:
             self._outbox.put(wire.public_message(piece), self._reply)
+
+    told: Answer | None = None  # a message of a stream has no Idempotency-Key
+
+    async def replay(self, answer: Answer, standing: Standing) -> int:
+        raise TypeError("a message of a stream is not replayed")
 
     async def end(self) -> int:
         self._turns.leave(self._number)

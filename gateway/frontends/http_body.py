@@ -4,6 +4,7 @@ A JSON head is collected whole, out of one memory budget for the process; binary
 no length to promise to Triton, so it is collected whole as well, and sent on as it is inside, with a Content-Length of ours.
 """
 
+from hashlib import sha256
 from typing import Protocol
 
 from gateway.call import Outgoing, Source, Take
@@ -41,6 +42,7 @@ class JsonMemory(Memory):
 class NoBody:
     """The payload of a call that has none."""
 
+    fingerprint = b""
     declared_bytes = 0
     received_bytes = 0
 
@@ -49,17 +51,38 @@ class NoBody:
 
 
 class Collected:
-    """A body of `declared` bytes, None when chunked, that is compressed with `coding` or not (b""), and its part of the memory."""
+    """A body of `declared` bytes, None when chunked, that is compressed with `coding` or not (b""), and its part of the memory.
+    `with_key`: its call has an Idempotency-Key.
+    """
 
-    def __init__(self, incoming: Incoming, declared: int | None, coding: bytes, memory: JsonMemory) -> None:
+    def __init__(
+        self,
+        incoming: Incoming,
+        declared: int | None,
+        coding: bytes,
+        memory: JsonMemory,
+        *,
+        with_key: bool = False,
+    ) -> None:
         self._incoming = incoming
         self._memory = memory
         self._inflater = Inflater(coding) if coding else None
+        self._digest = sha256() if with_key else None
         self._tenant_id = ""
         self._taken_bytes = 0
         self._more = True
         self.declared_bytes = declared
         self.received_bytes = 0
+
+    @property
+    def fingerprint(self) -> bytes:
+        """Of the body as it is inflated."""
+        return self._digest.digest() if self._digest is not None else b""
+
+    def account(self, size: int) -> None:
+        """So many bytes of the answer are here as well. None is refused for that: the call has run."""
+        self._memory.add(self._tenant_id, size)
+        self._taken_bytes += size
 
     def close(self) -> None:
         """Give the memory back."""
@@ -71,7 +94,7 @@ class Collected:
         most_bytes = self._memory.most_bytes
         promised = (self.declared_bytes or 0) if wanted is None else wanted
         if promised > most_bytes:
-            raise GatewayError(Code.JSON_TOO_LARGE)
+            raise self._too_large()
         collected: bytes | bytearray = b""
         while self._more and (wanted is None or len(collected) < wanted):
             data = await self._next(limit_bytes - len(collected))
@@ -85,9 +108,17 @@ class Collected:
                 if isinstance(collected, bytes):
                     collected = bytearray(collected)
                 collected += data
+            if self._digest is not None:
+                self._digest.update(data)
             if wanted is None and len(collected) > most_bytes:
-                raise GatewayError(Code.JSON_TOO_LARGE)
+                raise self._too_large()
         return bytes(collected)
+
+    def _too_large(self) -> GatewayError:
+        if self._digest is None:
+            return GatewayError(Code.JSON_TOO_LARGE)
+        most = f"a body with an Idempotency-Key has at most {self._memory.most_bytes} bytes"
+        return GatewayError(Code.JSON_TOO_LARGE, detail=most)
 
     async def _next(self, room_bytes: int) -> bytes:
         message = await self._incoming.receive()
@@ -129,19 +160,23 @@ class InferBody(Collected):
         head_length: int | None,
         memory: JsonMemory,
         coding: bytes = b"",
+        *,
+        with_key: bool = False,
     ) -> None:
-        super().__init__(incoming, declared, coding, memory)
+        super().__init__(incoming, declared, coding, memory, with_key=with_key)
         self._head_length = head_length
+        if self._digest is not None:
+            self._digest.update(b"%d:" % (-1 if head_length is None else head_length))
 
     async def judge(self, limit_bytes: int, tenant_id: str, screen: Screen | None) -> Outgoing:
-        """Read the JSON head and judge it; the rest streams, unless there are texts in it to be masked.
+        """Read the JSON head and judge it; the rest streams, unless there are texts in it to be masked, or an Idempotency-Key.
 
         Raises BAD_REQUEST, NOT_MASKED, JSON_TOO_LARGE, BODY_TOO_LARGE, TOO_MANY_AT_ONCE, OVERLOADED, NotScreened.
         """
         refuse_restoring(screen)
         self._tenant_id = tenant_id
         size, head_length = self.declared_bytes, self._head_length
-        if size is None or head_length is None or self._inflater is not None:
+        if size is None or head_length is None or self._inflater is not None or self._digest is not None:
             data = await self._collect(None, limit_bytes)
             size = len(data)
         elif head_length <= size:

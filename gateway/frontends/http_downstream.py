@@ -1,10 +1,12 @@
 """The client's side of one call over HTTP: what becomes of a reply, and how a refusal is said."""
 
-from collections.abc import MutableMapping
-from typing import Any, Protocol
+from collections.abc import Callable, MutableMapping
+from typing import Any
 
-from gateway.call import Reply, Source, Standing
+from gateway.call import Reply, Standing
 from gateway.errors import Code, GatewayError, forget_frames
+from gateway.frontends.answering import Answering, Held, replayed, tell
+from gateway.kept.answer import Answer
 from gateway.wire.generate import EVENT_STREAM, Events, error_event, public_event
 from gateway.wire.oip import error_body, public_error
 from gateway.wire.ratelimit import Headers, ratelimit_headers, retry_after
@@ -13,25 +15,6 @@ _JSON = b"application/json"
 _ERROR_BYTES = 64 * 1024
 _ERROR = b'{"error":'
 _BAD = 400
-_PIECE_BYTES = 256 * 1024
-
-
-class Answering(Protocol):
-    """The answer to a request as the connection takes it: at once. An Exchange is one."""
-
-    async def writable(self) -> None:
-        """Wait until the client reads what was written to it."""
-
-    def follow(self, source: Source) -> None:
-        """The answer comes from there: it is paused while the client reads too slowly."""
-
-    def begin(self, status: int, headers: Headers) -> None:
-        """The status and headers; they leave with the first piece."""
-
-    def write(self, body: bytes, *, more_body: bool) -> None: ...
-
-    async def send(self, message: MutableMapping[str, Any]) -> None:
-        """As ASGI's."""
 
 
 class HttpDownstream:
@@ -39,7 +22,6 @@ class HttpDownstream:
 
     has_failed = False
     tokens = 0
-    started = False  # the client has been told a status
     # Held back until there is a body: a reply that breaks off before is an error of ours.
     _head: Headers | None = None
     _left_bytes = 0  # -1: the reply says itself when it is whole
@@ -49,11 +31,17 @@ class HttpDownstream:
     _held = b""  # too little to see whether it is an error
     _standing: Standing = ()
     _error: bytearray | None = None
+    _holding: Held | None = None
 
     def __init__(self, answering: Answering, request_id: str) -> None:
         self.request_id = request_id
         self._answering = answering
         self._headers: Headers = [(b"x-request-id", request_id.encode())]
+
+    @property
+    def started(self) -> bool:
+        """The client has been told a status, or it is decided which."""
+        return self._answering.has_begun
 
     async def start(self, reply: Reply, standing: Standing) -> None:
         await self._answering.writable()
@@ -126,6 +114,33 @@ class HttpDownstream:
         self._status, sentence = public_error(self._status, self._content_type, error)
         await self.answer(self._status, error_body(sentence), self._standing)
 
+    # Of a call with an Idempotency-Key
+
+    def hold(self, account: Callable[[int], None]) -> Held:
+        """What is told from here on is held until `release`; `account` is told of its bytes."""
+        self._answering = self._holding = Held(self._answering, account)
+        return self._holding
+
+    def let_go(self) -> None:
+        """What is told from here on is told at once."""
+        if self._holding is not None:
+            self._answering = self._holding.behind
+
+    @property
+    def told(self) -> Answer | None:
+        return self._holding.told if self._holding is not None else None
+
+    async def release(self) -> None:
+        """Tell what was held."""
+        if self._holding is not None:
+            await self._holding.release()
+
+    async def replay(self, answer: Answer, standing: Standing) -> int:
+        self.let_go()
+        headers = [*self._headers, *ratelimit_headers(standing), *replayed(answer)]
+        await tell(self._answering, answer.status, headers, answer.body)
+        return answer.status
+
     def cut(self, error: GatewayError) -> None:
         """The reply broke off: the connection will be closed without its end, and a stream says why before that."""
         if self._events is not None and self._events.is_between and self.started:
@@ -140,39 +155,28 @@ class HttpDownstream:
         *,
         content_type: bytes = _JSON,
     ) -> None:
-        """A whole answer of our own. A large one is given out as fast as the client reads: returns when it has nearly all."""
+        """A whole answer of our own."""
         headers = self._headers + ratelimit_headers(standing) + (extra or [])
         headers.append((b"content-type", content_type))
-        headers.append((b"content-length", str(len(body)).encode()))
-        await self._answering.writable()
-        self._begin(status, headers)
-        last = max(0, len(body) - 1) // _PIECE_BYTES * _PIECE_BYTES
-        for start in range(0, last, _PIECE_BYTES):
-            self._answering.write(body[start : start + _PIECE_BYTES], more_body=True)
-            await self._answering.writable()
-        self._answering.write(body[last:], more_body=False)
+        await tell(self._answering, status, headers, body)
 
     async def relay(self, message: MutableMapping[str, Any]) -> None:
         """An answer of Starlette's, as it comes."""
         if message["type"] == "http.response.start":
             message["headers"] = self._headers + message["headers"]
         await self._answering.send(message)
-        self.started = True
 
     async def refuse(self, error: GatewayError) -> None:
-        """A refusal, as the one table says it."""
+        """A refusal, as the one table says it. None is held: it is not the call's answer."""
         forget_frames(error)
+        self.let_go()
         await self.answer(
             error.rendering.http, error_body(error.sentence), error.standing, error_headers(error)
         )
 
     def _begin_reply(self, headers: Headers) -> None:
         self._head = None
-        self._begin(self._status, headers)
-
-    def _begin(self, status: int, headers: Headers) -> None:
-        self._answering.begin(status, headers)
-        self.started = True
+        self._answering.begin(self._status, headers)
 
 
 def error_headers(error: GatewayError) -> Headers:

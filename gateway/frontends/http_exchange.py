@@ -44,6 +44,7 @@ class Exchange:
 
     # How each begins; on the class, as there is one for every request and most end as they began.
     has_begun = False  # the application gave a status
+    goes_on = False  # its task is not cancelled when the client leaves
     is_answered = False
     _disconnected = False
     _ahead_bytes = 0
@@ -210,8 +211,9 @@ class Exchange:
         self._source = source
 
     def begin(self, status: int, headers: Headers) -> None:
-        """The answer's status and headers. Once; nothing happens when the client has left, here and in `write`."""
+        """The answer's status and headers. Once; nothing is written when the client has left, here and in `write`."""
         if self._disconnected:
+            self.has_begun = True
             return
         if self.has_begun:
             raise RuntimeError("an answer that had begun")

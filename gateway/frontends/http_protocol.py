@@ -324,10 +324,10 @@ class GatewayProtocol(asyncio.BufferedProtocol):
         self._arm(self.limits.drain_seconds, self._head_late)
 
     def _leave(self) -> None:
-        """The client is gone, or will not be served: what it asked for is cancelled, and says nothing more."""
+        """The client is gone, or will not be served: what it asked for is cancelled, unless it goes on, and says nothing more."""
         if self._answering is not None:
             self._answering.disconnect()
-        if self._task is not None:
+        if self._task is not None and not (self._answering is not None and self._answering.goes_on):
             self._task.cancel()
 
     # Timers: one at a time, for the head or for the body

@@ -15,16 +15,19 @@ from msgspec.structs import replace
 from gateway import __version__
 from gateway.call import GRPC, InferenceCall, Outgoing, Reply, Standing
 from gateway.errors import Code, GatewayError
+from gateway.frontends.answering import idempotency_key
 from gateway.frontends.grpc_call import CODES, Caller, Context, caller, infer_call, peer, refuse, told
 from gateway.frontends.grpc_memory import MessageMemory
 from gateway.frontends.grpc_stream import Stream
 from gateway.frontends.http import EXTENSIONS, Readiness
 from gateway.frontends.http_body import NoBody
 from gateway.frontends.routes import INFERENCE
+from gateway.kept.answer import MOST_BYTES, Answer
+from gateway.loops import Outliving
 from gateway.pipeline import Pipeline
 from gateway.privacy.mask import Screen
 from gateway.triton.grpc_client import GrpcReply
-from gateway.triton.grpc_status import Status
+from gateway.triton.grpc_status import Status, http_status
 from gateway.wire import oip_grpc as wire
 from gateway.wire.oip import public_text
 from gateway.wire.oip_grpc_models import config_response, statistics_response
@@ -35,6 +38,7 @@ Act = Callable[[Context, Caller], Awaitable[bytes]]
 
 _LIVE: Final = message_class("ServerLiveResponse")(live=True).SerializeToString()
 _MODEL_READY: Final = message_class("ModelReadyResponse")(ready=True).SerializeToString()
+_NO_KEY_ON_STREAMS: Final = "a stream has many calls: Idempotency-Key goes with ModelInfer only"
 _METADATA: Final = message_class("ServerMetadataResponse")(
     name="triton", version=__version__, extensions=EXTENSIONS
 ).SerializeToString()
@@ -54,6 +58,7 @@ class OipGrpc:
     at_once: int
     shows_config: bool = False  # tenants may read how their models are configured
     streams: set[Stream] = field(default_factory=set)
+    outliving: Outliving = field(default_factory=Outliving)  # the calls with an Idempotency-Key
     _under_way: "set[asyncio.Task[Any]]" = field(default_factory=set)
 
     def methods(self) -> dict[str, Handler]:
@@ -86,6 +91,8 @@ class OipGrpc:
 
     async def over(self) -> None:
         """Return when all that was under way has been settled; its server has ended it."""
+        self.outliving.end()
+        await self.outliving.over()
         if self._under_way:
             await asyncio.wait(self._under_way)
 
@@ -130,17 +137,35 @@ class OipGrpc:
             try:
                 self.memory.take(who.tenant_id, len(message))
                 taken_bytes = len(message)
-                call = infer_call(wire.read_infer(message), taken_bytes, who, GRPC)
+                once = idempotency_key(who.keys) if who.keys else ""
+                call = infer_call(wire.read_infer(message), taken_bytes, who, GRPC, once=once)
             except GatewayError as error:
                 await self._deny(who, error)
-            reply = await self._served(context, call)
+            downstream = UnaryDownstream()
+            if once:
+                on_account, taken_bytes = taken_bytes, 0
+                await self.outliving.run(self._serve_on(call, downstream, who, on_account))
+            else:
+                await self.pipeline.serve(call, downstream)
+            reply = await self._answer(context, call, downstream)
             self.memory.keep(who.tenant_id, len(reply))
             return reply
         finally:
             self.memory.give_back(who.tenant_id, taken_bytes)
 
+    async def _serve_on(
+        self, call: InferenceCall, downstream: "UnaryDownstream", who: Caller, taken_bytes: int
+    ) -> None:
+        """Also when its client has left; until then its message is on the account."""
+        try:
+            await self.pipeline.serve(call, downstream)
+        finally:
+            self.memory.give_back(who.tenant_id, taken_bytes)
+
     async def _model_metadata(self, context: Context, who: Caller) -> bytes:
-        return await self._served(context, await self._about_model(context, who))
+        call, downstream = await self._about_model(context, who), UnaryDownstream()
+        await self.pipeline.serve(call, downstream)
+        return await self._answer(context, call, downstream)
 
     async def _model_ready(self, context: Context, who: Caller) -> bytes:
         call = await self._about_model(context, who)
@@ -151,6 +176,8 @@ class OipGrpc:
         request_id, task = self.new_id(), self._noted()
         try:
             who = await self._recognised(context, request_id)
+            if who.keys:
+                await self._deny(who, GatewayError(Code.BAD_REQUEST, detail=_NO_KEY_ON_STREAMS))
             stream = Stream(
                 context,
                 self.pipeline,
@@ -170,16 +197,12 @@ class OipGrpc:
             self._under_way.discard(task)
         context.set_trailing_metadata(tuple(told(request_id)))
 
-    async def _served(self, context: Context, call: InferenceCall) -> bytes:
+    async def _answer(self, context: Context, call: InferenceCall, downstream: "UnaryDownstream") -> bytes:
         """Triton's answer, an error of its own included."""
-        downstream = UnaryDownstream()
-        await self.pipeline.serve(call, downstream)
-        reply = downstream.reply
-        metadata = told(call.request_id, downstream.standing)
-        if reply.code is not Status.OK:
-            sentence = public_text(downstream.body.decode(errors="replace"))
-            await context.abort(CODES[reply.code.name], sentence, (*metadata, *reply.metadata))
-        context.set_trailing_metadata((*metadata, *reply.metadata))
+        metadata = (*told(call.request_id, downstream.standing), *downstream.metadata)
+        if downstream.code is not Status.OK:
+            await context.abort(CODES[downstream.code.name], downstream.body.decode(), metadata)
+        context.set_trailing_metadata(metadata)
         return downstream.body
 
     # What we answer ourselves
@@ -258,24 +281,40 @@ class UnaryDownstream:
     tokens = 0  # nobody counts any
     has_failed = False  # an error is a status
 
-    reply: GrpcReply
-
     def __init__(self) -> None:
         self.standing: Standing = ()
-        self.body = b""
+        self.code = Status.OK
+        self.metadata: tuple[tuple[str, str], ...] = ()
+        self.body = b""  # the message, or an error's sentence
         self.started = False
 
     async def start(self, reply: Reply, standing: Standing) -> None:
         if not isinstance(reply, GrpcReply):
             raise TypeError("a reply of another protocol")
-        self.reply, self.standing = reply, standing
+        self.code, self.metadata, self.standing = reply.code, reply.metadata, standing
 
     def take(self, piece: bytes) -> None:
         self.body = piece
 
     async def end(self) -> int:
         self.started = True
-        return self.reply.status
+        if self.code is not Status.OK:
+            self.body = public_text(self.body.decode(errors="replace")).encode()
+        return http_status(self.code)
+
+    @property
+    def told(self) -> Answer | None:
+        if len(self.body) > MOST_BYTES:
+            return None
+        metadata = tuple((name.encode(), value.encode()) for name, value in self.metadata)
+        return Answer(int(self.code), metadata, self.body)
+
+    async def replay(self, answer: Answer, standing: Standing) -> int:
+        self.code, self.body, self.standing = Status.of(answer.status), answer.body, standing
+        kept = tuple((name.decode(), value.decode()) for name, value in answer.headers)
+        self.metadata = (("idempotent-replayed", "true"), *kept)
+        self.started = True
+        return http_status(self.code)
 
 
 def _answered(context: Context, who: Caller, message: bytes, standing: Standing) -> bytes:

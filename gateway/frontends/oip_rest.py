@@ -14,6 +14,7 @@ import msgspec
 from gateway.auth.credentials import credential
 from gateway.call import Endpoint, InferenceCall, Payload, Standing
 from gateway.errors import Code, GatewayError, forget_frames
+from gateway.frontends.answering import idempotency_key
 from gateway.frontends.http_body import Collected, GenerateBody, Incoming, InferBody, JsonMemory, NoBody
 from gateway.frontends.http_downstream import HttpDownstream
 from gateway.frontends.routes import OF_MODEL
@@ -45,6 +46,7 @@ _WANTED = frozenset(
         b"accept-encoding",
         b"inference-header-content-length",
         b"traceparent",
+        b"idempotency-key",
     }
 )
 
@@ -73,6 +75,10 @@ class OipRest:
         try:
             if call.endpoint == "metadata":
                 await self._describe(call, path["asked"], downstream)
+            elif call.once and isinstance(call.payload, Collected):
+                downstream.hold(call.payload.account)
+                await self.pipeline.serve(call, downstream)
+                await downstream.release()
             else:
                 await self.pipeline.serve(call, downstream)
         except GatewayError as error:
@@ -119,14 +125,16 @@ class OipRest:
         endpoint = _ENDPOINTS.get(asked, "metadata")
         if endpoint not in ("infer", "metadata") and scope["http_version"] == "1.0":
             raise GatewayError(Code.BAD_REQUEST, detail="a reply that comes bit by bit needs HTTP/1.1")
+        keys = found.get(b"idempotency-key") if endpoint != "metadata" else None
         return self._call(
             scope,
             found,
             request_id,
-            _payload(endpoint, found, incoming, self.memory),
+            _payload(endpoint, found, incoming, self.memory, with_key=keys is not None),
             model=model.decode(),
             version=version.decode(),
             endpoint=endpoint,
+            once=idempotency_key(keys) if keys else "",
         )
 
     def _call(
@@ -139,6 +147,7 @@ class OipRest:
         model: str = "",
         version: str = "",
         endpoint: Endpoint = "metadata",
+        once: str = "",
     ) -> InferenceCall:
         return InferenceCall(
             request_id=request_id,
@@ -151,10 +160,11 @@ class OipRest:
             deadline=self.pipeline.clock() + self.request_seconds,
             traceparent=valid_traceparent(found[b"traceparent"]) if b"traceparent" in found else "",
             endpoint=endpoint,
-            # Triton compresses what infer replies, and nothing else.
+            # Triton compresses what infer replies, and nothing else. What is kept is kept as it is inside.
             encoding=accepted(found[b"accept-encoding"])
-            if endpoint == "infer" and b"accept-encoding" in found
+            if endpoint == "infer" and b"accept-encoding" in found and not once
             else "",
+            once=once,
         )
 
 
@@ -191,18 +201,23 @@ def promised(found: dict[bytes, list[bytes]]) -> Promised:
 
 
 def _payload(
-    endpoint: Endpoint, found: dict[bytes, list[bytes]], incoming: Incoming, memory: JsonMemory
+    endpoint: Endpoint,
+    found: dict[bytes, list[bytes]],
+    incoming: Incoming,
+    memory: JsonMemory,
+    *,
+    with_key: bool,
 ) -> NoBody | GenerateBody | InferBody:
     """The payload that the headers promise. Raises BAD_REQUEST, BODY_TOO_LARGE, ENCODING_NOT_SUPPORTED."""
     if endpoint == "metadata":
         return NoBody()
     body = promised(found)
     if endpoint != "infer":
-        return GenerateBody(incoming, body.declared, body.coding, memory)
+        return GenerateBody(incoming, body.declared, body.coding, memory, with_key=with_key)
     head_lengths = found.get(b"inference-header-content-length")
     if head_lengths and (len(head_lengths) > 1 or not _HEAD_LENGTH.fullmatch(head_lengths[0])):
         raise GatewayError(
             Code.BAD_REQUEST, detail="Inference-Header-Content-Length must be one number of bytes"
         )
     head_length = int(head_lengths[0]) if head_lengths else None
-    return InferBody(incoming, body.declared, head_length, memory, body.coding)
+    return InferBody(incoming, body.declared, head_length, memory, body.coding, with_key=with_key)

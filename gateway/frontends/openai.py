@@ -11,6 +11,7 @@ from gateway.auth.credentials import credential
 from gateway.authz.cedar import Subject
 from gateway.call import InferenceCall
 from gateway.errors import Code, GatewayError, forget_frames
+from gateway.frontends.answering import idempotency_key
 from gateway.frontends.http_body import Incoming, JsonMemory, NoBody
 from gateway.frontends.oip_rest import Scope, peer, promised, read_headers
 from gateway.frontends.openai_body import OpenAiBody
@@ -70,7 +71,7 @@ class OpenAiRest:
     ) -> None:
         try:
             found = read_headers(scope["headers"])
-            size = promised(found)
+            size, keys = promised(found), found.get(b"idempotency-key")
             body = OpenAiBody(
                 incoming,
                 size.declared,
@@ -81,13 +82,19 @@ class OpenAiRest:
                 downstream=downstream,
                 created=self.pipeline.now_us() // 1_000_000,
                 can_stream=scope["http_version"] != "1.0",
+                with_key=keys is not None,
             )
-            call = self._call(scope, downstream.request_id, found, body)
+            once = idempotency_key(keys) if keys else ""
+            call = self._call(scope, downstream.request_id, found, body, once=once)
         except GatewayError as error:
             self.pipeline.refused(downstream.request_id, peer(scope), error)
             raise
         try:
+            if call.once:
+                downstream.hold(body.account)
             await self.pipeline.serve(call, downstream)
+            if call.once:
+                await downstream.release()
         finally:
             body.close()
 
@@ -121,7 +128,9 @@ class OpenAiRest:
         request_id: str,
         found: dict[bytes, list[bytes]],
         body: OpenAiBody | None = None,
+        *,
         model: str = "",
+        once: str = "",
     ) -> InferenceCall:
         """Step 2. Raises GatewayError: 4xx codes only."""
         return InferenceCall(
@@ -136,6 +145,7 @@ class OpenAiRest:
             traceparent=valid_traceparent(found[b"traceparent"]) if b"traceparent" in found else "",
             endpoint="generate_stream" if body else "metadata",
             naming=body,
+            once=once,
         )
 
     def _may(self, subject: Subject, name: str) -> bool:

@@ -56,8 +56,9 @@ class OpenAiBody(Collected):
         downstream: OpenAiDownstream,
         created: int,
         can_stream: bool,
+        with_key: bool = False,
     ) -> None:
-        super().__init__(incoming, declared, coding, memory)
+        super().__init__(incoming, declared, coding, memory, with_key=with_key)
         self._kind = kind
         self._offers = offers
         self._downstream = downstream

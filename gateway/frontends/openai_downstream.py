@@ -5,7 +5,9 @@ from collections.abc import Callable
 
 from gateway.call import Reply, Standing
 from gateway.errors import TABLE, Code, GatewayError
-from gateway.frontends.http_downstream import Answering, HttpDownstream, error_headers
+from gateway.frontends.answering import Answering
+from gateway.frontends.http_downstream import HttpDownstream, error_headers
+from gateway.kept.answer import Answer
 from gateway.wire.generate import EVENT_STREAM
 from gateway.wire.openai_readings import Reading
 from gateway.wire.openai_replies import error_body, error_of
@@ -47,7 +49,7 @@ class OpenAiDownstream:
 
     @property
     def started(self) -> bool:
-        return self._streams or self._plain.started
+        return self._plain.started
 
     @property
     def tokens(self) -> int:
@@ -102,7 +104,7 @@ class OpenAiDownstream:
             raise GatewayError(Code.MODEL_FAILED, private=str(fault)) from fault
         except GatewayError as refusal:  # only the reply could show it
             refusal.standing = self._standing
-            await self.refuse(refusal)
+            await self._answer_error(refusal)
             return refusal.rendering.http
         if reading.is_stream:
             self._write(told, more_body=False)
@@ -130,8 +132,27 @@ class OpenAiDownstream:
         """A whole answer of our own."""
         await self._plain.answer(_OK, body, standing)
 
+    def hold(self, account: Callable[[int], None]) -> None:
+        """As HttpDownstream's."""
+        self._answering = self._plain.hold(account)
+
+    @property
+    def told(self) -> Answer | None:
+        return self._plain.told
+
+    async def release(self) -> None:
+        """Tell what was held."""
+        await self._plain.release()
+
+    async def replay(self, answer: Answer, standing: Standing) -> int:
+        return await self._plain.replay(answer, standing)
+
     async def refuse(self, error: GatewayError, extra: Headers | None = None) -> None:
-        """A refusal, as the one table says it."""
+        """A refusal, as the one table says it. None is held: it is not the call's answer."""
+        self._plain.let_go()
+        await self._answer_error(error, extra)
+
+    async def _answer_error(self, error: GatewayError, extra: Headers | None = None) -> None:
         headers = error_headers(error) + (extra or [])
         await self._plain.answer(error.rendering.http, error_of(error), error.standing, headers)
 

@@ -9,6 +9,7 @@ import math
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from functools import partial
+from hashlib import sha256
 from typing import Any, Final
 
 from google.protobuf.message import DecodeError
@@ -93,6 +94,14 @@ def read_infer(message: bytes) -> Asked:
     """Raises BAD_REQUEST."""
     found = split(message)
     return Asked(parse(InferRequest, found.head), found.tensors, found.contents)
+
+
+def fingerprint(asked: Asked) -> bytes:
+    """SHA-256 over all that is asked. The head is written in one order: protobuf gives the entries of a map in any."""
+    head = asked.request.SerializeToString(deterministic=True)
+    digest = sha256(b"%d:" % len(head) + head)
+    digest.update(asked.tensors)
+    return digest.digest()
 
 
 def judge_infer(asked: Asked, *, is_stream: bool) -> Judged:

@@ -13,7 +13,7 @@ from tenants.api.problems import Problem
 from tenants.ports import KEY_BYTES, MOST_KEYS
 
 _TAG: Final = re.compile(r'"[\x21\x23-\x7e]{1,100}"')
-_IDEMPOTENCY_KEY: Final = re.compile(r"[\x20-\x7e]{1,255}")
+IDEMPOTENCY_KEY: Final = re.compile(r"[\x20-\x7e]{1,255}")
 _LIMIT: Final = re.compile(r"[1-9][0-9]{0,3}")
 
 
@@ -77,7 +77,7 @@ def once(given: Sequence[str], caller: str, asked: Sequence[bytes]) -> Once | No
     """The idempotency key, which is the caller's own: equal ones of two callers are two. Raises Problem: malformed."""
     if not given:
         return None
-    if len(given) > 1 or not _IDEMPOTENCY_KEY.fullmatch(given[0]):
+    if len(given) > 1 or not IDEMPOTENCY_KEY.fullmatch(given[0]):
         raise Problem("malformed", "Idempotency-Key must be 1 to 255 printable ASCII characters, once")
     return Once(_digest(caller.encode(), given[0].encode()), _digest(*asked))
 

@@ -6,6 +6,7 @@ import secrets
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from hashlib import sha256
 from itertools import count
 from pathlib import Path
 
@@ -25,6 +26,7 @@ from gateway.auth.tokens import Tokens
 from gateway.authz.current import Current
 from gateway.call import Endpoint, InferenceCall, Outgoing, Reply, Standing
 from gateway.cluster.feed import Feed
+from gateway.kept.answer import Answer
 from gateway.loops import running
 from gateway.pipeline import Pipeline
 from gateway.privacy.mask import Screen
@@ -62,6 +64,7 @@ class Client:
     started: bool = False
     tokens: int = 0
     has_failed: bool = False
+    told: Answer | None = None
 
     async def start(self, reply: Reply, standing: Standing) -> None:
         self.status, self.standing = reply.status, standing
@@ -78,6 +81,11 @@ class Client:
         self.events.append("end")
         return self.status
 
+    async def replay(self, answer: Answer, standing: Standing) -> int:
+        self.events.append("replay")
+        self.status, self.body, self.standing, self.started = answer.status, answer.body, standing, True
+        return answer.status
+
 
 @dataclass(slots=True)
 class Body:
@@ -87,6 +95,10 @@ class Body:
     declared_bytes: int | None = None
     received_bytes: int = 0
     held: asyncio.Event | None = None
+
+    @property
+    def fingerprint(self) -> bytes:
+        return sha256(self.content).digest()
 
     async def judge(self, limit_bytes: int, tenant_id: str, screen: Screen | None) -> Outgoing:
         if self.held is not None:

@@ -258,6 +258,12 @@ class Heard:
     """A connection that takes all: what the client heard, as ASGI messages."""
 
     messages: list[Any] = field(default_factory=list)
+    goes_on: bool = False
+    is_gone: bool = False
+
+    @property
+    def has_begun(self) -> bool:
+        return bool(self.messages)
 
     async def writable(self) -> None:
         pass
