@@ -5,9 +5,9 @@ from typing import Any, Final, Literal, Protocol, get_args
 
 from msgspec import Struct
 
+from gateway.auth.presented import Credential
 from gateway.kept.answer import Answer
 from gateway.privacy.mask import Screen
-from tenants.keys import Secret
 
 # What a call asks of a model. Each is a Cedar action of the same name.
 Verb = Literal["infer", "describe"]
@@ -121,7 +121,7 @@ class InferenceCall(Struct, frozen=True):
     request_id: str
     model: str
     version: str  # "" is the newest
-    credential: Secret | None
+    credential: Credential | None
     address: str  # the peer's IP address
     protocol: str
     payload: Payload

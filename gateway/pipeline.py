@@ -28,6 +28,7 @@ from gateway.admission.limiter import Limiter
 from gateway.audit.ledger import Intent, IntentBody, Ledger, SinkFailed
 from gateway.auth.authenticator import Authenticator
 from gateway.auth.known import Known
+from gateway.auth.presented import Credential
 from gateway.auth.principal import Principal
 from gateway.authz.cedar import Action, ModelView
 from gateway.authz.current import Current
@@ -57,7 +58,6 @@ from gateway.telemetry.shares import Shares
 from gateway.telemetry.traceparent import Tracer
 from gateway.triton.client import NotSent, UpstreamFailed
 from gateway.triton.control import ModelConfig
-from tenants.keys import Secret
 
 log = logging.getLogger(__name__)
 
@@ -165,7 +165,7 @@ class Pipeline:
         return slot.config, passage.standing
 
     async def recognise(
-        self, credential: Secret | None, address: str, call: Callable[[], InferenceCall]
+        self, credential: Credential | None, address: str, call: Callable[[], InferenceCall]
     ) -> Principal:
         """Step 3 alone, for who must know the caller first. Raises GatewayError; a denial is recorded, as that of `call`."""
         try:
@@ -238,6 +238,7 @@ class Pipeline:
                 policies=decision.policies if decision else (),
                 quota={quota.name: quota.remaining for quota in passage.standing},
                 protocol=call.protocol,
+                certificate=principal.certificate,
             ),
             sealer=passage.sealer,
         )

@@ -5,6 +5,7 @@ name: acme
 plan: team
 members: [{email: admin@acme.example, role: admin}]
 issuers: [{issuer: "https://login.acme.example", audience: gateway, roles_claim: roles}]
+certificates: [{name: ingest, uri: "spiffe://acme.example/ingest"}]
 """
 
 from collections.abc import Iterator
@@ -12,7 +13,8 @@ from typing import Annotated, Final, Literal
 
 from msgspec import Meta, Struct
 
-from tenants import issuers, names, restrictions
+from tenants import certificates, issuers, names, restrictions
+from tenants.certificates import MOST_CERTIFICATES, TenantCertificate
 from tenants.errors import Invalid
 from tenants.issuers import MOST_ISSUERS, TenantIssuer
 from tenants.members import Role
@@ -54,6 +56,8 @@ class TenantDocument(Struct, frozen=True):
     """None: the document does not say, and they stay as they are; a new one has none. `{}` lifts them."""
     privacy: PrivacyName | None = None
     """None: as `restrictions`. `none` takes it away."""
+    certificates: Annotated[tuple[TenantCertificate, ...], Meta(max_length=MOST_CERTIFICATES)] | None = None
+    """None: as `members`."""
 
 
 def faults(document: TenantDocument) -> Iterator[Invalid]:
@@ -72,3 +76,4 @@ def faults(document: TenantDocument) -> Iterator[Invalid]:
         if before != position:
             yield Invalid(path, f"is that of members[{before}] already")
     yield from issuers.list_faults(document.issuers or ())
+    yield from certificates.list_faults(document.certificates or ())

@@ -45,6 +45,7 @@ class Action(StrEnum):
     ISSUER_CHANGED = "issuer.changed"
     ISSUER_REMOVED = "issuer.removed"
     ISSUER_ASSIGNED = "issuer.assigned"  # the issuers of a tenant are others
+    CERTIFICATE_ASSIGNED = "certificate.assigned"  # the client certificates of a tenant are others
     DATAKEY_CREATED = "datakey.created"
     DATAKEY_ROTATED = "datakey.rotated"  # it seals no more
     DATAKEY_REWRAPPING = "datakey.rewrapping"
@@ -58,9 +59,9 @@ class Action(StrEnum):
 class Event(Struct, frozen=True, tag_field="v", tag=1):
     """`actor` did `action` to `subject` at `at_us`; `before` and `after` are the stored rows or null, never a secret.
 
-    `subject` is `<what>/<id>`; plans, privacies, fleets and documents have only their names, the issuers of a tenant its id. Stored as
-    JSON, version 1. A field may be added with a default that means what its absence meant before; any other change is version 2. Readers
-    refuse versions and actions they do not know.
+    `subject` is `<what>/<id>`; plans, privacies, fleets and documents have only their names, the issuers and the certificates of a tenant
+    its id. Stored as JSON, version 1. A field may be added with a default that means what its absence meant before; any other change is
+    version 2. Readers refuse versions and actions they do not know.
     """
 
     id: str

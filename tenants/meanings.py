@@ -6,6 +6,7 @@ A field is named by its kind and its path: `[]` is any item, `<infer>` the varia
 from typing import Final
 
 from tenants import names, plans
+from tenants.certificates import MOST_CERTIFICATES
 from tenants.issuers import MOST_ISSUERS
 from tenants.model import MOST_TENANTS
 from tenants.names import Names
@@ -113,6 +114,14 @@ MEANINGS: Final[dict[str, str]] = {
     "Tenant members[].role": "what they may do",
     "Tenant issuers": f"identity providers of its own, {MOST_ISSUERS} at most: who has a token of one is the tenant's; "
     "fields as of an `Issuer`, but `tenant_claim` and `operators`. Without the key they stay as they are",
+    "Tenant certificates": f"client certificates of its own, {MOST_CERTIFICATES} at most: who shows one is the tenant's. Each has one of "
+    "`uri`, `dns` and `email`, a name of the subject's alternative names, letter by letter, and it is one tenant's. Without the key they "
+    "stay as they are",
+    "Tenant certificates[].name": _named("what the tenant calls it, none twice", names.CERTIFICATE),
+    "Tenant certificates[].uri": "as `spiffe://acme.example/ingest`",
+    "Tenant certificates[].dns": "in lower case, as `ingest.acme.example`; no wildcard",
+    "Tenant certificates[].email": "as `ingest@acme.example`",
+    "Tenant certificates[].models": "only these models; without it all that the tenant has",
     "Tenant restrictions": "what every credential of the tenant is narrowed to; without the key it stays as it is, `{}` lifts it",
     "Tenant restrictions.regions": "only models whose `region` is one of these; one without a region is in none",
     "Tenant restrictions.models": "only these models",

@@ -71,6 +71,7 @@ PLAN: Final = Names(_LABEL, _LABEL_RULE)
 PRIVACY: Final = Names(_LABEL, _LABEL_RULE, frozenset({"none"}))
 FLEET: Final = Names(_LABEL, _LABEL_RULE)
 SERVICE_ACCOUNT: Final = Names(_LABEL, _LABEL_RULE)
+CERTIFICATE: Final = Names(_LABEL, _LABEL_RULE)
 TAG: Final = Names(_LABEL, _LABEL_RULE)
 # How the SHA-256 of its URL begins (`issuers.id_of`): a URL is no part of a path.
 ISSUER: Final = Names(re.compile(r"[0-9a-f]{20}"), "must be 20 characters of 0-9 and a-f")
@@ -95,4 +96,5 @@ FleetName = Annotated[str, FLEET.meta]
 ModelName = Annotated[str, MODEL.meta]
 MemberName = Annotated[str, MEMBER.meta]
 Tag = Annotated[str, TAG.meta]
+CertificateName = Annotated[str, CERTIFICATE.meta]
 RegionName = Annotated[str, REGION.meta]

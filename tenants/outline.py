@@ -10,6 +10,7 @@ from msgspec.structs import replace
 
 from tenants import names
 from tenants.catalogue import Declared, Misfit, Name, misfits, name_of
+from tenants.certificates import Identity, TenantCertificate
 from tenants.customer import NO_PRIVACY, TenantDocument
 from tenants.documents import Document, Documents
 from tenants.errors import Fault, Faulty, Invalid
@@ -48,6 +49,8 @@ class Stored:
     users: Mapping[Name, Mapping[str, State]] = field(default_factory=dict)
     owners: Mapping[Pair, Name] = field(default_factory=dict)
     """Who has the issuers that documents name: a tenant, or the platform under the issuer itself."""
+    holders: Mapping[Identity, Name] = field(default_factory=dict)
+    """Who has the names in certificates that documents name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +86,7 @@ def outlined(declared: Documents, stored: Stored, prune: Prune = Prune.NOTHING) 
     world = {name: value for name, value in stored.values.items() if name not in going}
     world |= {name_of(document.value): document.value for document in declared.documents}
     faults = [*declared.faults, *_misfits(declared, world), *_tenant_faults(declared, world, stored)]
-    faults += _claim_faults(declared, stored)
+    faults += [*_claim_faults(declared, stored), *_holder_faults(declared, stored)]
     faults += _still_used(going, world, stored, documented)
     if faults:
         raise Faulty(faults)
@@ -95,8 +98,8 @@ def outlined(declared: Documents, stored: Stored, prune: Prune = Prune.NOTHING) 
 
 
 def as_declared(value: TenantDocument, before: TenantDocument | None) -> TenantDocument:
-    """With its state, members, issuers, restrictions and privacy: where the document does not say, they are as they were; addresses as
-    they are stored.
+    """With its state, members, issuers, certificates, restrictions and privacy: where the document does not say, they are as they were;
+    addresses as they are stored.
     """
     restricted = before.restrictions if value.restrictions is None and before else value.restrictions
     private = before.privacy if value.privacy is None and before else value.privacy
@@ -107,8 +110,11 @@ def as_declared(value: TenantDocument, before: TenantDocument | None) -> TenantD
         people = before.members if before else ()
     if trusted is None:
         trusted = before.issuers if before else ()
+    shown = value.certificates
+    if shown is None:
+        shown = before.certificates if before else ()
     people = tuple(replace(member, email=member.key) for member in people or ())
-    return replace(value, state=state, members=people, issuers=trusted)
+    return replace(value, state=state, members=people, issuers=trusted, certificates=shown or ())
 
 
 def _gone(
@@ -155,13 +161,15 @@ def _tree(value: Declared) -> dict[str, Any]:
     if isinstance(value, TenantDocument):  # whoever is named first
         tree["members"] = {member.key: member.role for member in value.members or ()}
         tree["issuers"] = {" ".join(issuer.pair): _options(issuer) for issuer in value.issuers or ()}
+        shown = {one.name: _of_certificate(one) for one in value.certificates or ()}
+        tree["certificates"] = shown
     return tree
 
 
 def _leaves(tree: dict[str, Any], path: str = "") -> Iterator[tuple[str, object]]:
-    """Values by path; a canary and an issuer are one value each."""
+    """Values by path; a canary, an issuer and a certificate are one value each."""
     for name, value in tree.items():
-        if isinstance(value, dict) and name != "canary" and path != "issuers.":
+        if isinstance(value, dict) and name != "canary" and path not in ("issuers.", "certificates."):
             yield from _leaves(value, f"{path}{name}.")
         else:
             yield f"{path}{name}", value
@@ -172,6 +180,10 @@ def _options(issuer: TenantIssuer) -> dict[str, Any]:
     defaults = msgspec.to_builtins(TenantIssuer(*issuer.pair))
     said = msgspec.to_builtins(issuer)
     return {name: it for name, it in said.items() if it != defaults[name]}
+
+
+def _of_certificate(one: TenantCertificate) -> dict[str, Any]:
+    return {name: it for name, it in msgspec.to_builtins(one).items() if it is not None and name != "name"}
 
 
 def _misfits(declared: Documents, world: Mapping[Name, Declared]) -> Iterator[Fault]:
@@ -220,6 +232,16 @@ def pairs_of(value: Declared) -> tuple[tuple[str, Pair], ...]:
     return tuple((f"issuers[{position}]", issuer.pair) for position, issuer in enumerate(trusted or ()))
 
 
+def identities_of(value: Declared) -> tuple[tuple[str, Identity], ...]:
+    """The names in certificates that it says are its own, each by its path."""
+    shown = value.certificates if isinstance(value, TenantDocument) else ()
+    return tuple(
+        (f"certificates[{position}].{identity[0]}", identity)
+        for position, one in enumerate(shown or ())
+        for identity in one.identities
+    )
+
+
 def _claim_faults(declared: Documents, stored: Stored) -> Iterator[Fault]:
     """An issuer with one audience has one owner. Nobody gets in one go what another gives up: the two would be seen to have it."""
     first: dict[Pair, Document] = {}
@@ -234,6 +256,22 @@ def _claim_faults(declared: Documents, stored: Stored) -> Iterator[Fault]:
             elif owner != name:
                 who = "the platform" if owner[0] == "Issuer" else f"the tenant {owner[1]!r}"
                 why = f"{what} is that of {who}, which must give it up first, by an apply of its own"
+                yield document.fault(Invalid(path, why))
+
+
+def _holder_faults(declared: Documents, stored: Stored) -> Iterator[Fault]:
+    """The same of a name in certificates."""
+    first: dict[Identity, Document] = {}
+    for document in declared.documents:
+        name = name_of(document.value)
+        for path, identity in identities_of(document.value):
+            before, holder = first.setdefault(identity, document), stored.holders.get(identity, name)
+            if before is not document:
+                yield document.fault(
+                    Invalid(path, f"{identity[1]!r} is declared in {before.file}:{before.line} already")
+                )
+            elif holder != name:
+                why = f"{identity[1]!r} is that of the tenant {holder[1]!r}, which must give it up first, by an apply of its own"
                 yield document.fault(Invalid(path, why))
 
 

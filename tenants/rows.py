@@ -7,6 +7,7 @@
     tenant/<id>     account/<id>             Account
     tenant/<id>     key/<id>                 ApiKey
     tenant/<id>     issuers                  TenantIssuers
+    tenant/<id>     certificates             TenantCertificates
     tenant/<id>     datakey/<id>             DataKeyRecord; its wrapped bytes are in another table
     tenant/<id>     event/<sequence>/<n>     Event of the tenant, until the audit log has it
     digest/<hex>    (empty)                  KeyPointer
@@ -20,6 +21,7 @@
     fleets          <name>                   Fleet
     issuers         <id>                     Issuer
     issuer/<hex>    <hex>                    IssuerPointer, by the SHA-256 of its URL and of its audience
+    certificate/<hex>  (empty)               CertificatePointer, by the SHA-256 of a name in certificates and of which sort it is
     events          <sequence>/<n>           Event of no tenant, until the audit log has it
     changes         <sequence>               Changed, until the audit log has its events
     head            (empty)                  Head, and in its version the last sequence number
@@ -30,8 +32,8 @@
     format          (empty)                  Format
 
 Operators' keys are those of the tenant id `operator`, which has no row. Pointers of names and keys are never removed: a name is never
-given to another tenant. An issuer with one audience is one owner's until that owner gives it up. Until events had a sequence number they
-were in the partition `outbox`.
+given to another tenant. An issuer with one audience is one owner's until that owner gives it up, and a name in certificates one tenant's.
+Until events had a sequence number they were in the partition `outbox`.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -44,6 +46,7 @@ import msgspec
 from msgspec import Raw, Struct
 
 from tenants.acts import Act
+from tenants.certificates import Identity
 from tenants.errors import Unreadable
 from tenants.events import Action, Changed, Event
 from tenants.ids import Reference
@@ -77,6 +80,12 @@ class IssuerPointer(Struct, frozen=True, tag_field="v", tag=1):
     """From an issuer and an audience to whose they are; None: the platform's. Stored as JSON, version 1; readers refuse any other."""
 
     tenant_id: Reference | None
+
+
+class CertificatePointer(Struct, frozen=True, tag_field="v", tag=1):
+    """From a name in certificates to whose it is. Stored as JSON, version 1; readers refuse any other."""
+
+    tenant_id: Reference
 
 
 class Used(Struct, frozen=True, tag_field="v", tag=1):
@@ -208,11 +217,31 @@ def handed_over(before: Iterable[Pair], after: Iterable[Pair], tenant_id: str | 
     the caller to know; only the head keeps it true.
     """
     old, new = set(before), set(after)
-    pointer = encoded(IssuerPointer(tenant_id))
-    return (
-        *(Delete(pair_at(pair), None) for pair in sorted(old - new)),
-        *(Put(pair_at(pair), pointer, None) for pair in sorted(new - old)),
-    )
+    gone, got = map(pair_at, sorted(old - new)), map(pair_at, sorted(new - old))
+    return _pointed(gone, got, IssuerPointer(tenant_id))
+
+
+def certificates_at(tenant_id: str) -> Key:
+    return Key(f"tenant/{tenant_id}", "certificates")
+
+
+def identity_at(identity: Identity) -> Key:
+    """Where it is told whose a name in certificates is."""
+    return Key(f"certificate/{sha256(':'.join(identity).encode()).hexdigest()}")
+
+
+def identities_handed_over(
+    before: Iterable[Identity], after: Iterable[Identity], tenant_id: str
+) -> tuple[Item, ...]:
+    """As `handed_over`, of names in certificates."""
+    old, new = set(before), set(after)
+    gone, got = map(identity_at, sorted(old - new)), map(identity_at, sorted(new - old))
+    return _pointed(gone, got, CertificatePointer(tenant_id))
+
+
+def _pointed(gone: Iterable[Key], got: Iterable[Key], pointer: Struct) -> tuple[Item, ...]:
+    value = encoded(pointer)
+    return (*(Delete(at, None) for at in gone), *(Put(at, value, None) for at in got))
 
 
 def change_at(sequence: int) -> Key:

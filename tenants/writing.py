@@ -1,7 +1,7 @@
 """What is stored as documents that read the same again: values become YAML, in the one reading that `nodes` has. Pure.
 
 What is left out has its default, and a tenant's `members` and `issuers` are always said: without the key they would stay as they are. Its
-restrictions and its privacy are said where it has some; silence lifts none. A key, a secret or an id is in no document.
+restrictions, its privacy and its certificates are said where it has some; silence lifts none. A key, a secret or an id is in no document.
 """
 
 import io
@@ -32,6 +32,8 @@ def tree(value: Declared) -> Tree:
     left_out = {"id", *(ABSENT_ELSEWHERE if isinstance(value, Model) and value.is_elsewhere else ())}
     if isinstance(value, TenantDocument):
         said["members"] = [_said(member) for member in sorted(value.members or (), key=lambda it: it.key)]
+        if not value.certificates:
+            said.pop("certificates", None)
         said["issuers"] = [_said(issuer) for issuer in value.issuers or ()]
     return {name: it for name, it in said.items() if name not in left_out}
 

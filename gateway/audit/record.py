@@ -97,6 +97,8 @@ class IntentBody(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     policies: tuple[str, ...] = ()
     quota: Mapping[str, int | float | str] = {}
     protocol: str
+    certificate: str | None = None
+    """The SHA-256, in hex, of the client certificate that was the credential; None: a key or token was."""
 
 
 class OutcomeBody(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):

@@ -1,4 +1,5 @@
-"""Who is calling: what starts with `gw_` is an API key, anything else a token. One that was met before is known by its digest alone.
+"""Who is calling: what starts with `gw_` is an API key, any other text a token; a certificate is who showed neither. One that was met
+before is known by its digest alone.
 
 A missing, malformed, unknown, revoked, expired and foreign credential all end in the same UNAUTHENTICATED. One that is right, and bound to
 another address or hour, is FORBIDDEN and says so.
@@ -8,8 +9,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final
 
+from gateway.auth.certificates import Certificates
 from gateway.auth.known import Known
 from gateway.auth.look_ups import LookUps
+from gateway.auth.presented import Certificate, Credential
 from gateway.auth.principal import Principal
 from gateway.auth.tokens import Tokens
 from gateway.errors import Code, GatewayError
@@ -29,11 +32,11 @@ class Authenticator:
     now_us: Callable[[], int]
     used: dict[str, Use] = field(default_factory=dict)
 
-    async def authenticate(self, credential: Secret | None, address: str) -> Principal:
+    async def authenticate(self, credential: Credential | None, address: str) -> Principal:
         """Who is calling from there. Raises UNAUTHENTICATED, FORBIDDEN, DIRECTORY_UNAVAILABLE, RATE_LIMITED; fails closed."""
         if credential is None:
             raise _refusal("no credential")
-        digest = hashed(credential)
+        digest = credential.digest if isinstance(credential, Certificate) else hashed(credential)
         principal = self.known.warm(digest)
         if (
             principal is not None
@@ -42,7 +45,9 @@ class Authenticator:
         ):
             principal = None
         if principal is None:
-            if credential.reveal().startswith(KEY_MARK):
+            if isinstance(credential, Certificate):
+                principal = await Certificates(self.look_ups, self.now_us).principal(credential, address)
+            elif credential.reveal().startswith(KEY_MARK):
                 principal = await self._key(credential, digest, address)
             else:
                 principal = await self.tokens.principal(credential, digest, address)
@@ -51,7 +56,7 @@ class Authenticator:
             raise _refusal("expired, or its tenant is closed")
         if principal.conditions is not None and (why := principal.conditions.refusal(address, now_us)):
             raise GatewayError(Code.FORBIDDEN, detail=why, who=principal)
-        if principal.source is None:
+        if principal.source is None and principal.certificate is None:
             self.used[principal.id] = (principal.tenant_id, now_us)
         return principal
 

@@ -7,16 +7,20 @@ look-up.
 import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from typing import Any, Generic, TypeVar
+from typing import Any, Final, Generic, TypeVar
 
 from gateway.auth.known import FRESH_SECONDS, Known, principal_of
 from gateway.auth.networks import Networks
+from gateway.auth.presented import Certificate
 from gateway.auth.principal import Principal
 from gateway.cluster.feed import Feed
 from gateway.errors import Code, GatewayError
-from tenants.directory import Directory
+from tenants.directory import Directory, Mapped
 from tenants.directory.issuers import Belonging, Trusted
 from tenants.errors import TableUnavailable
+
+_RETRY_SECONDS: Final = 1.0
+_MOST_TRIES: Final = 10
 
 _Found = TypeVar("_Found")
 
@@ -71,6 +75,31 @@ class LookUps:
             return found, lambda: None if found is None else trust.learn_tenant(name, found)
 
         return await self._ask(_Question(f"tenant {name}", lambda: trust.tenant(name), read), address)
+
+    async def mapped(self, certificate: Certificate, address: str) -> tuple[Mapped, ...] | None:
+        """Whose the names in it are; None: nobody's. What comes of it is remembered by who asks. Raises as the others."""
+
+        async def read() -> tuple[tuple[Mapped, ...] | None, Callable[[], object]]:
+            return await self.directory.certificates.mapped(certificate.identities) or None, lambda: None
+
+        return await self._ask(_Question(certificate.digest, lambda: None, read), address)
+
+    async def unchanged(self, judge: Callable[[], Awaitable[_Found]]) -> _Found:
+        """What was judged while nothing changed: an issuer's keys may take seconds, and what it was judged by may be over by then.
+
+        Raises DIRECTORY_UNAVAILABLE where changes come faster than the table answers.
+        """
+        known = self.known
+        for _ in range(_MOST_TRIES):
+            before = known.epoch, known.trust.rekeyings
+            judged = await judge()
+            if before == (known.epoch, known.trust.rekeyings) and known.clock() < known.serves_until:
+                return judged
+        raise GatewayError(
+            Code.DIRECTORY_UNAVAILABLE,
+            private=f"changed while it was judged, {_MOST_TRIES} times",
+            retry_after_seconds=_RETRY_SECONDS,
+        )
 
     async def _ask(self, asked: _Question[_Found], address: str) -> _Found | None:
         await self.feed.catch_up()

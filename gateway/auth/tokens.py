@@ -10,10 +10,10 @@ keys are fetched for no token that is malformed, over, for another audience, or 
 """
 
 import logging
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from hashlib import sha256
-from typing import Final, NamedTuple, TypeVar
+from typing import Final, NamedTuple
 
 from gateway import settings
 from gateway.auth.claims import SKEW_SECONDS
@@ -46,8 +46,6 @@ from tenants.rows import OPERATOR
 log = logging.getLogger(__name__)
 
 _RETRY_SECONDS: Final = 1.0
-_MOST_TRIES: Final = 10
-_Judged = TypeVar("_Judged")
 
 
 class Holder(NamedTuple):
@@ -72,7 +70,7 @@ class Tokens:
         held = known.warm(digest)  # which a look may have brought back
         if held is not None and held.source is not None and self.may_use(held.source):
             return held
-        principal = await self._unchanged(lambda: self._principal(credential, address))
+        principal = await self.look_ups.unchanged(lambda: self._principal(credential, address))
         known.trust.learn_token(digest, principal)
         return principal
 
@@ -86,30 +84,13 @@ class Tokens:
             raise _refusal("of no tenant that is served")
         return principal_of(token, trusted, belonging)
 
-    async def _unchanged(self, judge: Callable[[], Awaitable[_Judged]]) -> _Judged:
-        """What was judged while nothing changed: an issuer's keys may take seconds, and what it was judged by may be over by then.
-
-        Raises DIRECTORY_UNAVAILABLE where changes come faster than the table answers.
-        """
-        known = self.look_ups.known
-        for _ in range(_MOST_TRIES):
-            before = known.epoch, known.trust.rekeyings
-            judged = await judge()
-            if before == (known.epoch, known.trust.rekeyings) and known.clock() < known.serves_until:
-                return judged
-        raise GatewayError(
-            Code.DIRECTORY_UNAVAILABLE,
-            private=f"changed while it was judged, {_MOST_TRIES} times",
-            retry_after_seconds=_RETRY_SECONDS,
-        )
-
     def may_use(self, source: Source) -> bool:
         """Whether what was verified with the keys of this issuer still counts; asking keeps them fresh while nobody new comes."""
         return self.key_sets.held(source) is not None
 
     async def operator_id(self, credential: Secret, address: str) -> str | None:
         """The id of the operator who holds it; None for a holder who is none. Raises as `principal`."""
-        token, trusted = await self._unchanged(lambda: self.holder(credential, address))
+        token, trusted = await self.look_ups.unchanged(lambda: self.holder(credential, address))
         if trusted.tenant_id is not None or issuers.role_of(trusted.issuer, token.claims) != "operator":
             return None
         return subject_id(OPERATOR, token)

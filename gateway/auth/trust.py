@@ -1,5 +1,5 @@
-"""What this process knows of tokens: those that it has verified, and the issuers and tenants that others are verified with. Nothing here
-asks for anything.
+"""What this process knows of tokens and client certificates: those that it has verified, and the issuers and tenants that others are
+verified with. Nothing here asks for anything.
 
 How old it may be is as with keys (`Known`, which owns this): a change that the feed sees drops what it concerns, and nothing serves beyond
 `Known.serves_until`. A token costs a signature once; each tenant has a bounded part of those that are remembered, so one that lets its
@@ -33,7 +33,7 @@ class Trust:
     most_tokens: int = MOST_TOKENS
     most_of_one: int = MOST_OF_ONE
     dropped: int = 0
-    """Tokens that were forgotten though they were still good, for want of room or because of a change."""
+    """Tokens and certificates that were forgotten though they were still good, for want of room or because of a change."""
     rekeyings: int = 0
     """Moves with each change of some issuer's keys. What was verified across one may be by a key that is gone, and is not remembered."""
     _tokens: dict[str, Principal] = field(default_factory=dict)
@@ -81,7 +81,8 @@ class Trust:
 
     def concerned(self, subjects: Mapping[str, Set[str]]) -> None:
         """Forget what a change of these, ids by their kind, concerns: `people` are the tenants some of whose members were changed, an
-        `issuer` is the tenant whose issuers were, or one that many share.
+        `issuer` is the tenant whose issuers were, or one that many share. With a `certificate` whoever was known by one is looked up
+        anew, as a name in it may be another's too by now.
         """
         issuers, plans, privacies = (subjects.get(kind, _NOTHING) for kind in ("issuer", "plan", "privacy"))
         tenants = subjects.get("tenant", _NOTHING) | subjects.get("people", _NOTHING)
@@ -91,13 +92,14 @@ class Trust:
             if it.tenant.id in tenants or it.plan.name in plans or it.tenant.privacy in privacies:
                 del self._tenants[name]
         self._forget([digest for tenant in tenants | issuers for digest in self._of_tenant.get(tenant, ())])
-        urls = self._urls(issuers)
-        if plans or privacies or urls:
+        urls, certificates = self._urls(issuers), "certificate" in subjects
+        if plans or privacies or urls or certificates:
             self._forget(
                 [
                     digest
                     for digest, it in self._tokens.items()
                     if it.plan.name in plans
+                    or (certificates and it.certificate)
                     or (it.privacy and it.privacy.name in privacies)
                     or (it.source and it.source.issuer in urls)
                 ]

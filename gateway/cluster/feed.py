@@ -5,6 +5,7 @@ A look costs one small read, and more only if something was changed. What is in 
     key, tenant, account, plan, privacy      the keys that it concerns are read again; those that cannot be in good time are dropped
     model, fleet, documents                  the catalogue is read anew, as of one instant
     tenant, plan, privacy, issuer, member    what tokens are judged by, and the tokens that were, are dropped
+    certificate                              those who were known by one are dropped
     datakey                                  `rekeyed` is told whose
 
 What a look has found is read once more in the next one: a table may show the rows of one transaction one after the other, and the number
@@ -30,7 +31,7 @@ log = logging.getLogger(__name__)
 
 OF_KEYS: Final = frozenset({"key", "tenant", "account", "plan", "privacy"})
 OF_THE_CATALOGUE: Final = frozenset({"model", "fleet", "documents"})
-OF_TOKENS: Final = frozenset({"issuer", "member"})
+OF_TOKENS: Final = frozenset({"issuer", "member", "certificate"})
 """Beside `tenant`, `plan` and `privacy`, which are of both. A member is told with whose it is: `people` are the
 tenants of changed members.
 """

@@ -23,12 +23,14 @@ _OF_ABSENT: Final = {
     "privacy": "apply its document: {gateway} apply -f FILE",
     "fleet": "apply its document: {gateway} apply -f FILE",
     "record of request": "its id is the x-request-id of its reply; of whom nobody recognised only counts are kept",
+    "certificate": "see: {gateway} certificates list --tenant NAME",
     "issuer": "see: {gateway} issuers list, or of one tenant {gateway} tenants issuers NAME",
 }
 _OF_USED: Final = {
     "plan": "move them, the closed ones too: {gateway} tenants move NAME --plan OTHER",
     "privacy": "give them another, the closed ones too: {gateway} tenants protect NAME --privacy OTHER, or tenants unprotect NAME",
     "fleet": "put it on another fleet or delete it first: {gateway} models put -f FILE",
+    "certificate": "take it from there first: {gateway} certificates remove NAME --tenant TENANT",
     "issuer": "take it from there first: {gateway} tenants distrust NAME, or {gateway} issuers delete URL",
 }
 # An argument that is a path, and what to say of another.

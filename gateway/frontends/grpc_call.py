@@ -10,6 +10,7 @@ import grpc
 from msgspec import Struct
 
 from gateway.auth.credentials import credential
+from gateway.auth.presented import Certificate, Credential, of_pem
 from gateway.auth.principal import Principal
 from gateway.call import GRPC, GRPC_STREAM, Endpoint, InferenceCall, Outgoing, Payload, Standing
 from gateway.errors import GatewayError, forget_frames
@@ -19,7 +20,6 @@ from gateway.telemetry.traceparent import valid_traceparent
 from gateway.wire import oip_grpc as wire
 from gateway.wire.ratelimit import ratelimit_metadata, retry_after
 from gateway.wire.screened import masked_message
-from tenants.keys import Secret
 
 Context: TypeAlias = "grpc.aio.ServicerContext[bytes, bytes]"
 Metadata = list[tuple[str, str]]
@@ -35,7 +35,7 @@ class Caller(Struct, frozen=True):
     """What an RPC says before its first message."""
 
     request_id: str
-    credential: Secret | None
+    credential: Credential | None
     address: str
     deadline: float  # seconds on the monotonic clock
     traceparent: str
@@ -123,13 +123,21 @@ def caller(context: Context, request_id: str, now: float, most_seconds: float) -
     left = None if keys else context.time_remaining()
     return Caller(
         request_id=request_id,
-        credential=credential(found.get("authorization", ()), found.get("x-api-key", ())),
+        credential=credential(found.get("authorization", ()), found.get("x-api-key", ()))
+        or certificate(context),
         address=peer(context),
         deadline=now + (most_seconds if left is None else min(left, most_seconds)),
         traceparent=valid_traceparent(found["traceparent"]) if "traceparent" in found else "",
         wants_status=found.get("triton_grpc_error") == [b"true"],
         keys=keys,
     )
+
+
+def certificate(context: Context) -> Certificate | None:
+    """What the client has shown in the handshake, where the listener asks for one: grpc has verified it by then."""
+    for pem in context.auth_context().get("x509_pem_cert", ()):
+        return of_pem(pem)
+    return None
 
 
 def peer(context: Context) -> str:

@@ -111,6 +111,7 @@ class GatewayProtocol(asyncio.BufferedProtocol):
         self._flow = _Flow(transport)
         self._here, self._client = get_local_addr(transport), get_remote_addr(transport)
         self._scheme = "https" if transport.get_extra_info("sslcontext") else "http"
+        self._certificate = transport.get_extra_info("client_certificate")
         self._server.connections.add(self)  # type: ignore[arg-type]  # its own are named
         surplus = len(self._server.connections) - self.limits.connections
         if surplus <= 0:
@@ -246,6 +247,7 @@ class GatewayProtocol(asyncio.BufferedProtocol):
             "server": self._here,
             "client": self._client,
             "scheme": self._scheme,
+            "client_certificate": self._certificate,
             "root_path": "",
             "headers": self._headers,
             "state": {},

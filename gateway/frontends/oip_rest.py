@@ -153,7 +153,8 @@ class OipRest:
             request_id=request_id,
             model=model,
             version=version,
-            credential=credential(found.get(b"authorization", ()), found.get(b"x-api-key", ())),
+            credential=credential(found.get(b"authorization", ()), found.get(b"x-api-key", ()))
+            or scope.get("client_certificate"),
             address=peer(scope),
             protocol="oip-rest",
             payload=payload,

@@ -137,7 +137,8 @@ class OpenAiRest:
             request_id=request_id,
             model=model,
             version="",
-            credential=credential(found.get(b"authorization", ()), found.get(b"x-api-key", ())),
+            credential=credential(found.get(b"authorization", ()), found.get(b"x-api-key", ()))
+            or scope.get("client_certificate"),
             address=peer(scope),
             protocol="openai",
             payload=body or NoBody(),

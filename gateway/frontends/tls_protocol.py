@@ -18,6 +18,7 @@ from typing import Any, Final, cast
 import uvicorn
 from uvicorn.server import ServerState
 
+from gateway.auth.presented import of_der
 from gateway.errors import Code, GatewayError
 from gateway.frontends.http_protocol import GatewayProtocol, refusal
 
@@ -76,6 +77,9 @@ class TlsTransport(asyncio.Transport):
                 return self._tls.context
             case "peercert":
                 return self._tls.getpeercert()
+            case "client_certificate":  # verified in the handshake, or none was shown
+                der = self._tls.getpeercert(binary_form=True)
+                return default if der is None else of_der(der)
         return self._below.get_extra_info(name, default)
 
     def is_closing(self) -> bool:

@@ -11,7 +11,7 @@ from typing import Any, Final, Literal
 
 from msgspec import Struct
 
-from tenants.api import data_keys, issuers, keys, records, tenants
+from tenants.api import certificates, data_keys, issuers, keys, records, tenants
 from tenants.api.asked import Answer, Asked
 from tenants.api.bodies import MOST_BYTES, MOST_OTHER_BYTES
 from tenants.api.members import ACCOUNTS, MEMBERS, create_account, invite
@@ -33,6 +33,7 @@ from tenants.api.shapes import (
     NewOperatorKey,
     NewTenant,
     Nothing,
+    OwnCertificates,
     OwnIssuers,
     RecordKeysView,
     RoleChange,
@@ -255,6 +256,18 @@ def _shelf(name: str, shelf: Any, view: Any) -> tuple[Operation, ...]:
 
 
 _TENANT: Final = "/tenants/{tenant}"
+
+
+def _trusted(title: str, room: Any, view: Any, what: str) -> tuple[Operation, ...]:
+    """Who is a tenant's beside its keys: all of one sort are one thing."""
+    at, summary = f"{_TENANT}/{title.lower()}", f"show the {what} that a tenant has for itself"
+    put = f"give a tenant these {what} and no others"
+    return (
+        Operation(f"showTenant{title}", "GET", at, "inspect", room.show, view, summary),
+        Operation(f"changeTenant{title}", "PATCH", at, "govern", room.change, view, put, view),
+    )
+
+
 _READING: Final[tuple[tuple[str, TenantAction, Any, Any, str], ...]] = (
     ("Plan", "view", tenants.plan, strict(Plan), "show a tenant's plan"),
     ("Privacy", "view", tenants.privacy, strict(Privacy), "show a tenant's privacy"),
@@ -341,25 +354,8 @@ OPERATIONS: Final[tuple[Operation, ...]] = (
         )
         for title, action, do, answer, about in _READING
     ),
-    Operation(
-        "showTenantIssuers",
-        "GET",
-        f"{_TENANT}/issuers",
-        "inspect",
-        issuers.show,
-        OwnIssuers,
-        "show the issuers that a tenant has for itself",
-    ),
-    Operation(
-        "changeTenantIssuers",
-        "PATCH",
-        f"{_TENANT}/issuers",
-        "govern",
-        issuers.change,
-        OwnIssuers,
-        "give a tenant these issuers and no others",
-        OwnIssuers,
-    ),
+    *_trusted("Issuers", issuers, OwnIssuers, "issuers"),
+    *_trusted("Certificates", certificates, OwnCertificates, "client certificates"),
     *(
         Operation(
             f"{verb}TenantRestrictions",

@@ -10,6 +10,7 @@ from msgspec import UNSET, Meta, Raw, Struct, UnsetType, defstruct
 
 from tenants import keys, tenant
 from tenants.api.strict import shown, strict
+from tenants.certificates import MOST_CERTIFICATES, TenantCertificate, TenantCertificates
 from tenants.conditions import KeyLimits
 from tenants.directory import KeyRecord, Minted
 from tenants.directory.leaks import Leak
@@ -63,6 +64,15 @@ OwnIssuers: Any = defstruct(
     frozen=True,
     forbid_unknown_fields=True,
     namespace={"__doc__": "All that a tenant has for itself; to leave it out is not to have none."},
+)
+
+_OwnCertificate: Any = strict(TenantCertificate)
+OwnCertificates: Any = defstruct(
+    "TenantCertificates",
+    [("certificates", Annotated[tuple[_OwnCertificate, ...], Meta(max_length=MOST_CERTIFICATES)])],
+    frozen=True,
+    forbid_unknown_fields=True,
+    namespace={"__doc__": "All that a tenant has; to leave it out is not to have none."},
 )
 
 
@@ -343,6 +353,10 @@ def issuer_view(value: Issuer, now_us: int) -> dict[str, Any]:
 
 def own_issuers_view(value: TenantIssuers, now_us: int) -> dict[str, Any]:
     return {"issuers": shown(value, now_us)["issuers"]}
+
+
+def own_certificates_view(value: TenantCertificates, now_us: int) -> dict[str, Any]:
+    return {"certificates": shown(value, now_us)["certificates"]}
 
 
 def event_view(value: Event, _: int) -> EventView:

@@ -7,6 +7,7 @@ when others were faster again and again. Then call again: what a repeated change
 from collections.abc import Callable
 
 from tenants.directory import formats, stages
+from tenants.directory.certificates import Certificates, Mapped
 from tenants.directory.data_keys import DataKeys
 from tenants.directory.issuers import Belonging, Issuers, Trusted
 from tenants.directory.journal import Journal, Page
@@ -25,6 +26,7 @@ __all__ = [
     "Found",
     "Identity",
     "KeyRecord",
+    "Mapped",
     "Minted",
     "Page",
     "Trusted",
@@ -41,6 +43,7 @@ class Directory:
         self.accounts = Accounts(self.journal, self.tenants)
         self.keys = Keys(self.journal, self.tenants)
         self.issuers = Issuers(self.journal, self.tenants)
+        self.certificates = Certificates(self.journal, self.tenants)
         self.data_keys = DataKeys(self.journal, self.tenants)
         self.uses = Uses(self.journal)
         self.leaks = Leaks(self.keys, self.uses)

@@ -7,15 +7,27 @@ from typing import TYPE_CHECKING, Final
 from msgspec.structs import replace
 
 from tenants import tenant
+from tenants.certificates import TenantCertificates
 from tenants.customer import DeclaredState, TenantDocument
 from tenants.customer import Member as DeclaredMember
+from tenants.directory import certificates
 from tenants.directory.issuers import assigned, in_order
 from tenants.directory.tenants import changed, created
 from tenants.events import Action
 from tenants.issuers import TenantIssuers
 from tenants.members import Member
 from tenants.ports import Row
-from tenants.rows import Change, TenantPointer, encoded, issuers_at, member_at, name_at, read, tenant_at
+from tenants.rows import (
+    Change,
+    TenantPointer,
+    certificates_at,
+    encoded,
+    issuers_at,
+    member_at,
+    name_at,
+    read,
+    tenant_at,
+)
 from tenants.tenant import Tenant
 
 if TYPE_CHECKING:
@@ -27,17 +39,23 @@ GRACE_SECONDS: Final = 30 * 86_400
 
 @dataclass(frozen=True, slots=True)
 class Customer:
-    """A tenant that is there, its members by their address, and its issuers, if it ever had any."""
+    """A tenant that is there, its members by their address, and its issuers and certificates, if it ever had any."""
 
     row: Row
     tenant: Tenant
     members: Mapping[str, Row]
     issuers_row: Row | None = None
+    certificates_row: Row | None = None
 
     @property
     def issuers(self) -> TenantIssuers:
         row = self.issuers_row
         return read(row, TenantIssuers) if row else TenantIssuers(self.tenant.id)
+
+    @property
+    def certificates(self) -> TenantCertificates:
+        row = self.certificates_row
+        return read(row, TenantCertificates) if row else TenantCertificates(self.tenant.id)
 
     @property
     def document(self) -> TenantDocument | None:
@@ -55,6 +73,7 @@ class Customer:
             self.issuers.issuers,
             self.tenant.restrictions,
             self.tenant.privacy,
+            self.certificates.certificates,
         )
 
 
@@ -62,21 +81,24 @@ async def read_all(journal: "Journal", names: Iterable[str]) -> dict[str, Custom
     """Those of these names that are there. Raises Unreadable for one that cannot be judged."""
     pointers = [read(row, TenantPointer) for row in (await journal.many(map(name_at, names))).values()]
     rows = await journal.many(tenant_at(pointer.tenant_id) for pointer in pointers)
-    trusted = await journal.many(issuers_at(pointer.tenant_id) for pointer in pointers)
+    trusted = await journal.many(
+        at(pointer.tenant_id) for pointer in pointers for at in (issuers_at, certificates_at)
+    )
     found: dict[str, Customer] = {}
     for row in rows.values():
         owner = read(row, Tenant)
         members = await journal.partition(f"tenant/{owner.id}", "member/")
         people = {read(it, Member).email: it for it in members}
-        found[owner.name] = Customer(row, owner, people, trusted.get(issuers_at(owner.id)))
+        rows_of_trust = (trusted.get(at(owner.id)) for at in (issuers_at, certificates_at))
+        found[owner.name] = Customer(row, owner, people, *rows_of_trust)
     return found
 
 
 def changes(
     wanted: TenantDocument, before: Customer | None, new_id: Callable[[str], str], at_us: int
 ) -> Iterator[Change]:
-    """What makes it as wanted, with just these members, issuers, restrictions and privacy; its state is said (`outline.as_declared`). That
-    nobody else has the issuers is for the caller to know.
+    """What makes it as wanted, with just these members, issuers, certificates, restrictions and privacy; its state is said
+    (`outline.as_declared`). That nobody else has the issuers or the names in certificates is for the caller to know.
     """
     if before is None:
         state = wanted.state or "active"
@@ -118,6 +140,11 @@ def changes(
     if wanted.issuers is not None and in_order(wanted.issuers) != trusted.issuers:
         these = replace(trusted, issuers=in_order(wanted.issuers))
         yield assigned(before.issuers_row if before else None, trusted, these)
+    known_by = before.certificates if before else TenantCertificates(owner.id)
+    named = certificates.in_order(wanted.certificates or ())
+    if wanted.certificates is not None and named != known_by.certificates:
+        row = before.certificates_row if before else None
+        yield certificates.assigned(row, known_by, replace(known_by, certificates=named))
 
 
 def closing(before: Customer, at_us: int) -> Change:

@@ -152,6 +152,7 @@ _CONTROL_BODIES: Final[dict[str, Any]] = {
     "putFleet": lambda _: SHELVED["fleet"],
     "putIssuer": lambda here: here.issuer(),
     "changeTenantIssuers": lambda _: {"issuers": []},
+    "changeTenantCertificates": lambda _: {"certificates": []},
     "putTenantRestrictions": lambda _: {"networks": ["127.0.0.0/8"]},
     "rotateDataKey": lambda here: {"purpose": here.purpose()},
     "reportLeak": lambda here: {"api_key": here.credentials["revoked"].text},

@@ -37,6 +37,8 @@ listTenantModels               ok         403    ok        ok     ok     403    
 listTenantAudit                ok         403    ok        ok     ok     403      ok   403        ok      404    401
 showTenantIssuers              ok         403    ok        ok     ok     403      ok   403        ok      404    401
 changeTenantIssuers            ok         403   403       403    403     403     403   403       403      404    401
+showTenantCertificates         ok         403    ok        ok     ok     403      ok   403        ok      404    401
+changeTenantCertificates       ok         403   403       403    403     403     403   403       403      404    401
 showTenantRestrictions         ok         403    ok        ok     ok     403      ok   403        ok      404    401
 putTenantRestrictions          ok         403    ok       403    403     403     403   403       403      404    401
 deleteTenantRestrictions       ok         403    ok       403    403     403     403   403       403      404    401

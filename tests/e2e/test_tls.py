@@ -189,7 +189,7 @@ def test_who_shows_no_certificate_shakes_no_hands_and_a_key_does_not_help(world:
     assert demo.infer("identity", ONE).json["outputs"][0]["data"] == [1]
 
 
-def test_a_certificate_is_no_credential(demo: Demo) -> None:
+def test_a_certificate_that_no_tenant_has_is_no_credential(demo: Demo) -> None:
     assert demo.call("/v2/models/identity", headers={}).status == 401
 
 

@@ -67,13 +67,15 @@ def _is_replayed(key: Key) -> bool:
     """Whether the row is what an event shows, and not a pointer or of the order itself."""
     if key == DOCUMENTS_AT:
         return True
-    aside = ("digest/", "plan/", "privacy/", "stage/", "issuer/")
+    aside = ("digest/", "plan/", "privacy/", "stage/", "issuer/", "certificate/")
     return not (_is_event(key) or key.partition in _NOT_REPLAYED or key.partition.startswith(aside))
 
 
 def _subject(key: Key, image: dict[str, Any]) -> str:
     if key.sort == "issuers":
         return f"issuer/{image['tenant_id']}"
+    if key.sort == "certificates":
+        return f"certificate/{image['tenant_id']}"
     if key.partition in SINGULAR:
         return f"{SINGULAR[key.partition]}/{key.sort}"
     if key == DOCUMENTS_AT:

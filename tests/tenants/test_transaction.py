@@ -148,5 +148,6 @@ def test_the_names_of_what_happened_are_never_reused() -> None:
         "issuer.changed",
         "issuer.removed",
         "issuer.assigned",
+        "certificate.assigned",
         "documents.applied",
     }

@@ -1,16 +1,20 @@
 """An authority of a test's own, and the certificates that it gives."""
 
 import ssl
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from ipaddress import IPv4Address
 from pathlib import Path
+from typing import Final
 
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import NameOID
+
+LOCALHOST: Final = (x509.DNSName("localhost"), x509.IPAddress(IPv4Address("127.0.0.1")))
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,14 +63,14 @@ class Authority:
         *,
         begins: timedelta = timedelta(days=-1),
         lasts: timedelta = timedelta(days=90),
+        names: Sequence[x509.GeneralName] = LOCALHOST,
     ) -> Pair:
-        """For localhost and 127.0.0.1; it `lasts` from now."""
+        """For localhost and 127.0.0.1, or these names; it `lasts` from now."""
         key, now = new_key(), datetime.now(UTC)
         made = x509.CertificateBuilder(
             _name(self.name), _name(name), key.public_key(), x509.random_serial_number()
         )
         made = made.not_valid_before(now + begins).not_valid_after(now + lasts)
-        names = [x509.DNSName("localhost"), x509.IPAddress(IPv4Address("127.0.0.1"))]
         made = made.add_extension(x509.SubjectAlternativeName(names), critical=False)
         return Pair(made.sign(self.key, SHA256()).public_bytes(Encoding.PEM), pem_of(key))
 

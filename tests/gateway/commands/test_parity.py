@@ -26,6 +26,8 @@ SAME = {
     "reopenTenant": "tenants reopen",
     "showTenantIssuers": "tenants issuers",
     "changeTenantIssuers": "tenants trust",
+    "showTenantCertificates": "certificates list",
+    "changeTenantCertificates": "certificates add",
     "showTenantRestrictions": "tenants show",
     "putTenantRestrictions": "tenants restrict",
     "deleteTenantRestrictions": "tenants unrestrict",
@@ -65,6 +67,7 @@ NO_OPERATION = {
         ("key-file create", "key-file add", "key-file check"), "the key file is one of the gateway's host"
     ),
     "tenants distrust": "changeTenantIssuers leaves it out",
+    "certificates remove": "changeTenantCertificates leaves it out",
     **dict.fromkeys(
         ("policy check", "policy validate", "policy test"), "the policies are files of the gateway's host"
     ),

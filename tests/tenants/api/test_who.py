@@ -43,6 +43,7 @@ SHARED_ISSUER = {
     "operators": True,
     "roles_claim": "groups",
 }
+OWN_CERTIFICATE = {"name": "ingest", "uri": "spiffe://acme.example/ingest"}
 OWN_ISSUER = {
     "issuer": "https://login.acme.example",
     "audience": "gateway",
@@ -67,6 +68,8 @@ ROWS = {
     "listTenantAudit": Row(READERS, OF_ACME),
     "showTenantIssuers": Row(READERS, OF_ACME),
     "changeTenantIssuers": Row(OPERATORS, OF_ACME, {"issuers": [OWN_ISSUER]}),
+    "showTenantCertificates": Row(READERS, OF_ACME),
+    "changeTenantCertificates": Row(OPERATORS, OF_ACME, {"certificates": [OWN_CERTIFICATE]}),
     "showTenantRestrictions": Row(READERS, OF_ACME),
     "putTenantRestrictions": Row(ADMINS, OF_ACME, {"regions": ["eu-west"], "networks": ["192.0.2.0/24"]}),
     "deleteTenantRestrictions": Row(ADMINS, OF_ACME),
