@@ -36,6 +36,7 @@ from gateway.frontends.oip_rest import OipRest
 from gateway.frontends.openai import OpenAiRest
 from gateway.frontends.openai_models import Offers
 from gateway.frontends.operator import CONNECTIONS, OperatorDoor, operator_paths
+from gateway.kept.capturing import Captures
 from gateway.loops import every, jobs, running
 from gateway.pipeline import Pipeline
 from gateway.process import resident_bytes, used_bytes
@@ -50,6 +51,7 @@ from gateway.state import (
     clock,
     new_id,
     now_us,
+    opened_blobs,
     opened_data_keys,
     opened_directory,
     opened_ledger,
@@ -60,7 +62,7 @@ from gateway.telemetry.collector import collector
 from gateway.telemetry.destination import Destination
 from gateway.telemetry.meter import Meter
 from gateway.telemetry.prometheus import text
-from gateway.telemetry.rooms import Rooms, watch_certificates, watch_process
+from gateway.telemetry.rooms import Rooms, watch_captures, watch_certificates, watch_process
 from gateway.tls import current as tls
 from gateway.tls.current import Certificates
 from gateway.triton.reach import Reach
@@ -136,6 +138,10 @@ async def opened(settings: Settings, progress: Callable[[str], None]) -> AsyncIt
             collector(Destination.of(os.environ), meter, now_us=now_us, draw=random.random)
         )
         ageing = await stack.enter_async_context(opened_ageing(settings, directory, meter))
+        # Their own threads: a capture holds up nothing else that is kept.
+        blobs = await stack.enter_async_context(opened_blobs(settings))
+        captures = Captures(keyring, blobs, draw=random.random, clock=clock, entropy=secrets.token_bytes)
+        watch_captures(meter, captures)
         throttler = Throttler(registry, clock, known.models, meter, settings.triton.most_waiting)
         autoscaler = Autoscaler(
             scaler=scaler,
@@ -165,6 +171,7 @@ async def opened(settings: Settings, progress: Callable[[str], None]) -> AsyncIt
             now_us=now_us,
             meter=meter,
             tracer=tracer,
+            captures=captures,
             stream_idle_seconds=settings.http.stream_idle_seconds,
         )
         # The committer ends last: what is owed to the log does not wait while a Triton stops.
@@ -181,6 +188,7 @@ async def opened(settings: Settings, progress: Callable[[str], None]) -> AsyncIt
                 sweep=every(_SWEEP_SECONDS, sequences.sweep),
             )
         )
+        await stack.enter_async_context(captures.writing())
         yield doors(
             settings,
             pipeline,

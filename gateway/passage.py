@@ -1,5 +1,8 @@
 """What one call gathers on its way through the pipeline, and what that amounts to when it is settled."""
 
+import re
+from typing import Any, Final
+
 import msgspec
 from msgspec.structs import replace
 
@@ -17,9 +20,12 @@ from gateway.call import (
     Reply,
     Sequence,
     Standing,
+    Take,
     Upstream,
 )
 from gateway.errors import Code, GatewayError
+from gateway.kept.capture import Head
+from gateway.kept.capturing import Capture, Captures
 from gateway.scaling.registry import Resident
 from gateway.scaling.sequences import Open
 from gateway.scaling.throttler import Evidence
@@ -29,6 +35,8 @@ from gateway.wire.oip_grpc import renamed
 
 _OK = 200
 _CLIENT_CLOSED = 499
+_MOST_TOLD: Final = 200  # characters of a header of the model's server
+_SIZE: Final = re.compile(rb"[0-9]{1,9}")
 _SHOWN: dict[Health, Evidence] = {Health.FAILING: "failed", Health.DEAD: "dead"}
 
 
@@ -58,6 +66,7 @@ class Passage(msgspec.Struct, eq=False):
     told_status: int = 0
     fault: GatewayError | None = None
     trace: Trace | None = None
+    capture: Capture | None = None
 
     @property
     def has_begun(self) -> bool:
@@ -67,6 +76,17 @@ class Passage(msgspec.Struct, eq=False):
     def release_reply(self) -> None:
         if self.upstream is not None and self.reply is not None:
             self.upstream.release(self.reply)
+
+    def seen(self, captures: Captures, part: float, outgoing: Outgoing) -> Outgoing:
+        """What is sent, if this call is one of the part that is captured: the same, seen as it goes by."""
+        if self.call.verb != "infer" or self.principal is None:
+            return outgoing
+        self.capture = captures.drawn(self.principal.tenant_id, part)
+        return outgoing if self.capture is None else self.capture.asked(outgoing)
+
+    def taker(self, downstream: Downstream) -> Take:
+        """What takes the reply."""
+        return downstream.take if self.capture is None else self.capture.replied(downstream.take)
 
 
 def outcome(passage: Passage, now: float) -> Outcome:
@@ -107,6 +127,36 @@ def ending(passage: Passage) -> Status:
     if passage.downstream is not None and passage.downstream.has_failed:
         return "partial"
     return "done" if passage.told_status == _OK else "refused"
+
+
+def captured(passage: Passage, now_us: int) -> Head | None:
+    """What its capture says of a call; None when no model was asked."""
+    call, slot, reply = passage.call, passage.slot, passage.reply
+    if not passage.forwarded_us:
+        return None
+    return Head(
+        request=call.request_id,
+        model=call.model,
+        model_version=call.version or (slot.newest if slot else ""),
+        protocol=call.protocol,
+        endpoint=call.endpoint,
+        asked_us=passage.forwarded_us,
+        ended_us=now_us,
+        ending=ending(passage),
+        http_status=http_status(passage),
+        reason=passage.fault.code.value if passage.fault else "",
+        **(_reply_said(reply, is_message=call.protocol in (GRPC, GRPC_STREAM)) if reply else {}),
+    )
+
+
+def _reply_said(reply: Reply, *, is_message: bool) -> dict[str, Any]:
+    head_length = reply.head_length
+    return {
+        "reply_status": reply.status,
+        "reply_type": "" if is_message else reply.content_type.decode(errors="replace")[:_MOST_TOLD],
+        "reply_encoding": reply.content_encoding.decode(errors="replace")[:_MOST_TOLD],
+        "reply_head_bytes": int(head_length) if _SIZE.fullmatch(head_length) else 0,
+    }
 
 
 def tagged(passage: Passage, outgoing: Outgoing) -> Outgoing:

@@ -35,10 +35,12 @@ from gateway.authz.current import Current
 from gateway.call import OPENAI, Downstream, InferenceCall, Naming, Outgoing, Reply, Standing, Take
 from gateway.envelope.ports import KeyRefused, KeysUnavailable
 from gateway.errors import Code, GatewayError
+from gateway.kept.capturing import Captures
 from gateway.loops import Deadlines
 from gateway.passage import (
     Passage,
     anonymous_denial,
+    captured,
     denial,
     ending,
     evidence,
@@ -104,6 +106,7 @@ class Pipeline:
     shares: Shares = field(default_factory=Shares)
     stream_idle_seconds: float = 60.0
     tracer: Tracer | None = None  # without one nothing is traced
+    captures: Captures | None = None  # without them nothing is captured
 
     async def serve(self, call: InferenceCall, downstream: Downstream) -> None:
         """Serve one call. Raises GatewayError before the reply's first byte, Cut after it."""
@@ -119,6 +122,8 @@ class Pipeline:
                 limit_bytes = principal.plan.limits.body_bytes
                 outgoing = await call.payload.judge(limit_bytes, principal.tenant_id, screen)
                 intent = self._intend(passage, principal, model)  # 6
+                if privacy is not None and privacy.capture != "off" and self.captures is not None:
+                    outgoing = passage.seen(self.captures, privacy.captured_part, outgoing)
                 passage.sequence = outgoing.sequence
                 reply = await self._forward(passage, model, outgoing)  # 7 8
                 await self._relay(passage, intent, reply, downstream)  # 9
@@ -289,13 +294,14 @@ class Pipeline:
         """No byte of the reply leaves before the intent is durable; one that has begun goes on also if the log is lost then."""
         await intent.durable()
         await downstream.start(reply, passage.standing)
+        hand_on = passage.taker(downstream)
 
         def take(piece: bytes) -> bool | None:
             passage.reply_bytes += len(piece)
             if reply.status >= _REFUSED:
                 passage.failure = passage.failure or piece
                 piece = with_own_id(passage, piece)
-            return downstream.take(piece)
+            return hand_on(piece)
 
         if reply.length_bytes >= 0:
             await reply.pour(take)
@@ -343,6 +349,8 @@ class Pipeline:
             figures.share(self.shares, passage, ended, now_us)
         elif passage.fault is not None:
             self.ledger.deny(denial(passage, passage.fault), now_us=now_us, sealer=passage.sealer)
+        if passage.capture is not None:
+            passage.capture.settled(captured(passage, now_us))
         figures.count(self.meter, passage, now)
 
     def _leave_sequence(self, passage: Passage) -> None:

@@ -101,8 +101,7 @@ MEANINGS: Final[dict[str, str]] = {
     "Privacy reversible": "placeholders in a reply become again what they stand for",
     "Privacy phone_regions": "countries whose national telephone numbers count, which have no `+`, by ISO 3166-1 as `US`, none twice; "
     "international numbers always do. Only where phone is masked",
-    "Privacy capture": "whether requests and replies are kept as they are after masking: of no request, of some, of all; "
-    "the latter two are not built yet, and refused",
+    "Privacy capture": "whether requests and replies are kept, sealed, as they are after masking: of no request, of some, of all",
     "Privacy capture.sampled": "the part of its requests, chosen by chance",
     "Privacy retention_days.bodies": "the bodies of audit records are deleted when they are so many days old; entries are kept for ever",
     "Privacy retention_days.capture": "captured requests and replies are deleted when they are so many days old",

@@ -89,8 +89,6 @@ def faults(privacy: Privacy) -> Iterator[Invalid]:
     yield from names.PRIVACY.new_faults(privacy.name, "name")
     for path, said in (("mask", privacy.mask), ("phone_regions", privacy.phone_regions)):
         yield from (Invalid(path, f"names {it!r} twice") for it, many in Counter(said).items() if many > 1)
-    if privacy.captured_part:
-        yield Invalid("capture", 'must be "off": capturing is not built yet')
     if privacy.phone_regions and "phone" not in privacy.mask:
         yield Invalid("phone_regions", "is about telephone numbers, and `mask` has no phone")
     for position, region in enumerate(privacy.phone_regions):

@@ -13,6 +13,7 @@ from gateway.auth.authenticator import Authenticator
 from gateway.authz.current import SHOWN, Current
 from gateway.frontends.grpc_memory import MessageMemory
 from gateway.frontends.http_body import JsonMemory
+from gateway.kept.capturing import REASONS, Captures
 from gateway.kept.expiry import Expiry
 from gateway.process import resident_bytes
 from gateway.scaling.registry import Registry
@@ -94,6 +95,13 @@ def watch_ageing(meter: Meter, retention: Retention, expiry: Expiry) -> None:
     meter.watch_number(table.AUDIT_FORGOTTEN, lambda: retention.bodies)
     meter.watch_number(table.AUDIT_REPLACED, lambda: retention.segments)
     meter.watch_number(table.KEPT_EXPIRED, lambda: expiry.expired)
+
+
+def watch_captures(meter: Meter, captures: Captures) -> None:
+    """What became of captured calls, and what they take meanwhile."""
+    meter.watch_number(table.CAPTURES_STORED, lambda: captures.stored)
+    meter.watch(table.CAPTURES_LOST, lambda: {(reason,): captures.lost[reason] for reason in REASONS})
+    meter.watch_number(table.CAPTURE_MEMORY, lambda: captures.held_bytes)
 
 
 def watch_process(meter: Meter, clock: Callable[[], float]) -> None:

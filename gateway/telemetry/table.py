@@ -28,6 +28,7 @@ class Metric:
 
 MODEL, VERB, FLEET, PHASE = "gateway.model", "gateway.verb", "gateway.fleet", "gateway.phase"
 POLICY_VERSION, LISTENER = "gateway.policies.version", "gateway.listener"
+REASON = "gateway.reason"
 STATUS, ERROR, CPU_MODE = "http.response.status_code", "error.type", "cpu.mode"
 TENANT, REQUEST_ID, REPLICA = "gateway.tenant", "gateway.request_id", "gateway.replica"
 ADDRESS, PORT = "server.address", "server.port"
@@ -226,6 +227,19 @@ KEPT_EXPIRED = Metric(
     (),
     "kept requests and replies that were over, and are gone",
 )
+CAPTURES_STORED = Metric(
+    "gateway.captures.stored", "counter", "{capture}", (), "captured calls that are kept, sealed"
+)
+CAPTURES_LOST = Metric(
+    "gateway.captures.lost",
+    "counter",
+    "{capture}",
+    (REASON,),
+    "captured calls that are not: no room in memory (`memory`), no data key (`key`), not put (`store`), or the process ended (`stopped`)",
+)
+CAPTURE_MEMORY = Metric(
+    "gateway.capture_memory.usage", "up-down counter", "By", (), "what captures that are not stored yet take"
+)
 # Scaling
 HELD = Metric(
     "gateway.held_calls", "up-down counter", "{call}", (MODEL,), "calls held until a replica can take them"
@@ -312,6 +326,7 @@ TABLE = (
     *(AUDIT_OPEN, AUDIT_RECORDS, AUDIT_COMMITS, AUDIT_BYTES),
     *(AUDIT_FAILURES, AUDIT_REFUSED, AUDIT_UNKNOWN, AUDIT_WITHHELD),
     *(AUDIT_FORGOTTEN, AUDIT_REPLACED, KEPT_EXPIRED),
+    *(CAPTURES_STORED, CAPTURES_LOST, CAPTURE_MEMORY),
     *(HELD, REPLICAS, RESIDENT, COLD_START, STARTS, START_FAILURES, CRASHES, STOPS),
     *(LOADS, LOAD_FAILURES, EVICTIONS, IDLE_UNLOADS, CANARY_FAILURES, BREAKER_OPENS),
     *(CPU, MEMORY, FILES, UPTIME),

@@ -27,6 +27,7 @@ from gateway.authz.current import Current
 from gateway.call import Endpoint, InferenceCall, Outgoing, Reply, Standing
 from gateway.cluster.feed import Feed
 from gateway.kept.answer import Answer
+from gateway.kept.capturing import Captures
 from gateway.loops import running
 from gateway.pipeline import Pipeline
 from gateway.privacy.mask import Screen
@@ -42,7 +43,9 @@ from tenants.issuers import TenantIssuer
 from tenants.keys import Secret
 from tenants.model import Model
 from tenants.plans import Limits, Plan, Rate
+from tests.worlds.blobs import BlobWorld
 from tests.worlds.issuer import IssuerWorld, key_sets
+from tests.worlds.keyring import KeyringWorld
 from tests.worlds.segments import SegmentWorld
 from tests.worlds.table import MemoryTable
 from tests.worlds.triton import ScalerWorld, TritonWorld
@@ -116,6 +119,9 @@ class House:
     key: Secret
     feed: Feed
     issuer: IssuerWorld
+    blobs: BlobWorld
+    capture_keys: KeyringWorld
+    captures: Captures
     _requests: "count[int]" = field(default_factory=lambda: count(1))
 
     def call(
@@ -164,6 +170,11 @@ class House:
     async def lost(self) -> None:
         """Return once the audit log has failed."""
         while not self.pipeline.ledger.counters.failures:
+            await asyncio.sleep(0.001)
+
+    async def captured(self, number: int) -> None:
+        """Return once of so many captures it is known what became of them."""
+        while self.captures.stored + self.captures.lost.total() < number:
             await asyncio.sleep(0.001)
 
     def records(self, kind: str) -> list[StoredRecord]:
@@ -220,6 +231,12 @@ def elastic(
     return throttler, autoscaler
 
 
+def capturing(keys: KeyringWorld, blobs: BlobWorld, draw: Callable[[], float] = lambda: 0.0) -> Captures:
+    """What puts captures there; each call is one of a sample, unless `draw` says another number."""
+    clock = asyncio.get_running_loop().time
+    return Captures(keys, blobs, draw=draw, clock=clock, entropy=secrets.token_bytes)
+
+
 LIMITS = Limits(body_bytes=1000, requests_per_second=Rate(rate=1000, burst=1000), concurrent_requests=5)
 
 
@@ -252,6 +269,8 @@ async def house(
     segments, scaler = SegmentWorld(), ScalerWorld(list(worlds))
     ids = count(1)
     meter = Meter()
+    blobs, capture_keys = BlobWorld(), KeyringWorld()
+    captures = capturing(capture_keys, blobs)
     throttler, autoscaler = elastic(scaler, known.models, known.fleets, meter)
     async with Ledger.open(
         store or segments,
@@ -276,7 +295,9 @@ async def house(
             clock=loop.time,
             now_us=lambda: NOW_US,
             meter=meter,
+            captures=captures,
         )
-        async with running(autoscaler=autoscaler.run(), committer=ledger.run()):
-            yield House(pipeline, directory, segments, scaler, minted.secret, feed, issuer)
+        async with running(autoscaler=autoscaler.run(), committer=ledger.run()), captures.writing():
+            made = (pipeline, directory, segments, scaler, minted.secret, feed, issuer)
+            yield House(*made, blobs, capture_keys, captures)
     assert segments.misuses == []

@@ -48,6 +48,9 @@ def test_the_regions_are_those_that_the_detector_of_numbers_knows() -> None:
     [
         ("", 0.0, 90),
         ("retention_days: {bodies: forever}", 0.0, None),
+        ('capture: "off"', 0.0, 90),
+        ('capture: "on"', 1.0, 90),
+        ("capture: {sampled: 0.01}", 0.01, 90),
     ],
 )
 def test_a_document_says_how_much_is_captured_and_for_how_long(
@@ -58,12 +61,6 @@ def test_a_document_says_how_much_is_captured_and_for_how_long(
     (document,) = found.documents
     assert isinstance(document.value, Privacy)
     assert (document.value.captured_part, document.value.bodies_days) == (part, days)
-
-
-@pytest.mark.parametrize("said", ['"on"', "{sampled: 0.01}"])
-def test_what_is_not_built_yet_is_not_promised(said: str) -> None:
-    found = parse([Source("a", "/", f"kind: Privacy\nname: default\ncapture: {said}\n".encode())])
-    assert [(it.path, "not built yet" in it.reason) for it in found.faults] == [("capture", True)]
 
 
 @pytest.mark.parametrize("said", ["on", "1", "{sampled: 0}", "{sampled: 1}", "{sampled: 0.1, of: 2}", "[1]"])

@@ -18,7 +18,7 @@ from gateway.pipeline import Pipeline
 from gateway.telemetry import table
 from gateway.telemetry.meter import EVENTS, Buckets, Meter
 from gateway.telemetry.prometheus import text
-from gateway.telemetry.rooms import Rooms, watch_ageing, watch_process
+from gateway.telemetry.rooms import Rooms, watch_ageing, watch_captures, watch_process
 from gateway.telemetry.table import TABLE
 from tenants.acts import Act
 from tenants.api.application import Control
@@ -68,6 +68,7 @@ async def watched(triton: TritonWorld) -> AsyncIterator[tuple[House, Meter]]:
             Retention(SegmentWorld(), nothing, lambda: 0),
             Expiry(BlobWorld(), nothing, 1, lambda: 0),
         )
+        watch_captures(at.meter, it.captures)
         watch_process(at.meter, asyncio.get_running_loop().time)
         yield it, at.meter
 
