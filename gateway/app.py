@@ -65,6 +65,7 @@ from gateway.telemetry.prometheus import text
 from gateway.telemetry.rooms import Rooms, watch_captures, watch_certificates, watch_process
 from gateway.tls import current as tls
 from gateway.tls.current import Certificates
+from gateway.tls.trusted import Trusted
 from gateway.triton.reach import Reach
 from tenants.api.application import Control
 from tenants.directory import Directory
@@ -118,7 +119,10 @@ async def opened(settings: Settings, progress: Callable[[str], None]) -> AsyncIt
     # long because it is the list of the rooms, in their order
     """All rooms, open and with their loops running, while the block runs. Raises StartFailed, SinkFailed, TlsRefused, TableUnavailable."""
     wheel = find_wheel()
-    certificates = Certificates.load(settings.tls, now_us)
+    certificates, trusted = (
+        Certificates.load(settings.tls, now_us),
+        Trusted.load(settings.upstream.authorities),
+    )
     async with AsyncExitStack() as stack:
         state = state_folder(settings)
         directory = await stack.enter_async_context(opened_directory(settings))
@@ -155,6 +159,7 @@ async def opened(settings: Settings, progress: Callable[[str], None]) -> AsyncIt
             start_seconds=settings.triton.start_seconds,
             progress=progress,
             reach=Reach.of(settings.upstream.networks),
+            trust=trusted.context,
         )
         policies = Current.load(settings.policies)
         limiter = Limiter(clock)
@@ -184,6 +189,7 @@ async def opened(settings: Settings, progress: Callable[[str], None]) -> AsyncIt
                 caretaker=every(_CARE_SECONDS, caretaker.look),
                 **{name: loop() for name, loop in ageing.items()},
                 certificates=every(tls.LOOK_SECONDS, certificates.look, OSError),
+                authorities=every(tls.LOOK_SECONDS, trusted.look, OSError),
                 forget=every(_FORGET_SECONDS, limiter.forget_idle),
                 sweep=every(_SWEEP_SECONDS, sequences.sweep),
             )

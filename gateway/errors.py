@@ -36,6 +36,7 @@ class Code(StrEnum):
     INTERNAL = "internal"
     MODEL_FAILED = "model_failed"
     UPSTREAM_FAILED = "upstream_failed"
+    UPSTREAM_UNTRUSTED = "upstream_untrusted"
     MODEL_UNAVAILABLE = "model_unavailable"
     OVERLOADED = "overloaded"
     STOPPING = "stopping"
@@ -118,6 +119,12 @@ TABLE: MappingProxyType[Code, Rendering] = MappingProxyType(
         Code.MODEL_FAILED: Rendering(500, "INTERNAL", "api_error", "the model failed while it answered"),
         Code.UPSTREAM_FAILED: Rendering(
             502, "UNAVAILABLE", "api_error", "the model server failed while it had this request"
+        ),
+        Code.UPSTREAM_UNTRUSTED: Rendering(
+            502,
+            "UNAVAILABLE",
+            "api_error",
+            "the model's server did not prove who it is, so nothing was sent to it",
         ),
         Code.MODEL_UNAVAILABLE: Rendering(503, "UNAVAILABLE", "api_error", "the model could not be started"),
         Code.OVERLOADED: Rendering(503, "UNAVAILABLE", "api_error", "the gateway is full; try again soon"),

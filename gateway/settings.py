@@ -162,7 +162,13 @@ class Tls:
 class Upstream:
     private_networks: str = _knob(
         "",
-        "networks, with a comma between, where a pass-through model's server is called in the clear; else on loopback alone",
+        "networks, with a comma between, where a pass-through model's server may be: in the clear it is called there and on loopback "
+        "alone, over HTTPS there and at public addresses",
+    )
+    authorities: Path | None = _knob(
+        None,
+        "PEM file of the authorities by which such a server is known over HTTPS, and no others; not given: the system's, as they were "
+        "at the first such call",
     )
 
     @property

@@ -64,8 +64,9 @@ MEANINGS: Final[dict[str, str]] = {
     "Model openai<infer>.batched": "the input has the shape [n, 1], as of a model that Triton batches, and not [n]",
     "Model openai<pass-through>.backend": "all that a server gives which speaks OpenAI's API itself, as Triton's own front end does; "
     "somebody else runs it",
-    "Model openai<pass-through>.address": "`HOST:PORT` of that server, over HTTP; an IPv6 address is in brackets. "
-    "It is on the gateway's host, or in a network of its setting upstream.private_networks",
+    "Model openai<pass-through>.address": "`HOST:PORT` of that server, over HTTP in the clear: on the gateway's host, or in a network of "
+    "its setting upstream.private_networks; or `https://HOST:PORT`: at a public address, or in such a network. "
+    "An IPv6 address is in brackets",
     "Model openai<pass-through>.model": 'what the model is called there; `""` is the same name',
     "Model description": "what people read of it in the catalogue, in lines of printable characters",
     "Model tags": _named("words to find it by, none twice", names.TAG),

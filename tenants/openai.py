@@ -43,24 +43,38 @@ class PassThrough(Struct, frozen=True, tag_field="backend", tag="pass-through"):
     """All that a server gives which speaks OpenAI's API itself, as Triton's own front end does. Somebody else runs it."""
 
     address: Annotated[str, Meta(min_length=3, max_length=261)]
-    """`HOST:PORT`, over HTTP; an IPv6 address is in brackets."""
+    """`HOST:PORT`, over HTTP in the clear, or `https://HOST:PORT`; an IPv6 address is in brackets.
+
+    Readers from before there was HTTPS take `https://HOST` for a host's name, which nobody has: nothing goes there in the clear. They need
+    the port.
+    """
     model: Annotated[str, Meta(max_length=256)] = ""
     """What the model is called there; "" is the same name."""
 
     @property
+    def is_tls(self) -> bool:
+        return self.address.startswith(_HTTPS)
+
+    @property
+    def authority(self) -> str:
+        """Of its URLs (RFC 3986, 3.2)."""
+        return self.address.removeprefix(_HTTPS)
+
+    @property
     def host(self) -> str:
-        return self.address.rpartition(":")[0].strip("[]")
+        return self.authority.rpartition(":")[0].strip("[]")
 
     @property
     def port(self) -> int:
-        return int(self.address.rpartition(":")[2])
+        return int(self.authority.rpartition(":")[2])
 
 
 # Readers refuse a backend that they do not know, as they do a version.
 Section = Generate | Infer | PassThrough
 
+_HTTPS: Final = "https://"
 _LABEL: Final = r"[A-Za-z0-9-]{1,63}"
-_ADDRESS: Final = re.compile(rf"(?:{_LABEL}(?:\.{_LABEL})*|\[[0-9A-Fa-f:.]{{2,45}}\]):([0-9]{{1,5}})")
+_AUTHORITY: Final = re.compile(rf"(?:{_LABEL}(?:\.{_LABEL})*|\[[0-9A-Fa-f:.]{{2,45}}\]):([0-9]{{1,5}})")
 _MOST_HOST: Final = 253
 _MOST_PORT: Final = 65_535
 
@@ -68,9 +82,9 @@ _MOST_PORT: Final = 65_535
 def section_faults(section: Section) -> Iterator[Invalid]:
     """What is wrong with it beyond the types of its fields, each with the path to it."""
     if isinstance(section, PassThrough):
-        found = _ADDRESS.fullmatch(section.address)
+        found = _AUTHORITY.fullmatch(section.authority)
         if found is None or len(section.host) > _MOST_HOST or not 1 <= int(found[1]) <= _MOST_PORT:
-            yield Invalid("address", "must be HOST:PORT, as 127.0.0.1:9000")
+            yield Invalid("address", "must be HOST:PORT, as 127.0.0.1:9000, or https://HOST:PORT")
     if not isinstance(section, Generate):
         return
     if section.input in section.parameters:

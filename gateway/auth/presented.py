@@ -7,7 +7,7 @@ alone (RFC 5280, 4.2.1.6), and never from the common name.
 
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
@@ -26,6 +26,9 @@ from gateway.auth.reading import Rejected
 from gateway.auth.weak import check_modulus, check_point
 from tenants.certificates import MOST_DNS, MOST_EMAIL, MOST_URI, Identity
 from tenants.keys import Secret
+
+if TYPE_CHECKING:
+    from ssl import SSLObject
 
 MOST_BYTES: Final = 16 * 1024
 """Of one certificate, in DER."""
@@ -66,6 +69,12 @@ def of_der(der: bytes) -> Certificate:
         return _read(x509.load_der_x509_certificate(der))
     except (ValueError, UnsupportedAlgorithm, x509.UnsupportedGeneralNameType) as fault:
         return Certificate("", why=f"it cannot be read: {fault}")
+
+
+def of_tls(tls: "SSLObject | None") -> Certificate | None:
+    """What the client of a connection showed and the handshake verified; None in the clear, and of who showed none."""
+    der = tls.getpeercert(binary_form=True) if tls is not None else None
+    return of_der(der) if der is not None else None
 
 
 @lru_cache(_MOST_REMEMBERED)

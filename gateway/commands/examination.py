@@ -5,7 +5,7 @@ import os
 import secrets
 import shutil
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
@@ -23,6 +23,7 @@ from gateway.settings import Settings
 from gateway.state import key_service_name, new_id, now_us, try_key_service
 from gateway.tls.current import Certificates
 from gateway.tls.errors import TlsRefused
+from gateway.tls.trusted import Trusted
 from gateway.triton.pool import addresses_of
 from gateway.triton.reach import Reach
 from gateway.triton.repository import tokenizer_files, versions
@@ -89,16 +90,21 @@ def _policies(settings: Settings) -> Iterator[Finding]:
 
 
 def _certificates(settings: Settings) -> Iterator[Finding]:
-    """Nothing where the listeners are in the clear."""
-    if settings.tls.certificate is None:
-        return
-    what = f"certificate in {short(settings.tls.certificate.resolve())} can be shown"
-    try:
-        Certificates.load(settings.tls, now_us)
-    except TlsRefused as fault:
-        yield Finding(what, ok=False, advice=str(fault))
-    else:
-        yield Finding(what, ok=True, advice="")
+    """Of those that are named."""
+    named: list[tuple[str, Callable[[], object]]] = []
+    if (file := settings.tls.certificate) is not None:
+        shown = f"certificate in {short(file.resolve())} can be shown"
+        named.append((shown, lambda: Certificates.load(settings.tls, now_us)))
+    if (file := settings.upstream.authorities) is not None:
+        known = f"servers can be known by the authorities in {short(file.resolve())}"
+        named.append((known, lambda: Trusted.load(settings.upstream.authorities)))
+    for what, load in named:
+        try:
+            load()
+        except TlsRefused as fault:
+            yield Finding(what, ok=False, advice=str(fault))
+        else:
+            yield Finding(what, ok=True, advice="")
 
 
 async def _key_service(settings: Settings) -> Finding:
@@ -132,7 +138,8 @@ async def _reached(model: Model, reach: Reach) -> Finding | None:
     """Whether the server that somebody else runs may be called, where there is one. It is not called here."""
     if not isinstance(section := model.openai, PassThrough):
         return None
-    what = f"model {model.name}: {section.address} may be called in the clear"
+    what = f"model {model.name}: {section.address} may be called{'' if section.is_tls else ' in the clear'}"
+    reach = reach.over_tls() if section.is_tls else reach
     try:
         async with asyncio.timeout(_NAME_SECONDS):
             addresses = await addresses_of(section.host)

@@ -21,6 +21,7 @@ from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.utils import get_local_addr, get_remote_addr
 from uvicorn.server import ServerState
 
+from gateway.auth.presented import of_tls
 from gateway.errors import Code, GatewayError
 from gateway.frontends.http_downstream import error_headers
 from gateway.frontends.http_exchange import STATUS_LINES, Application, Exchange, Headers, Message
@@ -111,7 +112,7 @@ class GatewayProtocol(asyncio.BufferedProtocol):
         self._flow = _Flow(transport)
         self._here, self._client = get_local_addr(transport), get_remote_addr(transport)
         self._scheme = "https" if transport.get_extra_info("sslcontext") else "http"
-        self._certificate = transport.get_extra_info("client_certificate")
+        self._certificate = of_tls(transport.get_extra_info("ssl_object"))
         self._server.connections.add(self)  # type: ignore[arg-type]  # its own are named
         surplus = len(self._server.connections) - self.limits.connections
         if surplus <= 0:

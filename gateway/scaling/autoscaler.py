@@ -4,6 +4,7 @@ half second while a server runs; with none and no call it sleeps.
 """
 
 import asyncio
+import ssl
 from collections.abc import Callable, Mapping
 from contextlib import closing
 from dataclasses import dataclass
@@ -44,7 +45,8 @@ class Autoscaler:
     start_seconds: float = 30.0
     progress: Callable[[str], None] = lambda _: None
     reach: Reach = LOOPBACK
-    """Where servers that somebody else runs are called."""
+    trust: Callable[[], ssl.SSLContext] = ssl.create_default_context
+    """Where servers that somebody else runs are called, and by whose word over TLS."""
     _sampled_at: float = 0.0
 
     async def run(self) -> None:
@@ -62,7 +64,9 @@ class Autoscaler:
                     progress=self.progress,
                     spawn=spawn,
                 )
-                places = Elsewhere(self.registry, self.throttler, self.clock, self.models, spawn, self.reach)
+                places = Elsewhere(
+                    self.registry, self.throttler, self.clock, self.models, spawn, self.reach, self.trust
+                )
                 with closing(places) as elsewhere:
                     await self._loop(life, elsewhere)
         finally:

@@ -46,11 +46,12 @@ class Breaker:
         """How long nothing goes through yet."""
         return 0.0 if self._closed else max(0.0, self._until - now)
 
-    def failed(self, why: str, now: float) -> None:
+    def failed(self, why: str, now: float, *, is_certain: bool = False) -> None:
+        """One that is certain to come again opens it at once."""
         if now - self._until > self.forget_seconds:
             self.failures = 0
         self.why, self._until, self._probing = why, now, False
-        self.failures += 1
+        self.failures = max(self.failures + 1, self.threshold if is_certain else 0)
         if self.failures >= self.threshold:
             doublings = min(self.failures - self.threshold, 32)
             self._closed = False

@@ -4,11 +4,13 @@
 
 Nothing is started for it, and nothing planned with it. It takes calls as soon as its document is read: a server that is not there is
 found out by its first call. While it is used, or takes no calls, it is asked every two seconds whether it is ready, and at once when a
-call has failed; who waits for it meanwhile is held and refused as for a model that is loaded (`throttler`).
+call has failed; who waits for it meanwhile is held and refused as for a model that is loaded (`throttler`). One that does not prove over
+TLS who it is is not waited for.
 """
 
 import asyncio
 import logging
+import ssl
 from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -18,7 +20,7 @@ from gateway.scaling.registry import Demand, ManagedServer, Registry, Resident
 from gateway.scaling.residency import Life, Phase
 from gateway.scaling.scaler import Replica
 from gateway.scaling.throttler import Throttler
-from gateway.triton.client import Client, NotSent, UpstreamFailed
+from gateway.triton.client import Client, NotSent, Untrusted, UpstreamFailed
 from gateway.triton.grpc_client import GrpcClient
 from gateway.triton.reach import LOOPBACK, Reach
 from tenants.model import Model
@@ -47,6 +49,8 @@ class Elsewhere:
     models: Callable[[], Mapping[str, Model]]
     spawn: Callable[[str, Coroutine[Any, Any, None]], None]
     reach: Reach = LOOPBACK
+    trust: Callable[[], ssl.SSLContext] = ssl.create_default_context
+    """Whose certificates are taken over TLS, now."""
     places: dict[str, Resident] = field(default_factory=dict)
     _seen: Mapping[str, Model] = field(default_factory=dict)
 
@@ -93,20 +97,28 @@ class Elsewhere:
             is_elsewhere=True,
             server=ManagedServer(name=replica.id, fleet="", life=Life.READY, replica=replica),
             replica=replica,
-            client=Client(
-                replica.host, replica.port, _IDLE_SECONDS, reach=self.reach, authority=section.address
-            ),
+            client=self._client(section),
             grpc=GrpcClient(replica.host, replica.grpc_port, clock=self.clock),  # nobody calls it so
             demand=demand,
         )
         self.throttler.admit(place)
         return place
 
+    def _client(self, section: PassThrough) -> Client:
+        return Client(
+            section.host,
+            section.port,
+            _IDLE_SECONDS,
+            reach=self.reach.over_tls() if section.is_tls else self.reach,
+            trust=self.trust if section.is_tls else None,
+            authority=section.authority,
+        )
+
     def _leave(self, place: Resident) -> None:
         """It gets no more calls; those that it has go on. Who waits waits for what the document says now."""
         del self.places[place.model]
         place.phase = Phase.DRAINING
-        place.demand.loads = Demand().loads
+        place.demand.loads, place.demand.is_untrusted = Demand().loads, False
         self.throttler.withdraw(place)
         place.close()
 
@@ -123,21 +135,24 @@ class Elsewhere:
 
     def _works(self, place: Resident) -> None:
         place.demand.loads.succeeded()
+        place.demand.is_untrusted = False
         if place not in place.demand.rotation:
             log.warning("%s takes calls of %s again", place.replica.id, place.model)
             self.throttler.admit(place)
 
-    def _failed(self, place: Resident, why: str, now: float) -> None:
+    def _failed(self, place: Resident, fault: Exception | str, now: float) -> None:
         """It is held against the model; who waits need not wait on while it backs off."""
+        why = str(fault)
         if place in place.demand.rotation:
             self.throttler.lost(place, why)
         loads = place.demand.loads
-        loads.failed(why, now)
+        place.demand.is_untrusted = isinstance(fault, Untrusted)
+        loads.failed(why, now, is_certain=place.demand.is_untrusted)
         if loads.state(now) == "open":
             self.throttler.refuse(place.row, why, now)
 
 
-async def _why_not(client: Client) -> str:
+async def _why_not(client: Client) -> Exception | str:
     """Why the server takes no calls; "" when it does."""
     try:
         async with asyncio.timeout(LOOK_SECONDS):
@@ -145,7 +160,7 @@ async def _why_not(client: Client) -> str:
     except TimeoutError:
         return f"{_READY} was not answered within {LOOK_SECONDS:g} s"
     except (NotSent, UpstreamFailed) as fault:
-        return str(fault)
+        return fault
     return "" if answer.status in _READY_STATUSES else f"{_READY} is {answer.status}"
 
 

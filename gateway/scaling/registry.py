@@ -138,6 +138,7 @@ class Demand:
     last_use: int = 0
     seen_use: int = 0
     called_at: float = -math.inf
+    is_untrusted: bool = False  # its server did not prove who it is when it was last looked at
     ready_at: float = math.inf  # when a place came last
     wanted: int = 1
     decider: Decider = field(default_factory=Decider)

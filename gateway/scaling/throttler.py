@@ -45,7 +45,7 @@ class Throttler:
     async def acquire(self, model: str) -> Resident:
         """A place for a call of this model, to be released. The caller's deadline cancels the wait.
 
-        Raises MODEL_NOT_FOUND, MODEL_UNAVAILABLE, OVERLOADED.
+        Raises MODEL_NOT_FOUND, MODEL_UNAVAILABLE, UPSTREAM_UNTRUSTED, OVERLOADED.
         """
         demand = self.registry.demands.get(model)
         if demand is None or not demand.rotation:
@@ -120,7 +120,7 @@ class Throttler:
     def offers(self, model: str, version: str) -> bool:
         """Whether a call could be served: by a replica that has the model, or by one that can be started. Starts nothing.
 
-        Raises MODEL_UNAVAILABLE, OVERLOADED for one that would be refused now.
+        Raises MODEL_UNAVAILABLE, UPSTREAM_UNTRUSTED, OVERLOADED for one that would be refused now.
         """
         demand = self.registry.demands.get(model)
         row = self.models().get(model)
@@ -182,9 +182,9 @@ class Throttler:
     def _unavailable(self, row: Model, why: str, wait_seconds: float = 0.0) -> GatewayError:
         seconds = math.ceil(wait_seconds + self.registry.eta_seconds(row))
         first = why.partition("\n")[0]  # the rest was logged when it happened
-        return GatewayError(
-            Code.MODEL_UNAVAILABLE, private=f"{row.name}: {first}", retry_after_seconds=seconds
-        )
+        is_untrusted = self.registry.demand(row.name).is_untrusted
+        code = Code.UPSTREAM_UNTRUSTED if is_untrusted else Code.MODEL_UNAVAILABLE
+        return GatewayError(code, private=f"{row.name}: {first}", retry_after_seconds=seconds)
 
     # What the autoscaler does
 

@@ -27,7 +27,7 @@ LOOK_SECONDS: Final = 2.0
 _MOST_BYTES: Final = 1024 * 1024
 _OTHERS: Final = stat.S_IRWXO | stat.S_IWGRP  # a group may read it, as Kubernetes mounts a secret for one
 # TLS 1.2 with what has forward secrecy and is an AEAD; those of 1.3 are all such.
-_CIPHERS: Final = "ECDHE+AESGCM:ECDHE+CHACHA20"
+CIPHERS: Final = "ECDHE+AESGCM:ECDHE+CHACHA20"
 _SHOWN: Final = 12
 """So much of a fingerprint is told."""
 
@@ -177,9 +177,9 @@ def _clients(text: str) -> Clients:
 def _look(files: Files) -> Pems | str:
     """What the files hold, or why they cannot be used."""
     try:
-        key = _read(files.key, is_secret=True)
-        authorities = _read(files.authorities) if files.authorities else b""
-        certificate = _read(files.certificate)
+        key = read(files.key, is_secret=True)
+        authorities = read(files.authorities) if files.authorities else b""
+        certificate = read(files.certificate)
     except TlsRefused as fault:
         return str(fault)
     if files.authorities and not authorities:
@@ -189,7 +189,7 @@ def _look(files: Files) -> Pems | str:
     )
 
 
-def _read(path: Path, *, is_secret: bool = False) -> bytes:
+def read(path: Path, *, is_secret: bool = False) -> bytes:
     """Raises TlsRefused."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)  # a pipe must not hold us
@@ -225,7 +225,7 @@ def server_context(material: Material, clients: Clients) -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.options |= ssl.OP_NO_RENEGOTIATION | ssl.OP_NO_COMPRESSION
-    context.set_ciphers(_CIPHERS)
+    context.set_ciphers(CIPHERS)
     context.set_alpn_protocols(["http/1.1"])
     # OpenSSL takes a key from files alone; what was judged is what it gets, and no disk sees it.
     memory = os.memfd_create("tls", os.MFD_CLOEXEC)

@@ -60,7 +60,7 @@ class Material:
 def judged(pems: Pems, now: datetime) -> Material:
     """Raises TlsRefused."""
     named, of_key, of_authorities = pems.names
-    chain = _certificates(pems.certificate, named)
+    chain = certificates(pems.certificate, named)
     key = _key(pems.key, of_key)
     own = chain[0]
     try:
@@ -75,11 +75,11 @@ def judged(pems: Pems, now: datetime) -> Material:
         )
     if now < own.not_valid_before_utc:
         raise TlsRefused(f"{named} is not valid before {own.not_valid_before_utc:%Y-%m-%d %H:%M} UTC")
-    authorities = _certificates(pems.authorities, of_authorities) if pems.authorities else []
+    authorities = certificates(pems.authorities, of_authorities) if pems.authorities else []
     return Material(
-        chain=_pem(chain),
+        chain=pem_of(chain),
         key=pems.key,
-        authorities=_pem(authorities),
+        authorities=pem_of(authorities),
         fingerprint=own.fingerprint(SHA256()).hex(),
         not_before=own.not_valid_before_utc,
         not_after=own.not_valid_after_utc,
@@ -90,7 +90,8 @@ def moment(now_us: int) -> datetime:
     return datetime.fromtimestamp(now_us / 1_000_000, UTC)
 
 
-def _certificates(pem: bytes, name: str) -> list[x509.Certificate]:
+def certificates(pem: bytes, name: str) -> list[x509.Certificate]:
+    """Raises TlsRefused."""
     try:
         found = x509.load_pem_x509_certificates(pem)
     except (ValueError, UnsupportedAlgorithm) as fault:
@@ -129,5 +130,5 @@ def _instead(pem: bytes) -> str:
     return "holds nothing of the kind" if pem.strip() else "is empty"
 
 
-def _pem(certificates: Sequence[x509.Certificate]) -> bytes:
-    return b"".join(it.public_bytes(Encoding.PEM) for it in certificates)
+def pem_of(chain: Sequence[x509.Certificate]) -> bytes:
+    return b"".join(it.public_bytes(Encoding.PEM) for it in chain)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from gateway.call import PASSED, InferenceCall, Outgoing, Source
-from gateway.triton.connection import Connection, NotSent, UpstreamFailed, UpstreamReply
+from gateway.triton.connection import Connection, NotSent, Untrusted, UpstreamFailed, UpstreamReply
 from gateway.triton.pool import Pool
 
 _ANSWER_BYTES = 4 * 1024**2
@@ -86,4 +86,4 @@ def request_head(call: InferenceCall, body: Outgoing, authority: str = "triton")
     ).encode()
 
 
-__all__ = ["Answer", "Client", "Headers", "NotSent", "UpstreamFailed", "UpstreamReply"]
+__all__ = ["Answer", "Client", "Headers", "NotSent", "Untrusted", "UpstreamFailed", "UpstreamReply"]

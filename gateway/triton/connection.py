@@ -29,6 +29,10 @@ class NotSent(Exception):
     """The server could not be reached. The request cannot have run, so another replica may take it."""
 
 
+class Untrusted(NotSent):
+    """The server did not prove over TLS who it is. It would not the next time either, until somebody has seen to it."""
+
+
 class UpstreamReply:
     """The reply of one exchange: its head, and the source of its body. UpstreamFailed when that ends before its end."""
 

@@ -1,6 +1,7 @@
 """What a connection to a server has in every protocol: its transport, the one caller that waits for it, and whether it is read."""
 
 import asyncio
+import ssl
 from typing import cast
 
 READ_AHEAD_BYTES = 256 * 1024
@@ -21,6 +22,7 @@ class Paced(asyncio.BaseProtocol):
         self._is_held = False  # who takes the reply cannot keep up
         self.buffered_bytes = 0  # of the reply, which nobody has taken yet
         self.idle_since = 0.0
+        self.trust: ssl.SSLContext | None = None  # whose word was taken for the server
 
     @property
     def usable(self) -> bool:
@@ -69,6 +71,8 @@ class Paced(asyncio.BaseProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._lost = True
+        if isinstance(exc, ssl.SSLError):
+            self._broken = self._broken or f"TLS failed: {exc.reason or exc}"
         self._wake()
 
     def pause_writing(self) -> None:

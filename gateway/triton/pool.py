@@ -4,18 +4,21 @@ Idle connections are closed after five seconds by one timer for the whole pool. 
 closed otherwise, which is also how a cancelled call stops in Triton.
 
 A name is looked up for each connection, each of its addresses is judged, and what was judged is what is connected to: no second answer of
-the name's can come in between.
+the name's can come in between. Over TLS a connection is there once the server has proven who it is, and is taken no more when other
+authorities have come to be trusted.
 """
 
 import asyncio
 import socket
+import ssl
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Generic, Protocol, TypeVar
 
-from gateway.triton.connection import NotSent
+from gateway.triton.connection import NotSent, Untrusted
 from gateway.triton.reach import LOOPBACK, Reach
+from gateway.triton.tls import ServerTls
 from tenants.networks import address_of
 
 
@@ -23,6 +26,7 @@ class Pooled(Protocol):
     """An asyncio protocol; who has it from the pool has it alone."""
 
     idle_since: float
+    trust: ssl.SSLContext | None
 
     @property
     def usable(self) -> bool:
@@ -62,6 +66,8 @@ class Pool(ABC, Generic[C]):
     connect_seconds: float = 1.0
     reach: Reach = LOOPBACK
     names: Names = addresses_of
+    trust: Callable[[], ssl.SSLContext] | None = None
+    """Whose certificates are taken, now; None: in the clear. For connections that are buffered protocols."""
     _idle: list[C] = field(default_factory=list)
     _busy: set[C] = field(default_factory=set)
     _timer: asyncio.TimerHandle | None = None
@@ -79,9 +85,12 @@ class Pool(ABC, Generic[C]):
         return connection
 
     def _take_idle(self) -> C | None:
+        trust = self.trust() if self.trust else None
         while self._idle:
             connection = self._idle.pop()
-            if connection.usable:
+            if connection.trust is not trust:
+                connection.abort()
+            elif connection.usable:
                 return connection
         return None
 
@@ -90,7 +99,10 @@ class Pool(ABC, Generic[C]):
         try:
             async with asyncio.timeout(self.connect_seconds):
                 connection = await self._connected(loop)
-        except (OSError, UnicodeError) as fault:  # TimeoutError is one; a host's name may be none
+        except ssl.SSLError as fault:
+            why = getattr(fault, "verify_message", "") or fault.reason or fault
+            raise Untrusted(f"{self.host}:{self.port} did not prove who it is: {why}") from fault
+        except (OSError, ValueError) as fault:  # TimeoutError is one; a host's name may be none
             raise NotSent(f"cannot connect to {self.host}:{self.port}: {fault!r}") from fault
         if self._aborted:
             connection.abort()
@@ -105,15 +117,28 @@ class Pool(ABC, Generic[C]):
             raise NotSent(self.reach.refusal(self.host, addresses))
         for address in within:
             connection = self._new(loop)
-            protocol: Any = connection
             try:
-                await loop.create_connection(lambda: protocol, address, self.port)  # noqa: B023 - it is called before the next
+                await self._open(loop, connection, address)
             except OSError:
                 if address == within[-1]:
                     raise
             else:
                 break
         return connection
+
+    async def _open(self, loop: asyncio.AbstractEventLoop, connection: C, address: str) -> None:
+        """Raises OSError, which SSLError is, and ValueError."""
+        protocol: Any = connection
+        trust = connection.trust = self.trust() if self.trust else None
+        if trust is not None:
+            protocol = ServerTls(protocol, trust, loop, self.host)
+        transport, _ = await loop.create_connection(lambda: protocol, address, self.port)
+        if trust is not None:
+            try:
+                await protocol.shaken
+            except asyncio.CancelledError:
+                transport.abort()
+                raise
 
     def _release(self, connection: C) -> None:
         self._busy.discard(connection)

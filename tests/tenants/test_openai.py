@@ -70,9 +70,13 @@ def test_a_model_behind_a_server_that_somebody_else_runs_has_no_repository_and_n
 @pytest.mark.parametrize(
     ("address", "host", "port"), [("127.0.0.1:9000", "127.0.0.1", 9000), ("[::1]:80", "::1", 80)]
 )
-def test_an_address_is_a_host_and_a_port(address: str, host: str, port: int) -> None:
-    section = PassThrough(address)
-    assert (section.host, section.port) == (host, port)
+def test_an_address_is_a_host_and_a_port_in_the_clear_or_over_https(
+    address: str, host: str, port: int
+) -> None:
+    clear, section = PassThrough(address), PassThrough(f"https://{address}")
+    assert (clear.host, clear.port, clear.authority, clear.is_tls) == (host, port, address, False)
+    assert (section.host, section.port, section.authority, section.is_tls) == (host, port, address, True)
+    assert list(faults(Model("", "story", "", "*", "", openai=clear))) == []
     assert list(faults(Model("", "story", "", "*", "", openai=section))) == []
 
 
@@ -85,6 +89,11 @@ def test_an_address_is_a_host_and_a_port(address: str, host: str, port: int) -> 
             (f"address: '{address}'}}", "4: openai.address: must be HOST:PORT")
             for address in (
                 "http://a:80",
+                "https://a",
+                "https://a:443/",
+                "https://user@a:443",
+                "HTTPS://a:443",
+                "https://https://a:443",
                 "a:80/v1",
                 "user@a:80",
                 "a:0",

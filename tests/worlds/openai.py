@@ -11,6 +11,7 @@ import threading
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal, Self
 
 import uvicorn
@@ -60,6 +61,7 @@ class OpenAiWorld:
     is_ready: bool = True
     tells_ready: bool = True  # else it has no such path
     port: int = 0
+    certificate: tuple[Path, Path] | None = None  # with its key: then it speaks TLS
     asked: list[Asked] = field(default_factory=list)
     misuses: list[str] = field(default_factory=list)
     looks: int = 0  # how often it was asked whether it is ready
@@ -69,6 +71,10 @@ class OpenAiWorld:
 
     @property
     def address(self) -> str:
+        return f"{'https://' if self.certificate else ''}{self._authority}"
+
+    @property
+    def _authority(self) -> str:
         return f"127.0.0.1:{self.port}"
 
     async def __aenter__(self) -> Self:
@@ -79,7 +85,16 @@ class OpenAiWorld:
         await self.down()
 
     async def up(self) -> None:
-        config = uvicorn.Config(self._app(), ws="none", lifespan="off", access_log=False, log_config=None)
+        certificate, key = self.certificate or (None, None)
+        config = uvicorn.Config(
+            self._app(),
+            ws="none",
+            lifespan="off",
+            access_log=False,
+            log_config=None,
+            ssl_certfile=certificate,
+            ssl_keyfile=key,
+        )
         config.load()
         server = self._server = uvicorn.Server(config)
         server.lifespan = config.lifespan_class(config)
@@ -129,7 +144,7 @@ class OpenAiWorld:
 
     async def _answer(self, request: Request) -> Response:
         asked = Asked(request.url.path, request.headers, await request.body())
-        if request.headers["host"] != self.address:
+        if request.headers["host"] != self._authority:
             self.misuses.append(f"called {request.headers['host']}")
         self.misuses += sorted(f"the header {name}" for name in set(request.headers) - _HEADERS)
         self.asked.append(asked)

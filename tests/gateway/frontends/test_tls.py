@@ -107,6 +107,19 @@ async def test_of_too_many_handshakes_the_oldest_gives_way_and_who_has_shaken_ha
         assert (await served.ask(GET)).status == 200
 
 
+async def test_who_is_refused_and_stays_is_one_of_the_handshakes_and_the_oldest_gives_way(
+    world: World,
+) -> None:
+    limits = HttpLimits(head_seconds=30, linger_seconds=30)
+    async with world.door(Echo(), limits, most_handshakes=3) as here:
+        half_open = await here.connect()
+        for _ in range(5):
+            assert (await here.ask(GET)).status == 400
+        await here.empty_but(3)
+        assert await half_open.rest() == b""
+        assert (await (await here.connect(world.trusted)).ask(GET)).status == 200
+
+
 async def test_a_stop_ends_handshakes_and_lets_requests_finish(world: World) -> None:
     async with world.door(Echo(), HttpLimits(head_seconds=30)) as here:
         half_open, served = await here.connect(), await here.connect(world.trusted)

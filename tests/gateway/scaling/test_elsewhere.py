@@ -1,8 +1,10 @@
 """What callers of a model may build on whose server somebody else runs: when it takes calls, and that nothing is started for it."""
 
 import asyncio
-from collections.abc import Coroutine
+import ssl
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,14 +15,17 @@ from gateway.scaling.elsewhere import LOOK_SECONDS, Elsewhere
 from gateway.scaling.registry import Registry, Resident
 from gateway.scaling.throttler import Throttler
 from gateway.triton.client import NotSent
+from gateway.triton.reach import LOOPBACK, Reach
 from tenants.model import Model, Scaling
 from tenants.openai import Generate, PassThrough
 from tests.gateway.scaling.elastic import Notes, elastic, model
 from tests.gateway.triton.worlds import call
+from tests.worlds.certificates import Authority
 from tests.worlds.openai import OpenAiWorld
 from tests.worlds.triton import TritonWorld
 
 GONE = NotSent("nobody listens")
+DECLARED = Reach.of(("127.0.0.0/8",))
 
 
 def far(address: str, seconds: float = 30.0) -> Model:
@@ -34,6 +39,8 @@ class Clockwork:
 
     rows: dict[str, Model]
     now: float = 1_000.0
+    reach: Reach = LOOPBACK
+    trust: Callable[[], ssl.SSLContext] = ssl.create_default_context
     notes: Notes = field(default_factory=Notes)
     registry: Registry = field(default_factory=Registry)
     spawned: list[Coroutine[Any, Any, None]] = field(default_factory=list)
@@ -48,6 +55,8 @@ class Clockwork:
             lambda: self.now,
             lambda: self.rows,
             lambda _, job: self.spawned.append(job),
+            self.reach,
+            self.trust,
         )
 
     async def passes(self, seconds: float = 0.0) -> int:
@@ -176,6 +185,35 @@ async def test_a_host_whose_name_is_none_is_a_server_that_is_down() -> None:
     await here.passes(LOOK_SECONDS)
     with pytest.raises(TimeoutError):  # held
         await here.acquired()
+
+
+async def test_a_server_that_does_not_prove_who_it_is_is_not_waited_for_and_who_calls_is_told(
+    tmp_path: Path,
+) -> None:
+    authority = Authority()
+    async with OpenAiWorld(certificate=Authority().gives().write(tmp_path)) as server:
+        here = Clockwork({"far": far(server.address)}, reach=DECLARED, trust=authority.trusted)
+        await here.passes()
+        await here.loses()
+        held = asyncio.ensure_future(here.throttler.acquire("far"))
+        await here.passes(0.01)
+        with pytest.raises(GatewayError) as caught:
+            await held
+        for error in (caught.value, await here.refused()):
+            assert (error.code, error.rendering.http) == (Code.UPSTREAM_UNTRUSTED, 502)
+            assert "did not prove who it is" in error.private
+            assert "127.0.0.1" not in error.sentence
+        await server.down()
+        server.certificate = authority.gives().write(tmp_path)
+        await server.up()
+        assert await here.passes(LOOK_SECONDS) == 1
+        assert (await here.acquired()).replica.id == server.address
+        await server.down()
+        await here.loses()
+        await here.passes(LOOK_SECONDS)
+        await here.passes(LOOK_SECONDS)
+        assert (await here.refused()).code is Code.MODEL_UNAVAILABLE
+        here.room.close()
 
 
 async def test_another_address_is_another_place_and_calls_under_way_stay_where_they_are() -> None:

@@ -1,4 +1,6 @@
-"""HTTP in the clear goes to this host and to declared networks, whatever a name says of itself, and nowhere else."""
+"""HTTP in the clear goes to this host and to declared networks, HTTPS to public addresses and to those; whatever a name says of itself."""
+
+import ssl
 
 import pytest
 
@@ -7,6 +9,7 @@ from gateway.triton.client import Client, NotSent
 from gateway.triton.reach import LOOPBACK, Reach
 from tests.worlds.openai import OpenAiWorld
 
+TLS = LOOPBACK.over_tls()
 DECLARED = Reach.of(("10.1.0.0/16", "fd00::/8"))
 
 
@@ -39,6 +42,46 @@ def test_what_may_be_called_in_the_clear(address: str, alone: bool, declared: bo
 async def test_nobody_beyond_is_connected_to_however_the_address_is_written(host: str) -> None:
     with pytest.raises(NotSent, match=r"neither this host nor in a network of upstream\.private_networks"):
         await Client(host, 9).ask("GET", "/")
+
+
+@pytest.mark.parametrize(
+    ("address", "alone", "declared"),
+    [
+        ("8.8.8.8", True, True),
+        ("::ffff:8.8.8.8", True, True),
+        ("2606:4700::1", True, True),
+        ("10.1.2.3", False, True),
+        ("fd00::7", False, True),
+        ("10.2.0.1", False, False),
+        ("127.0.0.1", False, False),
+        ("::1", False, False),
+        ("::ffff:127.0.0.1", False, False),
+        ("169.254.169.254", False, False),
+        ("::ffff:169.254.169.254", False, False),
+        ("64:ff9b::a9fe:a9fe", False, False),
+        ("fd00:ec2::254", False, True),
+        ("100.100.100.200", False, False),
+        ("fe80::1%eth0", False, False),
+        ("0.0.0.0", False, False),  # noqa: S104 - nobody listens there
+        ("::", False, False),
+        ("localhost", False, False),
+        ("", False, False),
+    ],
+)
+def test_what_may_be_called_over_tls(address: str, alone: bool, declared: bool) -> None:  # noqa: FBT001 - columns
+    assert (TLS.holds(address), DECLARED.over_tls().holds(address)) == (alone, declared)
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1", "169.254.169.254", "10.0.0.8"])
+async def test_a_name_leads_no_call_over_tls_to_this_host_or_where_only_this_host_can_go(
+    address: str,
+) -> None:
+    async def names(_: str) -> list[str]:
+        return [address]
+
+    client = Client("far.example", 9, reach=TLS, trust=ssl.create_default_context, names=names)
+    with pytest.raises(NotSent, match=rf"far\.example is at {address}: neither public nor in a network"):
+        await client.ask("GET", "/")
 
 
 async def test_a_name_is_called_at_the_address_that_was_judged() -> None:

@@ -1,6 +1,7 @@
 """The other end of a connection to Triton: in memory, where every byte is placed by the test, and over loopback, as a script."""
 
 import asyncio
+import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -71,7 +72,7 @@ class ScriptedServer:
         try:
             await self.script(reader, writer)
             await reader.read()  # until the gateway closes
-        except (asyncio.IncompleteReadError, ConnectionError):
+        except (asyncio.IncompleteReadError, ConnectionError, ssl.SSLError):
             pass
         finally:
             writer.close()
@@ -86,9 +87,9 @@ class ScriptedServer:
 
 
 @asynccontextmanager
-async def served(script: Script) -> AsyncIterator[ScriptedServer]:
+async def served(script: Script, tls: ssl.SSLContext | None = None) -> AsyncIterator[ScriptedServer]:
     world = ScriptedServer(script)
-    server = await asyncio.start_server(world.serve, "127.0.0.1", 0)
+    server = await asyncio.start_server(world.serve, "127.0.0.1", 0, ssl=tls)
     world.port = server.sockets[0].getsockname()[1]
     try:
         yield world
