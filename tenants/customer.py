@@ -12,7 +12,7 @@ from typing import Annotated, Final, Literal
 
 from msgspec import Meta, Struct
 
-from tenants import issuers, names, restrictions
+from tenants import issuers, kms, names, restrictions
 from tenants.errors import Invalid
 from tenants.issuers import MOST_ISSUERS, TenantIssuer
 from tenants.members import Role
@@ -54,6 +54,8 @@ class TenantDocument(Struct, frozen=True):
     """None: the document does not say, and they stay as they are; a new one has none. `{}` lifts them."""
     privacy: PrivacyName | None = None
     """None: as `restrictions`. `none` takes it away."""
+    kms_key: kms.OwnKey | None = None
+    """None: as `restrictions`. `none` takes it away, and the deployment's wrapping key wraps."""
 
 
 def faults(document: TenantDocument) -> Iterator[Invalid]:
@@ -62,6 +64,8 @@ def faults(document: TenantDocument) -> Iterator[Invalid]:
     yield from names.PLAN.faults(document.plan, "plan")
     if document.privacy is not None:
         yield from names.PRIVACY.faults(document.privacy, "privacy")
+    if document.kms_key not in (None, kms.NONE):
+        yield from kms.faults(document.kms_key, "kms_key")
     if document.restrictions is not None:
         yield from restrictions.faults(document.restrictions, "restrictions.")
     first: dict[str, int] = {}
