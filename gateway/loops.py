@@ -6,7 +6,7 @@ nothing were wrong. What a loop expects to fail at, it handles itself.
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -90,6 +90,24 @@ async def every(seconds: float, act: Callable[[], Awaitable[None]], *expected: t
         except expected as fault:
             log.warning("%s failed, next try in %.0f s: %s", act.__qualname__, seconds, fault)
         await asyncio.sleep(seconds)
+
+
+async def at_once(most: int, acts: Iterable[Awaitable[None]]) -> None:
+    """All are done, `most` of them at a time, in their order. One that fails ends this, and its error is raised; those that had not begun
+    never do.
+    """
+    waiting = iter(acts)
+
+    async def take() -> None:
+        for act in waiting:
+            await act
+
+    try:
+        async with asyncio.TaskGroup() as group:
+            for _ in range(most):
+                group.create_task(take())
+    except BaseExceptionGroup as faults:
+        raise faults.exceptions[0] from None
 
 
 class Deadlines:

@@ -86,7 +86,7 @@ def has_directory(settings: Settings) -> bool:
 async def opened_directory(settings: Settings) -> AsyncIterator[Directory]:
     """The tenants' directory over this state."""
     async with SqliteTable(state_folder(settings) / backup.TABLE) as table:
-        directory = Directory(table, secrets.token_bytes)
+        directory = Directory(table, secrets.token_bytes, has_kms=bool(settings.keys.kms_key))
         await directory.repair()
         yield directory
 

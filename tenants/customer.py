@@ -13,7 +13,7 @@ from typing import Annotated, Final, Literal
 
 from msgspec import Meta, Struct
 
-from tenants import certificates, issuers, names, restrictions
+from tenants import certificates, issuers, kms, names, restrictions
 from tenants.certificates import MOST_CERTIFICATES, TenantCertificate
 from tenants.errors import Invalid
 from tenants.issuers import MOST_ISSUERS, TenantIssuer
@@ -58,6 +58,8 @@ class TenantDocument(Struct, frozen=True):
     """None: as `restrictions`. `none` takes it away."""
     certificates: Annotated[tuple[TenantCertificate, ...], Meta(max_length=MOST_CERTIFICATES)] | None = None
     """None: as `members`."""
+    kms_key: kms.OwnKey | None = None
+    """None: as `restrictions`. `none` takes it away, and the deployment's wrapping key wraps."""
 
 
 def faults(document: TenantDocument) -> Iterator[Invalid]:
@@ -66,6 +68,8 @@ def faults(document: TenantDocument) -> Iterator[Invalid]:
     yield from names.PLAN.faults(document.plan, "plan")
     if document.privacy is not None:
         yield from names.PRIVACY.faults(document.privacy, "privacy")
+    if document.kms_key not in (None, kms.NONE):
+        yield from kms.faults(document.kms_key, "kms_key")
     if document.restrictions is not None:
         yield from restrictions.faults(document.restrictions, "restrictions.")
     first: dict[str, int] = {}

@@ -66,6 +66,7 @@ async def read(directory: Directory, declared: Documents, prune: Prune = Prune.A
             for name in before - documented
             if name[0] in ("Plan", "Privacy") and prune is not Prune.NOTHING
         },
+        has_kms=directory.tenants.has_kms,
     )
 
 

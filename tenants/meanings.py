@@ -5,7 +5,7 @@ A field is named by its kind and its path: `[]` is any item, `<infer>` the varia
 
 from typing import Final
 
-from tenants import names, plans
+from tenants import kms, names, plans
 from tenants.certificates import MOST_CERTIFICATES
 from tenants.issuers import MOST_ISSUERS
 from tenants.model import MOST_TENANTS
@@ -127,6 +127,8 @@ MEANINGS: Final[dict[str, str]] = {
     "Tenant restrictions.models": "only these models",
     "Tenant restrictions.networks": "only from these ranges of addresses, as `192.0.2.0/24` or `2001:db8::/32`",
     "Tenant privacy": "the `Privacy` that it has; without the key it stays as it is, `none` takes it away",
+    "Tenant kms_key": f"the key of its own that wraps its data keys: {kms.FORM}; only where the gateway has `keys.kms_key`. Without it "
+    "that stays as it is, `none` takes it away",
     "Tenant state": "a suspended one is not served. Without it the state stays, a new tenant is active; closing is not for a file to say",
 }
 

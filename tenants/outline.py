@@ -8,7 +8,7 @@ from typing import Any, Final, Literal
 import msgspec
 from msgspec.structs import replace
 
-from tenants import names
+from tenants import kms, names
 from tenants.catalogue import Declared, Misfit, Name, misfits, name_of
 from tenants.certificates import Identity, TenantCertificate
 from tenants.customer import NO_PRIVACY, TenantDocument
@@ -51,6 +51,8 @@ class Stored:
     """Who has the issuers that documents name: a tenant, or the platform under the issuer itself."""
     holders: Mapping[Identity, Name] = field(default_factory=dict)
     """Who has the names in certificates that documents name."""
+    has_kms: bool = False
+    """Tenants may have KMS keys of their own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,12 +100,18 @@ def outlined(declared: Documents, stored: Stored, prune: Prune = Prune.NOTHING) 
 
 
 def as_declared(value: TenantDocument, before: TenantDocument | None) -> TenantDocument:
-    """With its state, members, issuers, certificates, restrictions and privacy: where the document does not say, they are as they were;
-    addresses as they are stored.
+    """With its state, members, issuers, certificates, restrictions, privacy and KMS key: where the document does not say, they are as they
+    were; addresses as they are stored.
     """
     restricted = before.restrictions if value.restrictions is None and before else value.restrictions
     private = before.privacy if value.privacy is None and before else value.privacy
-    value = replace(value, restrictions=kept(restricted), privacy=None if private == NO_PRIVACY else private)
+    own = before.kms_key if value.kms_key is None and before else value.kms_key
+    value = replace(
+        value,
+        restrictions=kept(restricted),
+        privacy=None if private == NO_PRIVACY else private,
+        kms_key=None if own == kms.NONE else own,
+    )
     state = value.state or (before.state if before else None) or "active"
     people, trusted = value.members, value.issuers
     if people is None:
@@ -218,10 +226,16 @@ def _tenant_faults(declared: Documents, world: Mapping[Name, Declared], stored: 
         plan = ("Plan", value.plan)
         if plan not in world and plan not in declared.broken:
             yield document.fault(Invalid("plan", f"there is no plan {value.plan!r}"))
-        before = stored.values.get(name_of(value))
-        own = as_declared(value, before if isinstance(before, TenantDocument) else None).privacy
+        found = stored.values.get(name_of(value))
+        before = found if isinstance(found, TenantDocument) else None
+        wanted = as_declared(value, before)
+        own = wanted.privacy
         if own is not None and ("Privacy", own) not in world and ("Privacy", own) not in declared.broken:
             yield document.fault(Invalid("privacy", f"there is no privacy {own!r}"))
+        key_before = before.kms_key if before else None
+        yield from map(
+            document.fault, kms.own_faults(wanted.kms_key, key_before, "kms_key", has_kms=stored.has_kms)
+        )
 
 
 def pairs_of(value: Declared) -> tuple[tuple[str, Pair], ...]:

@@ -12,7 +12,8 @@
     tenant/<id>     event/<sequence>/<n>     Event of the tenant, until the audit log has it
     digest/<hex>    (empty)                  KeyPointer
     used/<id>       <key id>                 Used; of operators' keys too
-    datakeys/due    <id>                     KeyPointer: to that data key something is still to be done
+    datakeys/due    <id>                     KeyPointer: to that data key something is still to be done; with a tenant's id for the
+                                             key's: to all of its keys that another KMS key wraps than its present one
     plans           <name>                   Plan
     plan/<name>     <tenant id>              (empty): that tenant is on the plan
     privacies       <name>                   Privacy

@@ -1,7 +1,8 @@
 """What is stored as documents that read the same again: values become YAML, in the one reading that `nodes` has. Pure.
 
 What is left out has its default, and a tenant's `members` and `issuers` are always said: without the key they would stay as they are. Its
-restrictions, its privacy and its certificates are said where it has some; silence lifts none. A key, a secret or an id is in no document.
+restrictions, its privacy, its certificates and its KMS key are said where it has some; silence lifts none. A key, a secret or an id is in
+no document.
 """
 
 import io

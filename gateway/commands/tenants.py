@@ -6,7 +6,7 @@ from typing import Final
 import msgspec
 
 from gateway.commands.arguments import duration, some, wrong_usage
-from gateway.commands.command import PAGED, REASON, Asked, Command, argument, asked
+from gateway.commands.command import PAGED, REASON, Asked, Command, argument, asked, one_of
 from gateway.commands.demo import PLAN, put_plan
 from gateway.commands.printing import Row, card, program, show, show_all, when
 from tenants import tenant
@@ -21,7 +21,9 @@ async def _create(it: Asked) -> int:
     if it.given.plan == PLAN and PLAN not in await it.directory.values.plans():
         await put_plan(it.directory, it.settings)
     given = it.given
-    made = await it.directory.tenants.create(given.name, given.plan, it.act, privacy=given.privacy)
+    made = await it.directory.tenants.create(
+        given.name, given.plan, it.act, privacy=given.privacy, kms_key=given.kms_key
+    )
     return show(_row(made, it), given)
 
 
@@ -38,7 +40,7 @@ async def _show(it: Asked) -> int:
         "members": await _count(it.directory.members, found.name),
         "accounts": await _count(it.directory.accounts, found.name),
     }
-    bounds = {"privacy": found.privacy, "restrictions": _restrictions(found)}
+    bounds = {"privacy": found.privacy, "kms_key": found.kms_key, "restrictions": _restrictions(found)}
     return card({**_row(found, it), **times, **people, **bounds}, it.given)
 
 
@@ -70,6 +72,19 @@ async def _unprotect(it: Asked) -> int:
 async def _give(privacy: str | None, it: Asked) -> int:
     found = await it.directory.tenants.change(it.given.name, it.act, privacy=privacy)
     return show({"name": found.name, "privacy": found.privacy}, it.given)
+
+
+@asked
+async def _kms_key(it: Asked) -> int:
+    found = await it.directory.tenants.change(it.given.name, it.act, kms_key=it.given.arn)
+    if it.given.json:
+        return show({"name": found.name, "kms_key": found.kms_key}, it.given)
+    key = f"its own KMS key {found.kms_key}" if found.kms_key else "the deployment's key"
+    print(
+        f"{found.name}'s data keys are wrapped with {key} from now on. A gateway wraps those that it has already anew within 2 minutes; "
+        f"what wrapped them before must answer until then:\n\n  {program()} data-keys list --tenant {found.name} --json"
+    )
+    return 0
 
 
 @asked
@@ -145,6 +160,11 @@ _PRIVATE: Final = argument("--privacy", metavar="P", help="its privacy (default:
 _PRIVACY: Final = argument(
     "--privacy", required=True, metavar="P", help="what is masked and kept from now on"
 )
+_OWN: Final = argument("--kms-key", metavar="ARN", help="the KMS key of its own that wraps its data keys")
+_KMS_KEY: Final = one_of(
+    argument("arn", nargs="?", metavar="ARN", help="its own KMS key (arn:aws:kms:...)"),
+    argument("--none", action="store_true", help="it has none any more: the deployment's key wraps"),
+)
 _GRACE: Final = argument(
     "--after",
     type=duration,
@@ -159,7 +179,7 @@ _NETWORKS: Final = argument(
 )
 
 COMMANDS: Final = (
-    Command("create", "a new tenant", _create, (_NAME, _OF_NEW, _PRIVATE, REASON), "acme --plan team"),
+    Command("create", "a new tenant", _create, (_NAME, _OF_NEW, _PRIVATE, _OWN, REASON), "acme --plan team"),
     Command("list", "all tenants by name, also the closed ones", _list, PAGED, "--limit 100 --after acme"),
     Command("show", "one tenant", _show, (_NAME,), "acme"),
     Command("move", "put a tenant on another plan", _move, (_NAME, _OTHER, REASON), "acme --plan business"),
@@ -167,6 +187,13 @@ COMMANDS: Final = (
         "protect", "give a tenant a privacy", _protect, (_NAME, _PRIVACY, REASON), "acme --privacy default"
     ),
     Command("unprotect", "take its privacy from a tenant", _unprotect, (_NAME, REASON), "acme"),
+    Command(
+        "kms-key",
+        "have a tenant's data keys wrapped with a KMS key of its own, or with the deployment's again",
+        _kms_key,
+        (_NAME, _KMS_KEY, REASON),
+        "acme arn:aws:kms:eu-west-1:111122223333:key/1234abcd-12ab-34cd-56ef-1234567890ab",
+    ),
     Command(
         "suspend",
         "serve a tenant no more until it is resumed",

@@ -16,6 +16,7 @@ from gateway.envelope import wrapped
 from gateway.envelope.keys import Context
 from gateway.envelope.ports import KeyRefused, KeyService, KeysUnavailable
 from gateway.envelope.wrapped import Wrapped, of_tenant, wrapped_at
+from gateway.loops import at_once
 from tenants import data_keys
 from tenants.acts import Act
 from tenants.data_keys import DataKeyRecord
@@ -30,6 +31,8 @@ ORPHAN_SECONDS: Final = 86_400.0
 """So long a wrapped key stays after it was first found to belong to no data key: a directory that was restored too old can be restored
 again meanwhile, and nothing is lost.
 """
+MOST_AT_ONCE: Final = 8
+"""Keys that are tended to at a time: a KeyService that is slow holds up the others so much less."""
 
 _log: Final = logging.getLogger(__name__)
 
@@ -54,11 +57,22 @@ class Caretaker:
         """One look at all that is due. What fails is logged and counted, and holds up nothing else."""
         try:
             due = await self.directory.due()
+            if owners := [tenant_id for key_id, tenant_id in due.items() if key_id == tenant_id]:
+                for tenant_id in owners:
+                    act = Act(ACTOR, self.now_us(), "the tenant's KMS key is another")
+                    await self._step(f"the data keys of {tenant_id}", self.directory.follow(tenant_id, act))
+                due = await self.directory.due()
         except TenantsError as fault:
             self._note("what is due", fault)
             return
-        for key_id, tenant_id in due.items():
-            await self._step(f"the data key {key_id} of {tenant_id}", self._tend(tenant_id, key_id))
+        await at_once(
+            MOST_AT_ONCE,
+            (
+                self._step(f"the data key {key_id} of {tenant_id}", self._tend(tenant_id, key_id))
+                for key_id, tenant_id in due.items()
+                if key_id != tenant_id
+            ),
+        )
         if self.now_us() >= self._sweep_us:
             await self._step("the sweep of wrapped keys", self._sweep())
 

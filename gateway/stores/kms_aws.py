@@ -14,8 +14,10 @@ Asked once: the keyring decides when again. The texts have KMS's code and the ke
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Mapping
-from contextlib import AbstractAsyncContextManager, AsyncExitStack
+from collections import OrderedDict
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING, Final, TypeAlias, cast
 
@@ -32,9 +34,11 @@ log = logging.getLogger(__name__)
 FORM: Final = 2
 """The first byte of what this wraps; what a key file wrapped has another (`key_file.py`)."""
 MOST_WRAPPED_BYTES: Final = 6_144  # KMS's bound of a CiphertextBlob
-MOST_CONNECTIONS: Final = 16
-"""At once, to one region; more calls wait, within their time."""
+MOST_CONNECTIONS: Final = 32
+"""At once, to one region; more calls wait, within their time. What is done beside the requests (`MOST_AT_ONCE` of keyring and caretaker)
+takes 24 of them at most."""
 MOST_REGIONS: Final = 50
+"""That have a client here; of the others the one that was not used for longest goes."""
 _SERVERS_FAULT: Final = 500
 _REFUSED: Final = frozenset(
     {
@@ -60,6 +64,15 @@ class SdkMissing(OSError):
     """The extra `aws` is not installed. The message is for people."""
 
 
+@dataclass(slots=True)
+class _Region:
+    """Its client, and how many calls use it now."""
+
+    client: "KMSClient"
+    open: AsyncExitStack
+    users: int = 0
+
+
 class AwsKms:
     """To be entered. `key` is the ARN of the deployment's wrapping key, in whose region `endpoint` is, if one is given; other regions have
     AWS's own. A call has `answer_seconds`, whatever it waits for. Raises SdkMissing.
@@ -69,15 +82,15 @@ class AwsKms:
         self._session = _session()
         self._key, self._region, self._endpoint = key, _region(key), endpoint
         self._answer_seconds = answer_seconds
-        self._clients: dict[str, KMSClient] = {}
-        self._open = AsyncExitStack()
+        self._regions: OrderedDict[str, _Region] = OrderedDict()
         self._opening = asyncio.Lock()
 
     async def __aenter__(self) -> "AwsKms":
         """The client is made before anybody calls, which takes no answer of KMS's; if that fails, the calls say so."""
         try:
             async with asyncio.timeout(self._answer_seconds):
-                await self._client(self._region)
+                async with self._client(self._region):
+                    pass
         except Exception as fault:  # noqa: BLE001 - whatever an SDK raises; the start does not need KMS
             log.warning("AWS KMS cannot be used yet (%s)", type(fault).__name__)
         return self
@@ -85,7 +98,8 @@ class AwsKms:
     async def __aexit__(
         self, kind: type[BaseException] | None, fault: BaseException | None, trace: TracebackType | None
     ) -> None:
-        await self._open.aclose()
+        for region in self._regions.values():
+            await region.open.aclose()
 
     async def wrap(self, material: Material, context: Context, with_key: str | None = None) -> bytes:
         key = with_key or self._key
@@ -123,7 +137,8 @@ class AwsKms:
         region = _region(key)
         try:
             async with asyncio.timeout(self._answer_seconds):
-                answer = await call(await self._client(region))
+                async with self._client(region) as client:
+                    answer = await call(client)
                 return bytes(cast("bytes", answer[part]))
         except KeysUnavailable:
             raise
@@ -133,17 +148,36 @@ class AwsKms:
             said = _told(fault, key)
         raise said
 
-    async def _client(self, region: str) -> "KMSClient":
-        if (known := self._clients.get(region)) is not None:
-            return known
+    @asynccontextmanager
+    async def _client(self, region: str) -> "AsyncIterator[KMSClient]":
+        """It is not closed in this block."""
+        found = self._regions.get(region) or await self._opened(region)
+        self._regions.move_to_end(region)
+        found.users += 1
+        try:
+            yield found.client
+        finally:
+            found.users -= 1
+
+    async def _opened(self, region: str) -> _Region:
         async with self._opening:
-            if region not in self._clients:
-                if len(self._clients) >= MOST_REGIONS:
-                    raise KeysUnavailable(f"the keys are in more than {MOST_REGIONS} regions")
+            if region not in self._regions:
+                await self._make_room()
                 if await self._session.get_credentials() is None:  # a client would never look for them again
                     raise KeysUnavailable("there are no AWS credentials: give the gateway a role")
-                self._clients[region] = await self._open.enter_async_context(self._made(region))
-            return self._clients[region]
+                stack = AsyncExitStack()
+                client = await stack.enter_async_context(self._made(region))
+                self._regions[region] = _Region(client, stack)
+            return self._regions[region]
+
+    async def _make_room(self) -> None:
+        """Room for one more. The deployment's own region stays: its calls are those of every tenant without a key of its own."""
+        if len(self._regions) < MOST_REGIONS:
+            return
+        idle = (it for it, found in self._regions.items() if not found.users and it != self._region)
+        if (oldest := next(idle, None)) is None:
+            raise KeysUnavailable(f"keys in {MOST_REGIONS} regions are asked for at once")
+        await self._regions.pop(oldest).open.aclose()
 
     def _made(self, region: str) -> AbstractAsyncContextManager["KMSClient"]:
         from aiobotocore.config import AioConfig

@@ -336,7 +336,7 @@ OPERATIONS: Final[tuple[Operation, ...]] = (
         "govern",
         tenants.change,
         TenantView,
-        "put a tenant on another plan, or give it another privacy",
+        "put a tenant on another plan, or give it another privacy or KMS key",
         TenantChange,
     ),
     *(

@@ -91,13 +91,15 @@ class NewTenant(Sent, frozen=True):
     name: str
     plan: str
     privacy: str | None = None
+    kms_key: str | None = None
 
 
 class TenantChange(Sent, frozen=True):
-    """What is left out stays. `privacy` null: it has none any more."""
+    """What is left out stays. `privacy` null: it has none any more; and so `kms_key`, without which the deployment's key wraps."""
 
     plan: str | UnsetType = UNSET
     privacy: str | UnsetType | None = UNSET
+    kms_key: str | UnsetType | None = UNSET
 
 
 class Closing(Sent, frozen=True):
@@ -174,6 +176,8 @@ class Listed(Struct, Generic[_Item], frozen=True):
 
 
 class TenantView(Struct, frozen=True):
+    """`kms_key` is the ARN of the key of its own that wraps its data keys, null: the deployment's does."""
+
     id: str
     name: str
     plan: str
@@ -181,6 +185,7 @@ class TenantView(Struct, frozen=True):
     created_at: Moment
     closes_at: Moment | None
     privacy: str | None
+    kms_key: str | None
 
 
 class MemberView(Struct, frozen=True):
@@ -279,6 +284,7 @@ def tenant_view(value: Tenant, now_us: int) -> TenantView:
         created_at=moment(value.created_us),
         closes_at=None if value.closes_us is None else moment(value.closes_us),
         privacy=value.privacy,
+        kms_key=value.kms_key,
     )
 
 

@@ -29,7 +29,9 @@ async def create(asked: Asked) -> Answer:
     body: NewTenant = asked.body
     made = await asked.once(
         Tenant,
-        lambda: asked.directory.tenants.create(body.name, body.plan, asked.act, privacy=body.privacy),
+        lambda: asked.directory.tenants.create(
+            body.name, body.plan, asked.act, privacy=body.privacy, kms_key=body.kms_key
+        ),
     )
     view = tenant_view(made.value, asked.now_us)
     return Answer(view, 201, tag=tag(view, 1), replayed=made.replayed)
@@ -50,7 +52,12 @@ async def change(asked: Asked) -> Answer:
         await tenants.find(name),
         tenant_view,
         lambda version: tenants.change(
-            name, asked.act, plan=body.plan, privacy=body.privacy, expected=version
+            name,
+            asked.act,
+            plan=body.plan,
+            privacy=body.privacy,
+            kms_key=body.kms_key,
+            expected=version,
         ),
     )
 

@@ -34,11 +34,13 @@ __all__ = [
 
 
 class Directory:
-    """`entropy` gives that many random bytes, fit for secrets. Not shared between loops."""
+    """`entropy` gives that many random bytes, fit for secrets. `has_kms`: tenants may have KMS keys of their own. Not shared between
+    loops.
+    """
 
-    def __init__(self, table: Table, entropy: Callable[[int], bytes]) -> None:
+    def __init__(self, table: Table, entropy: Callable[[int], bytes], *, has_kms: bool = False) -> None:
         self.journal = Journal(table, entropy)
-        self.tenants = Tenants(self.journal)
+        self.tenants = Tenants(self.journal, has_kms)
         self.members = Members(self.journal, self.tenants)
         self.accounts = Accounts(self.journal, self.tenants)
         self.keys = Keys(self.journal, self.tenants)

@@ -74,6 +74,7 @@ class Customer:
             self.tenant.restrictions,
             self.tenant.privacy,
             self.certificates.certificates,
+            self.tenant.kms_key,
         )
 
 
@@ -97,7 +98,7 @@ async def read_all(journal: "Journal", names: Iterable[str]) -> dict[str, Custom
 def changes(
     wanted: TenantDocument, before: Customer | None, new_id: Callable[[str], str], at_us: int
 ) -> Iterator[Change]:
-    """What makes it as wanted, with just these members, issuers, certificates, restrictions and privacy; its state is said
+    """What makes it as wanted, with just these members, issuers, certificates, restrictions, privacy and KMS key; its state is said
     (`outline.as_declared`). That nobody else has the issuers or the names in certificates is for the caller to know.
     """
     if before is None:
@@ -109,6 +110,7 @@ def changes(
             state,
             at_us,
             restrictions=wanted.restrictions,
+            kms_key=wanted.kms_key,
             privacy=wanted.privacy,
         )
         yield created(owner)
@@ -118,6 +120,7 @@ def changes(
             plan=wanted.plan,
             state=wanted.state or before.tenant.state,
             restrictions=wanted.restrictions,
+            kms_key=wanted.kms_key,
             privacy=wanted.privacy,
         )
         if owner != before.tenant:
@@ -154,8 +157,10 @@ def closing(before: Customer, at_us: int) -> Change:
 
 
 def _action(before: Tenant, after: Tenant) -> Action:
-    """A change of the state is told before one of the plan or the privacy, and that before one of the restrictions; the images tell all."""
+    """A change of the state is told before one of the plan, the privacy or the KMS key, and that before one of the restrictions; the
+    images tell all.
+    """
     if before.state == after.state:
-        has_other = (before.plan, before.privacy) != (after.plan, after.privacy)
+        has_other = replace(before, restrictions=after.restrictions) != after
         return Action.TENANT_CHANGED if has_other else Action.TENANT_RESTRICTED
     return Action.TENANT_SUSPENDED if after.state == "suspended" else Action.TENANT_RESUMED

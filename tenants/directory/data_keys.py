@@ -15,7 +15,7 @@ from tenants.directory.tenants import Tenants
 from tenants.errors import NotFound
 from tenants.events import Action
 from tenants.ids import is_id
-from tenants.ports import MOST_KEYS, Delete, Item, Row
+from tenants.ports import MOST_KEYS, Delete, Item, Key, Row
 from tenants.ports import Put as PutItem
 from tenants.rows import (
     DUE,
@@ -77,11 +77,7 @@ class DataKeys:
 
         async def judge() -> Judged[DataKeyRecord]:
             row = await self._row((await self.tenants.show(tenant_name)).id, key_id)
-            before = read(row, DataKeyRecord)
-            if before.rewrap_us is not None or before.state in ("destroying", "destroyed"):
-                return Judged(before, stored=before)
-            after = replace(before, rewrap_us=act.at_us)
-            return Judged(after, (_changed(Action.DATAKEY_REWRAPPING, row, after),), after)
+            return _rewrapping(row, act)
 
         return await self.journal.change(act, judge)
 
@@ -101,10 +97,13 @@ class DataKeys:
         return await self.journal.change(act, judge)
 
     async def keep(self, tenant_name: str, key_id: str, act: Act) -> DataKeyRecord:
-        """The key, which is not destroyed: it opens what it sealed. Repeated: the same. Raises Invalid for one that is destroyed."""
+        """The key, which is not destroyed: it opens what it sealed; if the tenant has another KMS key since, it is wrapped anew. Repeated:
+        the same. Raises Invalid for one that is destroyed.
+        """
 
         async def judge() -> Judged[DataKeyRecord]:
-            return await self._deed((await self.tenants.show(tenant_name)).id, key_id, "keep", act)
+            owner = await self.tenants.show(tenant_name)
+            return await self._deed(owner.id, key_id, "keep", act, owner=owner)
 
         return await self.journal.change(act, judge)
 
@@ -125,19 +124,21 @@ class DataKeys:
     async def add(self, made: DataKeyRecord, act: Act) -> DataKeyRecord:
         """The active key of that tenant and purpose: this one, or another that is there already, and then this one is not added.
 
-        That its wrapped bytes are durable is for the caller to know.
+        That its wrapped bytes are durable is for the caller to know. One that was wrapped with what is not the tenant's KMS key any more
+        is to be wrapped anew.
         """
 
         async def judge() -> Judged[DataKeyRecord]:
-            await self.owner(made.tenant_id)
+            owner = await self.owner(made.tenant_id)
             there = await self.of(made.tenant_id)
             if made.id in there or (found := data_keys.newest(there.values(), made.purpose)) is None:
                 found = there.get(made.id)
             if found is not None:
                 return Judged(found)
             at = data_key_at(made.tenant_id, made.id)
-            change = Change(Action.DATAKEY_CREATED, made.id, at, None, encoded(made), made.tenant_id)
-            return Judged(made, (change,))
+            new = _following(made, owner, act)
+            created = _changed(Action.DATAKEY_CREATED, at, None, new)
+            return Judged(new, (created,))
 
         return await self.journal.change(act, judge)
 
@@ -160,7 +161,7 @@ class DataKeys:
             if before.rewrap_us is None or (await self.owner(tenant_id)).kms_key != wrapped_with:
                 return Judged(None)
             after = replace(before, wrapped_with=wrapped_with, wrapped_us=act.at_us, rewrap_us=None)
-            return Judged(None, (_changed(Action.DATAKEY_REWRAPPED, row, after),))
+            return Judged(None, (_changed(Action.DATAKEY_REWRAPPED, row.key, row, after),))
 
         await self.journal.change(act, judge)
 
@@ -173,14 +174,33 @@ class DataKeys:
             if before.state == "destroyed" or data_keys.state(before, act.at_us) != "destroyed":
                 return Judged(None)
             after = replace(before, state="destroyed", rewrap_us=None)
-            return Judged(None, (_changed(Action.DATAKEY_DESTROYED, row, after),))
+            return Judged(None, (_changed(Action.DATAKEY_DESTROYED, row.key, row, after),))
 
         await self.journal.change(act, judge)
 
     async def due(self) -> dict[str, str]:
-        """The ids of those to which something is still to be done (`data_keys.is_due`), each with its tenant's."""
+        """The ids of those to which something is still to be done (`data_keys.is_due`), each with its tenant's; a tenant's own, with
+        itself, for one whose KMS key is another (`follow`).
+        """
         found = [read(row, KeyPointer) for row in await self.journal.partition(DUE)]
         return {it.key_id: it.tenant_id for it in found}
+
+    async def follow(self, tenant_id: str, act: Act) -> None:
+        """All data keys of a tenant whose KMS key is another are to be wrapped anew, but for those that are so already or are to be
+        destroyed. Repeated, or when it changes meanwhile: the rest is. Raises Conflict for the latter.
+        """
+        place = await self.journal.table.get(due_at(tenant_id))
+        if place is None:
+            return
+        owner = await self.owner(tenant_id)
+        for key_id, key in sorted((await self.of(tenant_id)).items()):
+            if key.wrapped_with != owner.kms_key:
+
+                async def judge(key_id: str = key_id) -> Judged[DataKeyRecord]:
+                    return _rewrapping(await self._row(tenant_id, key_id), act)
+
+                await self.journal.change(act, judge)
+        await self.journal.table.transact(Delete(place.key, place.version))
 
     async def one(self, tenant_id: str, key_id: str) -> DataKeyRecord:
         """Raises NotFound."""
@@ -201,13 +221,16 @@ class DataKeys:
         *,
         wait_seconds: float = data_keys.WAIT_SECONDS,
         backup_days: int | None = None,
+        owner: Tenant | None = None,
     ) -> Judged[DataKeyRecord]:
         row = await self._row(tenant_id, key_id)
         before = read(row, DataKeyRecord)
         after = data_keys.done(before, deed, act.at_us, wait_seconds=wait_seconds, backup_days=backup_days)
+        if owner is not None:
+            after = _following(after, owner, act)
         if after == before:
             return Judged(before, stored=before)
-        return Judged(after, (_changed(_ACTIONS[deed], row, after),), after)
+        return Judged(after, (_changed(_ACTIONS[deed], row.key, row, after),), after)
 
     async def _row(self, tenant_id: str, key_id: str) -> Row:
         row = await self.journal.table.get(data_key_at(tenant_id, key_id)) if is_id(key_id) else None
@@ -216,10 +239,26 @@ class DataKeys:
         return row
 
 
-def _changed(action: Action, row: Row, after: DataKeyRecord) -> Change:
+def _rewrapping(row: Row, act: Act) -> Judged[DataKeyRecord]:
+    before = read(row, DataKeyRecord)
+    if before.rewrap_us is not None or before.state in ("destroying", "destroyed"):
+        return Judged(before, stored=before)
+    after = replace(before, rewrap_us=act.at_us)
+    return Judged(after, (_changed(Action.DATAKEY_REWRAPPING, row.key, row, after),), after)
+
+
+def _following(key: DataKeyRecord, owner: Tenant, act: Act) -> DataKeyRecord:
+    """It is to be wrapped anew if that is not with the tenant's present KMS key."""
+    if key.wrapped_with == owner.kms_key or key.rewrap_us is not None:
+        return key
+    return replace(key, rewrap_us=act.at_us)
+
+
+def _changed(action: Action, at: Key, row: Row | None, after: DataKeyRecord) -> Change:
     """A key that is another, and is found among those with something to be done to while there is."""
-    at = due_at(after.id)
-    pointer: Item = Delete(at, None)
+    place = due_at(after.id)
+    pointer: Item = Delete(place, None)
     if data_keys.is_due(after):
-        pointer = PutItem(at, encoded(KeyPointer(after.tenant_id, after.id)), None)
-    return Change(action, after.id, row.key, row, encoded(after), after.tenant_id, (pointer,))
+        pointer = PutItem(place, encoded(KeyPointer(after.tenant_id, after.id)), None)
+    also = () if row is None and isinstance(pointer, Delete) else (pointer,)
+    return Change(action, after.id, at, row, encoded(after), after.tenant_id, also)

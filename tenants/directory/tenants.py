@@ -7,7 +7,7 @@ from typing import Final, Generic, TypeVar
 from msgspec import UNSET, UnsetType
 from msgspec.structs import replace
 
-from tenants import names, restrictions, tenant
+from tenants import kms, names, restrictions, tenant
 from tenants.acts import Act
 from tenants.directory.journal import Journal, Judged, Page
 from tenants.errors import AlreadyExists, NotFound, Stale
@@ -17,7 +17,9 @@ from tenants.ports import Put as PutItem
 from tenants.restrictions import Restrictions
 from tenants.rows import (
     Change,
+    KeyPointer,
     TenantPointer,
+    due_at,
     encoded,
     name_at,
     new_row,
@@ -50,17 +52,24 @@ class Found(Generic[_Value]):
 
 @dataclass(frozen=True, slots=True)
 class Tenants:
-    journal: Journal
+    """`has_kms`: the gateway wraps data keys with AWS KMS, so that a tenant may bring a key of its own there."""
 
-    async def create(self, name: str, plan: str, act: Act, *, privacy: str | None = None) -> Tenant:
+    journal: Journal
+    has_kms: bool = False
+
+    async def create(
+        self, name: str, plan: str, act: Act, *, privacy: str | None = None, kms_key: str | None = None
+    ) -> Tenant:
         """The new tenant. Repeated: AlreadyExists."""
         names.TENANT.check_new(name, "name")
+        self._check_key(kms_key, None)
 
         async def judge() -> Judged[Tenant]:
             await self._check(plan, privacy)
             if await self.journal.table.get(name_at(name)) is not None:
                 raise AlreadyExists("tenant", name)
-            made = Tenant(self.journal.new_id("t"), name, plan, "active", act.at_us, privacy=privacy)
+            new_id = self.journal.new_id("t")
+            made = Tenant(new_id, name, plan, "active", act.at_us, kms_key=kms_key, privacy=privacy)
             return Judged(made, (created(made),), made)
 
         return await self.journal.change(act, judge)
@@ -76,10 +85,12 @@ class Tenants:
         *,
         plan: str | UnsetType = UNSET,
         privacy: str | UnsetType | None = UNSET,
+        kms_key: str | UnsetType | None = UNSET,
         expected: int | None = None,
     ) -> Tenant:
-        """The tenant, on that plan and with that privacy, None for none; what is not given stays. Repeated: the same, without another
-        event. Raises Stale for another version than `expected`.
+        """The tenant, on that plan, with that privacy and that KMS key of its own, None for none; what is not given stays. With another
+        key its data keys are soon wrapped anew (`data_keys.follow`). Repeated: the same, without another event. Raises Stale for another
+        version than `expected`.
         """
 
         async def judge() -> Judged[Tenant]:
@@ -87,8 +98,11 @@ class Tenants:
             before = read(row, Tenant)
             check_version(row, expected, "tenant", name)
             await self._check(plan, privacy)
+            own = before.kms_key if kms_key is UNSET else kms_key
+            self._check_key(own, before.kms_key)
             after = replace(
                 before,
+                kms_key=own,
                 plan=before.plan if plan is UNSET else plan,
                 privacy=before.privacy if privacy is UNSET else privacy,
             )
@@ -183,6 +197,10 @@ class Tenants:
             if await self.journal.table.get(privacy_at(privacy)) is None:
                 raise NotFound("privacy", privacy)
 
+    def _check_key(self, kms_key: str | None, before: str | None) -> None:
+        for fault in kms.own_faults(kms_key, before, "kms_key", has_kms=self.has_kms):
+            raise fault
+
     async def row(self, name: str) -> Row:
         names.TENANT.check(name, "tenant")
         pointer = await self.journal.table.get(name_at(name))
@@ -202,12 +220,16 @@ def created(made: Tenant) -> Change:
 
 
 def changed(action: Action, row: Row, before: Tenant, after: Tenant) -> Change:
-    """A tenant that is another; who has moved is found under its new plan alone, and so with its privacy."""
+    """A tenant that is another; who has moved is found under its new plan alone, and so with its privacy. To the data keys of one whose
+    KMS key is another something is to be done.
+    """
     old, new = _places(before), _places(after)
     also: tuple[Item, ...] = (
         *(Delete(at, None) for at in old if at not in new),
         *(PutItem(at, b"{}", None) for at in new if at not in old),
     )
+    if after.kms_key != before.kms_key:
+        also = (*also, PutItem(due_at(after.id), encoded(KeyPointer(after.id, after.id)), None))
     return Change(action, after.id, row.key, row, encoded(after), after.id, also)
 
 

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from gateway.loops import Deadlines
+from gateway.loops import Deadlines, at_once
 
 
 async def test_a_block_that_takes_too_long_ends_in_a_timeout() -> None:
@@ -100,3 +100,26 @@ async def test_of_two_deadlines_that_pass_together_the_outer_one_ends_its_block(
         await outer()
     assert passed == []
     await asyncio.sleep(0)  # the task itself was not cancelled
+
+
+async def test_of_many_acts_so_many_are_done_at_once_in_their_order_and_one_that_fails_ends_all() -> None:
+    begun: list[int] = []
+    gates = [asyncio.Event() for _ in range(6)]
+
+    async def act(number: int) -> None:
+        begun.append(number)
+        await gates[number].wait()
+        if number == 3:
+            raise ValueError(number)
+
+    doing = asyncio.create_task(at_once(2, (act(number) for number in range(6))))
+    for opened, expected in ((None, [0, 1]), (1, [0, 1, 2]), (2, [0, 1, 2, 3])):
+        if opened is not None:
+            gates[opened].set()
+        for _ in range(20):
+            await asyncio.sleep(0)
+        assert begun == expected
+    gates[3].set()
+    with pytest.raises(ValueError, match="3"):
+        await doing
+    assert begun == [0, 1, 2, 3]

@@ -67,7 +67,7 @@ def _is_replayed(key: Key) -> bool:
     """Whether the row is what an event shows, and not a pointer or of the order itself."""
     if key == DOCUMENTS_AT:
         return True
-    aside = ("digest/", "plan/", "privacy/", "stage/", "issuer/", "certificate/")
+    aside = ("digest/", "plan/", "privacy/", "stage/", "issuer/", "certificate/", "datakeys/")
     return not (_is_event(key) or key.partition in _NOT_REPLAYED or key.partition.startswith(aside))
 
 

@@ -1,19 +1,22 @@
 """Caretakers of several processes over one table of wrapped keys: what is removed, what is wrapped anew, and what must be left alone."""
 
 import asyncio
+from typing import get_args
 
 import pytest
 from msgspec.structs import replace
 
 from gateway.envelope import wrapped
-from gateway.envelope.caretaker import ORPHAN_SECONDS, SWEEP_SECONDS, missing
+from gateway.envelope.caretaker import MOST_AT_ONCE, ORPHAN_SECONDS, SWEEP_SECONDS, missing
 from gateway.envelope.keyring import KeyDestroyed
+from gateway.envelope.keys import Purpose
 from gateway.envelope.wrapped import Wrapped, wrapped_at
 from tenants.data_keys import DataKeyRecord
 from tenants.ports import Put, Row
 from tenants.rows import encoded, read, tenant_at
 from tenants.tenant import Tenant
 from tests.gateway.envelope.world import World, secret, tenant_id
+from tests.worlds.kms import arn
 from tests.worlds.table import Fault, Pause
 
 DAY = 86_400
@@ -82,6 +85,86 @@ def brings(world: World, acme: str, kms_key: str) -> None:
     row = world.rows.rows[tenant_at(acme)]
     after = encoded(replace(read(row, Tenant), kms_key=kms_key))
     world.rows.rows[row.key] = Row(row.key, after, row.version + 1)
+
+
+async def wrapped_with(world: World, acme: str) -> list[str | None]:
+    keys = await world.directory.data_keys.of(acme)
+    return [wrapped.read(world.wrapped.rows[wrapped_at(acme, key_id)]).with_key for key_id in sorted(keys)]
+
+
+async def test_a_tenants_new_kms_key_wraps_all_of_its_data_keys_with_the_next_look(world: World) -> None:
+    acme, keyring = await tenant_id(world), world.keyring()
+    made = [await keyring.key(acme, purpose) for purpose in get_args(Purpose)]
+    for kms_key in (arn(2), arn(3), None):
+        world.now += 1
+        await world.directory.tenants.change("acme", world.act(), kms_key=kms_key)
+        await world.caretaker().look()
+        assert await wrapped_with(world, acme) == [kms_key] * len(made)
+        assert not await world.directory.data_keys.due()
+        later = world.keyring(9)
+        assert [secret(await later.opening(acme, key.id)) for key in made] == [secret(key) for key in made]
+
+
+@pytest.mark.parametrize("fault", Fault)
+@pytest.mark.parametrize("table", ["rows", "wrapped"])
+async def test_a_change_of_the_kms_key_that_is_cut_off_is_ended_by_the_next_look_of_anybody(
+    world: World, table: str, fault: Fault
+) -> None:
+    acme, keyring = await tenant_id(world), world.keyring()
+    for purpose in get_args(Purpose):
+        await keyring.key(acme, purpose)
+    world.now += 1
+    await world.directory.tenants.change("acme", world.act(), kms_key=arn(2))
+    getattr(world, table).write_faults.append(fault)
+    await world.caretaker().look()
+    assert await world.directory.data_keys.due()
+    await world.caretaker(6).look()
+    assert set(await wrapped_with(world, acme)) == {arn(2)}
+    assert not await world.directory.data_keys.due()
+
+
+async def test_while_the_key_before_refuses_the_data_keys_stay_as_they_were(world: World) -> None:
+    acme = await tenant_id(world)
+    await world.directory.tenants.change("acme", world.act(), kms_key=arn(2))
+    await world.keyring().key(acme, "audit")
+    world.service.states[arn(2)] = "Disabled"
+    world.now += 1
+    await world.directory.tenants.change("acme", world.act(), kms_key=arn(3))
+    caretaker = world.caretaker()
+    await caretaker.look()
+    assert (await wrapped_with(world, acme), caretaker.failures) == ([arn(2)], 1)
+    world.service.states[arn(2)] = "Enabled"
+    await caretaker.look()
+    assert await wrapped_with(world, acme) == [arn(3)]
+
+
+async def test_what_is_due_is_done_some_at_a_time_and_a_slow_key_service_holds_up_no_other(
+    world: World,
+) -> None:
+    acme, keyring = await tenant_id(world), world.keyring()
+    for number in range(3 * MOST_AT_ONCE):
+        await keyring.key(acme, "audit")
+        await world.directory.data_keys.rotate("acme", world.act(), purpose="audit")
+        keyring.changed([acme])
+        assert len(await world.directory.data_keys.of(acme)) == number + 1
+    world.now += 1
+    await world.directory.tenants.change("acme", world.act(), kms_key=arn(2))
+    made = world.service.calls
+    world.service.go.clear()
+    looking = asyncio.create_task(world.caretaker().look())
+    await settled(world, made + MOST_AT_ONCE)
+    assert world.service.calls == made + MOST_AT_ONCE
+    world.service.go.set()
+    await looking
+    assert set(await wrapped_with(world, acme)) == {arn(2)}
+
+
+async def settled(world: World, calls: int) -> None:
+    """Until so many are under way, and then for as long as others would take to begin."""
+    while world.service.calls < calls:
+        await asyncio.sleep(0)
+    for _ in range(1000):
+        await asyncio.sleep(0)
 
 
 async def test_a_key_is_wrapped_anew_with_the_tenants_present_key_and_stays_the_same(world: World) -> None:

@@ -1,12 +1,17 @@
 """Keyrings of several processes over one directory: who may use which key, for how long, and what happens when nobody answers."""
 
 import asyncio
+from collections import Counter
+from dataclasses import dataclass, field
+from math import ceil
 
 import pytest
 
-from gateway.envelope.keyring import CONFIRM_SECONDS, KeyDestroyed
+from gateway.envelope.keyring import CONFIRM_SECONDS, MOST_AT_ONCE, KeyDestroyed, Keyring
+from gateway.envelope.keys import Context, Material
 from gateway.envelope.ports import KeyRefused, KeysUnavailable
 from tests.gateway.envelope.world import World, secret, tenant_id
+from tests.worlds.key_service import MemoryKeyService
 from tests.worlds.table import Fault
 
 DAY = 86_400
@@ -174,3 +179,99 @@ async def test_a_destruction_that_waits_comes_at_its_microsecond_and_can_be_take
     keyring.changed([acme])
     with pytest.raises(KeyDestroyed):
         await keyring.opening(acme, key.id)
+
+
+@dataclass
+class SlowService(MemoryKeyService):
+    """A KeyService that answers nobody by itself: `over` ends all calls that are under way, well or not."""
+
+    under_way: list[tuple["asyncio.Future[None]", Context]] = field(default_factory=list)
+    most: int = 0
+    asked: Counter[str] = field(default_factory=Counter)
+    is_slow: bool = False
+
+    async def unwrap(self, wrapped: bytes, context: Context, with_key: str | None = None) -> Material:
+        if self.is_slow:
+            answered = asyncio.get_running_loop().create_future()
+            self.under_way.append((answered, context))
+            self.most = max(self.most, len(self.under_way))
+            self.asked[context.record] += 1
+            await answered
+        return await super().unwrap(wrapped, context, with_key)
+
+    def over(self, fault: Exception | None) -> None:
+        for answered, _ in self.under_way:
+            answered.set_exception(fault) if fault else answered.set_result(None)
+        self.under_way.clear()
+
+
+MANY = 120
+ANSWER_SECONDS = 5.0
+
+
+async def many_keys(world: World, keyring: Keyring) -> list[str]:
+    """The ids of as many keys of one tenant, each of which is used."""
+    acme = await tenant_id(world)
+    for _ in range(MANY):
+        await keyring.key(acme, "audit")
+        await world.directory.data_keys.rotate("acme", world.act(), purpose="audit")
+        keyring.changed([acme])
+    keys = await world.directory.data_keys.of(acme)
+    for key_id in keys:
+        await keyring.opening(acme, key_id)
+    return sorted(keys)
+
+
+async def refreshed(world: World, keyring: Keyring, service: SlowService, fault: Exception | None) -> None:
+    """A refresh in which each call takes that long, and ends so."""
+    refresh = asyncio.create_task(keyring.refresh())
+    while not refresh.done():
+        for _ in range(100):
+            await asyncio.sleep(0)
+        if service.under_way:
+            world.now += ANSWER_SECONDS
+            service.over(fault)
+    await refresh
+
+
+@pytest.mark.parametrize("fault", [None, KeysUnavailable("no answer in 5 s")], ids=["slow", "silent"])
+async def test_many_keys_of_a_slow_key_service_are_renewed_in_time_and_each_is_asked_for_once(
+    world: World, fault: Exception | None
+) -> None:
+    service = world.service = SlowService()
+    keyring, acme = world.keyring(is_told=True), await tenant_id(world)
+    keys = await many_keys(world, keyring)
+    world.now += keyring.knobs.refresh_seconds
+    service.is_slow, began = True, world.now
+    await refreshed(world, keyring, service, fault)
+    assert service.most == MOST_AT_ONCE
+    assert service.asked == dict.fromkeys(keys, 1)
+    assert world.now - began == ANSWER_SECONDS * ceil(MANY / MOST_AT_ONCE)
+    if fault is not None:  # an outage that ends before the cache's limit: nobody has noticed
+        await refreshed(world, keyring, service, None)
+    service.is_slow = False
+    made = service.calls
+    for key_id in keys:
+        await keyring.opening(acme, key_id)
+    assert service.calls == made
+    assert keyring.knobs.cache_seconds > world.now - began
+
+
+async def test_the_key_that_is_here_for_longest_is_renewed_first(world: World) -> None:
+    service = world.service = SlowService()
+    keyring, acme = world.keyring(), await tenant_id(world)
+    keys = await many_keys(world, keyring)
+    late = keys[: MANY // 2]
+    world.now += keyring.knobs.refresh_seconds
+    service.is_slow = True
+    for key_id in late:  # used last, and so behind all others in the order of use
+        await keyring.opening(acme, key_id)
+    keyring._held[acme, late[-1]].since -= 1
+    refresh = asyncio.create_task(keyring.refresh())
+    while not service.under_way:
+        await asyncio.sleep(0)
+    assert service.under_way[0][1].record == late[-1]
+    while not refresh.done():
+        service.over(None)
+        await asyncio.sleep(0)
+    await refresh

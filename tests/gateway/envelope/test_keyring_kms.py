@@ -6,7 +6,6 @@ from dataclasses import dataclass, field
 from random import Random
 
 import pytest
-from msgspec import structs
 
 from gateway.envelope.keyring import Keyring
 from gateway.envelope.ports import KeyRefused, KeysUnavailable
@@ -15,8 +14,6 @@ from gateway.stores.kms_aws import AwsKms
 from tenants.acts import Act
 from tenants.directory import Directory
 from tenants.plans import Limits, Plan, Rate
-from tenants.ports import Put
-from tenants.rows import encoded, tenant_at
 from tests.worlds.kms import KmsWorld, arn, kms_world
 from tests.worlds.table import MemoryTable
 
@@ -31,7 +28,7 @@ class Place:
     wrapped: MemoryTable = field(default_factory=MemoryTable)
 
     def __post_init__(self) -> None:
-        self.directory = Directory(self.rows, Random(2).randbytes)
+        self.directory = Directory(self.rows, Random(2).randbytes, has_kms=True)
 
     def keyring(self) -> Keyring:
         """As of a process that was just started; its feed tells all at once."""
@@ -48,14 +45,7 @@ class Place:
         )
 
     async def tenant(self, name: str, kms_key: str | None = None) -> str:
-        made = await self.directory.tenants.create(name, "team", Act("cli:test", 1))
-        if kms_key:
-            row = await self.rows.get(tenant_at(made.id))
-            assert row is not None
-            await self.rows.transact(
-                Put(tenant_at(made.id), encoded(structs.replace(made, kms_key=kms_key)), row.version)
-            )
-        return made.id
+        return (await self.directory.tenants.create(name, "team", Act("cli:test", 1), kms_key=kms_key)).id
 
 
 @pytest.fixture

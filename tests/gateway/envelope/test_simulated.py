@@ -11,6 +11,7 @@ from typing import Any, get_args
 
 import pytest
 
+from gateway.envelope import wrapped
 from gateway.envelope.caretaker import ORPHAN_SECONDS, SWEEP_SECONDS, Caretaker
 from gateway.envelope.keyring import CONFIRM_SECONDS, KeyDestroyed, Keyring, Knobs
 from gateway.envelope.keys import DataKey, Purpose
@@ -22,6 +23,7 @@ from tenants.directory import Directory
 from tenants.errors import TenantsError
 from tenants.rows import HEAD_AT, read
 from tests.gateway.envelope.world import World, made, secret, tenant_id
+from tests.worlds.kms import arn
 from tests.worlds.table import Fault
 
 PURPOSES = get_args(Purpose)
@@ -137,7 +139,7 @@ class Simulation:
         keys, act, ids = self.world.directory.data_keys, self.world.act(), sorted(self.secrets)
         key_id = self.random.choice(ids) if ids else "d_none"
         with suppress(TenantsError):
-            match self.random.choice(["rotate", "destroy", "keep", "rewrap"]):
+            match self.random.choice(["rotate", "destroy", "keep", "rewrap", "kms key"]):
                 case "rotate":
                     await keys.rotate("acme", act, purpose=self.random.choice(PURPOSES))
                 case "destroy":
@@ -145,6 +147,9 @@ class Simulation:
                     await keys.destroy("acme", key_id, act, wait_seconds=wait, backup_days=7)
                 case "keep":
                     await keys.keep("acme", key_id, act)
+                case "kms key":
+                    own = self.random.choice([None, arn(1), arn(2)])
+                    await self.world.directory.tenants.change("acme", act, kms_key=own)
                 case _:
                     await keys.rewrap("acme", key_id, act)
 
@@ -236,7 +241,11 @@ class Simulation:
         records = self.records()
         assert not await self.world.directory.data_keys.due()
         alive = {key_id for key_id, it in records.items() if it.state != "destroyed"}
-        assert {at.sort for at in self.world.wrapped.rows} == alive
+        rows = self.world.wrapped.rows
+        assert {at.sort for at in rows} == alive
+        own = (await self.world.directory.tenants.show("acme")).kms_key
+        living = {key_id for key_id in alive if records[key_id].state != "destroying"}
+        assert {wrapped.read(row).with_key for at, row in rows.items() if at.sort in living} <= {own}
 
 
 @pytest.mark.parametrize("seed", range(10))

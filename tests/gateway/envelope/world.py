@@ -23,20 +23,20 @@ class World:
     now: float = 1_700_000_000.0
 
     def __post_init__(self) -> None:
-        self.directory = Directory(self.rows, Random(2).randbytes)
+        self.directory = Directory(self.rows, Random(2).randbytes, has_kms=True)
 
     def act(self) -> Act:
         return Act("cli:test", int(self.now * 1_000_000))
 
-    def keyring(self, seed: int = 3) -> Keyring:
-        """Its feed tells nothing unless the test does."""
+    def keyring(self, seed: int = 3, *, is_told: bool = False) -> Keyring:
+        """Its feed tells nothing unless the test does, or it `is_told` at any time that nothing is new."""
         entropy = Random(seed).randbytes
         return Keyring(
             Directory(self.rows, entropy).data_keys,
             self.wrapped,
             self.service,
             clock=lambda: self.now,
-            confirmed_at=lambda: -1.0,
+            confirmed_at=lambda: self.now if is_told else -1.0,
             now_us=lambda: int(self.now * 1_000_000),
             entropy=entropy,
             spawn=self.spawn,

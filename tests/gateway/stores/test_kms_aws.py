@@ -4,14 +4,14 @@ import asyncio
 import base64
 import logging
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 
 import pytest
 from botocore.credentials import CredentialResolver
 
 from gateway.envelope.keys import Material
 from gateway.envelope.ports import KeyRefused, KeyService, KeysUnavailable
-from gateway.stores.kms_aws import MOST_CONNECTIONS, AwsKms
+from gateway.stores.kms_aws import MOST_CONNECTIONS, MOST_REGIONS, AwsKms
 from tests.contracts.key_service import CONTEXT, SECRET, KeyServiceContract
 from tests.worlds.kms import KmsWorld, arn, kms_world
 from tests.worlds.moto_process import asked, moto
@@ -217,3 +217,32 @@ async def test_no_secret_is_in_what_is_logged_or_raised(
         said.append(str(raised.value))
     told = caplog.text + "".join(said)
     assert not any(it in told for it in (base64.b64encode(SECRET).decode(), SECRET.hex(), repr(SECRET)[2:40]))
+
+
+async def test_the_clients_of_many_regions_are_bounded_and_none_that_is_used_goes(
+    world: KmsWorld, service: AwsKms
+) -> None:
+    regions = [f"eu-north-{number}" for number in range(1, MOST_REGIONS + 2)]
+    async with service._client(regions[0]) as first:
+        for region in regions[1:]:
+            async with service._client(region) as client:
+                assert client.meta.region_name == region
+        assert len(service._regions) == MOST_REGIONS
+        assert service._regions.keys().isdisjoint({regions[1], regions[2]})  # the longest unused ones
+        async with service._client(regions[0]) as again:
+            assert again is first
+    assert await service.wrap(Material(SECRET), CONTEXT)  # the deployment's own stays, however long unused
+    assert world.connections == 1
+    async with service._client(regions[1]) as anew:
+        assert anew.meta.region_name == regions[1]
+    assert len(service._regions) == MOST_REGIONS
+
+
+async def test_while_all_regions_are_used_another_one_waits_for_the_next_call(service: AwsKms) -> None:
+    async with AsyncExitStack() as used:
+        for number in range(1, MOST_REGIONS):
+            await used.enter_async_context(service._client(f"eu-north-{number}"))
+        with pytest.raises(KeysUnavailable, match=f"keys in {MOST_REGIONS} regions are asked for at once"):
+            await used.enter_async_context(service._client("eu-south-1"))
+    async with service._client("eu-south-1") as client:
+        assert client.meta.region_name == "eu-south-1"
