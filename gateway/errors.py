@@ -43,6 +43,7 @@ class Code(StrEnum):
     AUDIT_UNAVAILABLE = "audit_unavailable"
     SEALING_UNAVAILABLE = "sealing_unavailable"
     DIRECTORY_UNAVAILABLE = "directory_unavailable"
+    IDEMPOTENCY_UNAVAILABLE = "idempotency_unavailable"
     ISSUER_UNAVAILABLE = "issuer_unavailable"
     DEADLINE_EXCEEDED = "deadline_exceeded"
 
@@ -140,6 +141,12 @@ TABLE: MappingProxyType[Code, Rendering] = MappingProxyType(
         ),
         Code.DIRECTORY_UNAVAILABLE: Rendering(
             503, "UNAVAILABLE", "api_error", "credentials cannot be checked at the moment"
+        ),
+        Code.IDEMPOTENCY_UNAVAILABLE: Rendering(
+            503,
+            "UNAVAILABLE",
+            "api_error",
+            "whether this Idempotency-Key was used cannot be told at the moment, so the request was not sent",
         ),
         Code.ISSUER_UNAVAILABLE: Rendering(
             503,

@@ -239,3 +239,55 @@ async def test_numbers_behind_a_masked_head_stream_and_texts_are_collected_on_th
     assert (outgoing.rest, outgoing.tensor_bytes) == (None, 11)
     assert room.taken_bytes == before + len(head) + len(texts)
     assert json.loads(outgoing.head)["inputs"][0]["parameters"] == {"binary_data_size": 11}
+
+
+async def fingerprint(*pieces: bytes, head_length: int | None = None, coding: bytes = b"") -> bytes:
+    """Of a judged body under an Idempotency-Key, all of which is here then."""
+    size = sum(map(len, pieces))
+    body = InferBody(Sender(*pieces), size, head_length, memory(), coding, with_key=True)
+    outgoing = await body.judge(10**9, "t", None)
+    assert outgoing.rest is None
+    return body.fingerprint
+
+
+async def test_a_body_with_a_key_has_the_fingerprint_of_what_is_in_it_however_it_comes() -> None:
+    head = tensors(20)
+    whole_body, packed = head + bytes(20), gzip.compress(head + bytes(20))
+    found = await fingerprint(whole_body, head_length=len(head))
+    assert len(found) == 32
+    assert await fingerprint(head[:9], head[9:], bytes(20), head_length=len(head)) == found
+    assert await fingerprint(packed[:30], packed[30:], head_length=len(head), coding=b"gzip") == found
+    others = [
+        await fingerprint(head + bytes(19) + b"\1", head_length=len(head)),
+        await fingerprint(HEAD),
+        await fingerprint(HEAD + b" "),
+        await fingerprint(HEAD, head_length=len(HEAD)),
+    ]
+    assert len({found, *others}) == 5
+
+
+async def test_a_body_without_a_key_has_no_fingerprint_and_streams_as_ever() -> None:
+    head = tensors(20)
+    body = InferBody(Sender(head, bytes(20)), len(head) + 20, len(head), memory())
+    outgoing = await body.judge(10**9, "t", None)
+    assert (outgoing.rest, body.fingerprint) == (body, b"")
+
+
+@pytest.mark.parametrize("declared", [2_000, None])
+async def test_a_body_with_a_key_that_is_too_large_to_be_collected_says_so(declared: int | None) -> None:
+    head = tensors(1_900)
+    body = InferBody(Sender(head, *[bytes(475)] * 4), declared, len(head), memory(), with_key=True)
+    with pytest.raises(GatewayError) as caught:
+        await body.judge(10**9, "t", None)
+    assert caught.value.code is Code.JSON_TOO_LARGE
+    assert "Idempotency-Key has at most 1000 bytes" in caught.value.sentence
+
+
+async def test_what_is_held_of_an_answer_is_on_the_account_until_the_call_is_over() -> None:
+    room = memory()
+    body = GenerateBody(Sender(b'{"text_input":"a"}'), 18, b"", room, with_key=True)
+    await body.judge(10**9, "t", None)
+    body.account(20_000)
+    assert room.taken_bytes == 20_018
+    body.close()
+    assert room.taken_bytes == 0
