@@ -106,11 +106,11 @@ def test_a_model_whose_every_run_counts_runs_once(demo: Demo) -> None:
     def add(number: int, key: str = "", **flags: bool) -> tuple[Answer, int]:
         given = triton.InferInput("add", [1, 1], "INT32")
         given.set_data_from_numpy(np.array([[number]], np.int32), binary_data=False)
-        body, _ = triton.InferenceServerClient.generate_request_body([given], sequence_id=7, **flags)
+        wanted = [triton.InferRequestedOutput("total", binary_data=False)]
+        body, _ = triton.InferenceServerClient.generate_request_body([given], wanted, sequence_id=7, **flags)
         headers = {"Authorization": f"Bearer {demo.key}"} | ({"Idempotency-Key": key} if key else {})
         answer = demo.call("/v2/models/running/infer", body, headers=headers)
-        outputs = {it["name"]: it["data"] for it in answer.json["outputs"]}
-        return answer, outputs["total"][0]
+        return answer, answer.json["outputs"][0]["data"][0]
 
     assert add(1, sequence_start=True)[1] == 1
     first, total = add(5, "add five")
@@ -154,20 +154,21 @@ def test_binary_tensors_are_told_again_and_compression_changes_nothing(demo: Dem
     assert "inference-header-content-length" in again.headers
 
 
-@pytest.mark.parametrize(
-    ("path", "body"),
-    [
-        ("/v2/models/times07/infer", fp32(1, 2, 3)),
-        ("/v1/chat/completions", {**SAY, "messages": [{"role": "user", "content": "fail:0 now"}]}),
-    ],
-)
-def test_an_error_of_the_models_own_is_an_answer_too(demo: Demo, key: str, path: str, body: Any) -> None:
+def test_an_error_that_the_model_tells_is_an_answer_too(demo: Demo, key: str) -> None:
+    path, body = "/v2/models/times07/infer", fp32(1, 2, 3)
     first, again = ask(demo, path, body, key), ask(demo, path, body, key)
-    if first.status < 500:
-        assert lasting(again) == lasting(first)
-        assert again.headers[REPLAYED] == "true"
-    else:  # of our own words for it
-        assert (first.status, again.status) == (500, 409)
+    assert (first.status, REPLAYED in first.headers) == (400, False)
+    assert (lasting(again), again.headers[REPLAYED]) == (lasting(first), "true")
+
+
+def test_a_model_that_fails_within_its_answer_does_not_run_again(demo: Demo, key: str) -> None:
+    body = {**SAY, "messages": [{"role": "user", "content": "fail:1 now"}]}
+    first = ask(demo, "/v1/chat/completions", body, key)
+    assert (first.status, first.json["error"]["code"]) == (500, "model_failed")
+    again = until(
+        lambda: answered(demo, "/v1/chat/completions", body, key, "not known"), 5, "no refusal says why"
+    )
+    assert (again.status, again.json["error"]["code"]) == (409, "already_run")
 
 
 def call(
