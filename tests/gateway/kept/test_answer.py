@@ -62,12 +62,14 @@ def test_a_damaged_claim_or_one_of_another_version_is_refused_and_so_is_its_key(
 
 
 def test_a_claim_and_its_answer_are_at_these_places_which_do_not_tell_the_key() -> None:
-    assert DIGEST == claims.digest_of("t_1", "one")
-    assert DIGEST != claims.digest_of("t_2", "one")
+    assert claims.digest_of("t_1", "one") == DIGEST
+    assert claims.digest_of("t_2", "one") != DIGEST
     assert claims.digest_of("t_1", "1one") != claims.digest_of("t_11", "one")
     found = claims.places(DIGEST, AT_US)
     assert [at.partition for at in found] == [f"once/{DIGEST[0]}"] * 3
-    assert [at.sort for at in found] == [f"{day}/{DIGEST[1:]}" for day in ("20231113", "20231114", "20231115")]
+    assert [at.sort for at in found] == [
+        f"{day}/{DIGEST[1:]}" for day in ("20231113", "20231114", "20231115")
+    ]
     assert {at.partition for at in found} < set(claims.PARTITIONS)
     name = claims.answer_name(DIGEST, Claimed("r1", AT_US, AT_US, b""))
     assert name.startswith("replies/2023111422/")
@@ -80,7 +82,9 @@ def test_a_key_has_1_to_255_characters(key: str) -> None:
         claims.digest_of("t_1", key)
 
 
-def test_a_claim_is_void_after_a_day_and_five_minutes_and_swept_only_when_no_clock_that_is_right_reads_it() -> None:
+def test_a_claim_is_void_after_a_day_and_five_minutes_and_swept_only_when_no_clock_that_is_right_reads_it() -> (
+    None
+):
     void = AT_US + DAY_US + 300_000_000
     assert [claims.is_void(AT_US, at) for at in (AT_US, void - 1, void)] == [False, False, True]
     ends = 1_700_006_400_000_000  # its day
