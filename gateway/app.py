@@ -53,6 +53,7 @@ from gateway.state import (
     opened_data_keys,
     opened_directory,
     opened_ledger,
+    opened_once,
     opened_web,
     state_folder,
 )
@@ -135,7 +136,8 @@ async def opened(settings: Settings, progress: Callable[[str], None]) -> AsyncIt
         tracer = await stack.enter_async_context(
             collector(Destination.of(os.environ), meter, now_us=now_us, draw=random.random)
         )
-        ageing = await stack.enter_async_context(opened_ageing(settings, directory, meter))
+        once = await stack.enter_async_context(opened_once(settings, keyring))
+        ageing = await stack.enter_async_context(opened_ageing(settings, directory, once, meter))
         throttler = Throttler(registry, clock, known.models, meter, settings.triton.most_waiting)
         autoscaler = Autoscaler(
             scaler=scaler,
@@ -165,6 +167,7 @@ async def opened(settings: Settings, progress: Callable[[str], None]) -> AsyncIt
             now_us=now_us,
             meter=meter,
             tracer=tracer,
+            once=once,
             stream_idle_seconds=settings.http.stream_idle_seconds,
         )
         # The committer ends last: what is owed to the log does not wait while a Triton stops.

@@ -14,6 +14,8 @@ from gateway.authz.current import SHOWN, Current
 from gateway.frontends.grpc_memory import MessageMemory
 from gateway.frontends.http_body import JsonMemory
 from gateway.kept.expiry import Expiry
+from gateway.kept.once import Once
+from gateway.kept.sweep import Sweep
 from gateway.process import resident_bytes
 from gateway.scaling.registry import Registry
 from gateway.telemetry import table
@@ -94,6 +96,12 @@ def watch_ageing(meter: Meter, retention: Retention, expiry: Expiry) -> None:
     meter.watch_number(table.AUDIT_FORGOTTEN, lambda: retention.bodies)
     meter.watch_number(table.AUDIT_REPLACED, lambda: retention.segments)
     meter.watch_number(table.KEPT_EXPIRED, lambda: expiry.expired)
+
+
+def watch_once(meter: Meter, once: Once, sweep: Sweep) -> None:
+    meter.watch(table.CLAIMS, lambda: {(result,): number for result, number in once.results.items()})
+    meter.watch_number(table.ANSWERS_LOST, lambda: once.lost)
+    meter.watch_number(table.CLAIMS_SWEPT, lambda: sweep.swept)
 
 
 def watch_process(meter: Meter, clock: Callable[[], float]) -> None:
