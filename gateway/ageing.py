@@ -3,11 +3,13 @@
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from functools import partial
 from typing import Any, Final
 
 from gateway.audit.ports import SegmentFailed
 from gateway.audit.retention import Retention
+from gateway.kept.claims import SWEPT
 from gateway.kept.expiry import Expiry
 from gateway.kept.once import Once
 from gateway.kept.ports import BlobsUnavailable
@@ -23,7 +25,7 @@ from tenants.privacy import Privacy
 from tenants.privacy import Retention as Kept
 
 _PASS_SECONDS: Final = 3600.0
-_REPLY_HOURS: Final = 25
+_REPLY_HOURS: Final = SWEPT // timedelta(hours=1)
 """A reply goes when its claim is void by every clock that is right, and not before."""
 _DEFAULT: Final = Kept()
 

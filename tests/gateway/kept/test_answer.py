@@ -1,10 +1,15 @@
 """The bytes of kept answers and claims: what is stored today is read for as long as it is kept, and written the same."""
 
+from datetime import timedelta
+
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from gateway.kept import answer, claims
 from gateway.kept.answer import Answer
 from gateway.kept.claims import Claimed, Damaged
+from gateway.kept.expiry import replied
 from tenants.ports import Key, Row
 
 DAY_US = 86_400_000_000
@@ -74,6 +79,14 @@ def test_a_claim_and_its_answer_are_at_these_places_which_do_not_tell_the_key() 
     name = claims.answer_name(DIGEST, Claimed("r1", AT_US, AT_US, b""))
     assert name.startswith("replies/2023111422/")
     assert name != claims.answer_name(DIGEST, Claimed("r2", AT_US, AT_US, b""))
+
+
+@given(st.integers(1_600_000_000_000_000, 1_900_000_000_000_000))
+def test_an_answer_is_there_for_as_long_as_its_claim_holds(at_us: int) -> None:
+    name = claims.answer_name(DIGEST, Claimed("r1", at_us, at_us, b""))
+    ended = replied(name)
+    assert ended is not None
+    assert ended + claims.SWEPT > claims.moment(at_us) + claims.VOID + timedelta(minutes=5)
 
 
 @pytest.mark.parametrize("key", ["", "k" * 256])
