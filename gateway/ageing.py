@@ -3,25 +3,30 @@
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from functools import partial
 from typing import Any, Final
 
 from gateway.audit.ports import SegmentFailed
 from gateway.audit.retention import Retention
+from gateway.kept.claims import SWEPT
 from gateway.kept.expiry import Expiry
+from gateway.kept.once import Once
 from gateway.kept.ports import BlobsUnavailable
+from gateway.kept.sweep import Sweep
 from gateway.loops import every
 from gateway.settings import Settings
 from gateway.state import now_us, opened_blobs, opened_segments
 from gateway.telemetry.meter import Meter
-from gateway.telemetry.rooms import watch_ageing
+from gateway.telemetry.rooms import watch_ageing, watch_once
 from tenants.directory import Directory
 from tenants.errors import TenantsError
 from tenants.privacy import Privacy
 from tenants.privacy import Retention as Kept
 
 _PASS_SECONDS: Final = 3600.0
-_REPLY_HOURS: Final = 24
+_REPLY_HOURS: Final = SWEPT // timedelta(hours=1)
+"""A reply goes when its claim is void by every clock that is right, and not before."""
 _DEFAULT: Final = Kept()
 
 Loop = Callable[[], Coroutine[Any, Any, None]]
@@ -49,14 +54,16 @@ class Lookup:
 
 @asynccontextmanager
 async def opened_ageing(
-    settings: Settings, directory: Directory, meter: Meter
+    settings: Settings, directory: Directory, once: Once, meter: Meter
 ) -> AsyncIterator[dict[str, Loop]]:
     """The loops, by name. Segments are opened apart from the ledger's: a long read must not hold up its next segment."""
     lookup = Lookup(directory)
     async with opened_segments(settings) as segments, opened_blobs(settings) as blobs:
         retention = Retention(segments, lookup.body_days, now_us)
         expiry = Expiry(blobs, lookup.capture_days, _REPLY_HOURS, lambda: now_us() / 1e6)
+        claims = Sweep(once.table, now_us)
         watch_ageing(meter, retention, expiry)
+        watch_once(meter, once, claims)
 
         async def forget() -> None:
             if await directory.values.privacies():  # else no body is ever over, and no segment is read
@@ -67,4 +74,5 @@ async def opened_ageing(
             "expiry": partial(
                 every, _PASS_SECONDS, expiry.look, BlobsUnavailable, TenantsError, TimeoutError
             ),
+            "claims": partial(every, _PASS_SECONDS, claims.look, TenantsError, TimeoutError),
         }

@@ -55,6 +55,7 @@ from gateway.state import (
     opened_data_keys,
     opened_directory,
     opened_ledger,
+    opened_once,
     opened_web,
     state_folder,
 )
@@ -141,7 +142,8 @@ async def opened(settings: Settings, progress: Callable[[str], None]) -> AsyncIt
         tracer = await stack.enter_async_context(
             collector(Destination.of(os.environ), meter, now_us=now_us, draw=random.random)
         )
-        ageing = await stack.enter_async_context(opened_ageing(settings, directory, meter))
+        once = await stack.enter_async_context(opened_once(settings, keyring))
+        ageing = await stack.enter_async_context(opened_ageing(settings, directory, once, meter))
         # Their own threads: a capture holds up nothing else that is kept.
         blobs = await stack.enter_async_context(opened_blobs(settings))
         captures = Captures(keyring, blobs, draw=random.random, clock=clock, entropy=secrets.token_bytes)
@@ -177,6 +179,7 @@ async def opened(settings: Settings, progress: Callable[[str], None]) -> AsyncIt
             meter=meter,
             tracer=tracer,
             captures=captures,
+            once=once,
             stream_idle_seconds=settings.http.stream_idle_seconds,
         )
         # The committer ends last: what is owed to the log does not wait while a Triton stops.

@@ -26,6 +26,7 @@ from gateway.call import (
 from gateway.errors import Code, GatewayError
 from gateway.kept.capture import Head
 from gateway.kept.capturing import Capture, Captures
+from gateway.kept.once import Claim
 from gateway.scaling.registry import Resident
 from gateway.scaling.sequences import Open
 from gateway.scaling.throttler import Evidence
@@ -53,6 +54,7 @@ class Passage(msgspec.Struct, eq=False):
     reservation: Reservation | None = None
     standing: Standing = ()
     intent: Intent | None = None
+    claim: Claim | None = None  # of its Idempotency-Key, until it is said what became of it
     slot: Resident | None = None
     sequence: Sequence | None = None
     open_sequence: Open | None = None
@@ -206,8 +208,8 @@ def evidence(passage: Passage) -> Evidence:
 
 def http_status(passage: Passage) -> int:
     """What the client was told."""
-    if passage.has_begun and passage.reply is not None:
-        return passage.told_status or passage.reply.status
+    if passage.has_begun and (passage.told_status or passage.reply is not None):
+        return passage.told_status or (passage.reply.status if passage.reply else 0)
     return passage.fault.rendering.http if passage.fault else _CLIENT_CLOSED
 
 

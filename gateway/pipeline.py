@@ -9,6 +9,7 @@
  7 acquire       a slot on a ready replica; a cold model is started      scaling
  8 forward       to Triton; elsewhere only if it cannot have run         triton
  9 relay         the reply, once the intent is durable, as it comes in   frontends
+   repeat        with an Idempotency-Key, behind 6: the claim, or what was answered before; behind 9 the answer is kept    kept
 10 settle        always: release, outcome or denial, figures             admission, audit, telemetry
 
 A call whose model only its body names (OpenAI's) is authorized behind step 5: who calls is known and within their limits before the
@@ -23,7 +24,7 @@ from dataclasses import dataclass, field
 
 from msgspec import Struct
 
-from gateway import figures
+from gateway import figures, repeated
 from gateway.admission.limiter import Limiter
 from gateway.audit.ledger import Intent, IntentBody, Ledger, SinkFailed
 from gateway.auth.authenticator import Authenticator
@@ -36,6 +37,7 @@ from gateway.call import OPENAI, Downstream, InferenceCall, Naming, Outgoing, Re
 from gateway.envelope.ports import KeyRefused, KeysUnavailable
 from gateway.errors import Code, GatewayError
 from gateway.kept.capturing import Captures
+from gateway.kept.once import Once
 from gateway.loops import Deadlines
 from gateway.passage import (
     Passage,
@@ -107,6 +109,7 @@ class Pipeline:
     stream_idle_seconds: float = 60.0
     tracer: Tracer | None = None  # without one nothing is traced
     captures: Captures | None = None  # without them nothing is captured
+    once: Once | None = None  # without it a call with an Idempotency-Key is refused
 
     async def serve(self, call: InferenceCall, downstream: Downstream) -> None:
         """Serve one call. Raises GatewayError before the reply's first byte, Cut after it."""
@@ -122,11 +125,17 @@ class Pipeline:
                 limit_bytes = principal.plan.limits.body_bytes
                 outgoing = await call.payload.judge(limit_bytes, principal.tenant_id, screen)
                 intent = self._intend(passage, principal, model)  # 6
+                passage.sequence = outgoing.sequence
+                if call.once and await repeated.answered(
+                    self.once, passage, intent, downstream, self.clock()
+                ):
+                    return
                 if privacy is not None and privacy.capture != "off" and self.captures is not None:
                     outgoing = passage.seen(self.captures, privacy.captured_part, outgoing)
-                passage.sequence = outgoing.sequence
                 reply = await self._forward(passage, model, outgoing)  # 7 8
                 await self._relay(passage, intent, reply, downstream)  # 9
+            if passage.claim is not None:
+                await repeated.kept(self.once, passage, downstream)
         except Exception as fault:
             raise self._judge_fault(passage, fault) from fault
         finally:
@@ -337,6 +346,8 @@ class Pipeline:
     def _settle(self, passage: Passage) -> None:
         """Give back what the call held and say how it ended. Never raises."""
         now, now_us = self.clock(), self.now_us()
+        if passage.claim is not None:
+            repeated.settled(self.once, passage)
         self._leave_sequence(passage)
         if passage.slot is not None:
             passage.release_reply()

@@ -37,7 +37,9 @@ class Http:
     head_seconds: float = _knob(10.0, "how long a head may take to arrive", least=0.1)
     body_bytes_per_second: int = _knob(1024, "slowest pace of a body, judged over 10 s; slower: 408", least=1)
     json_head_bytes: int = _knob(
-        16 * 1024 * 1024, "largest JSON part or chunked body; larger: 413", least=1024
+        16 * 1024 * 1024,
+        "largest JSON part, chunked body, or body with an Idempotency-Key; larger: 413",
+        least=1024,
     )
     json_memory_bytes: int = _knob(
         256 * 1024 * 1024, "what all JSON parts under way may take together", least=1024

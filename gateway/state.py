@@ -32,12 +32,15 @@ from tenants.ports import Table
 
 if TYPE_CHECKING:
     from gateway.audit.ledger import Ledger
+    from gateway.kept.once import Once
     from gateway.stores import key_file
 
 log = logging.getLogger(__name__)
 
-# Of a state: the wrapped data keys, the file of the keys that wrap them, and what tells that file from another one.
+# Of a state: the wrapped data keys, the claims of Idempotency-Keys, the file of the keys that wrap data keys, and what tells that file
+# from another one.
 WRAPPED: Final = "keys.sqlite"
+ONCE: Final = "once.sqlite"
 KEY_FILE: Final = "keys.json"
 KEY_CHECK: Final = "keys.check"
 
@@ -258,6 +261,19 @@ def opened_segments(settings: Settings) -> FileSegments:
 def opened_blobs(settings: Settings) -> FileBlobs:
     """What is kept in this state of requests and replies; to be entered."""
     return FileBlobs(state_folder(settings) / backup.BLOBS)
+
+
+@asynccontextmanager
+async def opened_once(settings: Settings, keyring: Keyring) -> "AsyncIterator[Once]":
+    """The claims of this state, and the answers that are kept for them. Raises TableUnavailable, UnknownFormat, BlobsUnavailable."""
+    from gateway.kept.once import Once  # which loads the ciphers, that few commands need
+
+    async with (
+        SqliteTable(state_folder(settings) / ONCE) as table,
+        opened_blobs(settings) as blobs,
+        jobs() as spawn,
+    ):
+        yield Once(table, blobs, keyring, now_us, secrets.token_bytes, spawn)
 
 
 @asynccontextmanager

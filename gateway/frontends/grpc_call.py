@@ -28,6 +28,7 @@ CODES: Final = {code.name: code for code in grpc.StatusCode}
 _WANTED: Final = frozenset(
     {"authorization", "x-api-key", "traceparent", "triton_grpc_error", "idempotency-key"}
 )
+_AT_ONCE_BYTES: Final = 256 * 1024  # more is hashed in a thread
 _PEER: Final = re.compile(r"ipv[46]:\[?([^\]]+?)\]?:[0-9]+")
 
 
@@ -92,7 +93,9 @@ class InferMessage:
         asked = self._asked
         refuse_restoring(screen)
         if self._with_key:  # of what the client sent, before it is masked and written anew
-            self.fingerprint = await asyncio.to_thread(wire.fingerprint, asked)
+            large = self.received_bytes > _AT_ONCE_BYTES
+            find = wire.fingerprint
+            self.fingerprint = await asyncio.to_thread(find, asked) if large else find(asked)
         if screen is not None:
             asked = await beside(self.received_bytes, masked_message, asked, screen)
         judged = wire.judge_infer(asked, is_stream=self._is_stream)

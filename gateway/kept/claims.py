@@ -27,7 +27,7 @@ MOST_KEY: Final = 255
 VOID: Final = timedelta(hours=24, minutes=5)
 """So long a key is taken: a day, and as much as the clocks of two processes may differ by."""
 SWEPT: Final = timedelta(hours=25)
-"""Behind the end of its day a row is void by every clock that is right, and of no use to anybody."""
+"""So long behind the end of its day a row is void by every clock that is right, and so is an answer behind the end of its hour."""
 PARTITIONS: Final = tuple(f"once/{digit}" for digit in "0123456789abcdef")
 
 Fate = Literal["open", "released", "streamed", "large", "lost", "unknown"]

@@ -149,7 +149,7 @@ class Once:
             _log.warning(
                 "the answer of %s is not kept: %s", claim.claimed.request, fault or "it took too long"
             )
-            await self._end(claim, "lost")
+            self.spawn(f"noting that {claim.claimed.request} is lost", self._end(claim, "lost"))
 
     async def lose(self, claim: Claim, why: Why) -> None:
         """The call ran, or may have, and its answer is not kept. Never raises: what cannot be said is `unknown` when its time is over."""

@@ -15,6 +15,8 @@ from gateway.frontends.grpc_memory import MessageMemory
 from gateway.frontends.http_body import JsonMemory
 from gateway.kept.capturing import REASONS, Captures
 from gateway.kept.expiry import Expiry
+from gateway.kept.once import Once
+from gateway.kept.sweep import Sweep
 from gateway.process import resident_bytes
 from gateway.scaling.registry import Registry
 from gateway.telemetry import table
@@ -102,6 +104,12 @@ def watch_captures(meter: Meter, captures: Captures) -> None:
     meter.watch_number(table.CAPTURES_STORED, lambda: captures.stored)
     meter.watch(table.CAPTURES_LOST, lambda: {(reason,): captures.lost[reason] for reason in REASONS})
     meter.watch_number(table.CAPTURE_MEMORY, lambda: captures.held_bytes)
+
+
+def watch_once(meter: Meter, once: Once, sweep: Sweep) -> None:
+    meter.watch(table.CLAIMS, lambda: {(result,): number for result, number in once.results.items()})
+    meter.watch_number(table.ANSWERS_LOST, lambda: once.lost)
+    meter.watch_number(table.CLAIMS_SWEPT, lambda: sweep.swept)
 
 
 def watch_process(meter: Meter, clock: Callable[[], float]) -> None:

@@ -29,6 +29,7 @@ class Metric:
 MODEL, VERB, FLEET, PHASE = "gateway.model", "gateway.verb", "gateway.fleet", "gateway.phase"
 POLICY_VERSION, LISTENER = "gateway.policies.version", "gateway.listener"
 REASON = "gateway.reason"
+CLAIM_RESULT = "gateway.idempotency.result"
 STATUS, ERROR, CPU_MODE = "http.response.status_code", "error.type", "cpu.mode"
 TENANT, REQUEST_ID, REPLICA = "gateway.tenant", "gateway.request_id", "gateway.replica"
 ADDRESS, PORT = "server.address", "server.port"
@@ -240,6 +241,28 @@ CAPTURES_LOST = Metric(
 CAPTURE_MEMORY = Metric(
     "gateway.capture_memory.usage", "up-down counter", "By", (), "what captures that are not stored yet take"
 )
+CLAIMS = Metric(
+    "gateway.idempotency.claims",
+    "counter",
+    "{call}",
+    (CLAIM_RESULT,),
+    "calls with an Idempotency-Key that came to be claimed: `claimed` and sent, `replayed`, refused as the first is `under_way`, its "
+    "answer `not_kept` or the key `reused`, or as it was `unavailable` whether there was one",
+)
+ANSWERS_LOST = Metric(
+    "gateway.idempotency.answers_lost",
+    "counter",
+    "{answer}",
+    (),
+    "answers that should have been kept for an Idempotency-Key and could not be",
+)
+CLAIMS_SWEPT = Metric(
+    "gateway.idempotency.swept",
+    "counter",
+    "{claim}",
+    (),
+    "claims of an Idempotency-Key that are over, and are gone",
+)
 # Scaling
 HELD = Metric(
     "gateway.held_calls", "up-down counter", "{call}", (MODEL,), "calls held until a replica can take them"
@@ -327,6 +350,7 @@ TABLE = (
     *(AUDIT_FAILURES, AUDIT_REFUSED, AUDIT_UNKNOWN, AUDIT_WITHHELD),
     *(AUDIT_FORGOTTEN, AUDIT_REPLACED, KEPT_EXPIRED),
     *(CAPTURES_STORED, CAPTURES_LOST, CAPTURE_MEMORY),
+    *(CLAIMS, ANSWERS_LOST, CLAIMS_SWEPT),
     *(HELD, REPLICAS, RESIDENT, COLD_START, STARTS, START_FAILURES, CRASHES, STOPS),
     *(LOADS, LOAD_FAILURES, EVICTIONS, IDLE_UNLOADS, CANARY_FAILURES, BREAKER_OPENS),
     *(CPU, MEMORY, FILES, UPTIME),

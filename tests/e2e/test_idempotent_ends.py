@@ -9,18 +9,13 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.fleets import Fleet, configure, killed, serve, server_of
-from tests.e2e.test_idempotent import REPLAYED, answered, ask, under_way
-from tests.e2e.world import Demo, entries, expect_nothing_left, fp32, milliseconds, read_answer, until
+from tests.e2e.test_idempotent import REPLAYED, ask, under_way, until_told
+from tests.e2e.world import Demo, expect_nothing_left, fp32, milliseconds, read_answer
 
 pytestmark = [pytest.mark.triton, pytest.mark.chaos]
 
 PATH = "/v2/models/slow/infer"
 FLEET = Fleet(["slow", "times01"])
-
-
-def served(demo: Demo, model: str = "slow") -> int:
-    """How many runs were priced, as far as the disk has them."""
-    return sum(it.requests for it in entries(demo.state) if it.kind == "outcome")
 
 
 def warm(demo: Demo) -> None:
@@ -74,9 +69,7 @@ def test_a_server_that_dies_under_a_call_is_told_whole_and_the_call_does_not_run
             502,
             "the model server failed while it had this request",
         )
-        why = until(
-            lambda: answered(demo, PATH, milliseconds(5000), "died", "not known"), 10, "no refusal says why"
-        )
+        why = until_told(demo, PATH, milliseconds(5000), "died", "not known")
         assert (why.status, REPLAYED in why.headers) == (409, False)
 
 
@@ -87,9 +80,5 @@ def test_what_could_not_be_sent_leaves_its_key_free(state: Path) -> None:
         for _ in range(2):
             refused = ask(demo, "/v2/models/fails/infer", fp32(1, 2, 3, 4), "free")
             assert refused.status == 503
-        taken = until(
-            lambda: answered(demo, "/v2/models/times01/infer", fp32(1, 2, 3, 4), "free", "outputs"),
-            10,
-            "it stays taken",
-        )
+        taken = until_told(demo, "/v2/models/times01/infer", fp32(1, 2, 3, 4), "free", "outputs")
         assert (taken.status, REPLAYED in taken.headers) == (200, False)

@@ -3,6 +3,8 @@
 import asyncio
 import hashlib
 from dataclasses import dataclass, field
+from itertools import product
+from typing import get_args
 
 from gateway.envelope.keyring import KeyDestroyed
 from gateway.envelope.keys import DataKey, Material, Purpose
@@ -48,9 +50,9 @@ class KeyringWorld:
 
     async def opening(self, tenant_id: str, key_id: str) -> DataKey:
         """Of whatever number."""
-        found = {
-            it.id: it for it in (self._numbered(tenant_id, number) for number in range(1, self.number + 1))
-        }
+        numbers = range(1, self.number + 1)
+        made = [self._numbered(tenant_id, *it) for it in product(numbers, get_args(Purpose))]
+        found = {it.id: it for it in made}
         if tenant_id in self.unavailable:
             raise KeysUnavailable("no answer")
         if tenant_id in self.refused:

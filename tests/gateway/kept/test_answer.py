@@ -1,10 +1,15 @@
 """The bytes of kept answers and claims: what is stored today is read for as long as it is kept, and written the same."""
 
+from datetime import timedelta
+
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from gateway.kept import answer, claims
 from gateway.kept.answer import Answer
 from gateway.kept.claims import Claimed, Damaged
+from gateway.kept.expiry import replied
 from tenants.ports import Key, Row
 
 DAY_US = 86_400_000_000
@@ -62,16 +67,26 @@ def test_a_damaged_claim_or_one_of_another_version_is_refused_and_so_is_its_key(
 
 
 def test_a_claim_and_its_answer_are_at_these_places_which_do_not_tell_the_key() -> None:
-    assert DIGEST == claims.digest_of("t_1", "one")
-    assert DIGEST != claims.digest_of("t_2", "one")
+    assert claims.digest_of("t_1", "one") == DIGEST
+    assert claims.digest_of("t_2", "one") != DIGEST
     assert claims.digest_of("t_1", "1one") != claims.digest_of("t_11", "one")
     found = claims.places(DIGEST, AT_US)
     assert [at.partition for at in found] == [f"once/{DIGEST[0]}"] * 3
-    assert [at.sort for at in found] == [f"{day}/{DIGEST[1:]}" for day in ("20231113", "20231114", "20231115")]
+    assert [at.sort for at in found] == [
+        f"{day}/{DIGEST[1:]}" for day in ("20231113", "20231114", "20231115")
+    ]
     assert {at.partition for at in found} < set(claims.PARTITIONS)
     name = claims.answer_name(DIGEST, Claimed("r1", AT_US, AT_US, b""))
     assert name.startswith("replies/2023111422/")
     assert name != claims.answer_name(DIGEST, Claimed("r2", AT_US, AT_US, b""))
+
+
+@given(st.integers(1_600_000_000_000_000, 1_900_000_000_000_000))
+def test_an_answer_is_there_for_as_long_as_its_claim_holds(at_us: int) -> None:
+    name = claims.answer_name(DIGEST, Claimed("r1", at_us, at_us, b""))
+    ended = replied(name)
+    assert ended is not None
+    assert ended + claims.SWEPT > claims.moment(at_us) + claims.VOID + timedelta(minutes=5)
 
 
 @pytest.mark.parametrize("key", ["", "k" * 256])
@@ -80,7 +95,9 @@ def test_a_key_has_1_to_255_characters(key: str) -> None:
         claims.digest_of("t_1", key)
 
 
-def test_a_claim_is_void_after_a_day_and_five_minutes_and_swept_only_when_no_clock_that_is_right_reads_it() -> None:
+def test_a_claim_is_void_after_a_day_and_five_minutes_and_swept_only_when_no_clock_that_is_right_reads_it() -> (
+    None
+):
     void = AT_US + DAY_US + 300_000_000
     assert [claims.is_void(AT_US, at) for at in (AT_US, void - 1, void)] == [False, False, True]
     ends = 1_700_006_400_000_000  # its day
