@@ -12,7 +12,9 @@ from gateway.auth.credentials import credential
 from gateway.auth.principal import Principal
 from gateway.call import GRPC, GRPC_STREAM, Endpoint, InferenceCall, Outgoing, Payload, Standing
 from gateway.errors import GatewayError, forget_frames
-from gateway.frontends.screening import beside, refuse_restoring
+from gateway.frontends.grpc_restoring import over_grpc
+from gateway.frontends.restoring import Hold
+from gateway.frontends.screening import beside
 from gateway.privacy.mask import Screen
 from gateway.telemetry.traceparent import valid_traceparent
 from gateway.wire import oip_grpc as wire
@@ -74,25 +76,31 @@ class Caller(Struct, frozen=True):
 class InferMessage:
     """The payload of an infer request that is here already, as a whole."""
 
-    def __init__(self, asked: wire.Asked, size: int, *, is_stream: bool) -> None:
+    def __init__(self, asked: wire.Asked, size: int, hold: Hold, *, is_stream: bool) -> None:
         self._asked = asked
+        self._hold = hold
         self._is_stream = is_stream
         self.declared_bytes = self.received_bytes = size
 
     async def judge(self, limit_bytes: int, tenant_id: str, screen: Screen | None) -> Outgoing:
         asked = self._asked
-        refuse_restoring(screen)
         if screen is not None:
             asked = await beside(self.received_bytes, masked_message, asked, screen)
         judged = wire.judge_infer(asked, is_stream=self._is_stream)
         tensors = asked.tensors
-        return Outgoing(head=judged.head, first=tensors, tensor_bytes=len(tensors), sequence=judged.sequence)
+        return Outgoing(
+            head=judged.head,
+            first=tensors,
+            tensor_bytes=len(tensors),
+            sequence=judged.sequence,
+            restores=over_grpc(screen, self._hold),
+        )
 
 
-def infer_call(asked: wire.Asked, size: int, who: Caller, protocol: str) -> InferenceCall:
-    """The call that a message of so many bytes asks for. Raises BAD_REQUEST."""
+def infer_call(asked: wire.Asked, size: int, who: Caller, protocol: str, hold: Hold) -> InferenceCall:
+    """The call that a message of so many bytes asks for; `hold` is told what else is kept for it. Raises BAD_REQUEST."""
     return who.call(
-        InferMessage(asked, size, is_stream=protocol == GRPC_STREAM),
+        InferMessage(asked, size, hold, is_stream=protocol == GRPC_STREAM),
         endpoint="infer",
         model=asked.model,
         version=wire.version_of(asked.request.model_version),

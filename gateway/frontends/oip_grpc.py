@@ -16,7 +16,7 @@ from gateway import __version__
 from gateway.call import GRPC, InferenceCall, Outgoing, Reply, Standing
 from gateway.errors import Code, GatewayError
 from gateway.frontends.grpc_call import CODES, Caller, Context, caller, infer_call, peer, refuse, told
-from gateway.frontends.grpc_memory import MessageMemory
+from gateway.frontends.grpc_memory import Held, MessageMemory
 from gateway.frontends.grpc_stream import Stream
 from gateway.frontends.http import EXTENSIONS, Readiness
 from gateway.frontends.http_body import NoBody
@@ -125,19 +125,18 @@ class OipGrpc:
 
     async def _infer(self, context: Context, who: Caller) -> bytes:
         message = await self._read(context, who)
-        taken_bytes = 0
+        held = Held(self.memory, who.tenant_id)
         try:
             try:
-                self.memory.take(who.tenant_id, len(message))
-                taken_bytes = len(message)
-                call = infer_call(wire.read_infer(message), taken_bytes, who, GRPC)
+                held.take(len(message))
+                call = infer_call(wire.read_infer(message), len(message), who, GRPC, held.take)
             except GatewayError as error:
                 await self._deny(who, error)
             reply = await self._served(context, call)
             self.memory.keep(who.tenant_id, len(reply))
             return reply
         finally:
-            self.memory.give_back(who.tenant_id, taken_bytes)
+            held.close()
 
     async def _model_metadata(self, context: Context, who: Caller) -> bytes:
         return await self._served(context, await self._about_model(context, who))
