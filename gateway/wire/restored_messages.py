@@ -13,7 +13,7 @@ from gateway.wire.restored import MOST_HELD, MOST_NAME_CHARACTERS, elements, ten
 from gateway.wire.screened import NUMBERS
 
 MOST_STREAMED_BYTES: Final = 1024 * 1024
-"""Of a message of a decoupled model's that has to be restored: it is done where it arrives, and everybody waits for it."""
+"""Of texts in one message of a decoupled model's: they are restored where they arrive, and everybody waits for it."""
 _MOST_SIDES: Final = 8  # of the shape of an output that goes on
 _MOST_FRAME_BYTES: Final = 64 * 1024
 _FINAL: Final = "triton_final_response"
@@ -63,6 +63,16 @@ def _restore(response: Any, screen: Screen, texts: _Texts) -> None:
             raw[place] = tensor_of(texts(output, list(elements(raw[place]))))
 
 
+def _text_bytes(response: Any) -> int:
+    raw, found = response.raw_output_contents, 0
+    for place, output in enumerate(response.outputs):
+        if output.datatype not in NUMBERS:
+            found += sum(map(len, output.contents.bytes_contents)) + (
+                len(raw[place]) if place < len(raw) else 0
+            )
+    return found
+
+
 class _Held(Struct):
     """An output whose text may have begun a placeholder."""
 
@@ -89,12 +99,12 @@ class MessageTexts:
             return [*self.end(), message]
         if not self._held and b"[" not in message:
             return [message]
-        if len(message) > MOST_STREAMED_BYTES:
-            raise NotRestored(
-                f"a message of a stream whose texts are to be restored has at most {MOST_STREAMED_BYTES} bytes"
-            )
         found = _read(StreamResponse, message)
         response = found.infer_response
+        if len(message) > MOST_STREAMED_BYTES and _text_bytes(response) > MOST_STREAMED_BYTES:
+            raise NotRestored(
+                f"a message of a stream has at most {MOST_STREAMED_BYTES} bytes of texts to be restored"
+            )
         parameters = response.parameters
         self._is_last = _FINAL in parameters and parameters[_FINAL].bool_param
         goes_on = {output.name for output in response.outputs}

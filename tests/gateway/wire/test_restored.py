@@ -23,8 +23,8 @@ from gateway.wire.sse import Events
 from tenants.privacy import Privacy
 
 MAIL = "ann@example.com"
-QUOTED = '[EMAIL_2]"\\'
-"""A value that must be escaped: a caller's own text that looks like a placeholder stands for itself."""
+QUOTED = '"b c"@example.com'
+"""A value that JSON escapes."""
 PIECES = st.sampled_from(
     [
         "[EMAIL_1]",
@@ -51,9 +51,9 @@ MOST_SECONDS = 5.0
 
 
 def screen() -> Screen:
-    """[EMAIL_1] is Ann's, [EMAIL_2] has characters that JSON escapes, [TEXT_1] was the caller's own [EMAIL_1]."""
+    """[TEXT_1] was the caller's own [EMAIL_1]."""
     made = Screen(Privacy("p", mask=("email",), reversible=True))
-    assert made.text(f'{MAIL} "b\\"c"@example.com [EMAIL_1]').startswith("[EMAIL_1] ")
+    assert made.text(f"{MAIL} {QUOTED} [EMAIL_1]") == "[EMAIL_1] [EMAIL_2] [TEXT_1]"
     return made
 
 
@@ -127,8 +127,7 @@ def test_an_event_that_is_no_json_passes_and_one_without_an_end_ends_the_reply()
     texts = EventTexts(screen())
     assert texts.feed(b"data: [EMAIL_1\ndata: x\n\n") == b"data: [EMAIL_1\ndata: x\n\n"
     with pytest.raises(GatewayError, match="model"):
-        for _ in range(3):
-            texts.feed(b"data: " + b"x" * 2**20)
+        texts.feed(b"data: " + b"x" * 2**20)
 
 
 @given(st.lists(st.one_of(TEXTS.map(str.encode), st.binary(max_size=9)), max_size=6), TEXTS)
@@ -197,7 +196,9 @@ def test_what_is_held_of_a_stream_is_bounded_however_many_fields_it_has() -> Non
 def test_a_model_that_repeats_a_placeholder_makes_a_reply_of_bounded_length() -> None:
     longest = Screen(Privacy("p", mask=("email",), reversible=True))
     longest.text("é" * 60 + "@example.com " + "a" * 60 + "@example.com")
-    many = b"[EMAIL_1]" * (MOST_GROWN_CHARACTERS // 15)
+    many = b'"' + b"[EMAIL_1]" * (MOST_GROWN_CHARACTERS // 400) + b'"'
+    told = len(restored_json(many, longest)) - len(many)
+    assert told > MOST_GROWN_CHARACTERS // 20
+    more = many * (MOST_GROWN_CHARACTERS // told)
     with pytest.raises(NotRestored, match="longer"):
-        for _ in range(3):
-            restored_json(b'"' + many + b'"', longest)
+        restored_json(more, longest)
