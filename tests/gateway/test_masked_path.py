@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 from tritonclient.grpc import service_pb2 as official
 
-from gateway.privacy.mask import MOST_CHARACTERS
-from gateway.wire.restored import elements, tensor_of
+from gateway.privacy.mask import MOST_CHARACTERS, Screen
+from gateway.wire.restored import elements, restored_json, tensor_of
+from gateway.wire.screened import masked_json
 from tenants.acts import Act
 from tenants.plans import Limits, Rate
 from tenants.privacy import Privacy
@@ -197,3 +198,16 @@ async def test_the_readmes_example_is_what_the_model_sees() -> None:
         await world.ask(request(here, "/v2/models/digits/generate", sent.encode()))
     (asked,) = triton.asked
     assert json.loads(asked) == json.loads(seen)
+
+
+def test_the_readmes_reply_is_restored_to_what_it_says() -> None:
+    readme = (ROOT / "gateway" / "README.md").read_text()
+    sent, told = (
+        readme.partition(f"<!-- restored: {name} -->\n```json\n")[2].partition("\n```")[0]
+        for name in ("sent", "told")
+    )
+    screen = Screen(Privacy("discreet", mask=("email",), reversible=True))
+    seen = json.loads(masked_json(sent.encode(), screen))["text_input"]
+    said, restored = told.encode().split(b"\n")
+    assert seen in json.loads(said)["text_output"]
+    assert restored_json(said, screen) == restored

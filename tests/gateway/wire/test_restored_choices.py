@@ -61,7 +61,7 @@ def arguments(told: list[dict[str, Any]], index: int = 0) -> str:
 def test_each_choices_text_is_restored_wherever_it_is_cut(
     first: str, second: str, cuts: list[int], width: int, *, finished: bool
 ) -> None:
-    choices = [
+    choices: list[dict[str, Any]] = [
         {"index": number, "delta": {"content": piece}, "finish_reason": None}
         for number, text in enumerate((first, second))
         for piece in cut(text, cuts)
