@@ -87,6 +87,13 @@ class Outgoing(Struct, frozen=True):
     tensor_bytes: int = 0
     binary: bool = False
     sequence: Sequence | None = None  # then `head` is not to be sent, but the one it gives
+    restores: "Callable[[Any], Listener] | None" = (
+        None  # puts who restores the reply before the door's own downstream
+    )
+
+    def listener(self, downstream: "Listener") -> "Listener":
+        """Who is to hear the reply."""
+        return downstream if self.restores is None else self.restores(downstream)
 
 
 class Payload(Protocol):
@@ -182,7 +189,22 @@ class Upstream(Protocol):
 Standing = tuple[Quota, ...]
 
 
-class Downstream(Protocol):
+class Listener(Protocol):
+    """Who hears a reply, piece by piece."""
+
+    async def start(self, reply: Reply, standing: Standing) -> None:
+        """The reply's status and headers are known, and are on their way unless they are held back. From here on until the end the
+        reply is paused while the client reads more slowly than we send.
+        """
+
+    def take(self, piece: bytes) -> bool | None:
+        """The next piece of the reply; True when no more of it is wanted."""
+
+    async def end(self) -> int:
+        """The reply is whole; gives the status that the client was told, which for an error need not be Triton's."""
+
+
+class Downstream(Listener, Protocol):
     """The client's side of one call. The front end implements it for its protocol."""
 
     @property
@@ -196,17 +218,6 @@ class Downstream(Protocol):
     @property
     def tokens(self) -> int:
         """What was used until now, where a tokenizer of the model's has counted it; else 0."""
-
-    async def start(self, reply: Reply, standing: Standing) -> None:
-        """The reply's status and headers are known, and are on their way unless they are held back. From here on until the end the
-        reply is paused while the client reads more slowly than we send.
-        """
-
-    def take(self, piece: bytes) -> bool | None:
-        """The next piece of the reply; True when no more of it is wanted."""
-
-    async def end(self) -> int:
-        """The reply is whole; gives the status that the client was told, which for an error need not be Triton's."""
 
     @property
     def told(self) -> Answer | None:

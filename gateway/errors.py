@@ -35,6 +35,7 @@ class Code(StrEnum):
     CLIENT_CLOSED = "client_closed"
     INTERNAL = "internal"
     MODEL_FAILED = "model_failed"
+    NOT_RESTORED = "not_restored"
     UPSTREAM_FAILED = "upstream_failed"
     UPSTREAM_UNTRUSTED = "upstream_untrusted"
     MODEL_UNAVAILABLE = "model_unavailable"
@@ -117,6 +118,12 @@ TABLE: MappingProxyType[Code, Rendering] = MappingProxyType(
         ),
         Code.CLIENT_CLOSED: Rendering(499, "CANCELLED", "api_error", "the client left"),
         Code.INTERNAL: Rendering(500, "INTERNAL", "api_error", "the gateway made a mistake; it is logged"),
+        Code.NOT_RESTORED: Rendering(
+            500,
+            "INTERNAL",
+            "api_error",
+            "personal data cannot be put back into the reply, so it is not told",
+        ),
         Code.MODEL_FAILED: Rendering(500, "INTERNAL", "api_error", "the model failed while it answered"),
         Code.UPSTREAM_FAILED: Rendering(
             502, "UNAVAILABLE", "api_error", "the model server failed while it had this request"

@@ -16,6 +16,7 @@ from gateway.call import (
     GRPC_STREAM,
     Downstream,
     InferenceCall,
+    Listener,
     Outgoing,
     Reply,
     Sequence,
@@ -86,9 +87,9 @@ class Passage(msgspec.Struct, eq=False):
         self.capture = captures.drawn(self.principal.tenant_id, part)
         return outgoing if self.capture is None else self.capture.asked(outgoing)
 
-    def taker(self, downstream: Downstream) -> Take:
+    def taker(self, listener: Listener) -> Take:
         """What takes the reply."""
-        return downstream.take if self.capture is None else self.capture.replied(downstream.take)
+        return listener.take if self.capture is None else self.capture.replied(listener.take)
 
 
 def outcome(passage: Passage, now: float) -> Outcome:

@@ -33,7 +33,7 @@ from gateway.auth.presented import Credential
 from gateway.auth.principal import Principal
 from gateway.authz.cedar import Action, ModelView
 from gateway.authz.current import Current
-from gateway.call import OPENAI, Downstream, InferenceCall, Naming, Outgoing, Reply, Standing, Take
+from gateway.call import OPENAI, Downstream, InferenceCall, Listener, Naming, Outgoing, Reply, Standing, Take
 from gateway.envelope.ports import KeyRefused, KeysUnavailable
 from gateway.errors import Code, GatewayError
 from gateway.kept.capturing import Captures
@@ -52,7 +52,7 @@ from gateway.passage import (
     tagged,
     with_own_id,
 )
-from gateway.privacy.mask import NotScreened, Screen
+from gateway.privacy.mask import NotRestored, NotScreened, Screen
 from gateway.scaling.health import is_unloaded
 from gateway.scaling.registry import Resident
 from gateway.scaling.sequences import Key, Sequences
@@ -133,7 +133,7 @@ class Pipeline:
                 if privacy is not None and privacy.capture != "off" and self.captures is not None:
                     outgoing = passage.seen(self.captures, privacy.captured_part, outgoing)
                 reply = await self._forward(passage, model, outgoing)  # 7 8
-                await self._relay(passage, intent, reply, downstream)  # 9
+                await self._relay(passage, intent, reply, outgoing.listener(downstream))  # 9
             if passage.claim is not None:
                 await repeated.kept(self.once, passage, downstream)
         except Exception as fault:
@@ -299,11 +299,11 @@ class Pipeline:
         self.throttler.lost(slot, why)
         self.throttler.release(slot, "none")
 
-    async def _relay(self, passage: Passage, intent: Intent, reply: Reply, downstream: Downstream) -> None:
+    async def _relay(self, passage: Passage, intent: Intent, reply: Reply, listener: Listener) -> None:
         """No byte of the reply leaves before the intent is durable; one that has begun goes on also if the log is lost then."""
         await intent.durable()
-        await downstream.start(reply, passage.standing)
-        hand_on = passage.taker(downstream)
+        await listener.start(reply, passage.standing)
+        hand_on = passage.taker(listener)
 
         def take(piece: bytes) -> bool | None:
             passage.reply_bytes += len(piece)
@@ -317,7 +317,7 @@ class Pipeline:
         else:
             await self._stream(reply, take)
         passage.replied_at = self.clock()
-        passage.told_status = await downstream.end()
+        passage.told_status = await listener.end()
 
     async def _stream(self, reply: Reply, take: Take) -> None:
         """A reply that comes bit by bit must keep coming: of a process that died meanwhile Triton says nothing."""
@@ -377,6 +377,8 @@ def _as_gateway_error(fault: Exception) -> GatewayError:
             return fault
         case NotScreened():
             return GatewayError(Code.NOT_MASKED, detail=str(fault))
+        case NotRestored():
+            return GatewayError(Code.NOT_RESTORED, detail=str(fault))
         case SinkFailed():
             return GatewayError(Code.AUDIT_UNAVAILABLE, private=str(fault), retry_after_seconds=1)
         case KeysUnavailable() | KeyRefused():

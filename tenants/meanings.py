@@ -99,7 +99,7 @@ MEANINGS: Final[dict[str, str]] = {
     "Plan prices.per_compute_second": "an amount",
     "Privacy name": _named("what tenants call it", names.PRIVACY) + "; not none",
     "Privacy mask": "the kinds of personal data that are masked in texts before a model or a record gets them, none twice",
-    "Privacy reversible": "placeholders in a reply become again what they stand for",
+    "Privacy reversible": "placeholders in a reply become again what they stand for, through each door and in streams",
     "Privacy phone_regions": "countries whose national telephone numbers count, which have no `+`, by ISO 3166-1 as `US`, none twice; "
     "international numbers always do. Only where phone is masked",
     "Privacy capture": "whether requests and replies are kept, sealed, as they are after masking: of no request, of some, of all",

@@ -14,7 +14,9 @@ from gateway.auth.presented import Certificate, Credential, of_pem
 from gateway.auth.principal import Principal
 from gateway.call import GRPC, GRPC_STREAM, Endpoint, InferenceCall, Outgoing, Payload, Standing
 from gateway.errors import GatewayError, forget_frames
-from gateway.frontends.screening import beside, refuse_restoring
+from gateway.frontends.grpc_restoring import over_grpc
+from gateway.frontends.restoring import Hold
+from gateway.frontends.screening import beside
 from gateway.privacy.mask import Screen
 from gateway.telemetry.traceparent import valid_traceparent
 from gateway.wire import oip_grpc as wire
@@ -83,15 +85,15 @@ class InferMessage:
 
     fingerprint = b""
 
-    def __init__(self, asked: wire.Asked, size: int, *, is_stream: bool, with_key: bool) -> None:
+    def __init__(self, asked: wire.Asked, size: int, hold: Hold, *, is_stream: bool, with_key: bool) -> None:
         self._asked = asked
+        self._hold = hold
         self._is_stream = is_stream
         self._with_key = with_key
         self.declared_bytes = self.received_bytes = size
 
     async def judge(self, limit_bytes: int, tenant_id: str, screen: Screen | None) -> Outgoing:
         asked = self._asked
-        refuse_restoring(screen)
         if self._with_key:  # of what the client sent, before it is masked and written anew
             large = self.received_bytes > _AT_ONCE_BYTES
             find = wire.fingerprint
@@ -100,13 +102,23 @@ class InferMessage:
             asked = await beside(self.received_bytes, masked_message, asked, screen)
         judged = wire.judge_infer(asked, is_stream=self._is_stream)
         tensors = asked.tensors
-        return Outgoing(head=judged.head, first=tensors, tensor_bytes=len(tensors), sequence=judged.sequence)
+        return Outgoing(
+            head=judged.head,
+            first=tensors,
+            tensor_bytes=len(tensors),
+            sequence=judged.sequence,
+            restores=over_grpc(screen, self._hold),
+        )
 
 
-def infer_call(asked: wire.Asked, size: int, who: Caller, protocol: str, *, once: str = "") -> InferenceCall:
-    """The call that a message of so many bytes asks for, `once` under that key. Raises BAD_REQUEST."""
+def infer_call(
+    asked: wire.Asked, size: int, who: Caller, protocol: str, hold: Hold, *, once: str = ""
+) -> InferenceCall:
+    """The call that a message of so many bytes asks for, `once` under that key; `hold` is told what else is kept for it. Raises
+    BAD_REQUEST.
+    """
     return who.call(
-        InferMessage(asked, size, is_stream=protocol == GRPC_STREAM, with_key=bool(once)),
+        InferMessage(asked, size, hold, is_stream=protocol == GRPC_STREAM, with_key=bool(once)),
         endpoint="infer",
         model=asked.model,
         version=wire.version_of(asked.request.model_version),

@@ -87,6 +87,26 @@ class MessageMemory(Memory):
             self.give_back(awaited.tenant_id, self.most_bytes)
 
 
+class Held:
+    """What is here of one call, on its tenant's account until `close`."""
+
+    __slots__ = ("_memory", "_taken_bytes", "_tenant_id")
+
+    def __init__(self, memory: Memory, tenant_id: str) -> None:
+        self._memory = memory
+        self._tenant_id = tenant_id
+        self._taken_bytes = 0
+
+    def take(self, size: int) -> None:
+        """Raises TOO_MANY_AT_ONCE, OVERLOADED."""
+        self._memory.take(self._tenant_id, size)
+        self._taken_bytes += size
+
+    def close(self) -> None:
+        self._memory.give_back(self._tenant_id, self._taken_bytes)
+        self._taken_bytes = 0
+
+
 class Awaited:
     """One message that a task awaits."""
 

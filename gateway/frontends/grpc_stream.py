@@ -17,7 +17,7 @@ from msgspec.structs import replace
 from gateway.call import GRPC_STREAM, Reply, Standing
 from gateway.errors import Code, GatewayError, forget_frames
 from gateway.frontends.grpc_call import Caller, Context, infer_call
-from gateway.frontends.grpc_memory import SMALL_BYTES, MessageMemory
+from gateway.frontends.grpc_memory import SMALL_BYTES, Held, MessageMemory
 from gateway.frontends.http_body import NoBody
 from gateway.kept.answer import Answer
 from gateway.loops import jobs
@@ -234,9 +234,10 @@ class Stream:
     async def _serve(self, message: bytes | GatewayError, number: int) -> None:
         """One message, to its last reply."""
         who = replace(self._who, request_id=f"{self._who.request_id}-{number}")
+        held = Held(self._memory, who.tenant_id)
         part = PartDownstream(self._outbox, self._turns, number, wants_status=who.wants_status)
         try:
-            await self._ask(message, who, part)
+            await self._ask(message, who, part, held)
         except Cut as cut:
             forget_frames(cut)
             self._outbox.end(cut.error)
@@ -250,20 +251,24 @@ class Stream:
                 await self._outbox.flushed()  # who does not read its refusals is not read any further
         finally:
             self._turns.leave(number)
+            held.close()
             if isinstance(message, bytes):
                 self._give_back(len(message))
             self._under_way -= 1
             self._room.release()
             self._changed.set()
 
-    async def _ask(self, message: bytes | GatewayError, who: Caller, part: "PartDownstream") -> None:
+    async def _ask(
+        self, message: bytes | GatewayError, who: Caller, part: "PartDownstream", held: Held
+    ) -> None:
         deadline = self._pipeline.clock() + self._request_seconds
         try:
             if isinstance(message, GatewayError):
                 raise message
             asked = wire.read_infer(message)
             part.id = asked.request.id[:_MOST_ID_CHARACTERS]
-            call = infer_call(asked, len(message), replace(who, deadline=deadline), GRPC_STREAM)
+            caller = replace(who, deadline=deadline)
+            call = infer_call(asked, len(message), caller, GRPC_STREAM, held.take)
         except GatewayError as refusal:
             await self._pipeline.examine(who.call(NoBody()), None, refusal)
             raise

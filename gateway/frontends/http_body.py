@@ -11,7 +11,8 @@ from gateway.call import Outgoing, Source, Take
 from gateway.errors import Code, GatewayError
 from gateway.frontends.http_exchange import Message
 from gateway.frontends.memory import Memory
-from gateway.frontends.screening import beside, refuse_restoring
+from gateway.frontends.restoring import over_http
+from gateway.frontends.screening import beside
 from gateway.privacy.mask import Screen
 from gateway.wire.encodings import Inflater
 from gateway.wire.generate import judge_generate
@@ -84,6 +85,11 @@ class Collected:
         self._memory.add(self._tenant_id, size)
         self._taken_bytes += size
 
+    def hold(self, size: int) -> None:
+        """So many bytes more are here for this call. Raises TOO_MANY_AT_ONCE, OVERLOADED."""
+        self._memory.take(self._tenant_id, size)
+        self._taken_bytes += size
+
     def close(self) -> None:
         """Give the memory back."""
         self._memory.give_back(self._tenant_id, self._taken_bytes)
@@ -141,11 +147,10 @@ class GenerateBody(Collected):
     async def judge(self, limit_bytes: int, tenant_id: str, screen: Screen | None) -> Outgoing:
         """Raises BAD_REQUEST, JSON_TOO_LARGE, BODY_TOO_LARGE, TOO_MANY_AT_ONCE, OVERLOADED, NotScreened."""
         self._tenant_id = tenant_id
-        refuse_restoring(screen)
         body = await self._collect(None, limit_bytes)
         if screen is not None:
             body = await beside(len(body), masked_json, body, screen)
-        return Outgoing(head=judge_generate(body))
+        return Outgoing(head=judge_generate(body), restores=over_http(screen, self.hold))
 
 
 class InferBody(Collected):
@@ -173,7 +178,6 @@ class InferBody(Collected):
 
         Raises BAD_REQUEST, NOT_MASKED, JSON_TOO_LARGE, BODY_TOO_LARGE, TOO_MANY_AT_ONCE, OVERLOADED, NotScreened.
         """
-        refuse_restoring(screen)
         self._tenant_id = tenant_id
         size, head_length = self.declared_bytes, self._head_length
         if size is None or head_length is None or self._inflater is not None or self._digest is not None:
@@ -185,7 +189,7 @@ class InferBody(Collected):
             if screen is not None:
                 data = await beside(size, masked_head, data, screen)
             judged = judge_infer(data, 0)
-            return Outgoing(head=judged.head, sequence=judged.sequence)
+            return Outgoing(head=judged.head, sequence=judged.sequence, restores=over_http(screen, self.hold))
         if head_length > size:
             raise GatewayError(
                 Code.BAD_REQUEST, detail="Inference-Header-Content-Length is more than the body has"
@@ -205,6 +209,7 @@ class InferBody(Collected):
             rest=self if self._more else None,
             tensor_bytes=tensor_bytes,
             binary=True,
+            restores=over_http(screen, self.hold),
         )
 
     async def _masked(

@@ -65,6 +65,16 @@ class HttpDownstream:
         if not self._left_bytes:
             self.take(b"")
 
+    def resize(self, length_bytes: int, head_length: int) -> None:
+        """Another length of the reply, and of its JSON head, 0 for none, before the first piece."""
+        sizes = {b"content-length": length_bytes, b"inference-header-content-length": head_length}
+        kept = [header for header in self._head or () if header[0] not in sizes]
+        self._head = [*kept, *((name, b"%d" % size) for name, size in sizes.items() if size)]
+        self._left_bytes = length_bytes
+
+    async def writable(self) -> None:
+        await self._answering.writable()
+
     def take(self, piece: bytes) -> None:
         if self._left_bytes < 0 and self._error is None:
             piece = self._judge(piece)

@@ -17,7 +17,7 @@ from gateway.call import GRPC, InferenceCall, Outgoing, Reply, Standing
 from gateway.errors import Code, GatewayError
 from gateway.frontends.answering import idempotency_key
 from gateway.frontends.grpc_call import CODES, Caller, Context, caller, infer_call, peer, refuse, told
-from gateway.frontends.grpc_memory import MessageMemory
+from gateway.frontends.grpc_memory import Held, MessageMemory
 from gateway.frontends.grpc_stream import Stream
 from gateway.frontends.http import EXTENSIONS, Readiness
 from gateway.frontends.http_body import NoBody
@@ -132,35 +132,32 @@ class OipGrpc:
 
     async def _infer(self, context: Context, who: Caller) -> bytes:
         message = await self._read(context, who)
-        taken_bytes = 0
+        held = Held(self.memory, who.tenant_id)
         try:
             try:
-                self.memory.take(who.tenant_id, len(message))
-                taken_bytes = len(message)
+                held.take(len(message))
                 once = idempotency_key(who.keys) if who.keys else ""
-                call = infer_call(wire.read_infer(message), taken_bytes, who, GRPC, once=once)
+                call = infer_call(wire.read_infer(message), len(message), who, GRPC, held.take, once=once)
             except GatewayError as error:
                 await self._deny(who, error)
             downstream = UnaryDownstream()
             if once:
-                on_account, taken_bytes = taken_bytes, 0
-                await self.outliving.run(self._serve_on(call, downstream, who, on_account))
+                of_call, held = held, Held(self.memory, who.tenant_id)
+                await self.outliving.run(self._serve_on(call, downstream, of_call))
             else:
                 await self.pipeline.serve(call, downstream)
             reply = await self._answer(context, call, downstream)
             self.memory.keep(who.tenant_id, len(reply))
             return reply
         finally:
-            self.memory.give_back(who.tenant_id, taken_bytes)
+            held.close()
 
-    async def _serve_on(
-        self, call: InferenceCall, downstream: "UnaryDownstream", who: Caller, taken_bytes: int
-    ) -> None:
-        """Also when its client has left; until then its message is on the account."""
+    async def _serve_on(self, call: InferenceCall, downstream: "UnaryDownstream", held: Held) -> None:
+        """Also when its client has left; until then what is held for it is on the account."""
         try:
             await self.pipeline.serve(call, downstream)
         finally:
-            self.memory.give_back(who.tenant_id, taken_bytes)
+            held.close()
 
     async def _model_metadata(self, context: Context, who: Caller) -> bytes:
         call, downstream = await self._about_model(context, who), UnaryDownstream()

@@ -10,7 +10,7 @@ from gateway.errors import Code, GatewayError
 from gateway.frontends.http_body import Collected, Incoming, JsonMemory
 from gateway.frontends.openai_downstream import OpenAiDownstream
 from gateway.frontends.openai_models import Offer, Offers
-from gateway.frontends.screening import beside, refuse_restoring
+from gateway.frontends.screening import beside
 from gateway.privacy.mask import Screen
 from gateway.wire.chat import Unfit
 from gateway.wire.openai import (
@@ -85,10 +85,9 @@ class OpenAiBody(Collected):
         body, self._body = self._body, b""
         if screen is not None:
             body = await beside(len(body), masked_json, body, screen)
-            self._hold(screen.remembered_bytes)
+            self.hold(screen.remembered_bytes)
         if isinstance(offer.section, PassThrough):
-            refuse_restoring(screen)
-            return self._pass(judge_passed(body, self._kind), offer.section)
+            return self._pass(judge_passed(body, self._kind), offer.section, screen)
         match judge(body, self._kind), offer.section:
             case EmbeddingsRequest() as request, Infer() as section:
                 tokens, count = await _tokens(request.texts, offer.count)
@@ -106,11 +105,12 @@ class OpenAiBody(Collected):
         gives = "embeddings" if isinstance(offer.section, Infer) else "texts"
         raise refused(f"this model gives {gives} and nothing else", "model")
 
-    def _pass(self, request: PassedRequest, section: PassThrough) -> Outgoing:
+    def _pass(self, request: PassedRequest, section: PassThrough, screen: Screen | None) -> Outgoing:
         streams = not isinstance(request, EmbeddingsRequest) and bool(request.stream)
         self._judge_stream(streams)
         kind = RelayedStream if streams else Relayed
-        return self._asked(passed_body(request, section.model or self._model), kind(request, self._answering))
+        reading = kind(request, self._answering, screen)
+        return self._asked(passed_body(request, section.model or self._model), reading)
 
     def _judge_stream(self, streams: bool | None) -> None:  # noqa: FBT001 - the value of a key
         if streams and not self._can_stream:
@@ -121,13 +121,8 @@ class OpenAiBody(Collected):
         return Answering(_ANSWERS[self._kind], self._downstream.request_id, self._created, self._model)
 
     def _asked(self, body: bytes, reading: Reading) -> Outgoing:
-        self._downstream.expect(reading, self._hold)
+        self._downstream.expect(reading, self.hold)
         return Outgoing(head=body)
-
-    def _hold(self, size: int) -> None:
-        """Bytes of the reply that are kept. Raises TOO_MANY_AT_ONCE, OVERLOADED."""
-        self._memory.take(self._tenant_id, size)
-        self._taken_bytes += size
 
 
 def _prompt(request: ChatRequest | CompletionRequest, offer: Offer) -> str:

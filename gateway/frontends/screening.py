@@ -6,9 +6,6 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Final, ParamSpec, TypeVar
 
-from gateway.errors import Code, GatewayError
-from gateway.privacy.mask import Screen
-
 _Given = ParamSpec("_Given")
 _Found = TypeVar("_Found")
 
@@ -17,15 +14,6 @@ AT_ONCE_BYTES: Final = 1024
 but the call itself."""
 # Threads of its own: long texts would hold up names, keys and files that wait for the loop's.
 _threads: Final = ThreadPoolExecutor(max_workers=2, thread_name_prefix="masking")
-
-
-def refuse_restoring(screen: Screen | None) -> None:
-    """For who cannot restore a reply yet: no placeholder may go to a client who was promised what it stands for. Raises NOT_MASKED."""
-    if screen is not None and screen.reversible:
-        raise GatewayError(
-            Code.NOT_MASKED,
-            detail="this privacy is reversible, and replies are restored only where OpenAI's API is in front of a model's texts",
-        )
 
 
 async def beside(

@@ -28,10 +28,16 @@ MOST_CHARACTERS: Final = 1024 * 1024
 _EACH_TEXT_CHARACTERS: Final = 4
 MOST_REMEMBERED_BYTES: Final = 4 * 1024 * 1024
 """Of what stands for what, in one request."""
+MOST_GROWN_CHARACTERS: Final = 32 * 1024 * 1024
+"""By which one reply becomes longer as it is restored: a model could repeat a placeholder for ever."""
 
 
 class NotScreened(Exception):
     """The text could not be looked at, or is too much, or holds too many values: the request is refused. Its words are public."""
+
+
+class NotRestored(Exception):
+    """What placeholders of the reply stand for cannot be put back into it, so it is not told. Its words are public."""
 
 
 class Masking(Protocol):
@@ -48,11 +54,21 @@ class Masking(Protocol):
 class Screen:
     """One request's: it masks its texts and remembers, while the request lives, what stands for what."""
 
-    __slots__ = ("_left", "_numbers", "_placeholders", "_privacy", "_values", "masked", "remembered_bytes")
+    __slots__ = (
+        "_grown",
+        "_left",
+        "_numbers",
+        "_placeholders",
+        "_privacy",
+        "_values",
+        "masked",
+        "remembered_bytes",
+    )
 
     def __init__(self, privacy: Masking) -> None:
         self._privacy = privacy
         self._left = MOST_CHARACTERS
+        self._grown = 0
         self._numbers: Counter[str] = Counter()
         self._placeholders: dict[tuple[str, str], str] = {}
         self._values: dict[str, str] = {}
@@ -90,21 +106,31 @@ class Screen:
         return "".join((*pieces, self._literal(value[done:])))
 
     def restore(self, text: str) -> str:
-        """With every placeholder of this request what it stands for; others stay."""
-        return (
-            PLACEHOLDER.sub(lambda found: self._values.get(found[0], found[0]), text)
-            if self._values
-            else text
-        )
+        """With every placeholder of this request what it stands for; others stay. Raises NotRestored, as its likes below."""
+        return self._restored(text, str)
 
     def restore_json(self, text: str) -> str:
         """The same within the strings of a JSON text: what is put back is escaped, in ASCII."""
-        values = self._values
-        return (
-            PLACEHOLDER.sub(lambda found: escaped(values[found[0]]) if found[0] in values else found[0], text)
-            if values
-            else text
-        )
+        return self._restored(text, escaped)
+
+    def restore_nested_json(self, text: str) -> str:
+        """The same within a JSON text that is itself written as a string of JSON, and there."""
+        return self._restored(text, _escaped_twice)
+
+    def _restored(self, text: str, written: Callable[[str], str]) -> str:
+        def put_back(found: re.Match[str]) -> str:
+            value = self._values.get(found[0])
+            if value is None:
+                return found[0]
+            told = written(value)
+            self._grown += max(0, len(told) - len(found[0]))
+            if self._grown > MOST_GROWN_CHARACTERS:
+                raise NotRestored(
+                    f"the reply would become longer by more than {MOST_GROWN_CHARACTERS} characters"
+                )
+            return told
+
+        return PLACEHOLDER.sub(put_back, text) if self._values else text
 
     def _placeholder(self, value: str, span: Span) -> str:
         label = span.kind.upper()
@@ -139,6 +165,10 @@ def escaped(value: str) -> str:
     return json.dumps(value)[1:-1]
 
 
+def _escaped_twice(value: str) -> str:
+    return escaped(escaped(value))
+
+
 class Restorer:
     """A screen's `restore` for a text that comes in pieces: it holds back only what may be the beginning of a placeholder.
 
@@ -148,9 +178,13 @@ class Restorer:
     __slots__ = ("_held", "_restore")
 
     def __init__(self, restore: Callable[[str], str]) -> None:
-        """`restore`: the screen's `restore` or `restore_json`."""
+        """`restore`: the screen's `restore`, or one of its likes."""
         self._restore = restore
         self._held = ""
+
+    @property
+    def holds(self) -> bool:
+        return bool(self._held)
 
     def feed(self, piece: str) -> str:
         text = self._held + piece
@@ -176,8 +210,16 @@ class BytesRestorer:
             lambda text: PLACEHOLDER.sub(lambda found: restore(found[0]).encode().decode("latin-1"), text)
         )
 
+    @property
+    def holds(self) -> bool:
+        return self._text.holds
+
     def feed(self, piece: bytes) -> bytes:
         return self._text.feed(piece.decode("latin-1")).encode("latin-1")
 
     def end(self) -> bytes:
         return self._text.end().encode("latin-1")
+
+    def whole(self, text: bytes) -> bytes:
+        """Of a text that is here as a whole."""
+        return text if b"[" not in text else self.feed(text) + self.end()

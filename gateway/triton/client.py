@@ -74,7 +74,7 @@ def request_head(call: InferenceCall, body: Outgoing, authority: str = "triton")
     extra = f"traceparent: {call.traceparent}\r\n" if call.traceparent else ""
     if call.endpoint == "metadata":
         return f"GET {path} HTTP/1.1\r\nHost: {authority}\r\n{extra}\r\n".encode()
-    if call.encoding:
+    if call.encoding and body.restores is None:  # what is compressed cannot be restored
         extra += f"Accept-Encoding: {call.encoding}\r\n"
     kind = "application/json"
     if body.binary:

@@ -10,12 +10,14 @@ import msgspec
 from msgspec import Meta, Raw, Struct
 
 from gateway.errors import Code
+from gateway.privacy.mask import Screen
 from gateway.wire.oip import public_text
 from gateway.wire.openai import EmbeddingsRequest
-from gateway.wire.openai_passed import PassedRequest
+from gateway.wire.openai_passed import PassedChat, PassedRequest
 from gateway.wire.openai_readings import Kept
 from gateway.wire.openai_replies import DONE, Answering, Failure, Usage, usage
 from gateway.wire.openai_to_oip import Failed, Unreadable
+from gateway.wire.restored_choices import ChoiceTexts, restored_choice
 from gateway.wire.sse import Events, event
 from gateway.wire.tokens import estimated
 
@@ -25,6 +27,7 @@ _TOO_MANY = 429
 # What the server has against us, and no client can help: that we have no key there, or the model not this name.
 _NOT_THE_CLIENTS: Final = frozenset({401, 403, 404, 405, 407})
 _UNSAID = "the model server answered with an error that is not in the protocol"
+_FRAME = ("id", "object", "created", "model")
 _LISTS = frozenset({"choices", "data"})
 _FAULTS = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
@@ -49,7 +52,12 @@ class _Counted(Struct):
 class _Relayed:
     """What both kinds of answers have."""
 
-    def __init__(self, request: PassedRequest, answering: Answering) -> None:
+    def __init__(self, request: PassedRequest, answering: Answering, screen: Screen | None = None) -> None:
+        """`screen`: what masked the request, if the reply is to be restored."""
+        has_texts = not isinstance(request, EmbeddingsRequest)
+        self._screen = screen if screen is not None and screen.restores and has_texts else None
+        form = request.response_format if isinstance(request, PassedChat) else None
+        self._is_json = form is not None and form.type != "text"
         self._answering = answering
         self._prompt_tokens = sum(map(estimated, request.texts))
         self._characters = 0  # of the answer's texts
@@ -91,8 +99,8 @@ class Relayed(_Relayed, Kept):
 
     content_type = b"application/json"
 
-    def __init__(self, request: PassedRequest, answering: Answering) -> None:
-        _Relayed.__init__(self, request, answering)
+    def __init__(self, request: PassedRequest, answering: Answering, screen: Screen | None = None) -> None:
+        _Relayed.__init__(self, request, answering, screen)
         Kept.__init__(self)
 
     @property
@@ -118,6 +126,8 @@ class Relayed(_Relayed, Kept):
 
     def _item(self, item: Any) -> Raw:
         self._characters += _characters(item)
+        if self._screen is not None:
+            item = restored_choice(item, self._screen, is_json=self._is_json)
         return Raw(_encode(item))
 
 
@@ -129,8 +139,11 @@ class RelayedStream(_Relayed):
     kept_bytes = 0
     answer_bytes = 0
 
-    def __init__(self, request: PassedRequest, answering: Answering) -> None:
-        super().__init__(request, answering)
+    def __init__(self, request: PassedRequest, answering: Answering, screen: Screen | None = None) -> None:
+        super().__init__(request, answering, screen)
+        found = self._screen
+        self._texts = ChoiceTexts(found, is_json=self._is_json) if found is not None else None
+        self._frame: dict[str, Any] = {}  # of the newest event: what is not of its choices
         self.is_over = False
         self._events = Events()
         self._includes_usage = not isinstance(request, EmbeddingsRequest) and request.includes_usage
@@ -141,8 +154,15 @@ class RelayedStream(_Relayed):
     def end(self, head_length: bytes) -> bytes:
         if not self.is_over:
             raise Unreadable("a stream that ended without [DONE]")
-        told = event(self._answering.counted(self._used)) if self._includes_usage else b""
+        told = self._rest()
+        if self._includes_usage:
+            told += event(self._answering.counted(self._used))
         return told + event(DONE)
+
+    def _rest(self) -> bytes:
+        """What was held back to be restored, and nobody finished."""
+        choices = self._texts.rest() if self._texts is not None else []
+        return event(_encode({**self._frame, "choices": choices})) if choices else b""
 
     def _event(self, data: bytes) -> bytes:
         if self.is_over or data == DONE:
@@ -161,7 +181,12 @@ class RelayedStream(_Relayed):
         if not choices and found is not None:
             return b""  # told at the end, to whoever asked
         self._characters += sum(map(_characters, choices))
-        return event(_encode({**said, **self._answering.ours}))
+        said |= self._answering.ours
+        if self._texts is not None:
+            self._frame = {name: said[name] for name in _FRAME if name in said}
+            for choice in choices:
+                self._texts.restore(choice)
+        return event(_encode(said))
 
 
 def _characters(choice: Any) -> int:

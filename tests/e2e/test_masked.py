@@ -2,11 +2,14 @@
 
 import json
 from collections.abc import Iterator
+from queue import Queue
 
 import numpy as np
 import pytest
 import tritonclient.http as triton
+from tritonclient import grpc
 
+from gateway.wire.restored import elements
 from tenants.acts import Act
 from tenants.directory import Directory
 from tenants.privacy import Privacy
@@ -16,7 +19,7 @@ from tests.e2e.world import Demo, change, new_tenant
 pytestmark = pytest.mark.triton
 
 FLEET = Fleet(
-    ["parrot", "echo_bytes"],
+    ["parrot", "echo_bytes", "identity", "letters"],
     openai={"parrot": {"backend": "generate", "max_tokens": 10_000}},
 )
 MAIL = "ann@example.com"
@@ -27,6 +30,9 @@ SAID = f"write to {MAIL} or to bob@example.com today"
 def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Demo]:
     state = tmp_path_factory.mktemp("masked") / "state"
     key = configure(state, FLEET)
+    settings = json.loads((state / "gateway.yaml").read_text())
+    settings["listen"]["grpc"] = "127.0.0.1:0"
+    (state / "gateway.yaml").write_text(json.dumps(settings))
     with serve(state, key) as made:
         try:
             yield made
@@ -78,3 +84,68 @@ def test_an_answer_of_openais_api_is_restored_and_of_another_tenant_it_is_not(
             else [answer.json]
         )
         assert "".join(it["choices"][0]["text"] for it in events if it["choices"]) == told
+
+
+def tensor(*texts: str, binary: bool = True) -> triton.InferInput:
+    made = triton.InferInput("in", [len(texts)], "BYTES")
+    made.set_data_from_numpy(np.array(texts, np.object_), binary_data=binary)
+    return made
+
+
+@pytest.mark.parametrize("asks_binary", [False, True])
+def test_tensors_over_http_come_back_restored_and_with_true_sizes(demo: Demo, *, asks_binary: bool) -> None:
+    key = protected(demo, f"tensors-{asks_binary}".lower(), reversible=True)
+    given = (SAID, "漢字", "[EMAIL_1] [EMAIL_9] [EMAIL_")
+    headers = {"authorization": f"Bearer {key}"}
+    with triton.InferenceServerClient(demo.address) as client:
+        for compression in (None, "gzip"):
+            got = client.infer(
+                "echo_bytes",
+                [tensor(*given)],
+                outputs=[triton.InferRequestedOutput("out", binary_data=asks_binary)],
+                request_id=MAIL,
+                headers=headers,
+                response_compression_algorithm=compression,
+            )
+            said = [it if isinstance(it, str) else it.decode() for it in got.as_numpy("out")]
+            assert (said, got.get_response()["id"]) == (list(given), MAIL)
+        numbers = triton.InferInput("FP32", [3], "FP32")
+        numbers.set_data_from_numpy(np.array([1.5, 2.5, 3.5], np.float32))
+        got = client.infer("identity", [numbers], request_id=MAIL, headers=headers)
+        assert (got.as_numpy("FP32_OUT").tolist(), got.get_response()["id"]) == ([1.5, 2.5, 3.5], MAIL)
+
+
+def test_a_stream_of_single_characters_comes_back_restored_over_each_door(demo: Demo) -> None:
+    key = protected(demo, "letter-by-letter", reversible=True)
+    said = f"{SAID} [EMAIL_1] [EMAIL_"
+    answer = demo.call("/v2/models/letters/generate_stream", {"text_input": said}, key=key)
+    events = [json.loads(it[6:]) for it in answer.body.split(b"\n\n") if it.startswith(b"data: {")]
+    assert "".join(it["text_output"] for it in events) == said
+    answers: Queue[grpc.InferResult] = Queue()
+    with grpc.InferenceServerClient(demo.grpc) as client:
+        client.start_stream(
+            lambda result, error: answers.put(error or result), headers={"authorization": f"Bearer {key}"}
+        )
+        text = grpc.InferInput("text_input", [1], "BYTES")
+        text.set_data_from_numpy(np.array([said], np.object_))
+        client.async_stream_infer("letters", [text], enable_empty_final_response=True)
+        told = ""
+        while True:
+            response = answers.get(timeout=30).get_response()
+            told += b"".join(elements(b"".join(response.raw_output_contents))).decode()
+            if response.parameters["triton_final_response"].bool_param:
+                break
+        client.stop_stream()
+    assert told == said
+
+
+def test_one_reply_over_grpc_and_generate_come_back_restored(demo: Demo) -> None:
+    key = protected(demo, "one-reply", reversible=True)
+    with grpc.InferenceServerClient(demo.grpc) as client:
+        given = grpc.InferInput("in", [2], "BYTES")
+        given.set_data_from_numpy(np.array([SAID, MAIL], np.object_))
+        got = client.infer("echo_bytes", [given], request_id=MAIL, headers={"authorization": f"Bearer {key}"})
+        assert [it.decode() for it in got.as_numpy("out")] == [SAID, MAIL]
+        assert got.get_response().id == MAIL
+    answer = demo.call("/v2/models/echo_bytes/generate", {"in": [SAID], "id": MAIL}, key=key)
+    assert answer.json["out"] == SAID

@@ -5,15 +5,18 @@ import json
 from typing import Any
 
 import pytest
+from tritonclient.grpc import service_pb2 as official
 
-from gateway.privacy.mask import MOST_CHARACTERS
+from gateway.privacy.mask import MOST_CHARACTERS, Screen
+from gateway.wire.restored import elements, restored_json, tensor_of
+from gateway.wire.screened import masked_json
 from tenants.acts import Act
 from tenants.plans import Limits, Rate
 from tenants.privacy import Privacy
 from tests.gateway.frontends import test_openai as behind_triton
 from tests.gateway.frontends import test_openai_passed as passed
 from tests.gateway.frontends.grpc_worlds import door as grpc_door
-from tests.gateway.frontends.grpc_worlds import ended, infer
+from tests.gateway.frontends.grpc_worlds import infer
 from tests.gateway.frontends.test_openai import request
 from tests.gateway.house import NOW_US, ROOT, House
 
@@ -76,34 +79,72 @@ async def test_a_server_that_speaks_openais_api_sees_placeholders() -> None:
         assert b"example.com" not in asked.body
 
 
-@pytest.mark.parametrize(
-    ("path", "body"),
-    [
-        ("/v2/models/digits/infer", texts("x")),
-        ("/v2/models/digits/generate", {"text_input": "x"}),
-        ("/v2/models/digits/generate_stream", {"text_input": "x"}),
-    ],
-)
-async def test_where_a_reply_is_not_restored_a_reversible_privacy_is_refused(
-    path: str, body: dict[str, Any]
+@pytest.mark.parametrize("stream", [False, True])
+async def test_what_a_server_that_speaks_openais_api_says_is_restored(*, stream: bool) -> None:
+    said = f"to {MAIL} and [EMAIL_1] or [EMAIL_"
+    messages = [{"role": "user", "content": said}]
+    async with passed.opened() as (server, here, world):
+        await protect(here, reversible=True)
+        sent = passed.chat(here, messages=messages, stream=stream)
+        if stream:
+            events, _ = await behind_triton.stream(await world.connect(), sent)
+            choices = [it["choices"][0] for it in events]
+            told = "".join(it["delta"].get("content", "") for it in choices).strip()
+        else:
+            told = json.loads((await world.ask(sent)).body)["choices"][0]["message"]["content"]
+        assert told == said
+        (asked,) = server.asked
+        assert b"example.com" not in asked.body
+
+
+async def test_over_grpc_a_reply_is_restored_and_its_memory_given_back() -> None:
+    tensor = {
+        "name": "in",
+        "datatype": "BYTES",
+        "shape": [1],
+        "contents": {"bytes_contents": [MAIL.encode()]},
+    }
+
+    async def echo(request: Any, _: Any) -> bytes:
+        said: bytes = official.ModelInferResponse(
+            model_name=request.model_name,
+            id=request.id,
+            outputs=[{"name": "out", "datatype": "BYTES", "shape": [1]}],
+            raw_output_contents=[tensor_of(request.inputs[0].contents.bytes_contents)],
+        ).SerializeToString()
+        return said
+
+    async with grpc_door() as door:
+        await protect(door.here, reversible=True)
+        door.upstream.infer = echo
+        told = official.ModelInferResponse.FromString(
+            await door.call("ModelInfer", infer(inputs=[tensor], id=MAIL))
+        )
+        assert (told.id, list(elements(told.raw_output_contents[0]))) == (MAIL, [MAIL.encode()])
+        stream = door.stream()
+        await stream.write(infer(inputs=[tensor], id=MAIL))
+        await stream.done_writing()
+        (answer,) = [it async for it in stream]
+        assert answer.infer_response.id == MAIL
+        assert all(b"example.com" not in asked for asked in door.upstream.asked)
+        await door.here.settled_outcomes(2)
+        assert door.memory.taken_bytes == 0
+
+
+@pytest.mark.parametrize("path", ["infer", "generate", "generate_stream"])
+async def test_over_http_what_is_kept_to_restore_a_reply_is_given_back(
+    path: str,
 ) -> None:
     async with behind_triton.opened() as (triton, here, world):
         await protect(here, reversible=True)
-        answer = await world.ask(request(here, path, body))
-        assert (answer.status, triton.asked) == (400, [])
-        assert "reversible" in answer.error
-
-
-async def test_nor_is_one_before_a_server_that_speaks_openais_api_or_over_grpc() -> None:
-    async with passed.opened() as (server, here, world):
-        await protect(here, reversible=True)
-        assert await behind_triton.refused(world, passed.chat(here)) == (400, "not_masked")
-        assert server.asked == []
-    async with grpc_door() as door:
-        await protect(door.here, reversible=True)
-        code, sentence = await ended(door.call("ModelInfer", infer()))
-        assert (code, door.upstream.asked) == ("INVALID_ARGUMENT", [])
-        assert "reversible" in sentence
+        body = texts(MAIL) if path == "infer" else {"text_input": MAIL}
+        sent = request(here, f"/v2/models/digits/{path}", body)
+        wire = await world.connect()
+        await wire.send(sent)
+        assert b" 200 " in await wire.reader.readuntil(b"\r\n\r\n")
+        await here.settled_outcomes(1)
+        (asked,) = triton.asked
+        assert b"[EMAIL_1]" in asked
 
 
 async def test_who_has_no_privacy_is_served_as_it_was_said() -> None:
@@ -157,3 +198,16 @@ async def test_the_readmes_example_is_what_the_model_sees() -> None:
         await world.ask(request(here, "/v2/models/digits/generate", sent.encode()))
     (asked,) = triton.asked
     assert json.loads(asked) == json.loads(seen)
+
+
+def test_the_readmes_reply_is_restored_to_what_it_says() -> None:
+    readme = (ROOT / "gateway" / "README.md").read_text()
+    sent, told = (
+        readme.partition(f"<!-- restored: {name} -->\n```json\n")[2].partition("\n```")[0]
+        for name in ("sent", "told")
+    )
+    screen = Screen(Privacy("discreet", mask=("email",), reversible=True))
+    seen = json.loads(masked_json(sent.encode(), screen))["text_input"]
+    said, restored = told.encode().split(b"\n")
+    assert seen in json.loads(said)["text_output"]
+    assert restored_json(said, screen) == restored
