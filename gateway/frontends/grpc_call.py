@@ -1,7 +1,7 @@
 """One RPC of the gRPC door: who calls and until when, and how it is answered; refusals as the one table has them."""
 
 import re
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Final, NoReturn, TypeAlias
 from urllib.parse import unquote
 
@@ -12,7 +12,7 @@ from gateway.auth.credentials import credential
 from gateway.auth.principal import Principal
 from gateway.call import GRPC, GRPC_STREAM, Endpoint, InferenceCall, Outgoing, Payload, Standing
 from gateway.errors import GatewayError, forget_frames
-from gateway.frontends.screening import beside, refuse_restoring
+from gateway.frontends.screening import AT_ONCE_BYTES, beside, refuse_restoring
 from gateway.privacy.mask import Screen
 from gateway.telemetry.traceparent import valid_traceparent
 from gateway.wire import oip_grpc as wire
@@ -83,10 +83,17 @@ class InferMessage:
         asked = self._asked
         refuse_restoring(screen)
         if screen is not None:
-            asked = await beside(self.received_bytes, masked_message, asked, screen)
+            asked = await beside(tenant_id, self._texts(), screen, partial(masked_message, asked, screen))
         judged = wire.judge_infer(asked, is_stream=self._is_stream)
         tensors = asked.tensors
         return Outgoing(head=judged.head, first=tensors, tensor_bytes=len(tensors), sequence=judged.sequence)
+
+    def _texts(self) -> bytes | None:
+        """All that may be text, if it is short."""
+        if self.received_bytes > AT_ONCE_BYTES:
+            return None
+        serialized: bytes = self._asked.request.SerializeToString()
+        return serialized + self._asked.tensors
 
 
 def infer_call(asked: wire.Asked, size: int, who: Caller, protocol: str) -> InferenceCall:

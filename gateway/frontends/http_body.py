@@ -4,6 +4,7 @@ A JSON head is collected whole, out of one memory budget for the process; binary
 no length to promise to Triton, so it is collected whole as well, and sent on as it is inside, with a Content-Length of ours.
 """
 
+from functools import partial
 from typing import Protocol
 
 from gateway.call import Outgoing, Source, Take
@@ -113,7 +114,7 @@ class GenerateBody(Collected):
         refuse_restoring(screen)
         body = await self._collect(None, limit_bytes)
         if screen is not None:
-            body = await beside(len(body), masked_json, body, screen)
+            body = await beside(tenant_id, body, screen, partial(masked_json, body, screen))
         return Outgoing(head=judge_generate(body))
 
 
@@ -148,7 +149,7 @@ class InferBody(Collected):
             data = await self._collect(head_length, limit_bytes)
         if head_length is None:
             if screen is not None:
-                data = await beside(size, masked_head, data, screen)
+                data = await beside(tenant_id, data, screen, partial(masked_head, data, screen))
             judged = judge_infer(data, 0)
             return Outgoing(head=judged.head, sequence=judged.sequence)
         if head_length > size:
@@ -180,11 +181,13 @@ class InferBody(Collected):
             raise GatewayError(
                 Code.NOT_MASKED, detail="a raw binary request cannot be masked; send it with a JSON head"
             )
-        head = await beside(len(head), masked_head, head, screen)
+        head = await beside(self._tenant_id, head, screen, partial(masked_head, head, screen))
         if not has_texts_behind(head):
             return head, first
         tensors = bytes(first) + await self._collect(None, limit_bytes)
-        head, masked = await beside(len(tensors), masked_infer, head, tensors, screen)
+        head, masked = await beside(
+            self._tenant_id, tensors, screen, partial(masked_infer, head, tensors, screen)
+        )
         return head, memoryview(masked)
 
     async def pour(self, take: Take) -> None:
