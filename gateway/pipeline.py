@@ -52,7 +52,8 @@ from gateway.passage import (
     tagged,
     with_own_id,
 )
-from gateway.privacy.mask import NotRestored, NotScreened, Screen
+from gateway.privacy.looks import NotScreened
+from gateway.privacy.mask import NotRestored, Screen
 from gateway.scaling.health import is_unloaded
 from gateway.scaling.registry import Resident
 from gateway.scaling.sequences import Key, Sequences

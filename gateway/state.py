@@ -125,7 +125,7 @@ async def try_key_service(settings: Settings) -> None:
     FileNotFoundError where the first start makes a key file.
     """
     value, context = Material(secrets.token_bytes(KEY_BYTES)), Context("doctor", "check", new_id())
-    async with _kms(settings) if settings.keys.kms_key else nullcontext(_found_key_file(settings)) as service:
+    async with _found_key_service(settings) as service:
         found = await service.unwrap(await service.wrap(value, context), context)
     if found.reveal() != value.reveal():
         raise KeyRefused("it opens something else than what it wrapped")
@@ -246,6 +246,11 @@ async def _tell_missing(directory: Directory, wrapped: Table) -> None:
         )
 
 
+def _found_key_service(settings: Settings) -> AbstractAsyncContextManager[KeyService]:
+    """What wraps the data keys, for a command: nothing is made."""
+    return _kms(settings) if settings.keys.kms_key else nullcontext(_found_key_file(settings))
+
+
 def _kms(settings: Settings) -> AbstractAsyncContextManager[KeyService]:
     from gateway.stores.kms_aws import AwsKms  # it loads an SDK
 
@@ -321,13 +326,22 @@ def _loaded_web(answer_seconds: float) -> Fetcher:
 
 @asynccontextmanager
 async def opened_openers(settings: Settings) -> AsyncIterator[Keyring]:
-    """What opens what is sealed in this state, for a command: no feed tells it anything, so it asks the directory. Raises as
-    `opened_key_service`.
+    """What opens what is sealed in this state, for a command: no feed tells it anything, so it asks the directory. No key file is made.
+    Raises as `opened_key_service`, also where that would make one.
     """
+    from gateway.stores import key_file
+
+    try:
+        found = _found_key_service(settings)
+    except FileNotFoundError:
+        raise key_file.KeyFileUnfit(
+            f"there is no key file {key_file_path(settings)} and no wrapped data key: restore it and {WRAPPED} from their back-ups, as "
+            "nothing that is sealed can be opened without them"
+        ) from None
     async with (
         opened_directory(settings) as directory,
         SqliteTable(state_folder(settings) / WRAPPED, erases=True) as wrapped,
-        opened_key_service(settings) as service,
+        found as service,
         jobs() as spawn,
     ):
         yield Keyring(

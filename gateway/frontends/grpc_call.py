@@ -2,7 +2,7 @@
 
 import asyncio
 import re
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Final, NoReturn, TypeAlias
 from urllib.parse import unquote
 
@@ -16,7 +16,7 @@ from gateway.call import GRPC, GRPC_STREAM, Endpoint, InferenceCall, Outgoing, P
 from gateway.errors import GatewayError, forget_frames
 from gateway.frontends.grpc_restoring import over_grpc
 from gateway.frontends.restoring import Hold
-from gateway.frontends.screening import beside
+from gateway.frontends.screening import AT_ONCE_BYTES, beside
 from gateway.privacy.mask import Screen
 from gateway.telemetry.traceparent import valid_traceparent
 from gateway.wire import oip_grpc as wire
@@ -99,7 +99,7 @@ class InferMessage:
             find = wire.fingerprint
             self.fingerprint = await asyncio.to_thread(find, asked) if large else find(asked)
         if screen is not None:
-            asked = await beside(self.received_bytes, masked_message, asked, screen)
+            asked = await beside(tenant_id, self._texts(), screen, partial(masked_message, asked, screen))
         judged = wire.judge_infer(asked, is_stream=self._is_stream)
         tensors = asked.tensors
         return Outgoing(
@@ -109,6 +109,13 @@ class InferMessage:
             sequence=judged.sequence,
             restores=over_grpc(screen, self._hold),
         )
+
+    def _texts(self) -> bytes | None:
+        """All that may be text, if it is short."""
+        if self.received_bytes > AT_ONCE_BYTES:
+            return None
+        serialized: bytes = self._asked.request.SerializeToString()
+        return serialized + self._asked.tensors
 
 
 def infer_call(

@@ -2,17 +2,12 @@
 
 from collections.abc import Callable
 from functools import partial
-from typing import Final
 
 from gateway.call import Listener, Reply, Standing
-from gateway.frontends.restoring import Hold
-from gateway.frontends.screening import beside
+from gateway.frontends.restoring import Hold, aside
 from gateway.privacy.mask import Screen
 from gateway.triton.grpc_client import GrpcReply
 from gateway.wire.restored_messages import MessageTexts, restored_message
-
-_SO_MUCH_FASTER: Final = 64
-"""Than masking: of so many bytes as one there."""
 
 
 class RestoredGrpc:
@@ -59,7 +54,7 @@ class RestoredGrpc:
             return message
         self._hold(len(message))
         act = partial(restored_message, message, self._screen, is_stream=self._reply.is_stream)
-        return await beside(len(message) // _SO_MUCH_FASTER, act)
+        return await aside(len(message), act)
 
 
 def over_grpc(screen: Screen | None, hold: Hold) -> Callable[[Listener], Listener] | None:

@@ -4,6 +4,7 @@ A JSON head is collected whole, out of one memory budget for the process; binary
 no length to promise to Triton, so it is collected whole as well, and sent on as it is inside, with a Content-Length of ours.
 """
 
+from functools import partial
 from hashlib import sha256
 from typing import Protocol
 
@@ -149,7 +150,7 @@ class GenerateBody(Collected):
         self._tenant_id = tenant_id
         body = await self._collect(None, limit_bytes)
         if screen is not None:
-            body = await beside(len(body), masked_json, body, screen)
+            body = await beside(tenant_id, body, screen, partial(masked_json, body, screen))
         return Outgoing(head=judge_generate(body), restores=over_http(screen, self.hold))
 
 
@@ -187,7 +188,7 @@ class InferBody(Collected):
             data = await self._collect(head_length, limit_bytes)
         if head_length is None:
             if screen is not None:
-                data = await beside(size, masked_head, data, screen)
+                data = await beside(tenant_id, data, screen, partial(masked_head, data, screen))
             judged = judge_infer(data, 0)
             return Outgoing(head=judged.head, sequence=judged.sequence, restores=over_http(screen, self.hold))
         if head_length > size:
@@ -220,11 +221,13 @@ class InferBody(Collected):
             raise GatewayError(
                 Code.NOT_MASKED, detail="a raw binary request cannot be masked; send it with a JSON head"
             )
-        head = await beside(len(head), masked_head, head, screen)
+        head = await beside(self._tenant_id, head, screen, partial(masked_head, head, screen))
         if not has_texts_behind(head):
             return head, first
         tensors = bytes(first) + await self._collect(None, limit_bytes)
-        head, masked = await beside(len(tensors), masked_infer, head, tensors, screen)
+        head, masked = await beside(
+            self._tenant_id, tensors, screen, partial(masked_infer, head, tensors, screen)
+        )
         return head, memoryview(masked)
 
     async def pour(self, take: Take) -> None:

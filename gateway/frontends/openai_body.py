@@ -1,6 +1,7 @@
 """The body of a request of OpenAI's API: it names the model, and becomes what Triton is asked."""
 
 import asyncio
+from functools import partial
 from types import MappingProxyType
 
 from msgspec.structs import replace
@@ -84,7 +85,7 @@ class OpenAiBody(Collected):
         offer = await self._offers.offer(self._model)
         body, self._body = self._body, b""
         if screen is not None:
-            body = await beside(len(body), masked_json, body, screen)
+            body = await beside(tenant_id, body, screen, partial(masked_json, body, screen))
             self.hold(screen.remembered_bytes)
         if isinstance(offer.section, PassThrough):
             return self._pass(judge_passed(body, self._kind), offer.section, screen)

@@ -5,12 +5,12 @@ recorded. What is held back of a stream is some bytes of a text that may begin a
 tenant's account.
 """
 
+import asyncio
 from collections.abc import Callable
 from functools import partial
-from typing import Final, Protocol
+from typing import Final, Protocol, TypeVar
 
 from gateway.call import Listener, Reply, Standing, Take
-from gateway.frontends.screening import beside
 from gateway.privacy.mask import NotRestored, Screen
 from gateway.wire.generate import EVENT_STREAM
 from gateway.wire.restored import EventTexts, JsonTexts, outputs, restored_infer, restored_json
@@ -19,11 +19,16 @@ MOST_GATHERED_BYTES: Final = 32 * 1024 * 1024
 """Of a reply that says its sizes before it tells what they are of."""
 _PIECE_BYTES: Final = 256 * 1024
 _BAD: Final = 400
-_SO_MUCH_FASTER: Final = 64
-"""Than masking: of so many bytes as one there."""
+_AT_ONCE_BYTES: Final = 64 * 1024
+_Found = TypeVar("_Found")
 
 Hold = Callable[[int], None]
 """Told of bytes that are kept. Raises GatewayError when they are too many."""
+
+
+async def aside(size: int, act: Callable[[], _Found]) -> _Found:
+    """What `act` gives, which goes through so many bytes: of many in a thread. Raises what it raises."""
+    return act() if size <= _AT_ONCE_BYTES else await asyncio.to_thread(act)
 
 
 class Resized(Listener, Protocol):
@@ -130,10 +135,10 @@ class RestoredHttp:
         size = self._head_length
         if size:
             act = partial(restored_infer, body[:size], body[size:], self._screen)
-            head, tensors = await beside(len(body) // _SO_MUCH_FASTER, act)
+            head, tensors = await aside(len(body), act)
             size, told = len(head), head + tensors
         else:
-            told = await beside(len(body) // _SO_MUCH_FASTER, restored_json, body, self._screen)
+            told = await aside(len(body), partial(restored_json, body, self._screen))
         self._hold(len(told))
         self._listener.resize(len(told), size)
         for start in range(0, len(told), _PIECE_BYTES):

@@ -76,10 +76,10 @@ def is_card(run: Run, first: int, last: int) -> bool:
         return False
     # What follows in fours makes it a table of numbers; what follows else is a date or a code.
     around = Around(run.text, run.starts[first], run.ends[last])
-    if around.denied():
+    if around.denied:
         return False
     plain = _LIKE_PLAIN.fullmatch(digits) is not None
-    return plain or shape in _AS_PRINTED or around.topic() == "card"
+    return plain or shape in _AS_PRINTED or around.topic == "card"
 
 
 def may_start(run: Run, first: int, last: int) -> bool:

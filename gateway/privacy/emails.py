@@ -8,6 +8,8 @@ import re
 from collections.abc import Iterator
 from typing import Final
 
+from gateway.privacy.looks import A_PLACE, Look
+
 LONGEST_LOCAL: Final = 64
 LONGEST_DOMAIN: Final = 255
 
@@ -86,8 +88,9 @@ _CODE_BEFORE: Final = re.compile(
 )
 
 
-def emails(text: str) -> Iterator[tuple[int, int]]:
+def emails(text: str, look: Look) -> Iterator[tuple[int, int]]:
     for found in _AT.finditer(text):
+        look(A_PLACE)
         at = found.start()
         start = _local(text, at)
         end = _domain(text, at + 1)

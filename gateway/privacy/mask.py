@@ -14,9 +14,12 @@ from collections.abc import Callable
 from typing import Final, Protocol
 
 from gateway.privacy.detect import Span, find
+from gateway.privacy.looks import NotScreened, Steps
 from tenants.privacy import KINDS, Kind
 
 PLACEHOLDER: Final = re.compile(rf"\[(?:{'|'.join(kind.upper() for kind in KINDS)}|TEXT)_[1-9][0-9]{{0,6}}\]")
+MASKED: Final = re.compile(rf"\[(?:{'|'.join(kind.upper() for kind in KINDS)}|TEXT)(?:_[1-9][0-9]{{0,6}})?\]")
+"""What can be one, numbered or not."""
 _BEGINNING: Final = re.compile(r"\[[A-Z_]{0,13}[0-9]{0,7}\Z")
 _LONGEST: Final = max(len(f"[{kind}_1234567]") for kind in KINDS)
 _EACH_VALUE_BYTES: Final = 400
@@ -30,10 +33,6 @@ MOST_REMEMBERED_BYTES: Final = 4 * 1024 * 1024
 """Of what stands for what, in one request."""
 MOST_GROWN_CHARACTERS: Final = 32 * 1024 * 1024
 """By which one reply becomes longer as it is restored: a model could repeat a placeholder for ever."""
-
-
-class NotScreened(Exception):
-    """The text could not be looked at, or is too much, or holds too many values: the request is refused. Its words are public."""
 
 
 class NotRestored(Exception):
@@ -63,12 +62,14 @@ class Screen:
         "_values",
         "masked",
         "remembered_bytes",
+        "steps",
     )
 
     def __init__(self, privacy: Masking) -> None:
         self._privacy = privacy
         self._left = MOST_CHARACTERS
         self._grown = 0
+        self.steps = Steps()
         self._numbers: Counter[str] = Counter()
         self._placeholders: dict[tuple[str, str], str] = {}
         self._values: dict[str, str] = {}
@@ -94,7 +95,9 @@ class Screen:
                 f"more than {MOST_CHARACTERS} characters of text cannot be masked in one request"
             )
         try:
-            spans = find(value, self._privacy.mask, self._privacy.phone_regions)
+            spans = find(value, self._privacy.mask, self._privacy.phone_regions, self.steps.take)
+        except NotScreened:
+            raise
         except Exception as error:  # noqa: BLE001 - whatever it is, it closes the door
             # The error's own words may quote the text.
             raise NotScreened(f"personal data could not be looked for: {type(error).__name__}") from None

@@ -353,16 +353,28 @@ LETTERED: Final[tuple[Lettered, ...]] = (
 )
 
 
+class Shaped(NamedTuple):
+    """Of one shape of digits: the schemes that are written so, with what each asks, least first, and all that they are called."""
+
+    schemes: tuple[tuple[Scheme, Asked], ...]
+    words: re.Pattern[str]
+
+
 @cache
-def by_shape() -> Mapping[str, tuple[tuple[Scheme, Asked], ...]]:
-    """Of shapes of digits: the schemes that are written so, with what each asks, least first."""
+def by_shape() -> Mapping[str, Shaped]:
     found: dict[str, list[tuple[Scheme, Asked]]] = {}
     for scheme in SCHEMES.values():
         for shape, asked in _shapes(scheme):
             found.setdefault(shape, []).append((scheme, asked))
     order = (ALONE, TOLD, NAMED)
     return {
-        shape: tuple(sorted(schemes, key=lambda one: order.index(one[1]))) for shape, schemes in found.items()
+        shape: Shaped(
+            tuple(sorted(schemes, key=lambda one: order.index(one[1]))),
+            own_words(
+                "|".join(f"(?:{scheme.words})" for scheme, asked in schemes if asked != ALONE) or r"\b\B"
+            ),
+        )
+        for shape, schemes in found.items()
     }
 
 

@@ -13,18 +13,25 @@ from typing import Final, NamedTuple
 import phonenumbers
 from phonenumbers import (
     COUNTRY_CODE_TO_REGION_CODE,
+    SUPPORTED_REGIONS,
     NumberParseException,
     PhoneMetadata,
     PhoneNumber,
     PhoneNumberFormat,
     PhoneNumberType,
 )
+from phonenumbers.re_util import enable_pattern_cache
 
+from gateway.privacy.looks import ASKED, PLANS, WORDS_AROUND, Look
 from gateway.privacy.runs import Run
 from gateway.privacy.words import Around
 
+# The plans have some 2,000 expressions: of numbers of many countries the cache of `re` would compile each again and again.
+enable_pattern_cache()
+
 MOST_TRIES: Final = 6
 """Lengths that are tried from one start: what stands behind a number is often a group or two of something else."""
+_MOST_PREFIXES: Final = 2  # that a number is freed of: before a country's code, and behind it
 _AREA: Final = 3  # digits of an area's code: fewer in front are a country's, or count something
 _SURELY_ABROAD: Final = 13
 _FEWEST, _MOST = 7, 15  # digits; E.164 has at most 15
@@ -43,12 +50,17 @@ _THOUSANDS: Final = re.compile(
 
 
 class _Plan(NamedTuple):
-    """Of a region's national numbers, enough to pass most others by: to parse one costs twenty times as much."""
+    """Of a country's national numbers, enough to pass most others by: to parse one costs fifty times as much."""
 
     region: str
+    code: str  # of the country
     trunk: str
     lengths: frozenset[int]
     pattern: re.Pattern[str]
+    types: tuple[re.Pattern[str], ...]  # what its numbers of each length are, of every type
+    abroad: re.Pattern[str] | None  # what is dialled before a country's code
+    prefix: re.Pattern[str] | None  # what is dialled before a national number
+    rule: str  # what becomes of a number with a prefix, "" for what is behind it
 
     def may_be(self, digits: str) -> bool:
         if self.trunk and digits.startswith(self.trunk):
@@ -56,6 +68,28 @@ class _Plan(NamedTuple):
             if len(rest) in self.lengths and self.pattern.fullmatch(rest):
                 return True
         return len(digits) in self.lengths and self.pattern.fullmatch(digits) is not None
+
+    def may_be_valid(self, digits: str) -> bool:
+        """Whether a type of the country's numbers is written so, however they are understood: never False of what is valid."""
+        if self.abroad is not None and self.abroad.match(digits):
+            return True
+        return self.has(digits) or (digits.startswith(self.code) and self.has(digits[len(self.code) :]))
+
+    def has(self, digits: str) -> bool:
+        """The same of digits before which there is no code of a country."""
+        for _ in range(_MOST_PREFIXES + 1):
+            if any(type_.fullmatch(digits) for type_ in self.types):
+                return True
+            found = self.prefix.match(digits) if self.prefix is not None else None
+            if self.prefix is None or found is None:
+                return False
+            groups = found.groups()
+            digits = (
+                self.prefix.sub(self.rule, digits, count=1)
+                if self.rule and groups[-1] is not None
+                else digits[found.end() :]
+            )
+        return False
 
 
 @cache
@@ -67,16 +101,41 @@ def _plan(region: str) -> _Plan | None:
         or metadata.general_desc.national_number_pattern is None
     ):
         return None
-    pattern = re.compile(metadata.general_desc.national_number_pattern)
-    return _Plan(
-        region, metadata.national_prefix or "", frozenset(metadata.general_desc.possible_length), pattern
+    types = (
+        *(
+            metadata.fixed_line,
+            metadata.mobile,
+            metadata.toll_free,
+            metadata.premium_rate,
+            metadata.shared_cost,
+        ),
+        *(metadata.voip, metadata.personal_number, metadata.pager, metadata.uan, metadata.voicemail),
     )
+    patterns = {one.national_number_pattern for one in types if one is not None}
+    prefix, abroad = metadata.national_prefix_for_parsing, metadata.international_prefix
+    return _Plan(
+        region,
+        code=str(metadata.country_code),
+        trunk=metadata.national_prefix or "",
+        lengths=frozenset(metadata.general_desc.possible_length),
+        pattern=re.compile(metadata.general_desc.national_number_pattern),
+        types=tuple(re.compile(pattern) for pattern in sorted(filter(None, patterns))),
+        abroad=re.compile(abroad) if abroad else None,
+        prefix=re.compile(prefix) if prefix else None,
+        rule=metadata.national_prefix_transform_rule or "",
+    )
+
+
+def load_plans() -> None:
+    for region in SUPPORTED_REGIONS:
+        _plan(region)
 
 
 class Phones:
     """What finds the telephone numbers of these regions, ISO 3166-1 alpha-2."""
 
-    def __init__(self, regions: Sequence[str]) -> None:
+    def __init__(self, regions: Sequence[str], look: Look) -> None:
+        self._look = look
         self._plans = tuple(plan for plan in map(_plan, regions) if plan is not None)
 
     def find(self, run: Run, first: int) -> int | None:
@@ -102,7 +161,8 @@ class Phones:
             return None
         if _DATE.search(text, start, run.ends[lasts[0]]):
             return None
-        topic = Around(text, _with_bracket(text, start), run.ends[lasts[0]]).topic()
+        self._look(WORDS_AROUND)
+        topic = Around(text, _with_bracket(text, start), run.ends[lasts[0]]).topic
         if topic in ("identity", "card", "other"):
             return None
         return next((last for last in lasts if self._is_phone(run, first, last, told=topic == "phone")), None)
@@ -118,32 +178,36 @@ class Phones:
                 lasts.append(last)
         return lasts[: -MOST_TRIES - 1 : -1]
 
-    @staticmethod
-    def _is_international(run: Run, first: int, last: int) -> bool:
+    def _is_international(self, run: Run, first: int, last: int) -> bool:
         written = run.text[run.starts[first] : run.ends[last]]
-        return _is_possible(run.digits_of(first, last)) and _valid("+" + written, None) is not None
+        self._look(PLANS)
+        digits = run.digits_of(first, last)
+        return _is_possible(digits) and _may_be_valid(digits) and self._valid("+" + written, None) is not None
 
     def _is_phone(self, run: Run, first: int, last: int, *, told: bool) -> bool:
+        self._look(PLANS)
         digits = run.digits_of(first, last)
         if (
             digits.startswith("00")
-            and _is_possible(digits[2:])
             and (told or last > first or len(digits) >= _SURELY_ABROAD)
-        ) and _valid("+" + digits[2:], None) is not None:
+            and _is_possible(digits[2:])
+            and _may_be_valid(digits[2:])
+        ) and self._valid("+" + digits[2:], None) is not None:
             return True
         return any(
-            plan.may_be(digits) and self._is_national(run, first, last, plan, told=told)
+            plan.may_be(digits)
+            and plan.may_be_valid(digits)
+            and self._is_national(run, first, last, plan, told=told)
             for plan in self._plans
         )
 
-    @staticmethod
-    def _is_national(run: Run, first: int, last: int, plan: _Plan, *, told: bool) -> bool:
+    def _is_national(self, run: Run, first: int, last: int, plan: _Plan, *, told: bool) -> bool:
         text, start, end = run.text, run.starts[first], run.ends[last]
         groups = [text[run.starts[at] : run.ends[at]] for at in range(first, last + 1)]
         trunk = plan.trunk == "0" and groups[0].startswith("0")
         if not told and not trunk and (len(groups) == 1 or min(map(len, groups)) == 1):
             return False
-        number = _valid(text[start:end], plan.region)
+        number = self._valid(text[start:end], plan.region)
         if number is None:
             return False
         if told:
@@ -152,6 +216,16 @@ class Phones:
             return trunk and phonenumbers.number_type(number) == PhoneNumberType.MOBILE
         bracketed = text[start - 1 : start] == "(" and ")" in text[start:end]
         return bracketed or trunk or groups == _groups(number)
+
+    def _valid(self, written: str, region: str | None) -> PhoneNumber | None:
+        self._look(ASKED)
+        with suppress(NumberParseException):
+            number = phonenumbers.parse(written, region)
+            if phonenumbers.is_valid_number(number) and (
+                region is None or phonenumbers.is_valid_number_for_region(number, region)
+            ):
+                return number
+        return None
 
 
 def _is_possible(digits: str) -> bool:
@@ -167,18 +241,18 @@ def _is_possible(digits: str) -> bool:
     return False
 
 
+def _may_be_valid(digits: str) -> bool:
+    """Whether these digits are a country's code and what may be valid behind it."""
+    for width in (1, 2, 3):
+        regions = COUNTRY_CODE_TO_REGION_CODE.get(int(digits[:width] or 0), ())
+        plans = [_plan(region) for region in regions]
+        if "001" in regions or any(plan is not None and plan.has(digits[width:]) for plan in plans):
+            return True
+    return False
+
+
 def _groups(number: PhoneNumber) -> list[str]:
     return re.findall(r"[0-9]+", phonenumbers.format_number(number, PhoneNumberFormat.NATIONAL))
-
-
-def _valid(written: str, region: str | None) -> PhoneNumber | None:
-    with suppress(NumberParseException):
-        number = phonenumbers.parse(written, region)
-        if phonenumbers.is_valid_number(number) and (
-            region is None or phonenumbers.is_valid_number_for_region(number, region)
-        ):
-            return number
-    return None
 
 
 def _plus(text: str, start: int) -> int | None:

@@ -6,6 +6,7 @@ number decides, and where there is none the nearest after it. One expression of 
 """
 
 import re
+from functools import cached_property
 from typing import Final, Literal, get_args
 
 Topic = Literal["identity", "card", "phone", "other"]
@@ -48,21 +49,20 @@ _WORDS: Final[dict[Topic, str]] = {
         |z[áa]silk\w*|tilaus\w*|lasku\w*|best[äa]llning\w*|ordren\w*|заказ\w*|накладн\w*|сч[её]т\w*|артикул\w*|трек\w*|订单\w*|訂單\w*|单号|單號|运单\w*|快递\w*|物流\w*|注文\w*|伝票\w*|追跡\w*|주문\w*|운송장\w*|송장\w*
         |sipari[şs]\w*|kargo\w*|रसीद|ऑर्डर|طلب|فاتورة|הזמנה|หมายเลขพัสดุ|คำสั่งซื้อ|đơn.hàng|mã.vận""",
 }
+# Each word has a letter first, or a character that may be missing and then a letter, where it is found as well.
 _NEAREST: Final = re.compile(
-    "|".join(
-        f"(?P<{topic}>(?<![a-zà-žα-ωа-я])(?:{''.join(_WORDS[topic].split())}))" for topic in get_args(Topic)
-    )
+    r"(?=[^\W\d_])(?<![a-zà-žα-ωа-я])(?:"
+    + "|".join(f"(?P<{topic}>{''.join(_WORDS[topic].split())})" for topic in get_args(Topic))
+    + ")"
 )
 _LINES_END: Final = "\n\r\x0b\x0c\x85\u2028\u2029"
 _LETTER: Final = re.compile(r"[^\W\d_]")
 _CAMEL: Final = re.compile(r"(?<=[a-z])(?=[A-Z])")
-_BREAK: Final = re.compile(r"[.;!?,](?=\s)|\d")
+_BROKEN: Final = re.compile(r"(?s:.*)(?:[.;!?,](?=\s)|\d)")
 
 
 class Around:
-    """What is written around a span of a text, on its line."""
-
-    __slots__ = ("after", "before")
+    """What is written around a span of a text, on its line. What its words say is looked up once."""
 
     def __init__(self, text: str, start: int, end: int) -> None:
         before = text[max(start - BEFORE, 0) : start].splitlines()
@@ -70,18 +70,20 @@ class Around:
         self.before = _words(before[-1]) if before and text[start - 1] not in _LINES_END else ""
         self.after = _words(after[0]) if after else ""
 
+    @cached_property
     def topic(self) -> Topic | None:
         """What the nearest word says; None: no word says anything."""
         if not self.before and not self.after:
             return None
         return self._last(self.before) or self._first(self.after)
 
+    @cached_property
     def denied(self) -> bool:
         """Whether it is plainly called something else: no number and no end of a sentence stands between."""
         if not self.before:
             return False
-        breaks = [found.end() for found in _BREAK.finditer(self.before)]
-        return self._last(self.before[breaks[-1] :] if breaks else self.before) in ("other", "phone")
+        broken = _BROKEN.match(self.before)
+        return self._last(self.before[broken.end() :] if broken else self.before) in ("other", "phone")
 
     def says(self, words: re.Pattern[str]) -> bool:
         return words.search(self.before) is not None or words.search(self.after) is not None

@@ -1,16 +1,18 @@
 """The texts of a request, masked before anything else is done with it: of JSON every string, of tensors every element. Pure.
 
 Nothing is left out for what it is called: an id, a parameter, a key or a tool's description is masked as the prompt is. No text,
-and passed: an image in base64, an element of a tensor that is not UTF-8, a tensor of numbers, and numbers in JSON.
+and passed: an image in base64, an element of a tensor that is written in no encoding that we read, a tensor of numbers, numbers in JSON.
 """
 
+import json
 import re
+from collections import Counter
 from typing import Any, Final
 
 import msgspec
 
 from gateway.errors import Code, GatewayError
-from gateway.privacy.mask import Screen
+from gateway.privacy.mask import MASKED, Screen
 from gateway.wire import oip_grpc
 from gateway.wire.oip import SEQUENCE_ID, STRING, bad_request, judge_infer, read_infer
 
@@ -25,12 +27,18 @@ _SIZE_BYTES: Final = 4
 # Nothing that a person would write can stand in it.
 _IMAGE: Final = re.compile(r"data:image/[a-z0-9.+-]{1,40};base64,[A-Za-z0-9+/]*={0,2}")
 
+_BEFORE_A_VALUE: Final = re.compile(rb"[ \t\r\n]*:")
+# Of texts in any encoding of bytes; data that is no text has some of them, unless it is short.
+_CONTROL: Final = re.compile(rb"[\x00-\x08\x0e-\x1a\x1c-\x1f\x7f]")
+_MARKS: Final = {b"\xff\xfe": "utf-16-le", b"\xfe\xff": "utf-16-be"}
+
 _text = msgspec.json.Decoder(str)
 _encode = msgspec.json.Encoder().encode
 
 
 def masked_json(body: bytes, screen: Screen) -> bytes:
-    """With every string masked, keys as well; all between them stays byte for byte. Raises BAD_REQUEST, NotScreened."""
+    """With every string masked, keys as well; all between them stays byte for byte. Raises BAD_REQUEST, NOT_MASKED, NotScreened."""
+    is_key_masked = False
 
     def masked(found: "re.Match[bytes]") -> bytes:
         try:
@@ -38,9 +46,31 @@ def masked_json(body: bytes, screen: Screen) -> bytes:
         except (msgspec.DecodeError, UnicodeDecodeError) as fault:
             raise bad_request(f"the body is not valid JSON: {fault}") from fault
         told = text if _IMAGE.fullmatch(text) else screen.text(text)
-        return found[0] if told == text else _encode(told)
+        if told == text:
+            return found[0]
+        nonlocal is_key_masked
+        is_key_masked = is_key_masked or _BEFORE_A_VALUE.match(body, found.end()) is not None
+        return _encode(told)
 
-    return STRING.sub(masked, body)
+    told = STRING.sub(masked, body)
+    if is_key_masked:
+        _judge_keys(told)
+    return told
+
+
+def _judge_keys(body: bytes) -> None:
+    """Two keys of one object that masking made one would cost the model a value. Raises BAD_REQUEST, NOT_MASKED."""
+
+    def judge(pairs: list[tuple[str, Any]]) -> None:
+        if any(times > 1 and MASKED.search(key) for key, times in Counter(key for key, _ in pairs).items()):
+            raise GatewayError(
+                Code.NOT_MASKED, detail="two keys of one object would be the same when they are masked"
+            )
+
+    try:
+        json.loads(body, object_pairs_hook=judge)
+    except (ValueError, RecursionError) as fault:
+        raise bad_request(f"the body is not valid JSON: {fault}") from fault
 
 
 def masked_head(head: bytes, screen: Screen) -> bytes:
@@ -91,12 +121,35 @@ def masked_elements(tensor: bytes, screen: Screen) -> bytes:
 
 
 def masked_bytes(element: bytes, screen: Screen) -> bytes:
-    """What is not UTF-8 is no text. Raises NotScreened."""
-    try:
-        text = element.decode()
-    except UnicodeDecodeError:
+    """In the encoding that it is in; all that is not masked stays byte for byte. Raises NotScreened."""
+    encoding = _encoding(element)
+    if encoding is None:
         return element
-    return screen.text(text).encode()
+    return screen.text(element.decode(encoding, "surrogatepass")).encode(encoding, "surrogatepass")
+
+
+def _encoding(element: bytes) -> str | None:
+    """UTF-8, or UTF-16 where its mark or its zeros show it. What has no control characters is taken for a text of one byte a character, as
+    Latin-1, of which others share what is ASCII. None: it is no text.
+    """
+    if (found := _utf_16(element)) is not None:
+        return found
+    try:
+        element.decode()
+    except UnicodeDecodeError:
+        return "latin-1" if _CONTROL.search(element) is None else None
+    return "utf-8"
+
+
+def _utf_16(element: bytes) -> str | None:
+    if len(element) % 2 or b"\0" not in element:
+        return None
+    for ascii_, zeros, name in ((0, 1, "utf-16-le"), (1, 0, "utf-16-be")):
+        if element[zeros::2].count(0) > len(element) // 3 and not _CONTROL.search(
+            element[ascii_::2].replace(b"\0", b"")
+        ):
+            return name
+    return _MARKS.get(element[:2])
 
 
 def masked_message(asked: oip_grpc.Asked, screen: Screen) -> oip_grpc.Asked:

@@ -13,7 +13,16 @@ from gateway.audit.ledger import IntentBody, Ledger, Outcome
 from gateway.commands.audit_show import show
 from gateway.loops import running
 from gateway.settings import Settings
-from gateway.state import KEY_FILE, WRAPPED, new_id, now_us, opened_directory, opened_openers, opened_segments
+from gateway.state import (
+    KEY_FILE,
+    WRAPPED,
+    boot_clock,
+    new_id,
+    now_us,
+    opened_data_keys,
+    opened_directory,
+    opened_segments,
+)
 from tenants.acts import Act
 from tenants.errors import NotFound
 from tenants.plans import Limits, Plan
@@ -31,15 +40,15 @@ def settings(tmp_path: Path) -> Settings:
 @asynccontextmanager
 async def acme(settings: Settings) -> AsyncIterator[str]:
     """A request of acme's has its intent in the log, sealed, and the gateway goes on; its outcome is there behind that. The tenant's id."""
-    async with opened_directory(settings) as directory:
-        await directory.values.put(Plan("team", 1, Limits(10)), act=BY)
-        tenant = (await directory.tenants.create("acme", "team", BY)).id
     async with (
-        opened_openers(settings) as keyring,
+        opened_directory(settings) as directory,
+        opened_data_keys(settings, directory, boot_clock) as keys,
         opened_segments(settings) as segments,
-        Ledger.open(segments, clock=now_us, new_id=new_id, keyring=keyring) as ledger,
+        Ledger.open(segments, clock=now_us, new_id=new_id, keyring=keys.keyring) as ledger,
         running(committer=ledger.run()),
     ):
+        await directory.values.put(Plan("team", 1, Limits(10)), act=BY)
+        tenant = (await directory.tenants.create("acme", "team", BY)).id
         intent = ledger.intend(
             request="r1", tenant=tenant, key="k", model=MODEL, model_version="1", now_us=now_us(),
             body=BODY, sealer=await ledger.sealer(tenant),
@@ -112,6 +121,21 @@ async def test_entries_are_shown_where_a_part_of_the_state_is_lost(
     said, rows = await shown()
     assert (said, [it["body"] for it in rows]) == (code, [None, None])
     assert all(words in it["not_opened"] for it in rows)
+
+
+async def test_a_state_restored_without_its_keys_gets_no_new_ones_from_who_only_reads(
+    settings: Settings, shown: Shown
+) -> None:
+    async with acme(settings):
+        pass
+    for lost in (KEY_FILE, WRAPPED):
+        for path in settings.state.glob(f"{lost}*"):
+            path.unlink()
+    before = sorted(settings.state.iterdir())
+    code, rows = await shown()
+    assert (code, [it["body"] for it in rows]) == (1, [None, None])
+    assert all(f"restore it and {WRAPPED}" in it["not_opened"] for it in rows)
+    assert sorted(settings.state.iterdir()) == before
 
 
 async def test_a_request_that_nobody_recorded_is_not_found(settings: Settings) -> None:

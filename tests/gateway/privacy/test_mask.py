@@ -7,11 +7,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from gateway.privacy.detect import find
+from gateway.privacy.looks import MOST_STEPS, NotScreened, Steps
 from gateway.privacy.mask import (
     MOST_REMEMBERED_BYTES,
     PLACEHOLDER,
     BytesRestorer,
-    NotScreened,
     Restorer,
     Screen,
 )
@@ -139,6 +140,22 @@ def test_an_error_of_the_detector_refuses_the_text_and_does_not_quote_it() -> No
     with pytest.raises(NotScreened, match="RuntimeError") as refused:
         Screen(Broken()).text("secret words")
     assert "secret" not in str(refused.value)
+
+
+def test_a_request_that_holds_too_many_numbers_is_refused_over_all_its_texts() -> None:
+    numbers = ", ".join(f"+49 30 {number:07}" for number in range(500))
+    one = screen()
+    for _ in range(10):
+        assert "+49" not in one.text(numbers)
+    with pytest.raises(NotScreened, match="more numbers and signs than can be looked at"):
+        "".join(map(one.text, itertools.repeat(numbers, MOST_STEPS)))
+
+
+@pytest.mark.parametrize("text", ["+1 212 555 0100", "id 12345678901, ", "a@b ", "x1A", "1 2 3 4 5 6 7 8 9 "])
+def test_every_look_is_counted_before_it_is_taken(text: str) -> None:
+    steps = Steps(most=10)
+    with pytest.raises(NotScreened):
+        find(text * 20, KINDS, ("US",), steps.take)
 
 
 def test_what_is_remembered_is_told_and_bounded() -> None:

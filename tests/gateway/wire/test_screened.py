@@ -1,16 +1,20 @@
 """What a model is sent holds none of the personal data that its tenant has masked, wherever in the request it stood."""
 
 import json
+import random
+import re
 from typing import Any
 
 import pytest
 
 from gateway.errors import Code, GatewayError
-from gateway.privacy.mask import MOST_CHARACTERS, NotScreened, Screen
+from gateway.privacy.looks import NotScreened
+from gateway.privacy.mask import MOST_CHARACTERS, Screen
 from gateway.wire import oip_grpc
 from gateway.wire.oip import judge_infer
 from gateway.wire.screened import (
     has_texts_behind,
+    masked_bytes,
     masked_elements,
     masked_head,
     masked_infer,
@@ -90,13 +94,13 @@ def tensor(name: str, datatype: str, size: int) -> dict[str, Any]:
 
 
 def test_binary_texts_are_masked_and_their_sizes_told_anew_between_numbers_that_stay() -> None:
-    numbers, texts = b"4111111111111111", elements(f"to {MAIL}".encode(), b"\xff" + MAIL.encode(), b"")
+    numbers, texts = b"4111111111111111", elements(f"to {MAIL}".encode(), b"\0\xff" + MAIL.encode(), b"")
     head = json.dumps(
         {"inputs": [tensor("a", "INT8", 16), tensor("b", "BYTES", len(texts)), tensor("c", "INT8", 16)]}
     ).encode()
     assert has_texts_behind(head)
     told, tensors = masked_infer(head, numbers + texts + numbers, screen())
-    masked = elements(b"to [EMAIL]", b"\xff" + MAIL.encode(), b"")
+    masked = elements(b"to [EMAIL]", b"\0\xff" + MAIL.encode(), b"")
     assert tensors == numbers + masked + numbers
     judge_infer(told, len(tensors))
     sizes = [it["parameters"]["binary_data_size"] for it in json.loads(told)["inputs"]]
@@ -113,6 +117,63 @@ def test_only_what_is_known_to_be_numbers_is_taken_for_numbers(datatype: str) ->
 def test_a_tensor_that_breaks_off_is_refused(cut: bytes) -> None:
     with pytest.raises(GatewayError) as caught:
         masked_elements(elements(b"a") + cut, screen())
+    assert caught.value.code is Code.BAD_REQUEST
+
+
+@pytest.mark.parametrize(
+    "encoding",
+    ["utf-8", "latin-1", "cp1252", "utf-16", "utf-16-le", "utf-16-be", "utf-8-sig", "iso8859-15"],
+)
+def test_an_element_is_masked_in_the_encoding_that_it_is_in_and_else_stays_as_it_is(encoding: str) -> None:
+    text = (
+        f"Gr\u00fc\u00dfe an \u00e9mile@example.org, na\u00efve <{MAIL}>, d\u00e9j\u00e0 4111 1111 1111 1111"
+    )
+    element = text.encode(encoding)
+    wanted = "Gr\u00fc\u00dfe an [EMAIL], na\u00efve <[EMAIL]>, d\u00e9j\u00e0 [PAYMENT_CARD]".encode(
+        encoding
+    )
+    assert masked_bytes(element, screen()) == wanted
+
+
+@pytest.mark.parametrize("encoding", ["shift_jis", "gbk", "koi8-r", "euc-kr", "windows-1251"])
+def test_of_an_element_in_another_encoding_of_bytes_what_is_ascii_is_masked(encoding: str) -> None:
+    before = {"shift_jis": "\u65e5\u672c", "gbk": "\u4e2d\u6587", "euc-kr": "\uc8fc"}.get(
+        encoding, "\u043f\u043e"
+    )
+    element = f"{before} <{MAIL}>".encode(encoding)
+    assert masked_bytes(element, screen()) == f"{before} <[EMAIL]>".encode(encoding)
+
+
+def test_an_element_that_is_no_text_stays_byte_for_byte() -> None:
+    rng = random.Random(7)
+    for size in (0, 1, 2, 3, 16, 1000):
+        for _ in range(200):
+            data = rng.randbytes(size)
+            assert masked_bytes(data, screen()) == data
+    picture = b"\x89PNG\r\n\x1a\n" + MAIL.encode()
+    assert masked_bytes(picture, screen()) == picture
+
+
+def test_two_keys_that_would_become_one_are_refused_and_a_value_is_never_lost() -> None:
+    for two in (
+        b'{"a@example.com": 1, "b@example.com": 2}',
+        b'[{"x": {"a@example.com" : 1, "y": 1, "[EMAIL]": 2}}]',
+    ):
+        with pytest.raises(GatewayError, match="two keys") as caught:
+            masked_json(two, screen())
+        assert caught.value.code is Code.NOT_MASKED
+    one = b'[{"a@example.com": 1}, {"b@example.com": {"c@example.com": "[EMAIL]"}}, {"x": 1, "x": "a@example.com"}]'
+    assert masked_json(one, screen()) == re.sub(rb"[abc]@example.com", b"[EMAIL]", one)
+    numbered = Screen(Privacy("discreet", mask=("email",), reversible=True))
+    assert b'"[EMAIL_1]": 1, "[EMAIL_2]": 2' in masked_json(
+        b'{"a@example.com": 1, "b@example.com": 2}', numbered
+    )
+
+
+@pytest.mark.parametrize("body", [b'{"a@example.com": 1', b'{"a@example.com": ' + b"[" * 100_000])
+def test_what_is_no_json_is_refused_where_its_keys_are_looked_at(body: bytes) -> None:
+    with pytest.raises(GatewayError) as caught:
+        masked_json(body, screen())
     assert caught.value.code is Code.BAD_REQUEST
 
 
