@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from gateway.envelope.keyring import KeyDestroyed
 from gateway.envelope.keys import DataKey, Material, Purpose
-from gateway.envelope.ports import KeyRefused, KeysUnavailable
+from gateway.envelope.ports import KeyFault, KeyRefused, KeysUnavailable
 
 
 @dataclass
@@ -20,6 +20,7 @@ class KeyringWorld:
     destroyed: set[str] = field(default_factory=set)
     number: int = 1
     fetches: int = 0
+    retry_after_seconds: float = 1.0
 
     def made(self, tenant_id: str, purpose: Purpose) -> DataKey:
         return self._numbered(tenant_id, self.number, purpose)
@@ -40,11 +41,15 @@ class KeyringWorld:
         if tenant_id in self.silent:
             await asyncio.get_running_loop().create_future()
         if tenant_id in self.unavailable:
-            raise KeysUnavailable("no answer")
+            raise self._told(KeysUnavailable("no answer"))
         if tenant_id in self.refused:
-            raise KeyRefused("disabled")
+            raise self._told(KeyRefused("disabled"))
         self.warm.add(tenant_id)
         return self.made(tenant_id, purpose)
+
+    def _told(self, fault: KeyFault) -> KeyFault:
+        fault.retry_after_seconds = self.retry_after_seconds
+        return fault
 
     async def opening(self, tenant_id: str, key_id: str) -> DataKey:
         """Of whatever number."""
@@ -52,9 +57,9 @@ class KeyringWorld:
             it.id: it for it in (self._numbered(tenant_id, number) for number in range(1, self.number + 1))
         }
         if tenant_id in self.unavailable:
-            raise KeysUnavailable("no answer")
+            raise self._told(KeysUnavailable("no answer"))
         if tenant_id in self.refused:
-            raise KeyRefused("disabled")
+            raise self._told(KeyRefused("disabled"))
         if key_id not in found or key_id in self.destroyed:
             raise KeyDestroyed(f"the data key {key_id} is destroyed")
         return found[key_id]
