@@ -383,7 +383,9 @@ def _as_gateway_error(fault: Exception) -> GatewayError:
         case SinkFailed():
             return GatewayError(Code.AUDIT_UNAVAILABLE, private=str(fault), retry_after_seconds=1)
         case KeysUnavailable() | KeyRefused():
-            return GatewayError(Code.SEALING_UNAVAILABLE, private=str(fault), retry_after_seconds=1)
+            return GatewayError(
+                Code.SEALING_UNAVAILABLE, private=str(fault), retry_after_seconds=fault.retry_after_seconds
+            )
         case UpstreamFailed():
             return GatewayError(Code.UPSTREAM_FAILED, private=str(fault))
         case TimeoutError():

@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Final
 
-from gateway.envelope.ports import KeysUnavailable
+from gateway.envelope.ports import KeyFault, KeysUnavailable
 from gateway.loops import Spawn
 
 MOST_SECONDS: Final = 60.0
@@ -38,7 +38,7 @@ class Flights:
 
     async def join(self, place: Place, fly: Callable[[], Awaitable[None]]) -> None:
         """Returns when the flight to this place has landed, which is another's or this one. Raises how it failed, or how the last one did
-        less than `retry_seconds` ago. Who is cancelled here leaves the flight to the others.
+        less than `retry_seconds` ago, and then says when the next one can be. Who is cancelled here leaves the flight to the others.
         """
         self._check(place)
         landing = self._under_way.get(place)
@@ -49,7 +49,7 @@ class Flights:
         if not landing.done():  # the task was ended before it began, as the gateway stops
             raise KeysUnavailable(f"the data key {place[1]} of {place[0]} did not come in time")
         if (fault := landing.exception()) is not None:
-            raise _again(fault)
+            raise self._again(place, fault)
 
     async def _fly(
         self, place: Place, fly: Callable[[], Awaitable[None]], landing: "asyncio.Future[None]"
@@ -81,9 +81,12 @@ class Flights:
     def _check(self, place: Place) -> None:
         until, fault = self._failed.get(place, (0.0, None))
         if fault is not None and self.clock() < until:
-            raise _again(fault)
+            raise self._again(place, fault)
 
-
-def _again(fault: BaseException) -> BaseException:
-    """The same for another one who waits: an exception that many raise would gather all their tracebacks."""
-    return type(fault)(str(fault))
+    def _again(self, place: Place, fault: BaseException) -> BaseException:
+        """The same for another one who waits: an exception that many raise would gather all their tracebacks."""
+        again = type(fault)(str(fault))
+        until, _ = self._failed.get(place, (0.0, None))
+        if isinstance(again, KeyFault):
+            again.retry_after_seconds = max(until - self.clock(), again.retry_after_seconds)
+        return again

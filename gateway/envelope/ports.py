@@ -5,13 +5,20 @@ from typing import Protocol
 from gateway.envelope.keys import Context, Material
 
 
-class KeysUnavailable(Exception):
+class KeyFault(Exception):
+    """A key cannot be had."""
+
+    retry_after_seconds: float = 1.0
+    """So soon the service may be asked again; before that the answer is this one."""
+
+
+class KeysUnavailable(KeyFault):
     """No key can be had now: the service is out of reach, too slow, or has too much to do. What needs one is refused with 503; nothing is
     ever stored in the clear instead: fails closed. The text is for operators.
     """
 
 
-class KeyRefused(Exception):
+class KeyRefused(KeyFault):
     """The service answered, and will not: its key is disabled, deleted or not ours to use, or what was wrapped is another thing or
     damaged. Asking again changes nothing until somebody changes that: fails closed. The text is for operators.
     """

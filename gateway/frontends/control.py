@@ -138,7 +138,12 @@ class DerivedKeys:
             ) from fault
         except (KeysUnavailable, KeyRefused) as fault:
             sentence = "your records are sealed, and their key cannot be had now"
-            raise Problem("sealing_unavailable", sentence, private=str(fault)) from fault
+            raise Problem(
+                "sealing_unavailable",
+                sentence,
+                private=str(fault),
+                retry_after_seconds=fault.retry_after_seconds,
+            ) from fault
         found = (series_key(key, tenant_id, name) for name in series)
         return [RecordKey(it.segment, it.key.reveal(), it.commitment) for it in found]
 

@@ -25,7 +25,6 @@ from base64 import b64decode, b64encode
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
-from tempfile import mkstemp
 from typing import Annotated, Final, NamedTuple
 
 import msgspec
@@ -37,6 +36,7 @@ from msgspec import Meta, Struct
 
 from gateway.envelope.keys import KEY_BYTES, Context, Material
 from gateway.envelope.ports import KeyRefused
+from gateway.stores.aside import aside, put, swept
 from gateway.stores.files import sync
 
 log = logging.getLogger(__name__)
@@ -216,8 +216,10 @@ def opened(place: Place, draw: Draw, now_us: Callable[[], int]) -> KeyFile:
             create(place.path, draw, now_us())
         found = found_at(place, draw)
     check, newest = place.check, found.newest
+    swept(place.path)
+    swept(check)
     if not place.has_wrapped or not check.exists() or named_by(check.read_bytes()) != newest.id:
-        _put(check, wrap(newest, Material(bytes(KEY_BYTES)), _CHECK, draw(_SALT_BYTES)))
+        put(check, wrap(newest, Material(bytes(KEY_BYTES)), _CHECK, draw(_SALT_BYTES)))
     return found
 
 
@@ -257,11 +259,8 @@ def read(path: Path) -> tuple[WrappingKey, ...]:
 def create(path: Path, draw: Draw, made_us: int) -> WrappingKey:
     """A new file, durably, for its owner alone (0600), with one key. Raises FileExistsError, OSError."""
     key = _new(draw, made_us)
-    made = _aside(path, _formatted([key]))
-    try:
+    with aside(path, _formatted([key])) as made:
         os.link(made, path)
-    finally:
-        os.unlink(made)
     sync(path.parent)
     return key
 
@@ -279,7 +278,7 @@ def add(path: Path, draw: Draw, made_us: int) -> WrappingKey:
                 f"{path} has {MOST_KEYS} keys, and may have no more: wrap the data keys anew, and take old ones out"
             )
         key = _new(draw, made_us)
-        _put(path, _formatted([*keys, key]))
+        put(path, _formatted([*keys, key]))
     return key
 
 
@@ -295,31 +294,6 @@ def _formatted(keys: Sequence[WrappingKey]) -> bytes:
         for it in keys
     ]
     return b'{"v": %d, "keys": [\n' % FILE_VERSION + b",\n".join(lines) + b"\n]}\n"
-
-
-def _put(path: Path, content: bytes) -> None:
-    """The file has this content, durably; a crash leaves the old or the new."""
-    made = _aside(path, content)
-    try:
-        os.rename(made, path)
-    except BaseException:
-        os.unlink(made)
-        raise
-    sync(path.parent)
-
-
-def _aside(path: Path, content: bytes) -> str:
-    """A file beside it (0600) that is on the disk."""
-    descriptor, made = mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with open(descriptor, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(descriptor)
-    except BaseException:
-        os.unlink(made)
-        raise
-    return made
 
 
 def _mark(path: Path) -> _Mark:

@@ -220,6 +220,9 @@ class Records(asyncio.BufferedProtocol):
             fault: ssl.SSLError | None = None
             try:
                 while count < len(buffer) and not is_over:
+                    if not self._may_be_more:
+                        is_empty = True
+                        break
                     got = self._tls.read(len(buffer) - count, cast("bytearray", buffer[count:]))
                     count, is_over = count + cast("int", got), not got
             except ssl.SSLWantReadError:
@@ -238,6 +241,11 @@ class Records(asyncio.BufferedProtocol):
                 self._ended()
             if is_empty:
                 return
+
+    @property
+    def _may_be_more(self) -> bool:
+        """Whether a read is worth it: one that finds nothing costs more than one that does, as OpenSSL says so by an error."""
+        return bool(self._received.pending or self._received.eof or self._tls.pending())
 
     def _answers_too_much(self, count: int) -> bool:
         """Whether a peer that does not read has us write what is nobody's answer without end."""

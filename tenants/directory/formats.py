@@ -1,9 +1,11 @@
 """How the rows lie in the table, as a whole: a number that says so, and the steps from one to the next.
 
-Each row has a version of its own for what is in it (`rows.py`); this one is for what rows there must be.
+Each row has a version of its own for what is in it (`rows.py`); this one is for what rows there must be, and for what a program must
+heed: a field that was added is overlooked by those of before, and where that would serve somebody who must not be served so, they must
+not start.
 """
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, Final
 
 from msgspec import Struct
@@ -26,24 +28,26 @@ class Format(Struct, frozen=True, tag_field="v", tag=1):
     number: int
 
 
-async def migrate(journal: "Journal") -> None:
+async def migrate(journal: "Journal", steps: "Sequence[Step] | None" = None) -> None:
     """The table is as this program wants it, and says so. A step may be made twice. Raises Unreadable for one of a later program."""
+    steps = STEPS if steps is None else steps
+    newest = len(steps) + 1
     row = await journal.table.get(AT)
     number = read(row, Format).number if row else 1
-    if number > NUMBER:
+    if number > newest:
         raise Unreadable(
-            f"the directory has format {number} and this program knows {NUMBER}: run a gateway of the version that wrote it"
+            f"the directory has format {number} and this program knows {newest}: run a gateway of the version that wrote it"
         )
-    if number == NUMBER:
+    if number == newest:
         return
-    for step in STEPS[number - 1 :]:
+    for step in steps[number - 1 :]:
         await step(journal)
     try:
         await journal.table.transact(
-            Put(AT, encoded(Format(NUMBER)), row.version) if row else new_row(AT, Format(NUMBER))
+            Put(AT, encoded(Format(newest)), row.version) if row else new_row(AT, Format(newest))
         )
     except Conflict:  # another process did the same
-        await migrate(journal)
+        await migrate(journal, steps)
 
 
 async def _place_tenants_on_plans(journal: "Journal") -> None:
@@ -62,5 +66,12 @@ async def _place_tenants_on_plans(journal: "Journal") -> None:
     return None
 
 
-STEPS: Final[tuple[Callable[["Journal"], Awaitable[None]], ...]] = (_place_tenants_on_plans,)
+async def _heed_privacies(_: "Journal") -> None:
+    """2 to 3: every row stays as it is. A program of before does not know that a tenant can have a privacy, and would send on unmasked what
+    is to be masked.
+    """
+
+
+Step = Callable[["Journal"], Awaitable[None]]
+STEPS: Final[tuple[Step, ...]] = (_place_tenants_on_plans, _heed_privacies)
 NUMBER: Final = len(STEPS) + 1

@@ -26,7 +26,7 @@ async def test_a_call_is_served_and_its_records_are_sealed_with_its_tenants_key(
 async def test_without_a_key_the_tenant_gets_503_nothing_is_forwarded_and_nothing_is_written_in_the_clear(
     why: str,
 ) -> None:
-    keys = KeyringWorld()
+    keys = KeyringWorld(retry_after_seconds=4.0)
     async with TritonWorld() as triton, house(triton, keyring=keys) as here:
         tenant = await here.directory.tenants.show("acme")
         getattr(keys, why).add(tenant.id)
@@ -45,7 +45,7 @@ async def test_without_a_key_the_tenant_gets_503_nothing_is_forwarded_and_nothin
         await here.settled()
         denials = here.records("denial")
     assert {error.code for error in errors} == {Code.SEALING_UNAVAILABLE}
-    assert {error.rendering.http for error in errors} == {503}
+    assert {(error.rendering.http, error.retry_after_seconds) for error in errors} == {(503, 4.0)}
     assert triton.asked == []
     assert [(it.body, it.entry.tenant) for it in denials] == [(b"", tenant.id)] * 3
 

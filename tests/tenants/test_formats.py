@@ -68,6 +68,14 @@ async def test_who_moves_while_an_older_table_is_brought_up_is_on_the_new_plan_a
     assert len(await own.tenants.on_plan("team")) == 29
 
 
+async def test_a_program_that_would_overlook_a_tenants_privacy_does_not_start(directory: Directory) -> None:
+    await formats.migrate(directory.journal, formats.STEPS[:1])  # as before there were privacies
+    await directory.repair()
+    with pytest.raises(Unreadable, match="this program knows 2"):
+        await formats.migrate(directory.journal, formats.STEPS[:1])
+    await directory.repair()
+
+
 async def test_a_table_of_a_later_program_is_refused_with_what_to_do(
     directory: Directory, world: MemoryTable
 ) -> None:

@@ -8,7 +8,7 @@ from typing import get_args
 
 from gateway.envelope.keyring import KeyDestroyed
 from gateway.envelope.keys import DataKey, Material, Purpose
-from gateway.envelope.ports import KeyRefused, KeysUnavailable
+from gateway.envelope.ports import KeyFault, KeyRefused, KeysUnavailable
 
 
 @dataclass
@@ -22,6 +22,7 @@ class KeyringWorld:
     destroyed: set[str] = field(default_factory=set)
     number: int = 1
     fetches: int = 0
+    retry_after_seconds: float = 1.0
 
     def made(self, tenant_id: str, purpose: Purpose) -> DataKey:
         return self._numbered(tenant_id, self.number, purpose)
@@ -42,11 +43,15 @@ class KeyringWorld:
         if tenant_id in self.silent:
             await asyncio.get_running_loop().create_future()
         if tenant_id in self.unavailable:
-            raise KeysUnavailable("no answer")
+            raise self._told(KeysUnavailable("no answer"))
         if tenant_id in self.refused:
-            raise KeyRefused("disabled")
+            raise self._told(KeyRefused("disabled"))
         self.warm.add(tenant_id)
         return self.made(tenant_id, purpose)
+
+    def _told(self, fault: KeyFault) -> KeyFault:
+        fault.retry_after_seconds = self.retry_after_seconds
+        return fault
 
     async def opening(self, tenant_id: str, key_id: str) -> DataKey:
         """Of whatever number."""
@@ -54,9 +59,9 @@ class KeyringWorld:
         made = [self._numbered(tenant_id, *it) for it in product(numbers, get_args(Purpose))]
         found = {it.id: it for it in made}
         if tenant_id in self.unavailable:
-            raise KeysUnavailable("no answer")
+            raise self._told(KeysUnavailable("no answer"))
         if tenant_id in self.refused:
-            raise KeyRefused("disabled")
+            raise self._told(KeyRefused("disabled"))
         if key_id not in found or key_id in self.destroyed:
             raise KeyDestroyed(f"the data key {key_id} is destroyed")
         return found[key_id]

@@ -2,7 +2,10 @@
 
 import json
 import os
+import signal
 import stat
+import subprocess
+import sys
 from base64 import b64encode
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
@@ -16,11 +19,13 @@ from gateway.envelope.ports import KeyRefused, KeyService
 from gateway.settings import Keys, Settings
 from gateway.state import KEY_CHECK, KEY_FILE, WRAPPED, opened_key_service
 from gateway.stores import key_file
+from gateway.stores.aside import aside
 from gateway.stores.key_file import KeyFile, KeyFileUnfit, WrappingKey
 from gateway.stores.sqlite import SqliteTable
 from tenants.ports import Key, Put
 from tests.contracts.key_service import CONTEXT, SECRET, KeyServiceContract
 
+ROOT = Path(__file__).parents[3]
 # Of the key 32 times 07, the salt 32 times 09, SECRET and CONTEXT.
 GOLDEN_ID = "w_0b54adffafe1379cb612d3d366568155"
 GOLDEN = (
@@ -122,6 +127,50 @@ async def test_a_tenants_own_kms_key_is_refused_in_words(tmp_path: Path) -> None
         await service.wrap(Material(SECRET), CONTEXT, "arn:aws:kms:eu-west-1:111122223333:key/a")
     with pytest.raises(KeyRefused, match="local key file"):
         await service.unwrap(wrapped, CONTEXT, "arn:aws:kms:eu-west-1:111122223333:key/a")
+
+
+_DIES = """
+import os, sys
+from pathlib import Path
+from gateway.stores.aside import aside
+path = Path(sys.argv[1])
+with aside(path, b"a new key") as made:
+    if sys.argv[2] == "linked":
+        os.link(made, path)
+    os.kill(os.getpid(), 9)
+"""
+
+
+@pytest.mark.parametrize("when", ["written", "linked"])
+@pytest.mark.parametrize("by", ["the next start", "the next key"])
+async def test_what_a_crash_leaves_of_a_key_is_there_no_longer(tmp_path: Path, when: str, by: str) -> None:
+    path = tmp_path / ("keys.json" if when == "written" else "copy.json")
+    made(tmp_path / "keys.json")
+    died = subprocess.run([sys.executable, "-c", _DIES, path, when], cwd=ROOT, check=False)  # noqa: S603, ASYNC221 - our own
+    assert died.returncode == -signal.SIGKILL
+    (left,) = (it for it in tmp_path.iterdir() if it.name.startswith(f".{path.name}."))
+    assert left.read_bytes() == b"a new key"
+    if when == "linked":
+        path.rename(tmp_path / "keys.json.copy")
+        (tmp_path / "keys.json").rename(path)
+    if by == "the next start":
+        async with opened(tmp_path, path):
+            pass
+    else:
+        key_file.add(path, draws(20), 2)
+    assert not left.exists()
+
+
+def test_what_somebody_else_writes_meanwhile_is_not_taken_for_what_was_left(tmp_path: Path) -> None:
+    path = tmp_path / "keys.json"
+    (tmp_path / ".keys.json.abcdefgh").write_bytes(b"left")
+    (tmp_path / ".keys.json.old").write_bytes(b"of somebody's own")
+    with aside(path, b"theirs") as theirs:
+        with aside(path, b"ours") as ours:
+            assert (Path(theirs).read_bytes(), Path(ours).read_bytes()) == (b"theirs", b"ours")
+        key_file.create(path, draws(), 1)
+        assert Path(theirs).exists()
+    assert sorted(it.name for it in tmp_path.iterdir()) == [".keys.json.old", "keys.json"]
 
 
 # At the start

@@ -61,8 +61,13 @@ async def test_without_the_key_service_the_answer_is_503_and_says_when_to_come_a
     key = await key_of(world)
     world.service.gone = True
     world.now_us += 600_000_000
-    answer = await world.ask("GET", asked(key.id), by="admin")
-    assert (answer.status, answer.code, answer.headers["retry-after"]) == (503, "sealing_unavailable", "1")
+    calls = world.service.calls
+    for wait in ("5", "5", "3"):  # of two gateways, and of the first one again
+        answer = await world.ask("GET", asked(key.id), by="admin")
+        assert (answer.status, answer.code) == (503, "sealing_unavailable")
+        assert answer.headers["retry-after"] == wait
+        world.now_us += 1_250_000
+    assert world.service.calls == calls + 2
 
 
 @pytest.mark.parametrize(
