@@ -56,7 +56,7 @@ PURE = (
     *(f"gateway.scaling.{name}" for name in ("breaker", "decider", "windows", "balancer", "residency")),
     *(f"gateway.envelope.{name}" for name in ("keys", "derived", "sealed", "series")),
     "gateway.privacy",
-    "gateway.kept.answer",
+    *(f"gateway.kept.{name}" for name in ("answer", "claims")),
     *(f"gateway.auth.{name}" for name in ("reading", "claims", "weak", "jwk", "jose", "conditions")),
     *(f"gateway.telemetry.{name}" for name in ("table", "meter", "prometheus", "traceparent", "destination")),
     *(

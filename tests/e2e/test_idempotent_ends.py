@@ -38,23 +38,24 @@ def test_after_a_kill_nobody_knows_and_nothing_runs_again(state: Path) -> None:
         assert ask(demo, PATH, milliseconds(1), "another").status == 200
 
 
-def test_a_stop_waits_for_a_call_whose_client_has_left_and_keeps_its_answer(state: Path) -> None:
-    key = configure(state, FLEET)
+def test_a_stop_waits_for_a_call_whose_client_has_left_and_keeps_its_answer_sealed(state: Path) -> None:
+    key, word = configure(state, FLEET), "planted9z"
+    body = {**milliseconds(1500), "id": word}
     with serve(state, key) as demo, ExitStack() as stack:
         stack.callback(killed, demo)
         warm(demo)
-        with under_way(demo, PATH, milliseconds(1500), "stopped"):
+        with under_way(demo, PATH, body, word):
             demo.process.send_signal(signal.SIGTERM)
         assert demo.process.wait(35) == 0
         expect_nothing_left(state)
+    files = [path for path in state.rglob("*") if path.is_file()]
+    assert {"once.sqlite", "blobs"} <= {path.relative_to(state).parts[0] for path in files}
+    assert [path for path in files if word.encode() in path.read_bytes()] == []
     with serve(state, key) as demo, ExitStack() as stack:
         stack.callback(killed, demo)
-        again = ask(demo, PATH, milliseconds(1500), "stopped")
-        assert (again.status, again.headers[REPLAYED], again.json["outputs"][0]["data"]) == (
-            200,
-            "true",
-            [1500],
-        )
+        again = ask(demo, PATH, body, word)
+        assert (again.status, again.headers[REPLAYED]) == (200, "true")
+        assert (again.json["id"], again.json["outputs"][0]["data"]) == (word, [1500])
 
 
 def test_a_server_that_dies_under_a_call_is_told_whole_and_the_call_does_not_run_again(state: Path) -> None:

@@ -14,16 +14,18 @@ from gateway.errors import GatewayError
 from gateway.frontends.grpc_memory import MessageMemory
 from gateway.frontends.http_body import JsonMemory
 from gateway.kept.expiry import Expiry
+from gateway.kept.sweep import Sweep
 from gateway.pipeline import Pipeline
 from gateway.telemetry import table
 from gateway.telemetry.meter import EVENTS, Buckets, Meter
 from gateway.telemetry.prometheus import text
-from gateway.telemetry.rooms import Rooms, watch_ageing, watch_captures, watch_process
+from gateway.telemetry.rooms import Rooms, watch_ageing, watch_captures, watch_once, watch_process
 from gateway.telemetry.table import TABLE
 from tenants.acts import Act
 from tenants.api.application import Control
 from tenants.keys import Secret
 from tests.gateway.house import Client, House, house
+from tests.gateway.kept.once_world import OnceWorld
 from tests.gateway.telemetry.test_spans import NOT_SAMPLED, PARENT, SAMPLED, TRACE, Kept, tracing
 from tests.worlds.blobs import BlobWorld
 from tests.worlds.segments import SegmentWorld
@@ -69,6 +71,8 @@ async def watched(triton: TritonWorld) -> AsyncIterator[tuple[House, Meter]]:
             Expiry(BlobWorld(), nothing, 1, lambda: 0),
         )
         watch_captures(at.meter, it.captures)
+        claims = OnceWorld()
+        watch_once(at.meter, claims.process(), Sweep(claims.table, lambda: 0))
         watch_process(at.meter, asyncio.get_running_loop().time)
         yield it, at.meter
 
@@ -87,7 +91,7 @@ async def test_a_run_fills_every_figure_but_those_of_what_did_not_happen() -> No
         await it.settled()
         empty = {metric for metric, points in meter.read().items() if not points}
         in_the_clear = {table.CERTIFICATE_EXPIRES, table.CERTIFICATES_REPLACED, table.CERTIFICATES_REFUSED}
-        assert empty == set(EVENTS.values()) - {table.STARTS, table.LOADS} | in_the_clear
+        assert empty == set(EVENTS.values()) - {table.STARTS, table.LOADS} | in_the_clear | {table.CLAIMS}
         it.scaler.end("replica-0")
         while not number(meter, table.CRASHES, "local"):
             await asyncio.sleep(0.001)
