@@ -14,6 +14,7 @@ from gateway.envelope.sealed import unseal
 from gateway.errors import GatewayError
 from gateway.kept.capture import MOST_BYTES, Captured, Head, read
 from gateway.kept.capturing import MEMORY_BYTES, Captures, context_of
+from gateway.kept.expiry import Expiry
 from gateway.pipeline import Cut
 from tenants.acts import Act
 from tenants.plans import Limits, Rate
@@ -256,6 +257,25 @@ async def test_a_description_of_a_model_is_no_request_to_it() -> None:
         await capture(here)
         await here.pipeline.serve(here.call(endpoint="metadata"), Client())
         assert (here.captures.held_bytes, here.captures.stored, here.blobs.calls) == (0, 0, 0)
+
+
+# For how long
+
+
+async def test_a_capture_goes_when_its_days_are_over_and_not_before() -> None:
+    async def days_of(_: str) -> int:
+        return 7
+
+    async with TritonWorld() as triton, house(triton) as here:
+        await capture(here)
+        await here.pipeline.serve(here.call(), Client())
+        await found(here)
+        now = NOW_US / 1e6
+        expiry = Expiry(here.blobs, days_of, 24, lambda: now)
+        for days, left in ((7, 1), (8, 0)):
+            now = NOW_US / 1e6 + days * 86_400
+            await expiry.look()
+            assert len(here.blobs.held) == left
 
 
 # What cannot be kept
