@@ -9,7 +9,7 @@
  7 acquire       a slot on a ready replica; a cold model is started      scaling
  8 forward       to Triton; elsewhere only if it cannot have run         triton
  9 relay         the reply, once the intent is durable, as it comes in   frontends
-10 settle        always: release, outcome or denial, figures             admission, audit, telemetry
+10 settle        always: release, outcome or denial, capture, figures    admission, audit, kept, telemetry
 
 A call whose model only its body names (OpenAI's) is authorized behind step 5: who calls is known and within their limits before the
 body is read, on their account, and it is read no further than to the model's name before step 4 has passed.
