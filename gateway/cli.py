@@ -22,6 +22,7 @@ from gateway.commands import (
     apply,
     audit,
     backup,
+    captures,
     certificates,
     data_keys,
     demo,
@@ -40,6 +41,7 @@ from gateway.commands import (
 )
 from gateway.commands.arguments import USAGE, Parser, example
 from gateway.commands.command import add_noun
+from gateway.kept.ports import BlobsUnavailable
 from gateway.scaling.scaler import StartFailed
 from gateway.settings import Settings, SettingsError, load
 from gateway.tls.errors import TlsRefused
@@ -55,6 +57,7 @@ _NOUNS: Final = (
     ("data-keys", "the keys that a tenant's data is sealed with", data_keys.COMMANDS),
     ("plans", "what tenants can buy", values.PLANS),
     ("privacies", "what is masked and kept of tenants' requests", values.PRIVACIES),
+    ("captures", "what a tenant's models were asked and replied", captures.COMMANDS),
     ("models", "what tenants can call", values.MODELS),
     ("fleet", "the kinds of Triton servers", values.FLEET),
     ("issuers", "identity providers of many tenants, or of the operators", (*values.ISSUERS, issuers.CHECK)),
@@ -94,7 +97,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         sys.exit(1)
     except OSError as fault:
         _fail(advice.of_system(fault, given, settings))
-    except (StartFailed, PolicyError, SegmentFailed, SinkFailed, TlsRefused) as fault:
+    except (StartFailed, PolicyError, SegmentFailed, SinkFailed, TlsRefused, BlobsUnavailable) as fault:
         _fail(str(fault))
     except KeyboardInterrupt:
         sys.exit(_INTERRUPTED)

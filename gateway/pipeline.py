@@ -10,7 +10,7 @@
  8 forward       to Triton; elsewhere only if it cannot have run         triton
  9 relay         the reply, once the intent is durable, as it comes in   frontends
    repeat        with an Idempotency-Key, behind 6: the claim, or what was answered before; behind 9 the answer is kept    kept
-10 settle        always: release, outcome or denial, figures             admission, audit, telemetry
+10 settle        always: release, outcome or denial, capture, figures    admission, audit, kept, telemetry
 
 A call whose model only its body names (OpenAI's) is authorized behind step 5: who calls is known and within their limits before the
 body is read, on their account, and it is read no further than to the model's name before step 4 has passed.

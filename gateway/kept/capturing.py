@@ -11,7 +11,7 @@ answer may have been lost, not its bytes.
 
 import asyncio
 import logging
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime
@@ -189,11 +189,7 @@ class Captures:
         self._draw = draw
         self._clock = clock
         self._entropy = entropy
-        self._waiting: deque[Capture] = deque()
-        self._filled = asyncio.Event()
-        self._idle = asyncio.Event()  # nothing waits, and no writer has one
-        self._idle.set()
-        self._under_way = 0  # with a writer
+        self._waiting: asyncio.Queue[Capture] = asyncio.Queue()
         self._told_at = -_TOLD_SECONDS
         self._untold = 0
 
@@ -224,9 +220,7 @@ class Captures:
         if capture.head is None:
             self._let_go(capture)
             return
-        self._waiting.append(capture)
-        self._filled.set()
-        self._idle.clear()
+        self._waiting.put_nowait(capture)
 
     # What goes on beside it.
 
@@ -238,21 +232,17 @@ class Captures:
                 yield
             finally:
                 with suppress(TimeoutError):
-                    await asyncio.wait_for(self._idle.wait(), drain_seconds)
-        for _ in range(len(self._waiting)):
-            self._let_go(self._waiting.popleft())
+                    await asyncio.wait_for(self._waiting.join(), drain_seconds)
+        while not self._waiting.empty():
+            self._let_go(self._waiting.get_nowait())
             self._lose("stopped", "the gateway stopped before they were stored")
 
     async def _write(self) -> None:
         while True:
-            while self._waiting:
-                await self._store(self._waiting.popleft())
-            self._filled.clear()
-            await self._filled.wait()
+            await self._store(await self._waiting.get())
 
     async def _store(self, capture: Capture) -> None:
         """It is stored, or lost."""
-        self._under_way += 1
         try:
             key = self._keyring.held(capture.tenant_id, PURPOSE)
             key = key or await self._keyring.key(capture.tenant_id, PURPOSE)
@@ -267,10 +257,8 @@ class Captures:
             self._lose("stopped", "the gateway stopped before they were stored")
             raise
         finally:
-            self._under_way -= 1
             self._let_go(capture)
-            if not self._waiting and not self._under_way:
-                self._idle.set()
+            self._waiting.task_done()
 
     async def _sealed(self, capture: Capture, key: DataKey) -> bytes:
         salt = self._entropy(SALT_BYTES)

@@ -36,6 +36,8 @@ ELSEWHERE = {
     **dict.fromkeys(("gateway demo", "gateway serve", "gateway doctor"), "test_command_line.py"),
     "gateway audit verify": "test_command_line.py",  # nothing is called on the page
     "gateway audit show": "test_audit_show.py",
+    # nothing is captured on the page
+    **dict.fromkeys((f"gateway captures {it}" for it in ("list", "show", "delete")), "test_captures.py"),
 }
 
 

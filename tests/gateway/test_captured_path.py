@@ -14,6 +14,7 @@ from gateway.envelope.sealed import unseal
 from gateway.errors import GatewayError
 from gateway.kept.capture import MOST_BYTES, Captured, Head, read
 from gateway.kept.capturing import MEMORY_BYTES, Captures, context_of
+from gateway.kept.expiry import Expiry
 from gateway.pipeline import Cut
 from tenants.acts import Act
 from tenants.plans import Limits, Rate
@@ -43,6 +44,10 @@ HEAD = Head(
     ending="done",
     http_status=200,
 )
+
+
+def texts(*said: str) -> dict[str, Any]:
+    return {"inputs": [{"name": "in", "datatype": "BYTES", "shape": [len(said)], "data": list(said)}]}
 
 
 async def capture(here: House, how: Any = "on", **more: Any) -> None:
@@ -135,6 +140,36 @@ async def test_tensors_that_stream_are_seen_as_they_go_by() -> None:
         assert triton.asked == [asked]
     assert asked[head.request_head_bytes :] == b"".join(data)
     assert head.request_bytes == head.request_kept == len(asked)
+
+
+async def test_of_a_body_that_breaks_off_what_came_is_kept() -> None:
+    given = {"name": "in", "datatype": "FP32", "shape": [1000], "parameters": {"binary_data_size": 4000}}
+    said = json.dumps({"inputs": [given]}).encode()
+    async with behind_triton.opened(limits=ROOMY) as (triton, here, world):
+        await capture(here)
+        sent = request(here, "/v2/models/digits/infer", said + bytes(4000))
+        head_length = b"Inference-Header-Content-Length: %d\r\nContent-Length" % len(said)
+        wire = await world.connect()
+        await wire.send(sent.replace(b"Content-Length", head_length)[:-3000])
+        while not (held := here.captures.held_bytes):
+            await asyncio.sleep(0.001)
+        await wire.send(bytes(2000))
+        while here.captures.held_bytes == held:  # it goes by, so the model is being asked
+            await asyncio.sleep(0.001)
+        wire.writer.close()
+        ((head, asked, replied),) = await found(here)
+        assert triton.asked == []
+    assert (head.ending, head.reply_status, replied) == ("cancelled", 0, b"")
+    assert asked[head.request_head_bytes :] == bytes(3000)
+
+
+async def test_an_id_of_a_sequence_is_the_clients() -> None:
+    body = texts("x") | {"parameters": {"sequence_id": 4711, "sequence_start": True, "sequence_end": True}}
+    async with behind_triton.opened() as (_, here, world):
+        await capture(here)
+        assert (await world.ask(request(here, "/v2/models/digits/infer", body))).status == 200
+        ((_, asked, _),) = await found(here)
+    assert json.loads(asked)["parameters"]["sequence_id"] == 4711
 
 
 async def test_of_a_server_that_speaks_openais_api_itself_too() -> None:
@@ -256,6 +291,25 @@ async def test_a_description_of_a_model_is_no_request_to_it() -> None:
         await capture(here)
         await here.pipeline.serve(here.call(endpoint="metadata"), Client())
         assert (here.captures.held_bytes, here.captures.stored, here.blobs.calls) == (0, 0, 0)
+
+
+# For how long
+
+
+async def test_a_capture_goes_when_its_days_are_over_and_not_before() -> None:
+    async def days_of(_: str) -> int:
+        return 7
+
+    async with TritonWorld() as triton, house(triton) as here:
+        await capture(here)
+        await here.pipeline.serve(here.call(), Client())
+        await found(here)
+        now = NOW_US / 1e6
+        expiry = Expiry(here.blobs, days_of, 24, lambda: now)
+        for days, left in ((7, 1), (8, 0)):
+            now = NOW_US / 1e6 + days * 86_400
+            await expiry.look()
+            assert len(here.blobs.held) == left
 
 
 # What cannot be kept

@@ -61,6 +61,10 @@ NO_COMMAND = {
 NO_OPERATION = {
     "audit show": "tenants get the keys of their own records, and open them by themselves",
     "audit verify": "tenants check the log of their calls by themselves",
+    **dict.fromkeys(
+        ("captures list", "captures show", "captures delete"),
+        "what is captured is for whoever has the gateway's host: no API shows it",
+    ),
     "issuers check": "whoever holds a token asks whoami",
     **dict.fromkeys(("tenants protect", "tenants unprotect"), "changeTenant says its privacy too"),
     **dict.fromkeys(
