@@ -4,7 +4,7 @@ Words, each for one idea (DESIGN of the project, section 8):
 
 downstream   the client's side of a call; **upstream** is Triton's
 tenant       a customer; it has **keys**, a **plan**, and calls as a **principal** (who a credential stands for)
-credential   a **key** (`gw_...`) or a **token** (JWT)
+credential   a **key** (`gw_...`) or a **token** (JWT); for who shows neither a client **certificate**, by a name in it that is a tenant's
 issuer       an identity provider that somebody **trusts**: its tokens for one audience are its **owner's**; it publishes a **key set**
 terms        what a key is bound to: networks, hours, **limits** of its own; **conditions** are what is judged of them at each call
 restriction  what a tenant narrows all its credentials to: regions, models, networks

@@ -36,7 +36,13 @@ ONLY = {
     "starlette": ("gateway.frontends", "gateway.app", "gateway.cli", "tenants.api", "tenants.portal"),
     "cedarpy": ("gateway.authz",),
     "jwt": ("gateway.auth.jwk",),
-    "cryptography": ("gateway.auth.jwk", "gateway.envelope", "gateway.stores", "gateway.tls.material"),
+    "cryptography": (
+        "gateway.auth.jwk",
+        "gateway.auth.presented",
+        "gateway.envelope",
+        "gateway.stores",
+        "gateway.tls.material",
+    ),
     "opentelemetry": ("gateway.telemetry",),
     "prometheus_client": (),
     "yaml": ("tenants.nodes", "tenants.writing"),
@@ -57,7 +63,10 @@ PURE = (
     *(f"gateway.envelope.{name}" for name in ("keys", "derived", "sealed", "series")),
     "gateway.privacy",
     *(f"gateway.kept.{name}" for name in ("answer", "claims")),
-    *(f"gateway.auth.{name}" for name in ("reading", "claims", "weak", "jwk", "jose", "conditions")),
+    *(
+        f"gateway.auth.{name}"
+        for name in ("reading", "claims", "weak", "jwk", "jose", "conditions", "presented")
+    ),
     *(f"gateway.telemetry.{name}" for name in ("table", "meter", "prometheus", "traceparent", "destination")),
     *(
         f"tenants.{name}"
@@ -92,6 +101,7 @@ PURE = (
             "meanings",
             "schema",
             "issuers",
+            "certificates",
             "outline",
             "urls",
             "writing",

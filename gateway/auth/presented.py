@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 MOST_BYTES: Final = 16 * 1024
 """Of one certificate, in DER."""
 MOST_NAMES: Final = 100
-_MOST_REMEMBERED: Final = 1000
+_MOST_REMEMBERED: Final = 256
 _CURVES: Final = (SECP256R1, SECP384R1, SECP521R1)
 _END: Final = b"-----END CERTIFICATE-----"
 _US: Final = 1_000_000

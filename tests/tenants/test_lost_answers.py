@@ -10,6 +10,7 @@ import pytest
 from msgspec.structs import replace
 
 from tenants.acts import Act
+from tenants.certificates import TenantCertificate
 from tenants.directory import Directory
 from tenants.errors import AlreadyExists, Invalid, NotFound, TableUnavailable
 from tenants.fleet import Fleet
@@ -187,6 +188,11 @@ async def trust(directory: Directory) -> None:
     await directory.issuers.put("acme", [TenantIssuer("https://login.acme.example", "gateway")], ACT)
 
 
+async def certify(directory: Directory) -> None:
+    one = TenantCertificate("ingest", dns="ingest.acme.example")
+    await directory.certificates.put("acme", [one], ACT)
+
+
 async def shared(directory: Directory) -> None:
     await directory.values.put(SHARED, act=Act(BY, NOW))
 
@@ -235,6 +241,7 @@ CASES = [
     Case(remove_plan, ["plan.removed"], NotFound, before=put_free),
     Case(remove_model, ["model.removed"], NotFound),
     Case(trust, ["issuer.assigned"]),
+    Case(certify, ["certificate.assigned"]),
     Case(put_issuer, ["issuer.changed"], before=shared),
     Case(remove_issuer, ["issuer.removed"], NotFound, before=shared),
     Case(remove_fleet, ["fleet.removed"], NotFound, before=put_gpu),

@@ -6,6 +6,7 @@ import msgspec
 import pytest
 from msgspec import Raw, Struct
 
+from tenants.certificates import TenantCertificate, TenantCertificates
 from tenants.conditions import KeyLimits
 from tenants.data_keys import DataKeyRecord
 from tenants.directory.formats import Format
@@ -23,6 +24,7 @@ from tenants.plans import Limits, Part, Plan, Prices, Rate, Soft
 from tenants.ports import Key, Put, Row
 from tenants.privacy import Privacy, Retention, Sampled
 from tenants.rows import (
+    CertificatePointer,
     IssuerPointer,
     KeyPointer,
     Receipt,
@@ -209,6 +211,12 @@ GOLDEN: list[tuple[Struct, bytes]] = [
         b'{"v":1,"tenant_id":"t_1","issuers":[{"issuer":"http://127.0.0.1:9","audience":"gw","jwks_url":null,'
         b'"roles_claim":"r","insecure":true,"roles":{"a":"admin"}}]}',
     ),
+    (CertificatePointer("t_1"), b'{"v":1,"tenant_id":"t_1"}'),
+    (
+        TenantCertificates("t_1", (TenantCertificate("ingest", uri="spiffe://a/b", models=("digits",)),)),
+        b'{"v":1,"tenant_id":"t_1","certificates":[{"name":"ingest","uri":"spiffe://a/b","dns":null,"email":null,'
+        b'"models":["digits"]}]}',
+    ),
     (Head("g_1", 10), b'{"v":1,"stage":"g_1","rolled":10}'),
     (
         Changed(7, 5, ("key/k_1",), (("tenant/t_1", "event/7/00"),)),
@@ -338,7 +346,7 @@ def test_a_field_that_came_later_is_refused_where_it_may_be_a_limit_or_a_conditi
     value: Struct, stored: bytes
 ) -> None:
     later = Row(AT, stored[:-1] + b',"later":1}', 1)
-    if isinstance(value, Plan | Privacy | Issuer | TenantIssuers):
+    if isinstance(value, Plan | Privacy | Issuer | TenantIssuers | TenantCertificates):
         with pytest.raises(Unreadable):
             read(later, type(value))
     else:

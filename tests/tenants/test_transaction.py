@@ -13,6 +13,7 @@ from tenants.tenant import Tenant
 AT = Key("place")
 X = "2d711642b726b04401627ca9fbac32f5c8530fb1903cc4db02258717921a4881"
 Y = "a1fce4363854ff888cff4b8e7875d600c2682390412a8cf79b37d0b11148b0fa"
+DNS_X = "0ccfa0d1ca4ee37631866b120108be356963edc920e49c8520da4a1a356eac43"
 
 
 def test_a_change_is_written_with_its_event_and_its_record_under_its_condition() -> None:
@@ -79,6 +80,8 @@ def test_each_kind_of_row_has_a_place_of_its_own() -> None:
         rows.issuer_at("x"),
         rows.issuers_at("x"),
         rows.pair_at(("x", "y")),
+        rows.certificates_at("x"),
+        rows.identity_at(("dns", "x")),
         rows.used_at("x", "x"),
     ]
     assert places == [
@@ -101,6 +104,8 @@ def test_each_kind_of_row_has_a_place_of_its_own() -> None:
         ("issuers", "x"),
         ("tenant/x", "issuers"),
         (f"issuer/{X}", Y),
+        ("tenant/x", "certificates"),
+        (f"certificate/{DNS_X}", ""),
         ("used/x", "x"),
     ]
 

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tenants.catalogue import Declared, faults, name_of
+from tenants.certificates import TenantCertificate
 from tenants.customer import Member, TenantDocument
 from tenants.fleet import Fleet, Process, Replicas
 from tenants.issuers import Issuer, TenantIssuer
@@ -111,6 +112,12 @@ _ISSUERS = st.builds(
 _ISSUERS |= st.builds(
     Issuer, _URLS, _TEXTS, roles_claim=_CLAIMS, roles=_mapped(["operator"]), operators=st.sampled_from([True])
 )
+_CERTIFICATES = st.builds(
+    TenantCertificate,
+    _NAMES,
+    dns=st.from_regex(r"[a-z]{1,9}", fullmatch=True),
+    models=st.none() | st.just(("digits", "010")),
+) | st.builds(TenantCertificate, _NAMES, uri=_URLS)
 _TENANTS = st.builds(
     TenantDocument,
     _NAMES.filter(lambda name: name not in TENANT.reserved),
@@ -123,6 +130,10 @@ _TENANTS = st.builds(
     ).map(tuple),
     st.sampled_from(["active", "suspended"]),
     st.none() | st.lists(_OWN, unique_by=lambda issuer: issuer.pair, max_size=3).map(tuple),
+    certificates=st.none()
+    | st.lists(
+        _CERTIFICATES, unique_by=(lambda one: one.name, lambda one: one.identity), min_size=1, max_size=3
+    ).map(tuple),
 )
 
 DECLARED = _FLEETS | _ISSUERS | _MODELS | _PLANS | _TENANTS
