@@ -20,9 +20,10 @@ from gateway.envelope.keyring import Keyring
 from gateway.envelope.keyring import Knobs as Keeping
 from gateway.envelope.keys import KEY_BYTES, Context, Material
 from gateway.envelope.ports import KeyRefused, KeyService
+from gateway.envelope.restoring import PutBack, put_back
 from gateway.loops import jobs
 from gateway.settings import Settings
-from gateway.stores import backup
+from gateway.stores import backup, key_backup
 from gateway.stores.blobs import FileBlobs
 from gateway.stores.files import FileSegments, SegmentBytes
 from gateway.stores.sqlite import SqliteTable, holds_rows
@@ -37,9 +38,9 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 # Of a state: the wrapped data keys, the file of the keys that wrap them, and what tells that file from another one.
-WRAPPED: Final = "keys.sqlite"
+WRAPPED: Final = key_backup.TABLE
 KEY_FILE: Final = "keys.json"
-KEY_CHECK: Final = "keys.check"
+KEY_CHECK: Final = key_backup.CHECK
 
 
 def now_us() -> int:
@@ -352,3 +353,24 @@ def backed_up(settings: Settings, to: Path, told: Callable[[str], None]) -> back
 def restored(settings: Settings, source: Path, told: Callable[[str], None]) -> backup.Manifest:
     """This state is what was backed up. Raises OSError, and then nothing was changed."""
     return backup.restore(source.absolute(), settings.state.resolve(), told=told)
+
+
+def backed_up_keys(
+    settings: Settings, to: Path, told: Callable[[str], None]
+) -> tuple[key_backup.KeysBackup, list[Path]]:
+    """There is one more back-up of this state's wrapped data keys in `to`, and those that were too old are gone. Raises as `backed_up`."""
+    days, at_us, state = settings.keys.backup_days, now_us(), settings.state.resolve()
+    made = key_backup.back_up(
+        state, to.absolute(), made_us=at_us, backup_days=days, program=__version__, told=told
+    )
+    return made, key_backup.pruned(to.absolute(), now_us=at_us, backup_days=days)
+
+
+async def restored_keys(settings: Settings, source: Path) -> tuple[Path, PutBack]:
+    """What a back-up has of wrapped data keys is in this state, but for what is destroyed; what is there stays as it is. Repeating it does
+    the rest. Raises OSError, TableUnavailable, UnknownFormat, Unreadable.
+    """
+    state, at_us, days = settings.state.resolve(), now_us(), settings.keys.backup_days
+    place, found = key_backup.prepared(source, state, now_us=at_us, backup_days=days)
+    async with opened_directory(settings) as directory, SqliteTable(state / WRAPPED, erases=True) as table:
+        return place, await put_back(directory.data_keys, table, found, at_us)

@@ -64,6 +64,10 @@ NO_OPERATION = {
     **dict.fromkeys(
         ("key-file create", "key-file add", "key-file check"), "the key file is one of the gateway's host"
     ),
+    "tenants kms-key": "changeTenant says its KMS key too",
+    **dict.fromkeys(
+        ("data-keys backup", "data-keys restore"), "the wrapped keys are files of the gateway's host"
+    ),
     "tenants distrust": "changeTenantIssuers leaves it out",
     **dict.fromkeys(
         ("policy check", "policy validate", "policy test"), "the policies are files of the gateway's host"
