@@ -5,7 +5,7 @@ import logging
 import math
 import secrets
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
@@ -15,11 +15,12 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from gateway import __version__
 from gateway.audit.verify import Report, verify
 from gateway.auth.key_sets import Fetcher
+from gateway.envelope import trying
 from gateway.envelope.caretaker import Caretaker, missing
 from gateway.envelope.keyring import Keyring
 from gateway.envelope.keyring import Knobs as Keeping
-from gateway.envelope.keys import KEY_BYTES, Context, Material
-from gateway.envelope.ports import KeyRefused, KeyService
+from gateway.envelope.keys import KEY_BYTES
+from gateway.envelope.ports import KeyService
 from gateway.envelope.restoring import PutBack, put_back
 from gateway.loops import jobs
 from gateway.settings import Settings
@@ -122,11 +123,24 @@ async def try_key_service(settings: Settings) -> None:
     """What wraps the data keys wraps and unwraps now. Nothing is made. Raises what `opened_key_service` and a KeyService do;
     FileNotFoundError where the first start makes a key file.
     """
-    value, context = Material(secrets.token_bytes(KEY_BYTES)), Context("doctor", "check", new_id())
-    async with _kms(settings) if settings.keys.kms_key else nullcontext(_found_key_file(settings)) as service:
-        found = await service.unwrap(await service.wrap(value, context), context)
-    if found.reveal() != value.reveal():
-        raise KeyRefused("it opens something else than what it wrapped")
+    async with _present_key_service(settings) as service:
+        await trying.attempt(service, new_id(), secrets.token_bytes(KEY_BYTES))
+
+
+async def tried_own_keys(settings: Settings) -> Mapping[trying.Own, Exception | None]:
+    """The same of each tenant's own KMS key: None, or why it does not wrap and unwrap. Raises OSError, TenantsError."""
+    if not has_directory(settings):
+        return {}
+    async with opened_directory(settings) as directory:
+        own = await trying.own_keys(directory.data_keys)
+    if not own:
+        return {}
+    async with _present_key_service(settings) as service:
+        return await trying.attempts(service, own, new_id(), secrets.token_bytes(KEY_BYTES))
+
+
+def _present_key_service(settings: Settings) -> AbstractAsyncContextManager[KeyService]:
+    return _kms(settings) if settings.keys.kms_key else nullcontext(_found_key_file(settings))
 
 
 def create_key_file(settings: Settings) -> str:
