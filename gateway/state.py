@@ -5,7 +5,7 @@ import logging
 import math
 import secrets
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
@@ -15,14 +15,16 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from gateway import __version__
 from gateway.audit.verify import Report, verify
 from gateway.auth.key_sets import Fetcher
+from gateway.envelope import trying
 from gateway.envelope.caretaker import Caretaker, missing
 from gateway.envelope.keyring import Keyring
 from gateway.envelope.keyring import Knobs as Keeping
-from gateway.envelope.keys import KEY_BYTES, Context, Material
-from gateway.envelope.ports import KeyRefused, KeyService
+from gateway.envelope.keys import KEY_BYTES
+from gateway.envelope.ports import KeyService
+from gateway.envelope.restoring import PutBack, put_back
 from gateway.loops import jobs
 from gateway.settings import Settings
-from gateway.stores import backup
+from gateway.stores import backup, key_backup
 from gateway.stores.blobs import FileBlobs
 from gateway.stores.files import FileSegments, SegmentBytes
 from gateway.stores.sqlite import SqliteTable, holds_rows
@@ -39,10 +41,10 @@ log = logging.getLogger(__name__)
 
 # Of a state: the wrapped data keys, the claims of Idempotency-Keys, the file of the keys that wrap data keys, and what tells that file
 # from another one.
-WRAPPED: Final = "keys.sqlite"
+WRAPPED: Final = key_backup.TABLE
 ONCE: Final = "once.sqlite"
 KEY_FILE: Final = "keys.json"
-KEY_CHECK: Final = "keys.check"
+KEY_CHECK: Final = key_backup.CHECK
 
 
 def now_us() -> int:
@@ -124,11 +126,20 @@ async def try_key_service(settings: Settings) -> None:
     """What wraps the data keys wraps and unwraps now. Nothing is made. Raises what `opened_key_service` and a KeyService do;
     FileNotFoundError where the first start makes a key file.
     """
-    value, context = Material(secrets.token_bytes(KEY_BYTES)), Context("doctor", "check", new_id())
     async with _found_key_service(settings) as service:
-        found = await service.unwrap(await service.wrap(value, context), context)
-    if found.reveal() != value.reveal():
-        raise KeyRefused("it opens something else than what it wrapped")
+        await trying.attempt(service, new_id(), secrets.token_bytes(KEY_BYTES))
+
+
+async def tried_own_keys(settings: Settings) -> Mapping[trying.Own, Exception | None]:
+    """The same of each tenant's own KMS key: None, or why it does not wrap and unwrap. Raises OSError, TenantsError."""
+    if not has_directory(settings):
+        return {}
+    async with opened_directory(settings) as directory:
+        own = await trying.own_keys(directory.data_keys)
+    if not own:
+        return {}
+    async with _found_key_service(settings) as service:
+        return await trying.attempts(service, own, new_id(), secrets.token_bytes(KEY_BYTES))
 
 
 def create_key_file(settings: Settings) -> str:
@@ -382,3 +393,24 @@ def backed_up(settings: Settings, to: Path, told: Callable[[str], None]) -> back
 def restored(settings: Settings, source: Path, told: Callable[[str], None]) -> backup.Manifest:
     """This state is what was backed up. Raises OSError, and then nothing was changed."""
     return backup.restore(source.absolute(), settings.state.resolve(), told=told)
+
+
+def backed_up_keys(
+    settings: Settings, to: Path, told: Callable[[str], None]
+) -> tuple[key_backup.KeysBackup, list[Path]]:
+    """There is one more back-up of this state's wrapped data keys in `to`, and those that were too old are gone. Raises as `backed_up`."""
+    days, at_us, state = settings.keys.backup_days, now_us(), settings.state.resolve()
+    made = key_backup.back_up(
+        state, to.absolute(), made_us=at_us, backup_days=days, program=__version__, told=told
+    )
+    return made, key_backup.pruned(to.absolute(), now_us=at_us, backup_days=days)
+
+
+async def restored_keys(settings: Settings, source: Path) -> tuple[Path, PutBack]:
+    """What a back-up has of wrapped data keys is in this state, but for what is destroyed; what is there stays as it is. Repeating it does
+    the rest. Raises OSError, TableUnavailable, UnknownFormat, Unreadable.
+    """
+    state, at_us, days = settings.state.resolve(), now_us(), settings.keys.backup_days
+    place, found = key_backup.prepared(source, state, now_us=at_us, backup_days=days)
+    async with opened_directory(settings) as directory, SqliteTable(state / WRAPPED, erases=True) as table:
+        return place, await put_back(directory.data_keys, table, found, at_us)

@@ -1,13 +1,17 @@
 """`gateway data-keys`: the keys that a tenant's data is sealed with. No key itself is ever printed."""
 
 import argparse
+import json
 import sys
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import Final, get_args
 
 from gateway.commands.arguments import duration, key_id
 from gateway.commands.command import PAGED, REASON, TENANT, Asked, Command, Run, argument, asked, one_of
-from gateway.commands.printing import Row, Sheet, card, program, remark, show, show_all, when
+from gateway.commands.printing import Row, Sheet, card, program, progress, remark, short, show, show_all, when
+from gateway.settings import Settings
+from gateway.state import backed_up_keys, restored_keys
 from tenants import data_keys
 from tenants.data_keys import WAIT_SECONDS, DataKeyRecord, Purpose
 from tenants.directory import Page
@@ -128,6 +132,42 @@ def _row(key: DataKeyRecord, it: Asked) -> Row:
     }
 
 
+async def _back_up(settings: Settings, given: argparse.Namespace) -> int:
+    (place, made), old = backed_up_keys(settings, given.backup, (lambda _: None) if given.json else progress)
+    ends = when(made.ends_us(settings.keys.backup_days))
+    if given.json:
+        said = {
+            "backup": str(place),
+            "made": when(made.made_us),
+            "ends": ends,
+            "removed": list(map(str, old)),
+        }
+        print(json.dumps(said))
+        return 0
+    print(
+        f"{short(place)} holds the wrapped data keys as they were at {when(made.made_us)}. It can be restored until {ends} and no longer: "
+        f"then what was destroyed since is in no back-up. Keep it apart from what wraps the keys."
+    )
+    if old:
+        print(f"{len(old)} that were older are removed.")
+    print(
+        f"To put them into a restored state:\n\n  {program()} data-keys restore {given.backup} --state NEW_DIR"
+    )
+    return 0
+
+
+async def _restore(settings: Settings, given: argparse.Namespace) -> int:
+    place, done = await restored_keys(settings, given.backup)
+    if given.json:
+        print(json.dumps({"backup": str(place), **done._asdict()}))
+        return 0
+    print(
+        f"{done.restored} wrapped data keys of {short(place)} are in {short(settings.state.absolute())}; {done.there} were there already, "
+        f"and {done.destroyed} are destroyed and stay so."
+    )
+    return 0
+
+
 def _wait(text: str) -> int:
     """A duration in seconds, or none."""
     try:
@@ -191,5 +231,23 @@ COMMANDS: Final = (
         _do(_kept),
         (TENANT, _WHICH, REASON),
         f"{_OF} d_...",
+    ),
+    Command(
+        "backup",
+        "copy the wrapped data keys to a new folder in TO; gateways may go on, and older ones than keys.backup_days are removed",
+        _back_up,
+        (argument("backup", type=Path, metavar="TO", help="the folder with all back-ups of data keys"),),
+        "/mnt/keys",
+    ),
+    Command(
+        "restore",
+        "put the wrapped data keys of a back-up into a state, but for those that are destroyed",
+        _restore,
+        (
+            argument(
+                "backup", type=Path, metavar="FROM", help="one back-up, or a folder whose newest is meant"
+            ),
+        ),
+        "/mnt/keys",
     ),
 )

@@ -17,10 +17,11 @@ from gateway.commands.apply import outlined
 from gateway.commands.files import documents
 from gateway.commands.printing import short
 from gateway.envelope.ports import KeyRefused, KeysUnavailable
+from gateway.envelope.trying import Own
 from gateway.scaling.scalers.diagnosis import diagnose
 from gateway.scaling.scalers.wheel import Finding
 from gateway.settings import Settings
-from gateway.state import key_service_name, new_id, now_us, try_key_service
+from gateway.state import key_service_name, new_id, now_us, tried_own_keys, try_key_service
 from gateway.tls.current import Certificates
 from gateway.tls.errors import TlsRefused
 from gateway.tls.trusted import Trusted
@@ -47,6 +48,7 @@ async def examined(settings: Settings) -> list[Finding]:
         *_policies(settings),
         *_certificates(settings),
         await _key_service(settings),
+        *await _own_keys(settings),
         *await _documents(settings),
     ]
 
@@ -117,6 +119,22 @@ async def _key_service(settings: Settings) -> Finding:
     except (KeyRefused, KeysUnavailable, OSError, TenantsError) as fault:
         return Finding(what, ok=False, advice=str(fault))
     return Finding(f"{what}: it wraps and unwraps", ok=True, advice="")
+
+
+async def _own_keys(settings: Settings) -> list[Finding]:
+    """Those that tenants have in AWS KMS, asked now."""
+    try:
+        tried = await tried_own_keys(settings)
+    except (OSError, TenantsError) as fault:
+        return [Finding("the tenants' own KMS keys are known", ok=False, advice=str(fault))]
+    return [_own_key(own, fault) for own, fault in tried.items()]
+
+
+def _own_key(own: Own, fault: Exception | None) -> Finding:
+    what = f"data keys of {own.tenant} are wrapped by its own KMS key {own.kms_key}"
+    if fault is None:
+        return Finding(f"{what}: it wraps and unwraps", ok=True, advice="")
+    return Finding(what, ok=False, advice=str(fault))
 
 
 async def _documents(settings: Settings) -> Iterator[Finding]:

@@ -30,6 +30,11 @@ def of_tenant(tenant_id: str) -> str:
     return f"wrapped/{tenant_id}"
 
 
+def tenant_of(at: Key) -> str:
+    """Whose a wrapped key is."""
+    return at.partition.removeprefix("wrapped/")
+
+
 def wrapped_at(tenant_id: str, key_id: str) -> Key:
     return Key(of_tenant(tenant_id), key_id)
 

@@ -72,18 +72,18 @@ def back_up(state: Path, to: Path, *, made_us: int, program: str, told: Told) ->
         raise Unfit(f"there is no table in {state}; name its state with --state")
     if os.path.lexists(to):
         raise Unfit(f"{to} exists, and a back-up replaces nothing; name another place for it")
-    with _aside(to) as folder:
+    with aside(to, AUDIT) as folder:
         table_version = copy(state / TABLE, folder / TABLE)
         (folder / TABLE).chmod(0o600)
         sync(folder / TABLE)
-        files = [_read(folder, TABLE)]
+        files = [look(folder, TABLE)]
         told(f"copied {TABLE}")
         (folder / AUDIT).mkdir(mode=0o700)
         for path, data in _segments(state / AUDIT):
-            files.append(_write(folder, path, [data]))
+            files.append(write(folder, path, [data]))
             told(f"copied {path}")
         manifest = Manifest(made_us, program, table_version, tuple(files))
-        _write(folder, MANIFEST, [msgspec.json.format(msgspec.json.encode(manifest))])
+        write(folder, MANIFEST, [msgspec.json.format(msgspec.json.encode(manifest))])
         told(f"wrote {MANIFEST}")
     told("done")
     return manifest
@@ -97,15 +97,15 @@ def restore(backup: Path, state: Path, *, told: Told) -> Manifest:
     if state.exists() and any(state.iterdir()):
         raise Unfit(f"{state} is not empty, and a restore replaces nothing; name another with --state")
     for file in manifest.files:
-        if _read(backup, file.path) != file:
-            raise _damaged(backup, file.path)
+        if look(backup, file.path) != file:
+            raise damaged(backup, file.path)
     told("checked")
-    with _aside(state) as folder:
+    with aside(state, AUDIT) as folder:
         (folder / AUDIT).mkdir(mode=0o700)
         for file in manifest.files:
             with (backup / file.path).open("rb") as source:
-                if _write(folder, file.path, _pieces(source)) != file:
-                    raise _damaged(backup, file.path)
+                if write(folder, file.path, pieces(source)) != file:
+                    raise damaged(backup, file.path)
             told(f"copied {file.path}")
     told("done")
     return manifest
@@ -128,7 +128,7 @@ def read(backup: Path) -> Manifest:
             )
         manifest = msgspec.json.decode(text, type=Manifest)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise _damaged(backup, MANIFEST) from error
+        raise damaged(backup, MANIFEST) from error
     if manifest.table_version > schema.VERSION:
         raise Unfit(
             f"the table in {backup} has schema version {manifest.table_version}, and this program knows versions up to "
@@ -136,7 +136,7 @@ def read(backup: Path) -> Manifest:
         )
     paths = [file.path for file in manifest.files]
     if TABLE not in paths or len(set(paths)) < len(paths) or not all(map(_PATH.fullmatch, paths)):
-        raise _damaged(backup, MANIFEST)
+        raise damaged(backup, MANIFEST)
     return manifest
 
 
@@ -160,8 +160,8 @@ def _segments(audit: Path) -> Iterator[tuple[str, bytes]]:
 
 
 @contextmanager
-def _aside(place: Path) -> Iterator[Path]:
-    """A folder (0700) that gets its name, durably, when the block is done; else nothing is left of it."""
+def aside(place: Path, *inside: str) -> Iterator[Path]:
+    """A folder (0700) that gets its name, durably, when the block is done; else nothing is left of it. `inside` are folders in it."""
     place.parent.mkdir(parents=True, exist_ok=True)
     try:
         folder = Path(mkdtemp(prefix=f".{place.name}.", suffix=".partial", dir=place.parent))
@@ -169,8 +169,8 @@ def _aside(place: Path) -> Iterator[Path]:
         raise OSError(error.errno, error.strerror, str(place)) from error
     try:
         yield folder
-        for inside in (folder / AUDIT, folder):
-            sync(inside)
+        for path in (*(folder / name for name in inside), folder):
+            sync(path)
         folder.rename(place)  # over nothing, or over an empty folder
     except BaseException:
         shutil.rmtree(folder, ignore_errors=True)
@@ -178,7 +178,7 @@ def _aside(place: Path) -> Iterator[Path]:
     sync(place.parent)
 
 
-def _write(folder: Path, path: str, pieces: Iterable[bytes]) -> File:
+def write(folder: Path, path: str, pieces: Iterable[bytes]) -> File:
     """A new file, for its owner alone, on the disk."""
     digest = hashlib.sha256()
     descriptor = os.open(folder / path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
@@ -191,23 +191,23 @@ def _write(folder: Path, path: str, pieces: Iterable[bytes]) -> File:
         return File(path, file.tell(), digest.hexdigest())
 
 
-def _read(folder: Path, path: str) -> File:
+def look(folder: Path, path: str) -> File:
     """What is there. Raises Unfit where nothing is."""
     try:
         with (folder / path).open("rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
             return File(path, file.tell(), digest)
     except FileNotFoundError as error:
-        raise _damaged(folder, path) from error
+        raise damaged(folder, path) from error
 
 
-def _pieces(file: BinaryIO) -> Iterator[bytes]:
+def pieces(file: BinaryIO) -> Iterator[bytes]:
     """A file may be larger than memory."""
     while piece := file.read(_PIECE_BYTES):
         yield piece
 
 
-def _damaged(backup: Path, path: str) -> Unfit:
+def damaged(backup: Path, path: str) -> Unfit:
     return Unfit(
         f"{backup / path} is missing or not what was written: this back-up is damaged; nothing was restored"
     )

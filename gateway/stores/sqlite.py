@@ -227,6 +227,19 @@ def copy(path: Path, to: Path) -> int:
     return version
 
 
+def rows(path: Path) -> list[Row]:
+    """All of a table that nobody writes, by partition and sort; its folder stays as it is. Raises TableUnavailable, UnknownFormat."""
+    try:
+        with closing(sqlite3.connect(f"{path.absolute().as_uri()}?immutable=1", uri=True)) as reader:
+            schema.version_of(reader, path)
+            found = reader.execute(
+                "SELECT partition, sort, value, version FROM rows ORDER BY partition, sort"
+            )
+            return [Row(Key(partition, sort), value, version) for partition, sort, value, version in found]
+    except sqlite3.Error as error:
+        raise TableUnavailable(f"{path}: {error}") from error
+
+
 def holds_rows(path: Path) -> bool:
     """Whether there is a table that has any. Raises TableUnavailable, UnknownFormat."""
     if not path.exists():

@@ -204,10 +204,16 @@ def first_line(process: "subprocess.Popen[bytes]") -> bytes:
     return process.stdout.readline()
 
 
-def command(*arguments: str | Path) -> "subprocess.CompletedProcess[str]":
+def command(*arguments: str | Path, **environ: str) -> "subprocess.CompletedProcess[str]":
     """One run of the command line to its end."""
     return subprocess.run(
-        [PROGRAM, *arguments], capture_output=True, text=True, timeout=60, check=False, cwd=ROOT
+        [PROGRAM, *arguments],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+        cwd=ROOT,
+        env=os.environ | environ,
     )
 
 

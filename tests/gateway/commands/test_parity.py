@@ -70,6 +70,10 @@ NO_OPERATION = {
     **dict.fromkeys(
         ("key-file create", "key-file add", "key-file check"), "the key file is one of the gateway's host"
     ),
+    "tenants kms-key": "changeTenant says its KMS key too",
+    **dict.fromkeys(
+        ("data-keys backup", "data-keys restore"), "the wrapped keys are files of the gateway's host"
+    ),
     "tenants distrust": "changeTenantIssuers leaves it out",
     "certificates remove": "changeTenantCertificates leaves it out",
     **dict.fromkeys(
