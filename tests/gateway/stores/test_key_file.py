@@ -146,7 +146,7 @@ with aside(path, b"a new key") as made:
 async def test_what_a_crash_leaves_of_a_key_is_there_no_longer(tmp_path: Path, when: str, by: str) -> None:
     path = tmp_path / ("keys.json" if when == "written" else "copy.json")
     made(tmp_path / "keys.json")
-    died = subprocess.run([sys.executable, "-c", _DIES, path, when], cwd=ROOT, check=False)  # noqa: S603, ASYNC221 - our own
+    died = subprocess.run([sys.executable, "-c", _DIES, path, when], cwd=ROOT, check=False)  # noqa: ASYNC221 - our own
     assert died.returncode == -signal.SIGKILL
     (left,) = (it for it in tmp_path.iterdir() if it.name.startswith(f".{path.name}."))
     assert left.read_bytes() == b"a new key"
