@@ -36,6 +36,7 @@ ELSEWHERE = {
     **dict.fromkeys(("gateway demo", "gateway serve", "gateway doctor"), "test_command_line.py"),
     "gateway audit verify": "test_command_line.py",  # nothing is called on the page
     "gateway audit show": "test_audit_show.py",
+    **dict.fromkeys(("gateway data-keys backup", "gateway data-keys restore"), "test_key_backup.py"),
 }
 
 
