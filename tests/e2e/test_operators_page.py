@@ -38,6 +38,7 @@ ELSEWHERE = {
     "gateway audit show": "test_audit_show.py",
     # nothing is captured on the page
     **dict.fromkeys((f"gateway captures {it}" for it in ("list", "show", "delete")), "test_captures.py"),
+    **dict.fromkeys(("gateway data-keys backup", "gateway data-keys restore"), "test_key_backup.py"),
 }
 
 

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from time import monotonic
 
-from tests.e2e.world import Demo, command, new_tenant, serving, until
+from tests.e2e.world import MODELS, Demo, command, new_tenant, serving, until
 from tests.worlds.kms import KmsWorld, arn, kms_world
 
 CACHE_SECONDS = 4
@@ -59,7 +59,7 @@ def test_a_tenants_own_key_seals_for_it_alone_and_disabled_closes_its_door_alone
     config.write_text(f"state: {state}\nkeys: {{kms_key: '{arn(1)}'}}\n")
     given = command("tenants", "kms-key", "acme", arn(2), "--config", config, "--json")
     assert json.loads(given.stdout) == {"name": "acme", "kms_key": arn(2)}
-    with kms() as world, serving(state, **settings(world)) as demo:
+    with kms() as world, serving(state, MODELS, **settings(world)) as demo:
         assert {name: asked(demo, key) for name, key in keys.items()} == {"acme": 404, "other": 404}
         assert {key for key, context in world.acts if context["purpose"] == "audit"} == {arn(1), arn(2)}
         world.states[arn(2)] = "Disabled"

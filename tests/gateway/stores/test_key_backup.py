@@ -3,6 +3,7 @@
 import json
 import stat
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -133,8 +134,8 @@ async def test_what_is_damaged_is_refused_with_nothing_written(
         path = made.place / name
         damages: tuple[Callable[[], object], ...] = (
             path.unlink,
-            lambda path=path, data=data: path.write_bytes(data[:-9]),
-            lambda path=path, data=data: path.write_bytes(b"?" + data[1:]),
+            partial(path.write_bytes, data[:-9]),
+            partial(path.write_bytes, b"?" + data[1:]),
         )
         for damage in damages:
             damage()
