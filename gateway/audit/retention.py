@@ -13,12 +13,14 @@ from typing import Final, NamedTuple
 from gateway.audit.ports import SegmentStore
 from gateway.audit.record import Entry, Previous, SegmentBody
 from gateway.audit.recovery import head
-from gateway.audit.segment import first_chain, forgotten, opened_us, opening, scan
+from gateway.audit.segment import Fault, first_chain, forgotten, opened_us, opening, walk
 from gateway.audit.verify import closed
 
 Days = Callable[[str], Awaitable[int | None]]
 """How old the bodies of the tenant with this id become; None: they are kept."""
 
+MOST_KNOWN: Final = 200_000
+"""Tenants of segments that are remembered, some 100 bytes each."""
 SETTLED_US: Final = 3_600_000_000
 _DAY_US: Final = 86_400_000_000
 _log = logging.getLogger(__name__)
@@ -27,16 +29,18 @@ _log = logging.getLogger(__name__)
 class Retention:
     """`clock`: microseconds since 1970, as entries have. `segments` and `bodies` count what was forgotten since the start."""
 
-    def __init__(self, store: SegmentStore, days_of: Days, clock: Callable[[], int]) -> None:
+    def __init__(
+        self, store: SegmentStore, days_of: Days, clock: Callable[[], int], most_known: int = MOST_KNOWN
+    ) -> None:
         self.segments = 0
         self.bodies = 0
         self._store = store
         self._days_of = days_of
         self._clock = clock
         self._openings: dict[str, _Opening] = {}
-        self._oldest: dict[
-            str, Mapping[str, int]
-        ] = {}  # the oldest body of each tenant, by segment: what need not be read again
+        # The oldest body of each tenant, by segment: what need not be read again.
+        self._oldest: dict[str, Mapping[str, int]] = {}
+        self._room = most_known
         self._unfit: set[str] = set()
 
     async def look(self) -> None:
@@ -95,7 +99,14 @@ class Retention:
             self.segments += 1
             self.bodies += judge.over
             _log.info("segment %s: %d bodies are over and forgotten", segment_id, judge.over)
-        self._oldest[segment_id] = judge.oldest
+        self._know(segment_id, judge.oldest)
+
+    def _know(self, segment_id: str, oldest: Mapping[str, int]) -> None:
+        """Of what there is no room for, the segment is read again with each look."""
+        self._room += len(self._oldest.pop(segment_id, ()))
+        if len(oldest) <= self._room:
+            self._oldest[segment_id] = oldest
+            self._room -= len(oldest)
 
 
 class _Opening(NamedTuple):
@@ -145,11 +156,13 @@ class _Judge:
 
 def _until(segment_id: str, data: bytes, end: Previous) -> bytes | None:
     """Its commits up to the end that a later segment says; None if they are others, or more, or something else is there."""
-    found = scan(segment_id, data)
-    commits = found.commits[: end.commits]
-    chain = commits[-1].chain if commits else first_chain(segment_id)
-    if len(commits) < end.commits or chain.hex() != end.chain:
-        return None
-    if not end.poisoned and (found.fault or len(found.commits) > end.commits):
-        return None
-    return data[: commits[-1].end_bytes] if commits else b""
+    commits, end_bytes, chain = 0, 0, first_chain(segment_id)
+    for found in walk(segment_id, data):
+        if commits == end.commits:
+            if not end.poisoned:
+                return None
+            break
+        if isinstance(found, Fault):
+            return None
+        commits, end_bytes, chain = commits + 1, found.end_bytes, found.chain
+    return data[:end_bytes] if commits == end.commits and chain.hex() == end.chain else None

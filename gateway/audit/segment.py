@@ -118,12 +118,12 @@ def forgotten(segment_id: str, data: bytes, is_over: Callable[[Entry], bool]) ->
     """The segment without the bodies that are over, or None when none is. All of `data` must be good commits: ValueError else. The first
     record of a segment and probes keep theirs.
     """
-    found = scan(segment_id, data)
-    if found.fault:
-        raise ValueError(f"commit {found.fault.commit} of segment {segment_id}: {found.fault.reason}")
     parts: list[bytes] = []
     start, is_changed = 0, False
-    for commit in found.commits:
+    for commit in walk(segment_id, data):
+        if isinstance(commit, Fault):
+            why = f"commit {commit.commit} of segment {segment_id}: {commit.reason}"
+            raise ValueError(why)  # noqa: TRY004 - the bytes are bad, no type is
         whole = data[start : commit.end_bytes]
         start = commit.end_bytes
         over = {
@@ -164,14 +164,25 @@ def opened_us(segment_id: str, data: bytes) -> int | None:
 def scan(segment_id: str, data: bytes) -> Scan:
     """Every good commit from the start, checked by crc, chain and body digest, and what follows them."""
     commits: list[Commit] = []
-    offset, chain = 0, first_chain(segment_id)
-    while not _is_rest(data, offset):
-        commit = _read(data, offset, len(commits), chain, segment_id)
-        if isinstance(commit, Fault):
-            return Scan(tuple(commits), _tail(data, offset, len(commits)), commit)
-        commits.append(commit)
-        offset, chain = commit.end_bytes, commit.chain
+    for found in walk(segment_id, data):
+        if isinstance(found, Fault):
+            end = commits[-1].end_bytes if commits else 0
+            return Scan(tuple(commits), _tail(data, end, len(commits)), found)
+        commits.append(found)
     return Scan(tuple(commits), Tail.CLEAN, None)
+
+
+def walk(segment_id: str, data: bytes) -> Iterator[Commit | Fault]:
+    """The same one by one, and behind them the fault if there is one. Who needs no more than one at a time has no more in memory: to
+    free all of a segment at once takes hundreds of milliseconds, in which no other thread runs.
+    """
+    offset, chain, number = 0, first_chain(segment_id), 0
+    while not _is_rest(data, offset):
+        found = _read(data, offset, number, chain, segment_id)
+        yield found
+        if isinstance(found, Fault):
+            return
+        offset, chain, number = found.end_bytes, found.chain, number + 1
 
 
 def _is_rest(data: bytes, offset: int) -> bool:

@@ -134,6 +134,20 @@ async def test_a_segment_is_read_again_only_when_something_in_it_is_over() -> No
     assert kept(it) == {"o1", "p1", "i3", "c1"}
 
 
+@pytest.mark.parametrize(("most_known", "reads"), [(2, 3), (3, 1)])
+async def test_what_is_remembered_of_segments_is_bounded_and_the_rest_is_read_again(
+    most_known: int, reads: int
+) -> None:
+    async def days_of(_: str) -> int | None:
+        return None
+
+    it = world()  # A has bodies of three tenants
+    one = Retention(it, days_of, lambda: LATER_US, most_known)
+    for _ in range(3):
+        await one.look()
+    assert it.reads == [A] * reads
+
+
 @pytest.mark.parametrize("fault", [Fault.LOST_BEFORE, Fault.LOST_AFTER])
 async def test_a_replacement_that_fails_leaves_the_old_or_the_new_and_the_next_look_does_the_rest(
     fault: Fault,
