@@ -103,7 +103,9 @@ class Process:
         self.is_dead = True
         for task in self.tasks:
             task.cancel()
-        await asyncio.gather(*self.tasks, return_exceptions=True)
+        for fault in await asyncio.gather(*self.tasks, return_exceptions=True):
+            if isinstance(fault, Exception):
+                raise fault
 
     async def rest(self) -> None:
         while self.tasks:
@@ -299,6 +301,9 @@ async def caught(simulation: Simulation) -> bool:
         await simulation.play()
     except AssertionError as fault:
         assert "twice" in str(fault)  # noqa: PT017 - that and nothing else is what it looks for
+        for process in simulation.processes:  # another call may have found it too
+            with suppress(AssertionError):
+                await process.die()
         return True
     return False
 
