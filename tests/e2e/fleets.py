@@ -133,9 +133,10 @@ def killed(demo: Demo) -> None:
 
 
 @contextmanager
-def serve(state: Path, key: str) -> Iterator[Demo]:
+def serve(state: Path, key: str, **environ: str) -> Iterator[Demo]:
     """`gateway serve` over a configured state; the block has to end it."""
-    with started(state, "serve", "--config", str(state / "gateway.yaml"), "--json") as process:
+    arguments = ("serve", "--config", str(state / "gateway.yaml"), "--json")
+    with started(state, *arguments, **environ) as process:
         yield replace(announced(process, state), key=key)
 
 
