@@ -52,13 +52,13 @@ from gateway.state import (
     new_id,
     now_us,
     opened_blobs,
-    opened_data_keys,
     opened_directory,
     opened_ledger,
     opened_once,
     opened_web,
     state_folder,
 )
+from gateway.state_keys import opened_data_keys
 from gateway.telemetry.collector import collector
 from gateway.telemetry.destination import Destination
 from gateway.telemetry.meter import Meter

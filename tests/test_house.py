@@ -20,7 +20,7 @@ ONLY = {
     "gateway": ("gateway",),
     "tenants": ("tenants", "gateway"),
     # Only the composition root names a concrete adapter.
-    "gateway.stores": ("gateway.stores", "gateway.state"),
+    "gateway.stores": ("gateway.stores", "gateway.state", "gateway.state_keys"),
     "gateway.scaling.scalers": ("gateway.scaling.scalers", "gateway.app", "gateway.cli", "gateway.commands"),
     # Only adapters and the upstream import a driver or SDK; a front end speaks a wire that has one.
     **dict.fromkeys(

@@ -7,7 +7,7 @@ alone (RFC 5280, 4.2.1.6), and never from the common name.
 
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING, Final
+from typing import Final, Literal, Protocol
 
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
@@ -26,9 +26,6 @@ from gateway.auth.reading import Rejected
 from gateway.auth.weak import check_modulus, check_point
 from tenants.certificates import MOST_DNS, MOST_EMAIL, MOST_URI, Identity
 from tenants.keys import Secret
-
-if TYPE_CHECKING:
-    from ssl import SSLObject
 
 MOST_BYTES: Final = 16 * 1024
 """Of one certificate, in DER."""
@@ -71,7 +68,14 @@ def of_der(der: bytes) -> Certificate:
         return Certificate("", why=f"it cannot be read: {fault}")
 
 
-def of_tls(tls: "SSLObject | None") -> Certificate | None:
+class Verified(Protocol):
+    """A connection whose handshake is over; an ssl.SSLObject is one."""
+
+    def getpeercert(self, *, binary_form: Literal[True]) -> bytes | None:
+        """In DER; None for a client that showed none."""
+
+
+def of_tls(tls: Verified | None) -> Certificate | None:
     """What the client of a connection showed and the handshake verified; None in the clear, and of who showed none."""
     der = tls.getpeercert(binary_form=True) if tls is not None else None
     return of_der(der) if der is not None else None

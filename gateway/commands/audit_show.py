@@ -13,7 +13,8 @@ from gateway.commands.printing import card, progress, remark, when
 from gateway.envelope.keys import DataKey
 from gateway.envelope.ports import KeysUnavailable
 from gateway.settings import Settings
-from gateway.state import audit_log, clock, opened_openers
+from gateway.state import audit_log, clock
+from gateway.state_keys import opened_openers
 from tenants.errors import NotFound, TenantsError
 
 _TOLD_SECONDS: Final = 2.0

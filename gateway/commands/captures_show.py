@@ -16,7 +16,8 @@ from gateway.envelope.sealed import NotOpened, key_id, unseal
 from gateway.kept import finding
 from gateway.kept.capture import Captured, Unreadable, read
 from gateway.kept.capturing import context_of
-from gateway.state import opened_blobs, opened_openers
+from gateway.state import opened_blobs
+from gateway.state_keys import opened_openers
 from tenants.errors import NotFound
 
 _SHOWN_CHARACTERS: Final = 2_000  # of a body, to people

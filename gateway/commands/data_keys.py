@@ -11,7 +11,7 @@ from gateway.commands.arguments import duration, key_id
 from gateway.commands.command import PAGED, REASON, TENANT, Asked, Command, Run, argument, asked, one_of
 from gateway.commands.printing import Row, Sheet, card, program, progress, remark, short, show, show_all, when
 from gateway.settings import Settings
-from gateway.state import backed_up_keys, restored_keys
+from gateway.state_keys import backed_up_keys, restored_keys
 from tenants import data_keys
 from tenants.data_keys import WAIT_SECONDS, DataKeyRecord, Purpose
 from tenants.directory import Page

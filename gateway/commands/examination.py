@@ -21,7 +21,8 @@ from gateway.envelope.trying import Own
 from gateway.scaling.scalers.diagnosis import diagnose
 from gateway.scaling.scalers.wheel import Finding
 from gateway.settings import Settings
-from gateway.state import key_service_name, new_id, now_us, tried_own_keys, try_key_service
+from gateway.state import new_id, now_us
+from gateway.state_keys import key_service_name, tried_own_keys, try_key_service
 from gateway.tls.current import Certificates
 from gateway.tls.errors import TlsRefused
 from gateway.tls.trusted import Trusted

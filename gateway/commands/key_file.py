@@ -6,7 +6,7 @@ from typing import Final
 from gateway.commands.command import Command
 from gateway.commands.printing import Sheet, program, short, show, when
 from gateway.settings import Settings
-from gateway.state import add_to_key_file, create_key_file, key_file_path, keys_of_file
+from gateway.state_keys import add_to_key_file, create_key_file, key_file_path, keys_of_file
 
 
 async def _create(settings: Settings, given: argparse.Namespace) -> int:

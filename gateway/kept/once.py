@@ -130,7 +130,9 @@ class Once:
             raise GatewayError(Code.IDEMPOTENCY_UNAVAILABLE, private=why, retry_after_seconds=1) from fault
         except (KeysUnavailable, KeyRefused) as fault:
             self.results["unavailable"] += 1
-            raise GatewayError(Code.SEALING_UNAVAILABLE, private=str(fault), retry_after_seconds=1) from fault
+            raise GatewayError(
+                Code.SEALING_UNAVAILABLE, private=str(fault), retry_after_seconds=fault.retry_after_seconds
+            ) from fault
 
     async def keep(self, claim: Claim, given: Answer) -> None:
         """It is durably there, and is what the key is answered from now on. Never raises: what cannot be kept is counted and logged, and

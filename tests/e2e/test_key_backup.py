@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.state import KEY_CHECK, WRAPPED
+from gateway.state_keys import KEY_CHECK, WRAPPED
 from tests.e2e.test_operators_page import PAGE
 from tests.e2e.world import MODELS, PROGRAM, command, new_tenant, serving, until
 

@@ -22,7 +22,8 @@ import tritonclient.grpc as triton
 from tritonclient.utils import InferenceServerException
 
 from gateway.settings import Settings
-from gateway.state import KEY_FILE, opened_directory, opened_openers
+from gateway.state import opened_directory
+from gateway.state_keys import KEY_FILE, opened_openers
 from tenants.acts import Act
 from tenants.directory import Directory
 from tenants.privacy import Privacy

@@ -13,16 +13,8 @@ from gateway.audit.ledger import IntentBody, Ledger, Outcome
 from gateway.commands.audit_show import show
 from gateway.loops import running
 from gateway.settings import Settings
-from gateway.state import (
-    KEY_FILE,
-    WRAPPED,
-    boot_clock,
-    new_id,
-    now_us,
-    opened_data_keys,
-    opened_directory,
-    opened_segments,
-)
+from gateway.state import boot_clock, new_id, now_us, opened_directory, opened_segments
+from gateway.state_keys import KEY_FILE, WRAPPED, opened_data_keys
 from tenants.acts import Act
 from tenants.errors import NotFound
 from tenants.plans import Limits, Plan

@@ -16,7 +16,8 @@ from gateway.commands import captures
 from gateway.kept.capture import MOST_BYTES, Head
 from gateway.kept.capturing import Captures
 from gateway.settings import Settings
-from gateway.state import clock, opened_blobs, opened_directory, opened_openers
+from gateway.state import clock, opened_blobs, opened_directory
+from gateway.state_keys import opened_openers
 from tenants.acts import Act
 from tenants.errors import NotFound
 from tenants.plans import Limits, Plan

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from gateway import cli
-from gateway.state import WRAPPED
+from gateway.state_keys import WRAPPED
 from gateway.stores.sqlite import SqliteTable
 from tenants.ports import Key, Put
 from tests.e2e.world import PROGRAM

@@ -17,7 +17,7 @@ import pytest
 from gateway.envelope.keys import Material
 from gateway.envelope.ports import KeyRefused, KeyService
 from gateway.settings import Keys, Settings
-from gateway.state import KEY_CHECK, KEY_FILE, WRAPPED, opened_key_service
+from gateway.state_keys import KEY_CHECK, KEY_FILE, WRAPPED, opened_key_service
 from gateway.stores import key_file
 from gateway.stores.aside import aside
 from gateway.stores.key_file import KeyFile, KeyFileUnfit, WrappingKey
