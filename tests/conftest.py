@@ -5,12 +5,12 @@ import shutil
 from pathlib import Path
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 ROOT = Path(__file__).parent.parent
 
-# How long an example takes says how busy the machine is.
-settings.register_profile("gateway", deadline=None)
+# How long an example takes, or its making, says how busy the machine is.
+settings.register_profile("gateway", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("gateway")
 
 
