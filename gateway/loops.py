@@ -33,11 +33,15 @@ async def running(**loops: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
 
 @asynccontextmanager
 async def jobs() -> AsyncIterator[Spawn]:
-    """Gives what starts a task, by name, for work that a loop does not wait for. All are cancelled when the block ends; one that fails
-    cancels the block, and its error is raised."""
+    """Gives what starts a task, by name, for work that a loop does not wait for. All are cancelled when the block ends, and what is given
+    later is dropped; one that fails cancels the block, and its error is raised."""
     started: set[asyncio.Task[None]] = set()
+    is_over = False
 
     def start(name: str, job: Coroutine[Any, Any, None]) -> None:
+        if is_over:
+            job.close()
+            return
         task = group.create_task(job, name=name)
         started.add(task)
         task.add_done_callback(started.discard)
@@ -47,6 +51,7 @@ async def jobs() -> AsyncIterator[Spawn]:
             try:
                 yield start
             finally:
+                is_over = True
                 for task in started:
                     task.cancel()
     except BaseExceptionGroup as faults:

@@ -36,11 +36,13 @@ async def answered(
 
 
 async def kept(once: Once | None, passage: Passage, downstream: Downstream) -> None:
-    """What the client is about to be told is kept, if it is held."""
+    """What the client is about to be told is kept, if it is held. Whoever is cut off meanwhile leaves an open claim: its answer may be
+    there.
+    """
     claim, told = passage.claim, downstream.told
     if once is not None and claim is not None and told is not None:
-        await once.keep(claim, told)
         passage.claim = None
+        await once.keep(claim, told)
 
 
 def settled(once: Once | None, passage: Passage) -> None:

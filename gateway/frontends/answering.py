@@ -1,6 +1,8 @@
 """How an answer reaches its client over HTTP: at once, or, of a call with an Idempotency-Key, once it is whole and kept."""
 
+import asyncio
 from collections.abc import Callable, MutableMapping, Sequence
+from contextlib import suppress
 from typing import Any, Final, Protocol
 
 from gateway.call import Source
@@ -65,7 +67,7 @@ class Held:
         self.behind = behind
         behind.goes_on = True
         self.goes_on = True
-        self._account = account
+        self.account = account
         self._passes_on = False
         self._is_whole = False
         self._source: Source | None = None
@@ -111,7 +113,7 @@ class Held:
         if not self._passes_on:
             self._body += body
             if len(self._body) <= MOST_BYTES:
-                self._account(len(body))
+                self.account(len(body))
                 self._is_whole = not more_body
                 return
             self._pass_on()
@@ -131,11 +133,13 @@ class Held:
     async def send(self, message: MutableMapping[str, Any]) -> None:
         raise TypeError("an answer of ASGI's is not held")
 
-    async def release(self) -> None:
-        """Tell what was held, if any was."""
+    async def release(self, seconds: float) -> None:
+        """Tell what was held, if any was. The call is over, and its deadline with it: who has not read it in so many seconds is cut off."""
         if self._is_whole:
             headers = [header for header in self._headers if header[0] != _LENGTH]
-            await tell(self.behind, self._status, headers, bytes(self._body))
+            with suppress(TimeoutError):  # what is not whole then is cut by its connection
+                async with asyncio.timeout(seconds):
+                    await tell(self.behind, self._status, headers, bytes(self._body))
 
 
 async def tell(answering: Answering, status: int, headers: Headers, body: bytes) -> None:

@@ -60,8 +60,11 @@ class GrpcServer:
         await asyncio.gather(self._finish(), self._cut())
 
     async def _finish(self) -> None:
-        outliving = self.door.oip.outliving.over(self.grace_seconds)
-        await asyncio.gather(self.server.stop(self.grace_seconds), outliving)
+        loop = asyncio.get_running_loop()
+        ends_at = loop.time() + self.grace_seconds
+        await self.server.stop(self.grace_seconds)
+        # Only now: until its RPC has ended, a call may begin to outlive it.
+        await self.door.oip.outliving.over(max(0.0, ends_at - loop.time()))
         self._forced.set()
 
     async def _cut(self) -> None:

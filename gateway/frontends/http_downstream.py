@@ -140,13 +140,15 @@ class HttpDownstream:
     def told(self) -> Answer | None:
         return self._holding.told if self._holding is not None else None
 
-    async def release(self) -> None:
-        """Tell what was held."""
+    async def release(self, seconds: float) -> None:
+        """Tell what was held, in so many seconds."""
         if self._holding is not None:
-            await self._holding.release()
+            await self._holding.release(seconds)
 
     async def replay(self, answer: Answer, standing: Standing) -> int:
         self.let_go()
+        if self._holding is not None:
+            self._holding.account(len(answer.body))
         headers = [*self._headers, *ratelimit_headers(standing), *replayed(answer)]
         await tell(self._answering, answer.status, headers, answer.body)
         return answer.status

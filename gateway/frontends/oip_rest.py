@@ -78,7 +78,7 @@ class OipRest:
             elif call.once and isinstance(call.payload, Collected):
                 downstream.hold(call.payload.account)
                 await self.pipeline.serve(call, downstream)
-                await downstream.release()
+                await downstream.release(self.request_seconds)
             else:
                 await self.pipeline.serve(call, downstream)
         except GatewayError as error:

@@ -94,7 +94,7 @@ class OpenAiRest:
                 downstream.hold(body.account)
             await self.pipeline.serve(call, downstream)
             if call.once:
-                await downstream.release()
+                await downstream.release(self.request_seconds)
         finally:
             body.close()
 

@@ -140,9 +140,9 @@ class OpenAiDownstream:
     def told(self) -> Answer | None:
         return self._plain.told
 
-    async def release(self) -> None:
-        """Tell what was held."""
-        await self._plain.release()
+    async def release(self, seconds: float) -> None:
+        """As HttpDownstream's."""
+        await self._plain.release(seconds)
 
     async def replay(self, answer: Answer, standing: Standing) -> int:
         return await self._plain.replay(answer, standing)

@@ -1,10 +1,10 @@
-"""The deadlines of calls: each is kept, and nothing but the block is ended by it."""
+"""The deadlines of calls: each is kept, and nothing but the block is ended by it. What starts tasks ends them."""
 
 import asyncio
 
 import pytest
 
-from gateway.loops import Deadlines, at_once
+from gateway.loops import Deadlines, at_once, jobs
 
 
 async def test_a_block_that_takes_too_long_ends_in_a_timeout() -> None:
@@ -123,3 +123,18 @@ async def test_of_many_acts_so_many_are_done_at_once_in_their_order_and_one_that
     with pytest.raises(ValueError, match="3"):
         await doing
     assert begun == [0, 1, 2, 3]
+
+
+async def test_a_job_that_comes_when_all_is_over_is_dropped_and_nobody_is_told_of_an_error() -> None:
+    """A call is settled by a plain function, whenever that is."""
+    done: list[str] = []
+
+    async def job(name: str) -> None:
+        done.append(name)
+
+    async with jobs() as spawn:
+        spawn("in time", job("in time"))
+        await asyncio.sleep(0)
+    spawn("late", job("late"))
+    await asyncio.sleep(0)
+    assert done == ["in time"]

@@ -2,8 +2,9 @@
 
 import asyncio
 import dataclasses
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Coroutine, Sequence
 from contextlib import asynccontextmanager
+from typing import Any, TypeVar
 
 import pytest
 from msgspec import structs
@@ -13,12 +14,46 @@ from gateway.errors import Code, GatewayError
 from gateway.kept.answer import Answer
 from gateway.pipeline import Pipeline
 from gateway.repeated import fingerprint
-from tests.gateway.house import Body, Client, House, house
+from tenants.acts import Act
+from tenants.ports import Item, Key, Row
+from tenants.privacy import Privacy
+from tests.gateway.house import LIMITS, NOW_US, Body, Client, House, elastic, house
 from tests.gateway.kept.once_world import OnceWorld
+from tests.worlds.blobs import BlobWorld
 from tests.worlds.segments import Fault as SegmentFault
-from tests.worlds.triton import ANSWER, Mood, TritonWorld
+from tests.worlds.table import MemoryTable
+from tests.worlds.triton import ANSWER, Mood, ScalerWorld, TritonWorld
 
 TOLD = Answer(200, (), ANSWER)
+T = TypeVar("T")
+
+
+class SlowTable(MemoryTable):
+    """A write goes on when nobody waits for it any more, as a thread's does."""
+
+    async def get_many(self, keys: Sequence[Key]) -> dict[Key, Row]:
+        await asyncio.sleep(0)
+        return await MemoryTable.get_many(self, keys)
+
+    async def transact(self, *items: Item) -> None:
+        await going_on(MemoryTable.transact(self, *items))
+
+
+class SlowBlobs(BlobWorld):
+    """As SlowTable."""
+
+    async def put(self, name: str, data: bytes) -> bool:
+        return await going_on(BlobWorld.put(self, name, data))
+
+
+async def going_on(write: Coroutine[Any, Any, T]) -> T:
+    async def made() -> T:
+        await asyncio.sleep(0)
+        return await write
+
+    task = asyncio.ensure_future(made())
+    task.add_done_callback(lambda it: it.exception())
+    return await asyncio.shield(task)
 
 
 @dataclasses.dataclass
@@ -47,9 +82,9 @@ class Place:
 
 
 @asynccontextmanager
-async def place(mood: Mood = "answers", boots: asyncio.Event | None = None) -> AsyncIterator[Place]:
+async def place(mood: Mood = "answers") -> AsyncIterator[Place]:
     world = OnceWorld()
-    async with TritonWorld(mood=mood, boots=boots) as triton, house(triton) as here:
+    async with TritonWorld(mood=mood) as triton, house(triton) as here:
         yield Place(here, triton, world, dataclasses.replace(here.pipeline, once=world.process()))
 
 
@@ -74,6 +109,51 @@ async def test_a_replay_waits_for_its_intent_as_a_reply_does() -> None:
         await here.house.settled()
         here.house.segments.faults.append(SegmentFault.LOST_BEFORE)
         assert (await here.refused(here.call())).code is Code.AUDIT_UNAVAILABLE
+
+
+async def test_a_call_that_is_cut_off_at_whatever_moment_never_runs_twice_and_gives_back_what_it_held() -> (
+    None
+):
+    async with place() as here:
+        here.world.table, here.world.blobs = SlowTable(), SlowBlobs()
+        here.pipeline = dataclasses.replace(here.pipeline, once=here.world.process())
+        await here.serve(here.call(key="warm"))
+        said, steps, is_over = set[str](), 0, False
+        while not is_over:
+            body, key = b'{"inputs":[%d]}' % steps, f"key {steps}"
+            first = asyncio.ensure_future(here.pipeline.serve(here.call(body, key), Client(told=TOLD)))
+            for _ in range(steps):
+                await asyncio.sleep(0)
+            is_over = first.done()
+            first.cancel()
+            # Asked again while the first one's end is still on its way, and when it is over.
+            second = here.pipeline.serve(here.call(body, key), Client(told=TOLD))
+            found = await asyncio.gather(first, second, return_exceptions=True)
+            await here.world.rest()
+            found += await asyncio.gather(here.serve(here.call(body, key)), return_exceptions=True)
+            assert here.triton.asked.count(body) <= 1
+            said.update(it.sentence for it in found if isinstance(it, GatewayError))
+            assert all(isinstance(it, GatewayError | Client | None | asyncio.CancelledError) for it in found)
+            steps += 1
+        await here.house.settled()
+    assert steps > LIMITS.concurrent_requests  # so each gave back its reservation
+    assert {sentence.partition("Key ")[2].split(",")[0] for sentence in said} == {
+        "is still under way; its answer can be had when it is done",
+        "may have run",
+    }
+
+
+async def test_a_replay_is_not_captured_as_nothing_was_asked() -> None:
+    async with place() as here:
+        act = Act("test", NOW_US)
+        await here.house.directory.values.put(Privacy("watched", capture="on"), act=act)
+        await here.house.directory.tenants.change("acme", act, privacy="watched")
+        await here.house.feed.look()
+        await here.serve(here.call())
+        await here.house.captured(1)
+        assert (await here.serve(here.call())).events == ["replay"]
+        assert (here.house.captures.stored, here.house.captures.held_bytes) == (1, 0)
+    assert (here.house.captures.stored, here.house.captures.lost.total()) == (1, 0)
 
 
 async def test_another_body_under_the_same_key_is_422_and_not_sent() -> None:
@@ -135,11 +215,13 @@ async def test_a_call_that_its_deadline_ended_in_the_model_never_runs_again() ->
 
 
 async def test_a_call_for_which_there_was_no_place_leaves_its_key_to_the_next_one() -> None:
-    boots = asyncio.Event()
-    async with place(boots=boots) as here:
-        assert (await here.refused(here.call(seconds=0.3))).code is Code.DEADLINE_EXCEEDED
+    async with place() as here:
+        found, known = here.pipeline, here.pipeline.known
+        nowhere, _ = elastic(ScalerWorld([]), known.models, known.fleets)
+        here.pipeline = dataclasses.replace(found, throttler=nowhere)
+        assert (await here.refused(here.call(seconds=0.2))).code is Code.DEADLINE_EXCEEDED
         assert here.triton.asked == []
-        boots.set()
+        here.pipeline = found
         assert (await here.serve(here.call())).events[-1] == "end"
         assert (await here.serve(here.call())).events == ["replay"]
 

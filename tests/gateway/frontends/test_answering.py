@@ -1,5 +1,6 @@
 """What a client is told under an Idempotency-Key is whole, and kept, before it hears of it; and told again it is the same to the byte."""
 
+import asyncio
 from collections.abc import Sequence
 
 import pytest
@@ -49,7 +50,7 @@ async def test_nothing_is_told_before_the_answer_is_whole_and_let_out(
     assert told is not None
     assert (told.status, told.body) == (status, body)
     assert (heard.messages, heard.goes_on, sum(held)) == ([], True, len(body))
-    await downstream.release()
+    await downstream.release(60.0)
     assert (heard.status, heard.body, heard.is_whole) == (status, body, True)
     assert heard.headers[b"content-length"] == b"%d" % len(body)
     assert heard.headers[b"ratelimit"] == b'"concurrency";r=4'
@@ -67,7 +68,7 @@ async def test_what_is_told_again_differs_in_nothing_but_what_each_call_has_of_i
     first, downstream, _ = await relayed(said)
     told = downstream.told
     assert told is not None
-    await downstream.release()
+    await downstream.release(60.0)
     again = Heard()
     later = HttpDownstream(again, "r2")
     later.hold(lambda _: None)
@@ -84,7 +85,7 @@ async def test_what_is_not_kept_is_told_as_it_comes(said: Said) -> None:
     assert (downstream.told, downstream.started, heard.goes_on) == (None, True, False)
     assert sum(held) <= MOST_BYTES
     before = list(heard.messages)
-    await downstream.release()
+    await downstream.release(60.0)
     assert heard.messages == before
 
 
@@ -118,6 +119,32 @@ async def test_what_nobody_is_there_to_hear_and_nobody_keeps_ends(said: Said) ->
         downstream.take(b"".join(said.body))
     assert caught.value.code is Code.CLIENT_CLOSED
     assert downstream.started  # it has run, and is priced
+
+
+async def test_who_does_not_read_what_was_held_is_cut_off_after_a_while() -> None:
+    class Stalled(Heard):
+        async def writable(self) -> None:
+            if self.messages:
+                await asyncio.Event().wait()
+
+    heard = Stalled()
+    downstream = HttpDownstream(heard, "r1")
+    downstream.hold(lambda _: None)
+    reply = Said(body=(bytes(MOST_BYTES),))
+    await downstream.start(reply, ())
+    await reply.pour(downstream.take)
+    assert heard.messages == []
+    async with asyncio.timeout(5):
+        await downstream.release(0.01)
+    assert (heard.status, heard.is_whole) == (200, False)
+
+
+async def test_what_is_told_again_is_on_its_tenants_account() -> None:
+    held = list[int]()
+    downstream = HttpDownstream(Heard(), "r1")
+    downstream.hold(held.append)
+    await downstream.replay(Answer(200, (), b"hello"), ())
+    assert held == [5]
 
 
 async def test_a_reply_that_breaks_off_is_a_refusal_to_who_was_told_nothing() -> None:

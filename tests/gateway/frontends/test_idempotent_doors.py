@@ -20,7 +20,7 @@ from tests.gateway.frontends.worlds import Answer, Door, door
 from tests.gateway.house import House, house
 from tests.gateway.kept.once_world import OnceWorld
 from tests.worlds.triton import ANSWER, EVENT, Mood, TritonWorld
-from tests.worlds.triton_grpc import answers
+from tests.worlds.triton_grpc import SERVICE, answers
 
 KEY = ("idempotency-key", "first")
 INFER = "/v2/models/digits/infer"
@@ -173,6 +173,29 @@ async def test_over_grpc_a_stop_waits_for_a_call_without_its_client() -> None:
         call.cancel()
         served = group.create_task(here.server.serve())
         here.server.stop()
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(asyncio.shield(served), 0.3)
+        model.goes_on.set()
+        await served
+        await here.here.settled()
+        assert here.here.outcomes() == ["done"]
+
+
+@pytest.mark.usefixtures("grpc_loop")
+async def test_over_grpc_a_stop_waits_for_a_call_that_was_not_read_yet_and_then_lost_its_client() -> None:
+    async with grpc_door() as here, asyncio.TaskGroup() as group:
+        here.upstream.infer = model = Waiting()
+        call = here.channel.stream_unary(f"{SERVICE}ModelInfer")(metadata=(*here.key, KEY))
+        while not here.memory._awaited:
+            await asyncio.sleep(0.001)
+        served = group.create_task(here.server.serve())
+        here.server.stop()
+        while (await ended(here.call("ServerLive")))[0] != "UNAVAILABLE":
+            pass  # nothing more is taken
+        await call.write(infer())
+        await call.done_writing()
+        await here.upstream.arrived.wait()
+        call.cancel()
         with pytest.raises(TimeoutError):
             await asyncio.wait_for(asyncio.shield(served), 0.3)
         model.goes_on.set()

@@ -105,6 +105,39 @@ async def test_numbers_go_on_as_they_come_behind_a_head_that_is_restored(width: 
     assert len(heard.messages) > len(numbers) // width
 
 
+@pytest.mark.parametrize(
+    "reply",
+    [
+        Said(body=cut(JSON, 7)),
+        Said(body=cut(b'{"text_output":"to [EMAIL_1]"}', 7), is_chunked=True),
+        binary("BYTES", tensor_of([b"to [EMAIL_1]", b"x"]), 50),
+        binary("FP32", b"12345678", 50, id="[EMAIL_1]"),
+    ],
+    ids=["sized", "unsized", "texts", "numbers"],
+)
+async def test_what_an_idempotency_key_keeps_is_what_was_restored_and_it_is_told_again_to_the_byte(
+    reply: Said,
+) -> None:
+    first, again = Heard(), Heard()
+    restores, downstream = over_http(screen(), held), HttpDownstream(first, "r1")
+    assert restores is not None
+    downstream.hold(held)
+    listener = restores(downstream)
+    await listener.start(reply, ())
+    await reply.pour(listener.take)
+    await listener.end()
+    told = downstream.told
+    assert told is not None
+    assert (MAIL.encode() in told.body, b"EMAIL" in told.body, first.messages) == (True, False, [])
+    await downstream.release(1.0)
+    later = HttpDownstream(again, "r1")
+    await later.replay(told, ())
+    assert again.headers == first.headers | {b"idempotent-replayed": b"true"}
+    assert (again.body, again.is_whole) == (first.body, True)
+    if reply.head_length:
+        parts(again)
+
+
 async def test_an_error_stays_in_the_models_words() -> None:
     error = b'{"error":"no [EMAIL_1]"}'
     heard = await heard_of(Said(status=400, body=(error,)))
