@@ -135,7 +135,9 @@ class Caretaker:
             await self._step(f"the wrapped key {row.key.sort} of {tenant_id}", self._judge(row, keys))
 
     async def _judge(self, row: Row, keys: Mapping[str, DataKeyRecord]) -> None:
-        """A destroyed key's is removed at once: it came back with an old copy of the table. An unknown one's is marked, then removed."""
+        """A destroyed key's is removed at once: it came back with an old copy of the table. One that came back wrapped with a KMS key that
+        the tenant has no more is wrapped anew. An unknown one's is marked, then removed.
+        """
         key, now_us = keys.get(row.key.sort), self.now_us()
         if key is not None and key.state == "destroyed":
             await self._remove(row)
@@ -152,6 +154,14 @@ class Caretaker:
             and now_us - found.orphan_us >= ORPHAN_SECONDS * 1_000_000
         ):
             await self._remove(row)
+        elif (
+            key is not None
+            and key.rewrap_us is None
+            and found.with_key != key.wrapped_with
+            and await self.table.get(row.key) == row  # else it was wrapped anew meanwhile
+        ):
+            act = Act(ACTOR, now_us, "it is wrapped with another KMS key than it should be")
+            await self.directory.anew(key.tenant_id, key.id, act)
 
     async def _mark(self, row: Row, found: Wrapped, orphan_us: int | None) -> None:
         after = replace(found, orphan_us=orphan_us)

@@ -15,6 +15,7 @@ from tempfile import mkstemp
 from gateway.stores.files import sync
 
 _RANDOM = "?" * 8  # of mkstemp
+_LAST = ".partial"  # what has another end is somebody's own, as a copy that is called by its day
 
 
 @contextmanager
@@ -42,7 +43,7 @@ def put(path: Path, content: bytes) -> None:
 
 def swept(path: Path) -> None:
     """What crashes left beside this file is gone; what somebody writes now stays. Never raises for what cannot be removed."""
-    for left in path.parent.glob(f".{escape(path.name)}.{_RANDOM}"):
+    for left in path.parent.glob(f".{escape(path.name)}.{_RANDOM}{_LAST}"):
         with suppress(OSError):  # somebody writes it, or was faster, or it is somebody else's
             descriptor = os.open(left, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
             with open(descriptor, "rb") as file:
@@ -52,7 +53,7 @@ def swept(path: Path) -> None:
 
 def _locked(path: Path) -> tuple[int, str]:
     while True:
-        descriptor, made = mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        descriptor, made = mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=_LAST)
         fcntl.flock(descriptor, fcntl.LOCK_EX)
         if os.fstat(descriptor).st_nlink:
             return descriptor, made

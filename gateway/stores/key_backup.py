@@ -186,9 +186,20 @@ def _ends_us(place: Path, backup_days: int) -> int | None:
         made = datetime.strptime(found[1], _MOMENT).replace(tzinfo=UTC)
         return read(place).ends_us(backup_days)
     except Unfit:
-        return int(made.timestamp()) * 1_000_000 + backup_days * DAY_US
+        return int(made.timestamp()) * 1_000_000 + backup_days * DAY_US if _may_be_ours(place) else None
     except ValueError:
         return None
+
+
+def _may_be_ours(place: Path) -> bool:
+    """Whether a folder that does not say what it is holds nothing but what a back-up of keys has: a back-up of a state may be called by
+    its time, too.
+    """
+    return (
+        place.is_dir()
+        and not place.is_symlink()
+        and all(it.name.startswith((TABLE, CHECK, MANIFEST)) for it in place.iterdir())
+    )
 
 
 def _all(to: Path) -> list[Path]:

@@ -15,7 +15,7 @@ from tenants.directory.tenants import Tenants
 from tenants.errors import NotFound
 from tenants.events import Action
 from tenants.ids import is_id
-from tenants.ports import MOST_KEYS, Delete, Item, Key, Row
+from tenants.ports import MOST_KEYS, Check, Delete, Item, Key, Row
 from tenants.ports import Put as PutItem
 from tenants.rows import (
     DUE,
@@ -116,10 +116,7 @@ class DataKeys:
 
     async def owner(self, tenant_id: str) -> Tenant:
         """Raises NotFound."""
-        row = await self.journal.table.get(tenant_at(tenant_id))
-        if row is None:
-            raise NotFound("tenant", tenant_id)
-        return read(row, Tenant)
+        return read(await self._owner_row(tenant_id), Tenant)
 
     async def add(self, made: DataKeyRecord, act: Act) -> DataKeyRecord:
         """The active key of that tenant and purpose: this one, or another that is there already, and then this one is not added.
@@ -192,15 +189,21 @@ class DataKeys:
         place = await self.journal.table.get(due_at(tenant_id))
         if place is None:
             return
-        owner = await self.owner(tenant_id)
+        row = await self._owner_row(tenant_id)
+        owner = read(row, Tenant)
         for key_id, key in sorted((await self.of(tenant_id)).items()):
             if key.wrapped_with != owner.kms_key:
+                await self.anew(tenant_id, key_id, act)
+        # Both: a place that another has removed, and a change has made again, has the version that it had.
+        await self.journal.table.transact(Delete(place.key, place.version), Check(row.key, row.version))
 
-                async def judge(key_id: str = key_id) -> Judged[DataKeyRecord]:
-                    return _rewrapping(await self._row(tenant_id, key_id), act)
+    async def anew(self, tenant_id: str, key_id: str, act: Act) -> None:
+        """As `rewrap`; a key that is to be destroyed, or is so, stays as it is."""
 
-                await self.journal.change(act, judge)
-        await self.journal.table.transact(Delete(place.key, place.version))
+        async def judge() -> Judged[DataKeyRecord]:
+            return _rewrapping(await self._row(tenant_id, key_id), act)
+
+        await self.journal.change(act, judge)
 
     async def one(self, tenant_id: str, key_id: str) -> DataKeyRecord:
         """Raises NotFound."""
@@ -231,6 +234,12 @@ class DataKeys:
         if after == before:
             return Judged(before, stored=before)
         return Judged(after, (_changed(_ACTIONS[deed], row.key, row, after),), after)
+
+    async def _owner_row(self, tenant_id: str) -> Row:
+        row = await self.journal.table.get(tenant_at(tenant_id))
+        if row is None:
+            raise NotFound("tenant", tenant_id)
+        return row
 
     async def _row(self, tenant_id: str, key_id: str) -> Row:
         row = await self.journal.table.get(data_key_at(tenant_id, key_id)) if is_id(key_id) else None

@@ -1,5 +1,6 @@
 """A tenant's own KMS key: only one that can wrap is taken, and with another one every data key that is to live is wrapped anew."""
 
+import asyncio
 from typing import Any
 
 import pytest
@@ -10,13 +11,13 @@ from tenants.acts import Act
 from tenants.data_keys import DataKeyRecord
 from tenants.directory import Directory
 from tenants.documents import Documents, Source, parse
-from tenants.errors import Faulty, Invalid
+from tenants.errors import Conflict, Faulty, Invalid
 from tenants.events import Action
 from tenants.outline import outlined
 from tenants.plans import Limits, Plan, Rate
 from tests.tenants.replay import faults
 from tests.worlds.kms import arn
-from tests.worlds.table import MemoryTable
+from tests.worlds.table import MemoryTable, Pause
 
 ACT = Act("cli:test", 1)
 AUDIT, THEIRS, GOES, LATE = (f"d_{number:020d}" for number in range(4))
@@ -134,3 +135,34 @@ async def test_a_key_that_changes_while_it_is_followed_is_followed_again() -> No
     await directory.tenants.change("acme", ACT, kms_key=arn(3))  # the same again asks for nothing more
     await directory.data_keys.follow(owner.id, ACT)
     assert not await directory.data_keys.due()
+
+
+async def test_a_key_that_changes_while_a_slow_gateway_follows_the_one_before_is_not_taken_for_followed() -> (
+    None
+):
+    table = MemoryTable()
+    directory = await opened(table)
+    owner = await directory.tenants.change("acme", ACT, kms_key=arn(2))
+    await given(directory, AUDIT, "audit", arn(2))
+    slow = Pause()
+    table.pauses_after += [slow]  # it has found that something is to be done
+    following = asyncio.create_task(directory.data_keys.follow(owner.id, ACT))
+    await slow.came.wait()
+    other = await opened(table)
+    await other.data_keys.follow(owner.id, ACT)  # another was faster
+    late = Pause()
+    table.pauses_before += [*(Pause(go=_gone()) for _ in range(2)), late]
+    slow.go.set()
+    await late.came.wait()  # it knows the key of before, and has nothing to do by it
+    await other.tenants.change("acme", ACT, kms_key=arn(3))
+    late.go.set()
+    with pytest.raises(Conflict):
+        await following
+    assert owner.id in await other.data_keys.due()
+
+
+def _gone() -> asyncio.Event:
+    """Of a call that waits for nothing."""
+    event = asyncio.Event()
+    event.set()
+    return event

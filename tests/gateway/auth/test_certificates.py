@@ -106,6 +106,26 @@ async def test_a_tenants_networks_plan_and_end_hold_for_it(world: World) -> None
     assert (await refusal(world, SHOWN)).code is Code.UNAUTHENTICATED
 
 
+async def test_a_tenant_that_is_suspended_is_seen_to_be_so_also_by_a_certificate_that_was_known(
+    world: World,
+) -> None:
+    await world.keys.authenticate(SHOWN, HERE)
+    await world.directory.tenants.do("acme", "suspend", act=ACT)
+    world.clock.now += FRESH_SECONDS
+    for shown in (SHOWN, replace(SHOWN, fingerprint="cd" * 32)):
+        assert (await world.keys.authenticate(shown, HERE)).subject.tenant_state == "suspended"
+
+
+async def test_a_name_that_went_to_another_tenant_is_that_ones_with_the_next_look(world: World) -> None:
+    before = await world.keys.authenticate(SHOWN, HERE)
+    await world.directory.certificates.put("acme", [], ACT)
+    await world.directory.certificates.put("globex", [INGEST], ACT)
+    world.clock.now += FRESH_SECONDS
+    who = await world.keys.authenticate(SHOWN, HERE)
+    assert (before.tenant_name, who.tenant_name) == ("acme", "globex")
+    assert who.id != before.id
+
+
 async def test_one_that_is_known_is_looked_up_once(world: World) -> None:
     await world.keys.authenticate(SHOWN, HERE)
     before = len(world.table.reads)

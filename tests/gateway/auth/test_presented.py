@@ -38,6 +38,48 @@ def test_names_are_known_by_their_sort_each_once_and_the_common_name_is_none() -
     assert found.begins_us == found.ends_us - 86_400_000_000
 
 
+def raw(name: str) -> x509.DNSName:
+    """As no honest authority writes it."""
+    return x509.DNSName._init_without_validation(name)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        raw("batch.acme.example\0.evil.example"),
+        raw("batch.acme.example."),
+        raw(".batch.acme.example"),
+        raw(" batch.acme.example"),
+        raw("*.acme.example"),
+        raw("*"),
+        raw("batch.acme.example\n"),
+        raw("batch\\.acme.example"),
+        x509.UniformResourceIdentifier(f"{URI}\0"),
+        x509.UniformResourceIdentifier(f"{URI}/"),
+        x509.UniformResourceIdentifier(f"{URI}#"),
+        x509.UniformResourceIdentifier(URI.replace("spiffe:", "SPIFFE:")),
+        x509.UniformResourceIdentifier(URI.replace("ingest", "%69ngest")),
+        x509.UniformResourceIdentifier("batch.acme.example"),
+        x509.RFC822Name(URI),
+        x509.RFC822Name("batch.acme.example"),
+        x509.DirectoryName(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "batch.acme.example")])),
+        x509.OtherName(NameOID.COMMON_NAME, b"\x0c\x12batch.acme.example"),
+    ],
+    ids=repr,
+)
+def test_a_name_that_only_looks_like_one_is_another(name: x509.GeneralName) -> None:
+    found = of_der(made(name))
+    assert not {("dns", "batch.acme.example"), ("uri", URI)} & set(found.identities)
+
+
+def test_a_host_name_beyond_ascii_is_none_though_its_small_letters_may_be_a_hosts() -> None:
+    der = made(x509.DNSName("aaaK.example"))
+    assert of_der(der).identities == (("dns", "aaak.example"),)
+    kelvin = der.replace(b"aaaK.example", "\N{KELVIN SIGN}.example".encode().rjust(12, b"a"))
+    assert kelvin != der
+    assert of_der(kelvin).identities == ()
+
+
 def test_pem_is_read_as_its_der_is() -> None:
     der = made(x509.UniformResourceIdentifier(URI))
     pem = x509.load_der_x509_certificate(der).public_bytes(Encoding.PEM)

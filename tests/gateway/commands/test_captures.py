@@ -17,7 +17,7 @@ from gateway.kept.capture import MOST_BYTES, Head
 from gateway.kept.capturing import Captures
 from gateway.settings import Settings
 from gateway.state import clock, opened_blobs, opened_directory
-from gateway.state_keys import opened_openers
+from gateway.state_keys import opened_key_service, opened_openers
 from tenants.acts import Act
 from tenants.errors import NotFound
 from tenants.plans import Limits, Plan
@@ -41,6 +41,8 @@ async def kept(settings: Settings) -> None:
     async with opened_directory(settings) as directory:
         await directory.values.put(Plan("team", 1, Limits(10)), act=BY)
         tenants = {it: (await directory.tenants.create(it, "team", BY)).id for it in ("acme", "beta")}
+    async with opened_key_service(settings):  # as the first start makes the key file, which no command does
+        pass
     async with opened_openers(settings) as keyring, opened_blobs(settings) as blobs:
         made = Captures(keyring, blobs, draw=lambda: 0.0, clock=clock, entropy=secrets.token_bytes)
         async with made.writing(60.0):

@@ -311,6 +311,28 @@ async def test_a_destroyed_key_that_came_back_with_an_old_copy_goes_with_the_nex
     assert not world.wrapped.rows
 
 
+async def test_a_key_that_came_back_wrapped_as_before_is_wrapped_with_the_tenants_present_key(
+    world: World,
+) -> None:
+    acme, key = await tenant_id(world), await world.keyring().key(await tenant_id(world), "audit")
+    copy = dict(world.wrapped.rows)
+    world.now += 1
+    await world.directory.tenants.change("acme", world.act(), kms_key=arn(2))
+    await world.caretaker().look()
+    assert await wrapped_with(world, acme) == [arn(2)]
+    world.wrapped.rows = copy  # as a restore puts it
+    world.now += DAY
+    later = world.caretaker(6)
+    for _ in range(2):  # the sweep finds it, and the next look wraps it
+        await later.look()
+    assert (await wrapped_with(world, acme), later.rewrapped, later.failures) == ([arn(2)], 1, 0)
+    assert (await known(world, key.id)).rewrap_us is None
+    assert secret(await world.keyring(9).opening(acme, key.id)) == secret(key)
+    world.now += SWEEP_SECONDS
+    await later.look()
+    assert not await world.directory.data_keys.due()
+
+
 async def test_a_key_that_is_made_while_the_sweep_looks_is_not_taken_for_nobodys(world: World) -> None:
     acme, pause = await tenant_id(world), Pause()
     world.wrapped.pauses_before.append(pause)

@@ -119,6 +119,26 @@ async def test_after_its_days_it_is_refused_for_ever_and_goes_with_the_next_one(
     assert {it.name for it in (tmp_path / "to").iterdir()} == {"other", "99999999T999999Z"}
 
 
+async def test_what_is_no_back_up_of_keys_stays_also_where_it_is_called_by_its_time(
+    state: Path, empty: Path, tmp_path: Path
+) -> None:
+    to = tmp_path / "to"
+    made = backed_up(state, to)
+    stays = {f"20251126T1206{second:02}Z" for second in range(4)}
+    of_state, own, link, file = (to / name for name in sorted(stays))
+    (empty / backup.AUDIT).mkdir()
+    backup.back_up(empty, of_state, made_us=NOW_US, program="test", told=lambda _: None)
+    own.mkdir()
+    (own / "letters.txt").write_bytes(b"")
+    link.symlink_to(own)
+    file.write_bytes(b"")
+    before = everything(of_state)
+    (made.place / MANIFEST).write_bytes(b"damaged")
+    assert pruned(to, now_us=NOW_US + DAYS * DAY_US, backup_days=DAYS) == [made.place]
+    assert {it.name for it in to.iterdir()} == stays
+    assert everything(of_state) == before
+
+
 async def test_one_that_is_still_to_be_made_is_refused(state: Path, tmp_path: Path) -> None:
     made = backed_up(state, tmp_path / "to")
     with pytest.raises(Unfit, match="set this host's clock"):

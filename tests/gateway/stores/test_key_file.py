@@ -163,14 +163,16 @@ async def test_what_a_crash_leaves_of_a_key_is_there_no_longer(tmp_path: Path, w
 
 def test_what_somebody_else_writes_meanwhile_is_not_taken_for_what_was_left(tmp_path: Path) -> None:
     path = tmp_path / "keys.json"
-    (tmp_path / ".keys.json.abcdefgh").write_bytes(b"left")
-    (tmp_path / ".keys.json.old").write_bytes(b"of somebody's own")
+    (tmp_path / ".keys.json.abcdefgh.partial").write_bytes(b"left")
+    own = [".keys.json.20261127", ".keys.json.old", ".keys.json.original"]
+    for name in own:
+        (tmp_path / name).write_bytes(b"of somebody's own")
     with aside(path, b"theirs") as theirs:
         with aside(path, b"ours") as ours:
             assert (Path(theirs).read_bytes(), Path(ours).read_bytes()) == (b"theirs", b"ours")
         key_file.create(path, draws(), 1)
         assert Path(theirs).exists()
-    assert sorted(it.name for it in tmp_path.iterdir()) == [".keys.json.old", "keys.json"]
+    assert sorted(it.name for it in tmp_path.iterdir()) == [*own, "keys.json"]
 
 
 # At the start

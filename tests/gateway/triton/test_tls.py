@@ -8,6 +8,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from cryptography import x509
 
 from gateway.call import Outgoing
 from gateway.tls.trusted import Trusted
@@ -122,6 +123,30 @@ async def test_a_server_that_does_not_prove_who_it_is_gets_nothing(
             await client.ask("POST", "/v1/completions", b"a prompt")
         await server.quiet()
     assert b"a prompt" not in came
+
+
+async def test_the_common_name_proves_nothing(world: World) -> None:
+    pair = world.authority.gives(
+        "localhost", names=[x509.UniformResourceIdentifier("spiffe://far.example/it")]
+    )
+    async with served(answers(), world.server(pair)) as server:
+        with pytest.raises(Untrusted, match="Hostname mismatch"):
+            await world.client(server.port, "localhost").ask("GET", "/")
+
+
+async def test_a_redirect_leads_to_no_other_server(world: World) -> None:
+    async with served(answers(), world.server()) as target:
+        there = f"Location: https://localhost:{target.port}/\r\n".encode()
+        reply = (
+            b"HTTP/1.1 307 Temporary Redirect\r\n"
+            + there
+            + b"Content-Type: text/html\r\nContent-Length: 0\r\n\r\n"
+        )
+        async with served(answers(reply), world.server()) as server:
+            client = world.client(server.port, "localhost")
+            assert await client.ask("POST", "/v1/completions", b"a prompt") == Answer(307, b"text/html", b"")
+            client.close()
+        assert target.accepted == 0
 
 
 async def test_an_older_tls_is_refused_also_where_the_server_says_nothing_of_it(world: World) -> None:
