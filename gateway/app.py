@@ -189,6 +189,7 @@ async def opened(settings: Settings, progress: Callable[[str], None]) -> AsyncIt
                 autoscaler=autoscaler.run(),
                 policies=every(LOOK_SECONDS, policies.look),
                 keyring=every(_REKEY_SECONDS, keyring.refresh),
+                series=every(_REKEY_SECONDS, ledger.close_destroyed),
                 caretaker=every(_CARE_SECONDS, caretaker.look),
                 **{name: loop() for name, loop in ageing.items()},
                 certificates=every(tls.LOOK_SECONDS, certificates.look, OSError),

@@ -69,7 +69,7 @@ class Intent:
 
     def __init__(self, owed: Owed, batch: Batch, sealer: Sealer | None) -> None:
         self.owed = owed
-        self.sealer = sealer  # its outcome is sealed as it was
+        self.sealer = sealer  # its outcome is sealed as it was, while that key may be used
         self.batch = batch
         self.is_lost = False  # declared unknown: its reply must not start any more
 

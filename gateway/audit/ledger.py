@@ -110,10 +110,12 @@ class Ledger:
         sealer: Sealer | None = None,
     ) -> Intent:
         """Announces a call; SinkFailed when the door is closed or too much waits. No `request` comes twice. `sealer`: the tenant's, where
-        records are sealed; KeysUnavailable without.
+        records are sealed; KeysUnavailable without, and where its key may be used no more and no newer one is here.
         """
-        if sealer is None and self._sealers is not None:
-            raise KeysUnavailable("an intent without what seals it")
+        if self._sealers is not None:
+            sealer = self._sealers.now(tenant, sealer) if sealer is not None else None
+            if sealer is None:
+                raise KeysUnavailable("an intent without what seals it")
         if not (self.is_open and self._committer.has_room):
             self.counters.refused += 1
             raise SinkFailed(
@@ -126,15 +128,18 @@ class Ledger:
         return intent
 
     def settle(self, intent: Intent, outcome: Outcome, *, now_us: int) -> None:
-        """Says how the call ended; the first time counts. Nothing happens for a lost intent. Never raises."""
+        """Says how the call ended; the first time counts. Nothing happens for a lost intent. Never raises. It is sealed as its intent was;
+        where that key may be used no more, with the tenant's newest one, and where that is not here, its body is withheld.
+        """
         if not self._committer.close(intent):
             return
+        sealer = self._present(intent.owed.tenant, intent.sealer)
         try:
-            record = outcome_record(self._new_id(), intent.owed, outcome, at_us=now_us, sealer=intent.sealer)
+            record = outcome_record(self._new_id(), intent.owed, outcome, at_us=now_us, sealer=sealer)
         except _UNWRITABLE:
             self.counters.malformed += 1
             unknown = Outcome(status="unknown", reason="malformed")
-            record = outcome_record(self._new_id(), intent.owed, unknown, at_us=now_us, sealer=intent.sealer)
+            record = outcome_record(self._new_id(), intent.owed, unknown, at_us=now_us, sealer=sealer)
         self.counters.outcomes += 1
         self._committer.add(record, intent)
 
@@ -149,7 +154,7 @@ class Ledger:
                 self._count_later()
             return
         try:
-            sealer = sealer or self._present(denial.tenant)
+            sealer = self._present(denial.tenant, sealer)
             self._committer.add(denial_record(self._new_id(), denial, at_us=now_us, sealer=sealer))
         except _UNWRITABLE:
             self.counters.malformed += 1
@@ -158,6 +163,11 @@ class Ledger:
         """Records the counts of denials whose window is over, if there is room. Happens by itself as well."""
         if self._committer.has_room:
             self._add_counts(now_us)
+
+    async def close_destroyed(self) -> None:
+        """Nothing here seals with a key that is destroyed, or could open what it sealed. Called every few seconds."""
+        if self._sealers is not None:
+            await self._sealers.look()
 
     async def _end(self) -> None:
         """Nothing more is taken in, and all that waits becomes durable."""
@@ -191,11 +201,11 @@ class Ledger:
                 )
             )
 
-    def _present(self, tenant: str | None) -> Sealer | None:
+    def _present(self, tenant: str | None, given: Sealer | None = None) -> Sealer | None:
         """What seals this tenant's records without a wait. What is of no tenant is of no request that was known: it stays in the clear."""
         if self._sealers is None or tenant is None:
             return None
-        if found := self._sealers.held(tenant):
+        if found := self._sealers.now(tenant, given):
             return found
         self.counters.withheld += 1
         return Withheld()

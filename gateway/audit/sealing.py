@@ -1,12 +1,21 @@
 """With what a tenant's bodies are sealed: a series for each tenant, data key and segment of this process."""
 
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Final, Protocol
+from weakref import WeakKeyDictionary
 
+from gateway.audit.record import Sealer
+from gateway.envelope.keyring import ENDED
 from gateway.envelope.keys import DataKey, Purpose
+from gateway.envelope.ports import KeysUnavailable
 from gateway.envelope.series import PURPOSE, Series
+from gateway.loops import at_once
 
 MOST_SERIES: Final = 4096  # that are kept, some 2 KiB each
+_AT_ONCE: Final = 16  # tenants whose keys the directory is asked for
+
+_Place = tuple[str, str]  # the ids of a tenant and a data key
 
 
 class Keyring(Protocol):
@@ -17,6 +26,16 @@ class Keyring(Protocol):
 
     async def key(self, tenant_id: str, purpose: Purpose) -> DataKey:
         """The newest one; made if the tenant has none. Raises KeysUnavailable and KeyRefused: then nothing of this tenant's is stored."""
+
+    def lasts(self, tenant_id: str, key_id: str) -> float | None:
+        """Until when what was derived from it may be used; ENDED: it is destroyed; None: nobody can tell this moment."""
+
+    async def lasting(self, tenant_id: str, key_id: str) -> float:
+        """The same, and the directory is asked if need be. Raises KeysUnavailable."""
+
+    @property
+    def clock(self) -> Callable[[], float]:
+        """Seconds: what these times are on."""
 
 
 class Sealers:
@@ -30,8 +49,12 @@ class Sealers:
         self._now = segment
         self._segment = ""
         self._turn = 0
-        self._series: dict[tuple[str, str], Series] = {}
-        self._given: set[tuple[str, str]] = set()
+        self._series: dict[_Place, Series] = {}
+        self._given: set[_Place] = set()
+        self._alive: WeakKeyDictionary[Series, _Place] = (
+            WeakKeyDictionary()
+        )  # whoever has them, open calls too
+        self._until: dict[_Place, float] = {}
 
     def held(self, tenant: str) -> Series | None:
         """With what this tenant's bodies are sealed now, if the key is here."""
@@ -42,6 +65,20 @@ class Sealers:
         """The same, once the key is here. Raises KeysUnavailable and KeyRefused."""
         return self._of(tenant, await self._keyring.key(tenant, PURPOSE))
 
+    def now(self, tenant: str, given: Sealer | None) -> Sealer | None:
+        """With what this tenant's bodies are sealed by whoever was given that before: the same while its key may be used, or else as if
+        it asked now. No KeyService is needed for the same.
+        """
+        if isinstance(given, Series) and not given.is_closed and self._may((tenant, given.data_key)):
+            return given
+        return self.held(tenant)
+
+    async def look(self) -> None:
+        """What seals with a destroyed key is closed, also where a call that is still open has it. Called every few seconds."""
+        places = set(self._alive.values())
+        self._until = {place: until for place, until in self._until.items() if place in places}
+        await at_once(_AT_ONCE, (self._look(place) for place in sorted(places)))
+
     def forget(self) -> None:
         """Those that nobody was given since the last time are here no longer, as their key may be destroyed by now. What still waits for
         its outcome has its own. Called twice a minute or more often.
@@ -51,6 +88,29 @@ class Sealers:
         for place in gone:
             del self._series[place]
         self._turn += bool(gone)  # one of them may be made again, and then has another name
+
+    async def _look(self, place: _Place) -> None:
+        with suppress(
+            KeysUnavailable
+        ):  # it is used for as long as was said, and closed when the directory says so
+            self._until[place] = await self._keyring.lasting(*place)
+            if self._until[place] == ENDED:
+                self._close(place)
+
+    def _close(self, place: _Place) -> None:
+        for series in [it for it, its in self._alive.items() if its == place]:
+            series.close()
+            del self._alive[series]
+        self._turn += self._series.pop(place, None) is not None
+        del self._until[place]
+
+    def _may(self, place: _Place) -> bool:
+        """What was said last holds for its time, though the tenant's keys were changed since: most changes concern another one."""
+        now = self._keyring.clock()
+        if now < self._until.get(place, ENDED):
+            return True
+        until = self._keyring.lasts(*place)
+        return until is not None and now < until
 
     def _of(self, tenant: str, key: DataKey) -> Series:
         segment = self._now()
@@ -67,5 +127,9 @@ class Sealers:
             self._turn += 1
             self._series.clear()
         name = f"{self._segment}-{self._turn}" if self._turn else self._segment
-        made = self._series[tenant, key.id] = Series(key, tenant, name)
+        place = (tenant, key.id)
+        made = self._series[place] = Series(key, tenant, name)
+        self._alive[made] = place
+        if (until := self._keyring.lasts(*place)) is not None:
+            self._until[place] = until
         return made

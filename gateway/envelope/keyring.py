@@ -12,6 +12,7 @@ that one tenant.
 """
 
 import logging
+import math
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from contextlib import suppress
@@ -40,6 +41,8 @@ would be safe; this is the bound that NIST SP 800-38D sets where a nonce is rand
 MOST_AT_ONCE: Final = 16
 """Keys that are unwrapped anew at a time, beside the requests: of a KeyService that takes 5 s for each, some 750 in the 4 minutes that are
 left of the cache's limit."""
+ENDED: Final = -math.inf
+"""Until when a destroyed key may be used."""
 ACTOR: Final = "gateway:keyring"
 _LOOKS: Final = 20
 
@@ -140,6 +143,17 @@ class Keyring:
             await self._flights.join((tenant_id, key_id), partial(self._open, tenant_id, key_id))
         raise KeysUnavailable(f"the key {key_id} is changed again and again")
 
+    def lasts(self, tenant_id: str, key_id: str) -> float | None:
+        """Until when, on `clock`, what was derived from this key may be used by what the directory says, whether or not the key is here;
+        ENDED: it is destroyed. None: nobody can tell this moment. Waits for nothing.
+        """
+        known = self._confirmed(tenant_id)
+        return None if known is None else self._lasts(known, key_id)
+
+    async def lasting(self, tenant_id: str, key_id: str) -> float:
+        """The same, and the directory is asked if need be. Raises KeysUnavailable."""
+        return self._lasts(await self._read(tenant_id), key_id)
+
     # What is told
 
     def changed(self, tenant_ids: Collection[str] | None) -> None:
@@ -194,6 +208,15 @@ class Keyring:
             return None
         self._known.move_to_end(tenant_id)
         return known
+
+    def _lasts(self, known: _Known, key_id: str) -> float:
+        record, now_us = known.keys.get(key_id), self.now_us()
+        if record is None or data_keys.state(record, now_us) == "destroyed":
+            return ENDED
+        until = max(known.read_at, self.confirmed_at()) + CONFIRM_SECONDS
+        if record.destroys_us is None:
+            return until
+        return min(until, self.clock() + (record.destroys_us - now_us) / 1_000_000)
 
     def _usable(self, record: DataKeyRecord) -> _Held | None:
         place = (record.tenant_id, record.id)

@@ -75,19 +75,23 @@ class Series:
     positions, and none comes twice.
     """
 
-    __slots__ = ("_before", "_bound", "_cipher", "_commitment", "_next", "data_key")
+    __slots__ = ("__weakref__", "_before", "_bound", "_cipher", "_commitment", "_next", "data_key")
 
     def __init__(self, key: DataKey, tenant: str, segment: str) -> None:
         found = series_key(key, tenant, segment)
         self.data_key = key.id
-        self._cipher = AESGCM(found.key.reveal())
+        self._cipher: AESGCM | None = AESGCM(found.key.reveal())
         self._commitment = found.commitment
         self._before = _VERSION + bytes([len(segment)]) + segment.encode()
         self._bound = _bound(found)
         self._next = 0
 
     def seal(self, record: str, body: bytes) -> bytes:
-        """The body of this record as it is stored. OverflowError behind 2^32 of them, ValueError for a record's id that is too long."""
+        """The body of this record as it is stored. OverflowError behind 2^32 of them, ValueError for a record's id that is too long, and
+        of a series that is closed.
+        """
+        if self._cipher is None:
+            raise ValueError("a series that is closed")
         position = self._next
         if position >= MOST_BODIES:
             raise OverflowError("a series that is full")
@@ -95,6 +99,14 @@ class Series:
         bound = self._bound + named(record) + _POSITION.pack(position)
         sealed = self._cipher.encrypt(_NONCE.pack(position), body, bound)
         return self._before + _PLACE.pack(position, self._commitment) + sealed
+
+    def close(self) -> None:
+        """It seals no more, and its key is here no longer."""
+        self._cipher = None
+
+    @property
+    def is_closed(self) -> bool:
+        return self._cipher is None
 
 
 def segment_of(stored: bytes) -> str:

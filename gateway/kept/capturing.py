@@ -244,9 +244,7 @@ class Captures:
     async def _store(self, capture: Capture) -> None:
         """It is stored, or lost."""
         try:
-            key = self._keyring.held(capture.tenant_id, PURPOSE)
-            key = key or await self._keyring.key(capture.tenant_id, PURPOSE)
-            sealed = await self._sealed(capture, key)
+            sealed = await self._sealed(capture)
             await self._blobs.put(name_of(capture.tenant_id, _said(capture)), sealed)
             self.stored += 1
         except (KeysUnavailable, KeyRefused) as fault:
@@ -260,7 +258,10 @@ class Captures:
             self._let_go(capture)
             self._waiting.task_done()
 
-    async def _sealed(self, capture: Capture, key: DataKey) -> bytes:
+    async def _sealed(self, capture: Capture) -> bytes:
+        """The key is not here any more when this is done, however long the store takes. Raises KeysUnavailable and KeyRefused."""
+        key = self._keyring.held(capture.tenant_id, PURPOSE)
+        key = key or await self._keyring.key(capture.tenant_id, PURPOSE)
         salt = self._entropy(SALT_BYTES)
         if capture.held_bytes < _LARGE_BYTES:
             return _sealed(capture, key, salt)

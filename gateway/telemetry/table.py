@@ -205,7 +205,7 @@ AUDIT_WITHHELD = Metric(
     "counter",
     "{record}",
     (),
-    "denials, and counts of them, that were stored without a body as no key was there to seal it",
+    "denials, counts of them, and outcomes that were stored without a body as no key was there to seal it",
 )
 AUDIT_FORGOTTEN = Metric(
     "gateway.audit.bodies.forgotten",

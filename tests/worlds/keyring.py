@@ -2,18 +2,21 @@
 
 import asyncio
 import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from itertools import product
 from typing import get_args
 
-from gateway.envelope.keyring import KeyDestroyed
+from gateway.envelope.keyring import CONFIRM_SECONDS, ENDED, KeyDestroyed
 from gateway.envelope.keys import DataKey, Material, Purpose
 from gateway.envelope.ports import KeyFault, KeyRefused, KeysUnavailable
 
 
 @dataclass
 class KeyringWorld:
-    """`refused`, `unavailable` and `silent` (no answer ever comes) are tenants, `destroyed` ids of keys. A rotation is another number."""
+    """`refused`, `unavailable` and `silent` (no answer ever comes) are tenants, `destroyed` ids of keys. A rotation is another number.
+    While the directory is `gone` nobody can tell which keys are destroyed.
+    """
 
     warm: set[str] = field(default_factory=set)
     refused: set[str] = field(default_factory=set)
@@ -23,6 +26,8 @@ class KeyringWorld:
     number: int = 1
     fetches: int = 0
     retry_after_seconds: float = 1.0
+    gone: bool = False
+    clock: Callable[[], float] = lambda: 0.0
 
     def made(self, tenant_id: str, purpose: Purpose) -> DataKey:
         return self._numbered(tenant_id, self.number, purpose)
@@ -48,6 +53,16 @@ class KeyringWorld:
             raise self._told(KeyRefused("disabled"))
         self.warm.add(tenant_id)
         return self.made(tenant_id, purpose)
+
+    def lasts(self, tenant_id: str, key_id: str) -> float | None:
+        if self.gone:
+            return None
+        return ENDED if key_id in self.destroyed else self.clock() + CONFIRM_SECONDS
+
+    async def lasting(self, tenant_id: str, key_id: str) -> float:
+        if (until := self.lasts(tenant_id, key_id)) is None:
+            raise self._told(KeysUnavailable("no answer"))
+        return until
 
     def _told(self, fault: KeyFault) -> KeyFault:
         fault.retry_after_seconds = self.retry_after_seconds

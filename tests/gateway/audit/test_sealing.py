@@ -14,7 +14,7 @@ from gateway.audit.sealing import Sealers
 from gateway.audit.segment import StoredRecord
 from gateway.audit.verify import verify
 from gateway.envelope.ports import KeyRefused, KeysUnavailable
-from gateway.envelope.series import segment_of, series_key
+from gateway.envelope.series import Series, segment_of, series_key
 from tests.gateway.audit.support import DONE, NOW_US, QUICK, denial, new_id, records, until, until_open
 from tests.worlds.keyring import KeyringWorld
 from tests.worlds.segments import Fault, SegmentWorld
@@ -117,6 +117,106 @@ async def test_without_a_key_nothing_of_the_tenant_is_taken_in_and_its_denial_ha
     (denied,) = [it for it in records(world) if it.entry.kind == "denial"]
     assert (denied.body, denied.entry.sealed_with, denied.entry.tenant) == (b"", None, "t_a")
     assert [it.entry.tenant for it in records(world) if it.entry.kind == "intent"] == ["t_b"]
+
+
+async def test_a_call_that_is_open_across_the_destruction_of_its_key_writes_nothing_under_it_and_keeps_nothing_that_opens() -> (
+    None
+):
+    now = 0.0
+    world, keys = SegmentWorld(), KeyringWorld(clock=lambda: now)
+    async with ledger_over(world, keys) as ledger:
+        alone, both = await announced(ledger, "r1"), await announced(ledger, "r2")
+        late = await ledger.sealer("t_a")
+        await ledger.close_destroyed()
+        keys.destroyed.add("d_t_a_audit_1")
+        keys.warm.clear()
+        now += 61
+        await ledger.close_destroyed()
+        assert all(isinstance(it.sealer, Series) and it.sealer.is_closed for it in (alone, both))
+        ledger.settle(alone, DONE, now_us=NOW_US)
+        ledger.deny(denial(tenant="t_a"), now_us=NOW_US, sealer=late)
+        assert ledger.counters.withheld == 2
+        keys.number = 2
+        with pytest.raises(KeysUnavailable):
+            ledger.intend(
+                request="r3", tenant="t_a", key="k", model="m", model_version="1", now_us=NOW_US, body=BODY,
+                sealer=late,
+            )  # fmt: skip
+        await ledger.sealer("t_a")
+        ledger.settle(both, DONE, now_us=NOW_US)
+    said = {
+        (it.entry.request, it.entry.kind): (it.entry.sealed_with, bool(it.body))
+        for it in records(world)
+        if it.entry.tenant
+    }
+    assert said == {
+        ("r1", "intent"): ("d_t_a_audit_1", True),
+        ("r2", "intent"): ("d_t_a_audit_1", True),
+        ("r1", "outcome"): (None, False),
+        ("q", "denial"): (None, False),
+        ("r2", "outcome"): ("d_t_a_audit_2", True),
+    }
+    assert [it.entry.bytes for it in records(world) if it.entry.kind == "outcome"] == [DONE.bytes] * 2
+    assert verify(world.everything()).fault is None
+
+
+async def test_a_destroyed_key_ends_with_the_time_that_the_directory_gave_it_though_nobody_has_looked() -> (
+    None
+):
+    now = 0.0
+    world, keys = SegmentWorld(), KeyringWorld(clock=lambda: now)
+    async with ledger_over(world, keys) as ledger:
+        first, second = await announced(ledger, "r1"), await announced(ledger, "r2")
+        keys.warm.clear()
+        keys.destroyed.add("d_t_a_audit_1")
+        now += 59
+        ledger.settle(first, DONE, now_us=NOW_US)
+        now += 1
+        ledger.settle(second, DONE, now_us=NOW_US)
+    outcomes = [it for it in records(world) if it.entry.kind == "outcome"]
+    assert [it.entry.sealed_with for it in outcomes] == ["d_t_a_audit_1", None]
+
+
+async def test_a_long_call_keeps_its_outcome_while_the_key_service_is_away_and_behind_an_outage_of_the_directory() -> (
+    None
+):
+    now = 0.0
+    world, keys = SegmentWorld(), KeyringWorld(clock=lambda: now)
+    async with ledger_over(world, keys) as ledger:
+        calls = [await announced(ledger, f"r{number}") for number in range(4)]
+        keys.warm.clear()
+        keys.unavailable.add("t_a")
+        for _ in range(100):
+            now += 59
+            await ledger.close_destroyed()
+        ledger.settle(calls[0], DONE, now_us=NOW_US)
+        keys.gone = True
+        now += 59
+        await ledger.close_destroyed()
+        ledger.settle(calls[1], DONE, now_us=NOW_US)
+        now += 1
+        await ledger.close_destroyed()
+        ledger.settle(calls[2], DONE, now_us=NOW_US)  # nobody can tell whether its key is destroyed
+        keys.gone = False
+        ledger.settle(calls[3], DONE, now_us=NOW_US)
+    outcomes = [it for it in records(world) if it.entry.kind == "outcome"]
+    assert [it.entry.sealed_with is not None for it in outcomes] == [True, True, False, True]
+    assert all(opened(keys, it) for it in outcomes if it.entry.sealed_with)
+
+
+async def test_a_series_that_is_closed_seals_nothing_and_its_name_does_not_come_again() -> None:
+    keys = KeyringWorld(warm={"t_a"})
+    sealers = Sealers(keys, lambda: "s1")
+    first = sealers.held("t_a")
+    assert first is not None
+    keys.destroyed.add(first.data_key)
+    await sealers.look()
+    with pytest.raises(ValueError, match="closed"):
+        first.seal("r", b"{}")
+    keys.destroyed.clear()  # as by a clock that was ahead
+    again = sealers.now("t_a", first)
+    assert again is not None
+    assert segment_of(again.seal("r", b"")) == "s1-1"
 
 
 async def test_an_outcome_that_json_cannot_hold_is_sealed_too() -> None:

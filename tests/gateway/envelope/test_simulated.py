@@ -11,11 +11,14 @@ from typing import Any, get_args
 
 import pytest
 
+from gateway.audit.record import Sealer
+from gateway.audit.sealing import Sealers
 from gateway.envelope import wrapped
 from gateway.envelope.caretaker import ORPHAN_SECONDS, SWEEP_SECONDS, Caretaker
 from gateway.envelope.keyring import CONFIRM_SECONDS, KeyDestroyed, Keyring, Knobs
 from gateway.envelope.keys import DataKey, Purpose
 from gateway.envelope.ports import KeyRefused, KeysUnavailable
+from gateway.envelope.series import Series
 from gateway.envelope.wrapped import wrapped_at
 from tenants import data_keys
 from tenants.data_keys import DataKeyRecord
@@ -33,13 +36,15 @@ STEPS = 200
 
 @dataclass
 class Process:
-    """What it hears by its feed it knows as of `confirmed`; its `jobs` end with it."""
+    """What it hears by its feed it knows as of `confirmed`; its `jobs` end with it. `calls` are open, each with what sealed its intent."""
 
     keyring: Keyring
+    sealers: Sealers
     caretaker: Caretaker
     jobs: list["asyncio.Task[None]"]
     confirmed: float = -1.0
     seen: int = 0
+    calls: list[Series] = field(default_factory=list)
 
 
 @dataclass
@@ -52,6 +57,7 @@ class Simulation:
     retired_at: dict[str, float] = field(default_factory=dict)
     sealed: int = 0
     opened: int = 0
+    settled: int = 0
     faulty: bool = True
 
     def start(self) -> Process:
@@ -68,7 +74,8 @@ class Simulation:
             keys, world.wrapped, world.service, clock=lambda: world.now, confirmed_at=lambda: process.confirmed,
             now_us=now_us, entropy=entropy, spawn=spawn, knobs=Knobs(most_uses=40),
         )  # fmt: skip
-        process = Process(keyring, Caretaker(keys, world.wrapped, world.service, now_us), jobs)
+        sealers = Sealers(keyring, lambda: "s1")
+        process = Process(keyring, sealers, Caretaker(keys, world.wrapped, world.service, now_us), jobs)
         return process
 
     # What is true
@@ -124,6 +131,41 @@ class Simulation:
             assert self.is_destroyed_for(self.records()[key_id]) >= 0, "a key is lost that nobody destroyed"
         except KeysUnavailable:
             assert self.faulty, "no key, and no fault"
+
+    async def begin(self, process: Process) -> None:
+        with suppress(KeysUnavailable, KeyRefused):
+            process.calls.append(await process.sealers.fetched(self.acme))
+
+    def settle(self, process: Process) -> None:
+        """A call ends, however long ago it began."""
+        if process.calls:
+            given = process.calls.pop(self.random.randrange(len(process.calls)))
+            found = process.sealers.now(self.acme, given)
+            assert found is given or not given.is_closed or self.is_gone(given), "closed, and not destroyed"
+            self.check_sealer(found)
+            self.settled += found is given
+
+    def is_gone(self, series: Series) -> bool:
+        return self.is_destroyed_for(self.records()[series.data_key]) >= 0
+
+    def check_sealer(self, found: Sealer | None) -> None:
+        if found is not None:
+            assert isinstance(found, Series)
+            gone_for = self.is_destroyed_for(self.records()[found.data_key])
+            assert gone_for < CONFIRM_SECONDS, "a body is sealed under a destroyed key"
+            assert found.seal("r", b"{}")
+
+    async def close_destroyed(self, process: Process) -> None:
+        """As far as the directory answers, nothing is left in memory that opens old bodies, an open call's neither."""
+        was_gone = [
+            it
+            for it in process.calls
+            if self.is_destroyed_for(self.records()[it.data_key]) >= CONFIRM_SECONDS
+        ]
+        is_heard = not self.world.rows.gone
+        await process.sealers.look()
+        is_heard = is_heard and not self.world.rows.gone
+        assert not is_heard or all(it.is_closed for it in was_gone), "a destroyed key is still in memory"
 
     def head(self) -> int:
         return self.world.rows.rows[HEAD_AT].version
@@ -186,7 +228,8 @@ class Simulation:
 
     def drawn(self, process: Process) -> Coroutine[Any, Any, None] | None:
         """What somebody starts now, if it is that."""
-        match self.random.choices(["seal", "open", "people", "look", "refresh"], [30, 30, 8, 5, 8])[0]:
+        kinds = ["seal", "open", "people", "look", "refresh", "begin", "close"]
+        match self.random.choices(kinds, [30, 30, 8, 5, 8, 8, 8])[0]:
             case "seal":
                 return self.seal(process, self.random.choice(PURPOSES))
             case "open":
@@ -195,12 +238,17 @@ class Simulation:
                 return self.people()
             case "look":
                 return process.caretaker.look()
+            case "begin":
+                return self.begin(process)
+            case "close":
+                return self.close_destroyed(process)
             case _:
                 return process.keyring.refresh()
 
     async def step(self) -> None:
         process = self.random.choice(self.processes)
-        kinds, weights = ["start", "wait", "feed", "fault", "heal", "stop", "long"], [80, 15, 15, 6, 8, 2, 1]
+        kinds = ["start", "wait", "feed", "fault", "heal", "stop", "long", "settle"]
+        weights = [80, 15, 15, 6, 8, 2, 1, 8]
         match self.random.choices(kinds, weights)[0]:
             case "wait":
                 self.world.now += self.random.uniform(0, 40)
@@ -214,6 +262,8 @@ class Simulation:
                 self.heal()
             case "stop":
                 await self.stop(process)
+            case "settle":
+                self.settle(process)
             case _ if (job := self.drawn(process)) is not None:
                 process.jobs.append(asyncio.create_task(job))
         for _ in range(40):
@@ -238,6 +288,10 @@ class Simulation:
         for process in self.processes:
             for key_id in sorted(self.secrets):
                 await self.open(process, key_id)
+            await process.sealers.look()
+            assert all(it.is_closed == self.is_gone(it) for it in process.calls), (
+                "closed exactly where destroyed"
+            )
         records = self.records()
         assert not await self.world.directory.data_keys.due()
         alive = {key_id for key_id, it in records.items() if it.state != "destroyed"}
