@@ -53,6 +53,7 @@ class Action(StrEnum):
     DATAKEY_DESTROYING = "datakey.destroying"
     DATAKEY_KEPT = "datakey.kept"
     DATAKEY_DESTROYED = "datakey.destroyed"
+    DATAKEY_TOLD = "datakey.told"  # somebody is told what opens records that it sealed
     DOCUMENTS_APPLIED = "documents.applied"
 
 

@@ -23,7 +23,8 @@ Days = Callable[[str], Awaitable[int]]
 
 _CAPTURE = re.compile(r"capture/([^/]+)/([0-9]{8})/[^/]+")
 _REPLY = re.compile(r"replies/([0-9]{10})/[^/]+")
-_PAGE: Final = 1000
+_PAGE: Final = 10_000
+"""Of names; each page reads a whole folder, which may hold some hundred thousand."""
 _log = logging.getLogger(__name__)
 
 
@@ -69,18 +70,18 @@ class Expiry:
         days: dict[str, int] = {}
         after: str | None = None
         while names := await self._blobs.names(CAPTURE, after, _PAGE):
-            after = names[-1]
+            young = CAPTURE + "/"  # of this tenant only younger ones follow; at first nobody's
             for name in names:
-                capture = captured(name)
+                capture = None if name.startswith(young) else captured(name)
                 if capture is None:
                     continue
                 if capture.tenant not in days:
                     days[capture.tenant] = await self._days_of(capture.tenant)
                 if now - capture.ended >= timedelta(days=days[capture.tenant]):
                     await self._delete(name)
-                else:  # of this tenant only younger ones follow
-                    after = f"{CAPTURE}{capture.tenant}/z"
-                    break
+                else:
+                    young = f"{CAPTURE}{capture.tenant}/"
+            after = f"{young}z" if names[-1].startswith(young) else names[-1]
 
     async def _replies(self, now: datetime) -> None:
         """From the oldest on, until one that is not over."""

@@ -3,9 +3,8 @@
     a/b,blob      the object a/b: a comma is in no name, so an object and a folder may have the same one
     .aside/*      what is being written; its writer holds it locked, so that what the dead left is known and swept
 
-Each part of a name but the last is a folder. A page of names reads every folder that it goes through from end to end, so names should be
-spread: best some thousand in a folder, by a kind, a tenant and the first two characters of something random. How many there are in all
-makes no difference.
+Each part of a name but the last is a folder. A page of names reads every folder that it goes through from end to end, once: whoever goes
+through many in one folder asks for many at a time. How many there are in all makes no difference.
 
 A sync of a folder that fails leaves open what is on the disk: a put then takes its object back, and may be tried again. A delete may too,
 but of a disk that failed so, one that says it is done may come back after a power cut.
@@ -33,7 +32,9 @@ _PIECE_BYTES: Final = 1024 * 1024
 _SUFFIX: Final = ",blob"
 _ASIDE: Final = ".aside"
 _THREADS: Final = 4
-_PAGE: Final = 1000  # of what a folder holds, so many entries at most are in memory
+_PAGE: Final = (
+    1000  # of what a folder holds, so many entries at most are in memory, or as many as somebody asks for
+)
 _TRIES: Final = 16  # a folder may be removed, as it is empty, just before something is linked into it
 _PART: Final = r"[0-9A-Za-z_-][0-9A-Za-z._-]*"
 _NAME: Final = re.compile(rf"(?=.{{1,200}}\Z){_PART}(/{_PART})*")
@@ -75,7 +76,7 @@ class FileBlobs:
 
     async def names(self, prefix: str, after: str | None = None, limit: int = 1000) -> Sequence[str]:
         return await self._off_loop(
-            lambda: list(islice(self._walk(self._folder, "", prefix, after or ""), limit))
+            lambda: list(islice(self._walk(self._folder, "", prefix, after or "", max(limit, _PAGE)), limit))
         )
 
     async def _off_loop(self, work: Callable[[], _T]) -> _T:
@@ -157,18 +158,18 @@ class FileBlobs:
             for folder in self._up(path.parent):
                 self._disk.remove_folder(folder)
 
-    def _walk(self, folder: Path, at: str, prefix: str, after: str) -> Iterator[str]:
+    def _walk(self, folder: Path, at: str, prefix: str, after: str, size: int) -> Iterator[str]:
         """All names in it, a page at a time. A folder stands for names that go on behind a slash, so it is sorted with that."""
         begun = ""
         while True:
             found = self._wanted(folder, at, prefix, after)
-            page = heapq.nsmallest(_PAGE, (name for name in found if name > begun))
+            page = heapq.nsmallest(size, (name for name in found if name > begun))
             for name in page:
                 if name.endswith("/"):
-                    yield from self._walk(self._folder / name, name, prefix, after)
+                    yield from self._walk(self._folder / name, name, prefix, after, size)
                 else:
                     yield name
-            if len(page) < _PAGE:
+            if len(page) < size:
                 return
             begun = page[-1]
 

@@ -16,7 +16,7 @@ _SERIES: Final = re.compile(r"[0-9A-Za-z_-]{1,64}")
 
 async def show_keys(asked: Asked) -> Answer:
     """Of no series there are no keys. A data key of another tenant, or for another purpose, is not there. Nobody checks that a series
-    is in the log: its key opens nothing else. Raises Problem, NotFound.
+    is in the log: its key opens nothing else. Fails closed: nothing is told before its event is written. Raises Problem, TenantsError.
     """
     wanted, key_id = _series(asked.query.get("series", "")), asked.query.get("data_key", "")
     own = asked.caller.who.tenant
@@ -28,6 +28,7 @@ async def show_keys(asked: Asked) -> Answer:
     if record is None or record.purpose != "audit" or asked.record_keys is None:
         raise NotFound("data key", key_id[:_SHOWN])
     found = await asked.record_keys.derived(own.id, key_id, wanted)
+    await asked.directory.data_keys.told(own.id, key_id, asked.act)
     keys = (RecordKeyView(it.series, key_id, _text(it.key), _text(it.commitment)) for it in found)
     return Answer(RecordKeysView(tuple(keys)), secret=True)
 

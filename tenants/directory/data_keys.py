@@ -2,17 +2,19 @@
 (`gateway/envelope`): a row here says nothing that opens anything.
 """
 
+from contextlib import suppress
 from dataclasses import dataclass
+from hashlib import sha256
 from typing import Final
 
 from msgspec.structs import replace
 
 from tenants import data_keys
-from tenants.acts import Act
+from tenants.acts import Act, Once
 from tenants.data_keys import DataKeyRecord, Deed, Purpose
 from tenants.directory.journal import Journal, Judged, Page
 from tenants.directory.tenants import Tenants
-from tenants.errors import NotFound
+from tenants.errors import NotFound, Repeated
 from tenants.events import Action
 from tenants.ids import is_id
 from tenants.ports import MOST_KEYS, Check, Delete, Item, Key, Row
@@ -31,6 +33,8 @@ from tenants.rows import (
 )
 from tenants.tenant import Tenant
 
+TOLD_SECONDS: Final = 3600
+"""That somebody is told keys is an event once in so long."""
 _ACTIONS: Final[dict[Deed, Action]] = {
     "rotate": Action.DATAKEY_ROTATED,
     "destroy": Action.DATAKEY_DESTROYING,
@@ -106,6 +110,23 @@ class DataKeys:
             return await self._deed(owner.id, key_id, "keep", act, owner=owner)
 
         return await self.journal.change(act, judge)
+
+    async def told(self, tenant_id: str, key_id: str, act: Act) -> None:
+        """The actor is about to be told what opens records that this key sealed: that is in the tenant's history, or it is not told. Once
+        an hour for each of them, as a program may ask for every series on its own. Raises NotFound.
+        """
+        window = act.at_us // (TOLD_SECONDS * 1_000_000)
+        names = ("datakey.told", act.actor, tenant_id, key_id, str(window))
+        digest = sha256("\0".join(names).encode()).hexdigest()
+        once = Act(act.actor, act.at_us, act.reason, Once(digest, digest))
+
+        async def judge() -> Judged[None]:
+            row = await self._row(tenant_id, key_id)
+            change = Change(Action.DATAKEY_TOLD, key_id, row.key, row, row.value, tenant_id)
+            return Judged(None, (change,), read(row, DataKeyRecord))
+
+        with suppress(Repeated):  # it is there already
+            await self.journal.change(once, judge)
 
     # What a gateway asks
 

@@ -119,6 +119,7 @@ def test_the_names_of_what_happened_are_never_reused() -> None:
         "datakey.destroying",
         "datakey.kept",
         "datakey.destroyed",
+        "datakey.told",
         "tenant.created",
         "tenant.changed",
         "tenant.suspended",

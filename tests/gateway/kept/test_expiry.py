@@ -1,5 +1,6 @@
 """What is kept goes when its time is over, not before, and a pass that fails leaves the rest to the next one."""
 
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -45,6 +46,26 @@ def expiry(blobs: BlobWorld) -> Expiry:
     return Expiry(blobs, days_of, 1, NOW.timestamp)
 
 
+async def test_a_pass_reads_the_names_of_many_tenants_a_page_at_a_time_and_not_a_tenant_at_a_time() -> None:
+    class Counted(BlobWorld):
+        pages = 0
+
+        async def names(self, prefix: str, after: str | None = None, limit: int = 1000) -> Sequence[str]:
+            Counted.pages += 1
+            return await super().names(prefix, after, limit)
+
+    young = [f"capture/t_{tenant:03d}/20260310/r{number}" for tenant in range(300) for number in range(3)]
+    old = [f"capture/t_{tenant:03d}/20260201/r" for tenant in range(0, 300, 7)]
+    blobs = Counted(held=dict.fromkeys((*young, *old), b"x"))
+
+    async def days_of(_: str) -> int:
+        return 7
+
+    await Expiry(blobs, days_of, 1, NOW.timestamp).look()
+    assert set(blobs.held) == set(young)
+    assert Counted.pages <= 4
+
+
 async def test_what_is_over_goes_and_nothing_else() -> None:
     blobs = world()
     one = expiry(blobs)
@@ -78,9 +99,9 @@ async def test_a_loss_at_any_call_leaves_the_rest_to_the_next_pass(fault: Fault,
 
 
 async def test_more_than_a_page_is_over_in_one_pass_and_young_ones_are_not_all_listed() -> None:
-    old = [f"capture/t_a/20260101/{number:05d}" for number in range(2500)]
-    young = [f"capture/t_a/20260310/{number:05d}" for number in range(2500)]
+    old = [f"capture/t_a/20260101/{number:05d}" for number in range(25_000)]
+    young = [f"capture/t_a/20260310/{number:05d}" for number in range(25_000)]
     blobs = BlobWorld(held=dict.fromkeys([*old, *young, "capture/t_b/20260101/r"], b""))
     await expiry(blobs).look()
     assert set(blobs.held) == set(young)
-    assert blobs.calls == 2501 + 6  # four pages of captures, one that is empty, and one of replies
+    assert blobs.calls == 25_001 + 6  # four pages of captures, one that is empty, and one of replies

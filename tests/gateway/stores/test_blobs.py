@@ -4,13 +4,15 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import AsyncIterator
+from collections import Counter
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
 
 from gateway.kept.ports import BlobsUnavailable
 from gateway.stores.blobs import FileBlobs
+from gateway.stores.disk import Entry, OsDisk
 from tests.contracts.blobs import BlobsContract
 
 
@@ -76,6 +78,27 @@ async def test_names_of_a_folder_with_more_than_a_page_are_all_told_in_order(tmp
     async with FileBlobs(tmp_path) as blobs:
         assert await blobs.names("", limit=10_000) == wanted
         assert await blobs.names("a/", "a/1999", 1500) == [name for name in wanted if name > "a/1999"][:1500]
+
+
+class CountingDisk(OsDisk):
+    """How often a folder is read from end to end."""
+
+    def __init__(self) -> None:
+        self.reads: Counter[str] = Counter()
+
+    def entries(self, folder: Path) -> Iterator[Entry]:
+        self.reads[folder.name] += 1
+        return super().entries(folder)
+
+
+async def test_a_page_of_names_reads_a_folder_once_however_many_it_asks_for(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    for number in range(3000):
+        (tmp_path / f"a/{number},blob").touch()
+    disk = CountingDisk()
+    async with FileBlobs(tmp_path, disk=disk) as blobs:
+        assert len(await blobs.names("a/", None, 3000)) == 3000
+    assert disk.reads["a"] == 1
 
 
 async def test_what_cannot_be_read_or_written_is_unavailable(tmp_path: Path) -> None:

@@ -8,7 +8,10 @@ from gateway.envelope.keys import DataKey
 from gateway.envelope.series import Series, series_key
 from tenants.acts import Act
 from tenants.api.records import MOST_SERIES
+from tenants.events import Event
 from tests.tenants.api.worlds import World
+from tests.tenants.conftest import events
+from tests.worlds.table import Fault
 
 SERIES = ("5e" * 16, "5e" * 16 + "-1")
 
@@ -89,6 +92,48 @@ async def test_series_that_are_none_or_too_many_are_refused_and_no_key_is_looked
     answer = await world.ask("GET", asked(key.id, series), by="admin")
     assert (answer.status, answer.code, answer.json["path"]) == (422, "invalid", "series")
     assert world.service.calls == calls
+
+
+def told_events(world: World) -> list[Event]:
+    return [it for it in events(world.table) if it.action == "datakey.told"]
+
+
+async def test_that_somebody_is_told_is_in_the_tenants_history_once_an_hour_for_each_and_no_key_is(
+    world: World,
+) -> None:
+    key = await key_of(world)
+    admin = f"key:{world.ids['admin key']}"
+    for _ in range(3):
+        told = (await world.ask("GET", f"{asked(key.id)}&reason=audit+of+may", by="admin")).json["keys"]
+    (event,) = told_events(world)
+    assert (event.actor, event.subject, event.reason) == (admin, f"datakey/{key.id}", "audit of may")
+    assert event.before == event.after
+    page = await world.ask("GET", "/tenants/acme/audit?limit=100", by="admin")
+    assert [it["id"] for it in page.json["items"] if it["action"] == "datakey.told"] == [event.id]
+    rows = b"".join(row.value for row in world.table.rows.values())
+    assert not any(it["key"].encode() in rows or urlsafe_b64decode(it["key"]) in rows for it in told)
+    world.now_us += 3_600_000_000
+    assert (await world.ask("GET", asked(key.id), by="admin")).status == 200
+    assert [it.actor for it in told_events(world)] == [admin, admin]
+
+
+async def test_who_is_told_nothing_has_no_event(world: World) -> None:
+    key = await key_of(world)
+    theirs = await key_of(world, "globex")
+    for query, by in ((asked(key.id), "developer"), (asked(theirs.id), "admin"), ("/audit/v1/keys", "admin")):
+        await world.ask("GET", query, by=by)
+    assert told_events(world) == []
+
+
+@pytest.mark.parametrize("fault", Fault)
+async def test_no_key_is_told_where_its_event_cannot_be_written(world: World, fault: Fault) -> None:
+    key = await key_of(world)
+    world.table.write_faults.append(fault)
+    lost = await world.ask("GET", asked(key.id), by="admin")
+    assert (lost.status, lost.code) == (503, "table_unavailable")
+    assert len(told_events(world)) == (fault is Fault.LOST_AFTER)
+    assert (await world.ask("GET", asked(key.id), by="admin")).status == 200
+    assert len(told_events(world)) == 1
 
 
 async def test_who_was_told_is_in_the_log_and_no_key_is(
