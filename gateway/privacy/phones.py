@@ -22,7 +22,7 @@ from phonenumbers import (
 )
 from phonenumbers.re_util import enable_pattern_cache
 
-from gateway.privacy.looks import ASKED, PLANS, WORDS_AROUND, Look
+from gateway.privacy.looks import A_PLACE, ASKED, PLANS, WORDS_AROUND, Look
 from gateway.privacy.runs import Run
 from gateway.privacy.words import Around
 
@@ -45,7 +45,7 @@ _ADDRESS: Final = re.compile(
 )
 _DECIMAL: Final = re.compile(r"[0-9]{1,3}\.[0-9]+(?:[,;]?\s*[-+]?[0-9]{1,3}\.[0-9]+)?\s*(?:[,;)\]°NSEW]|$)")
 _THOUSANDS: Final = re.compile(
-    r"[0-9]{1,3}(?:[. ][0-9]{3})+(?:,[0-9]{2})?(?:\s?(?:[$€£¥₹₩₽%]|EUR|USD|kr|zł))|[0-9]{1,3}(?:\.000)+"
+    r"[0-9]{1,3}(?:[. ][0-9]{3}){1,9}(?:,[0-9]{2})?(?:\s?(?:[$€£¥₹₩₽%]|EUR|USD|kr|zł))|[0-9]{1,3}\.000"
 )
 
 
@@ -182,7 +182,10 @@ class Phones:
         written = run.text[run.starts[first] : run.ends[last]]
         self._look(PLANS)
         digits = run.digits_of(first, last)
-        return _is_possible(digits) and _may_be_valid(digits) and self._valid("+" + written, None) is not None
+        return self._may_be_abroad(digits) and self._valid("+" + written, None) is not None
+
+    def _may_be_abroad(self, digits: str) -> bool:
+        return _is_possible(digits, self._look) and _may_be_valid(digits, self._look)
 
     def _is_phone(self, run: Run, first: int, last: int, *, told: bool) -> bool:
         self._look(PLANS)
@@ -190,8 +193,7 @@ class Phones:
         if (
             digits.startswith("00")
             and (told or last > first or len(digits) >= _SURELY_ABROAD)
-            and _is_possible(digits[2:])
-            and _may_be_valid(digits[2:])
+            and self._may_be_abroad(digits[2:])
         ) and self._valid("+" + digits[2:], None) is not None:
             return True
         return any(
@@ -228,10 +230,14 @@ class Phones:
         return None
 
 
-def _is_possible(digits: str) -> bool:
-    """Whether these digits begin with a country's code and go on as long as its numbers do. A 0 in brackets is one too many."""
+def _is_possible(digits: str, look: Look) -> bool:
+    """Whether these digits begin with a country's code and go on as long as its numbers do. A 0 in brackets is one too many. Where several
+    countries share a code, each behind the first costs a look: of +1 there are 25.
+    """
     for width in (1, 2, 3):
-        for region in COUNTRY_CODE_TO_REGION_CODE.get(int(digits[:width] or 0), ()):
+        for place, region in enumerate(COUNTRY_CODE_TO_REGION_CODE.get(int(digits[:width] or 0), ())):
+            if place:
+                look(A_PLACE)
             if region == "001":
                 return True
             plan = _plan(region)
@@ -241,13 +247,18 @@ def _is_possible(digits: str) -> bool:
     return False
 
 
-def _may_be_valid(digits: str) -> bool:
-    """Whether these digits are a country's code and what may be valid behind it."""
+def _may_be_valid(digits: str, look: Look) -> bool:
+    """Whether these digits are a country's code and what may be valid behind it. Costs as `_is_possible`."""
     for width in (1, 2, 3):
         regions = COUNTRY_CODE_TO_REGION_CODE.get(int(digits[:width] or 0), ())
-        plans = [_plan(region) for region in regions]
-        if "001" in regions or any(plan is not None and plan.has(digits[width:]) for plan in plans):
+        if "001" in regions:
             return True
+        for place, region in enumerate(regions):
+            if place:
+                look(A_PLACE)
+            plan = _plan(region)
+            if plan is not None and plan.has(digits[width:]):
+                return True
     return False
 
 

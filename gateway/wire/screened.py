@@ -125,7 +125,16 @@ def masked_bytes(element: bytes, screen: Screen) -> bytes:
     encoding = _encoding(element)
     if encoding is None:
         return element
-    return screen.text(element.decode(encoding, "surrogatepass")).encode(encoding, "surrogatepass")
+    masked = screen.text(element.decode(encoding, "surrogatepass")).encode(encoding, "surrogatepass")
+    # What may be UTF-16 may be UTF-8 with zeros in it as well: which of them the model reads nobody knows.
+    return _as_utf_8(masked, screen) if encoding.startswith("utf-16") else masked
+
+
+def _as_utf_8(element: bytes, screen: Screen) -> bytes:
+    try:
+        return screen.text(element.decode()).encode()
+    except UnicodeDecodeError:
+        return element
 
 
 def _encoding(element: bytes) -> str | None:

@@ -42,6 +42,7 @@ async def begun(event: threading.Event) -> None:
 async def test_texts_that_take_long_leave_the_loops_own_threads_to_names_keys_and_files(
     go_on: threading.Event,
 ) -> None:
+    warm()
     async with asyncio.timeout(5), asyncio.TaskGroup() as group:
         for number in range(40):  # more than the threads that a loop has
             group.create_task(beside(f"tenant{number}", LONG, screen(), go_on.wait))
@@ -120,6 +121,28 @@ async def test_what_was_cancelled_ends_within_a_step_and_its_tenants_next_begins
         await begun(ended)
         assert await desk.do("acme", lambda: "next", nothing) == "next"
     assert found == ["nobody waits for it any more"]
+
+
+async def test_who_leaves_while_waiting_makes_room_for_the_tenants_next(go_on: threading.Event) -> None:
+    desk, has_begun = Desk(threads=1), threading.Event()
+
+    def hold() -> None:
+        has_begun.set()
+        go_on.wait()
+
+    async with asyncio.timeout(5):
+        under_way = asyncio.ensure_future(desk.do("acme", hold, nothing))
+        await begun(has_begun)
+        for _ in range(2):  # as many as may wait, and again
+            waiting = [asyncio.ensure_future(desk.do("acme", hold, nothing)) for _ in range(MOST_WAITING)]
+            await asyncio.sleep(0)
+            assert not any(task.done() for task in waiting)
+            for task in waiting:
+                task.cancel()
+            ended = await asyncio.gather(*waiting, return_exceptions=True)
+            assert all(isinstance(it, asyncio.CancelledError) for it in ended)
+        go_on.set()
+        await under_way
 
 
 async def test_a_fault_is_raised_where_it_is_waited_for() -> None:

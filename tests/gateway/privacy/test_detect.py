@@ -124,6 +124,10 @@ HOSTILE = [
         "2024-01-15 10:20 ",
         "ssh a@b.cd ",
         "tel order ",
+        "0100 ",
+        "+1.000 ",
+        "1.000.",
+        "[EMAIL_1]",
     ),
 ]
 
@@ -139,3 +143,9 @@ def test_time_grows_with_the_length_of_a_hostile_text_and_no_faster(piece: str) 
     seconds(1000)
     short, long = seconds(4_000), seconds(32_000)
     assert long < 24 * short + 0.1  # eight times as long; squared would be 64 times
+
+
+def test_each_country_that_shares_a_code_is_counted_as_a_look() -> None:
+    looks: list[int] = []
+    find("001 " * 100, ("phone",), (), looks.append)
+    assert sum(looks) > 100 * 100  # of +1 there are 25, and four lengths are tried from each group

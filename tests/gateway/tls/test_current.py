@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509 import load_pem_x509_certificate
 
 from gateway.settings import SettingsError, Tls, load
-from gateway.tls.current import Certificates, Files, Shown
+from gateway.tls.current import Certificates, Clients, Files, Shown
 from gateway.tls.errors import TlsRefused
 from tests.worlds.certificates import Authority, Pair, new_key, pem_of
 
@@ -143,6 +143,15 @@ def test_what_holds_the_wrong_thing_is_named_without_a_byte_of_it(world: World) 
         with pytest.raises(TlsRefused, match=reason) as refused:
             world.shown()
         assert pair.key.splitlines()[1].decode() not in str(refused.value)
+
+
+@pytest.mark.parametrize("clients", ["optional", "required"])
+def test_authorities_that_are_an_empty_file_are_refused(world: World, clients: Clients) -> None:
+    files = world.write(world.authority.gives())
+    empty = world.folder / "authorities.pem"
+    empty.touch()
+    with pytest.raises(TlsRefused, match=r"authorities\.pem is empty, and no client would be known by it"):
+        Shown.load(Files(files.certificate, files.key, empty), clients, now_us)
 
 
 def test_a_certificate_that_ends_soon_is_warned_of_once(

@@ -135,6 +135,11 @@ def test_an_element_is_masked_in_the_encoding_that_it_is_in_and_else_stays_as_it
     assert masked_bytes(element, screen()) == wanted
 
 
+def test_zeros_hide_no_text_in_an_element_that_may_be_read_as_two_encodings() -> None:
+    for zeros in (b"x\0", b"\0x"):
+        assert masked_bytes(MAIL.encode() + b" " + zeros * 40, screen()) == b"[EMAIL] " + zeros * 40
+
+
 @pytest.mark.parametrize("encoding", ["shift_jis", "gbk", "koi8-r", "euc-kr", "windows-1251"])
 def test_of_an_element_in_another_encoding_of_bytes_what_is_ascii_is_masked(encoding: str) -> None:
     before = {"shift_jis": "\u65e5\u672c", "gbk": "\u4e2d\u6587", "euc-kr": "\uc8fc"}.get(
