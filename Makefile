@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 SOURCES := gateway tenants policies infra tests
 PIP := $(BIN)/pip install --quiet --constraint constraints.txt
 ARGS ?=
-# Tests wait more than they compute: two at a time take less than two thirds of the time, on two cores too.
+# Tests wait more than they compute: two at a time take less than two thirds of the time, on two cores too. The long ones come first, in e2e.
 WORKERS ?= 2
 # What is started hundreds of times is compiled once, whatever the environment says.
 export PYTHONDONTWRITEBYTECODE :=
@@ -24,7 +24,7 @@ run: $(VENV)/.run ## serve the demo models on http://127.0.0.1:8080 (more: make 
 setup: $(VENV)/.all ## a virtual environment with everything
 
 test: $(VENV)/.all ## every test, on the real Triton (some of them: make test ARGS="-k limits")
-	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile $(ARGS)
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(ARGS)
 
 check: $(VENV)/.all ## lint and types
 	$(BIN)/ruff format --check $(SOURCES)
