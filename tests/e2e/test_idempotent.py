@@ -53,10 +53,7 @@ _numbers = count(1)
 def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Demo]:
     state = tmp_path_factory.mktemp("idempotent") / "state"
     key = configure(state, FLEET)
-    settings = json.loads((state / "gateway.yaml").read_text())
-    settings["listen"]["grpc"] = "127.0.0.1:0"
-    (state / "gateway.yaml").write_text(json.dumps(settings))
-    with serve(state, key) as made:
+    with serve(state, key, GATEWAY_GRPC_PORT="0") as made:
         try:
             yield made
         finally:

@@ -50,10 +50,7 @@ def demo(
         "openai": {"backend": "pass-through", "address": address, "model": MODEL},
     }
     (state / "documents" / "far.yaml").write_text(json.dumps(document))
-    settings = json.loads((state / "gateway.yaml").read_text())
-    settings["listen"]["grpc"] = "127.0.0.1:0"
-    (state / "gateway.yaml").write_text(json.dumps(settings))
-    with serve(state, key) as made:
+    with serve(state, key, GATEWAY_GRPC_PORT="0") as made:
         try:
             yield made
         finally:
