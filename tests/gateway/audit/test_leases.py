@@ -12,7 +12,19 @@ from gateway.envelope.series import PURPOSE
 from gateway.loops import jobs
 from tests.gateway.envelope.world import World, made, tenant_id
 
-_STEPS = "wait wait fetch fetch fetch refresh rotate destroy service forget look".split()
+_STEPS = [
+    "wait",
+    "wait",
+    "fetch",
+    "fetch",
+    "fetch",
+    "refresh",
+    "rotate",
+    "destroy",
+    "service",
+    "forget",
+    "look",
+]
 
 
 async def stepped(step: str, world: World, keyring: Keyring, sealers: Sealers, dice: random.Random) -> None:
