@@ -89,9 +89,18 @@ class Ledger:
 
     # What the request path calls.
 
+    @property
+    def seals(self) -> bool:
+        """Whether what is of a tenant's requests is sealed, or else in the clear."""
+        return self._sealers is not None
+
+    def held_sealer(self, tenant: str) -> Sealer | None:
+        """With what this tenant's records are sealed, if its key is here. Waits for nothing."""
+        return self._sealers.held(tenant) if self._sealers is not None else None
+
     async def sealer(self, tenant: str) -> Sealer | None:
-        """With what this tenant's records are sealed, for `intend` and `deny`: without a wait when its key is here. None: they are in
-        the clear. Raises KeysUnavailable and KeyRefused; then nothing of this tenant's is served: fails closed.
+        """With what this tenant's records are sealed, for `intend` and `deny`, once its key is here. None: they are in the clear.
+        Raises KeysUnavailable and KeyRefused; then nothing of this tenant's is served: fails closed.
         """
         if self._sealers is None:
             return None

@@ -2,11 +2,11 @@
 
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Final, Protocol
+from typing import Final, NamedTuple, Protocol
 from weakref import WeakKeyDictionary
 
 from gateway.audit.record import Sealer
-from gateway.envelope.keyring import ENDED
+from gateway.envelope.keyring import ENDED, Lease
 from gateway.envelope.keys import DataKey, Purpose
 from gateway.envelope.ports import KeysUnavailable
 from gateway.envelope.series import PURPOSE, Series
@@ -21,7 +21,7 @@ _Place = tuple[str, str]  # the ids of a tenant and a data key
 class Keyring(Protocol):
     """Who has the tenants' data keys."""
 
-    def held(self, tenant_id: str, purpose: Purpose) -> DataKey | None:
+    def lease(self, tenant_id: str, purpose: Purpose) -> Lease | None:
         """The newest one, if it is here and may be used this moment."""
 
     async def key(self, tenant_id: str, purpose: Purpose) -> DataKey:
@@ -37,6 +37,16 @@ class Keyring(Protocol):
     def clock(self) -> Callable[[], float]:
         """Seconds: what these times are on."""
 
+    @property
+    def version(self) -> int:
+        """What was leased under another one may be so no longer."""
+
+
+class _Leased(NamedTuple):
+    series: Series
+    until: float
+    version: int
+
 
 class Sealers:
     """One ledger's. Whoever got a series may seal with it also when later ones are made: the bodies name theirs, and no position comes
@@ -46,10 +56,14 @@ class Sealers:
     def __init__(self, keyring: Keyring, segment: Callable[[], str]) -> None:
         """`segment`: the id of the one that takes commits, or took the last ones; one that was left never comes again."""
         self._keyring = keyring
+        self._clock = keyring.clock
         self._now = segment
         self._segment = ""
         self._turn = 0
         self._series: dict[_Place, Series] = {}
+        self._leased: dict[
+            str, _Leased
+        ] = {}  # of the series above: what requests ask for, at no more than a look
         self._given: set[_Place] = set()
         self._alive: WeakKeyDictionary[Series, _Place] = (
             WeakKeyDictionary()
@@ -58,8 +72,19 @@ class Sealers:
 
     def held(self, tenant: str) -> Series | None:
         """With what this tenant's bodies are sealed now, if the key is here."""
-        key = self._keyring.held(tenant, PURPOSE)
-        return None if key is None else self._of(tenant, key)
+        leased = self._leased.get(tenant)
+        if (
+            leased is not None
+            and leased.version == self._keyring.version
+            and self._clock() < leased.until
+            and self._now() == self._segment
+        ):
+            return leased.series
+        if (lease := self._keyring.lease(tenant, PURPOSE)) is None:
+            return None
+        series = self._of(tenant, lease.key)
+        self._leased[tenant] = _Leased(series, lease.until, lease.version)
+        return series
 
     async def fetched(self, tenant: str) -> Series:
         """The same, once the key is here. Raises KeysUnavailable and KeyRefused."""
@@ -69,9 +94,10 @@ class Sealers:
         """With what this tenant's bodies are sealed by whoever was given that before: the same while its key may be used, or else as if
         it asked now. No KeyService is needed for the same.
         """
-        if isinstance(given, Series) and not given.is_closed and self._may((tenant, given.data_key)):
-            return given
-        return self.held(tenant)
+        held = self.held(tenant)
+        if held is given or not isinstance(given, Series) or given.is_closed:
+            return held
+        return given if self._may((tenant, given.data_key)) else held
 
     async def look(self) -> None:
         """What seals with a destroyed key is closed, also where a call that is still open has it. Called every few seconds."""
@@ -85,6 +111,7 @@ class Sealers:
         """
         gone = self._series.keys() - self._given
         self._given.clear()
+        self._leased.clear()
         for place in gone:
             del self._series[place]
         self._turn += bool(gone)  # one of them may be made again, and then has another name
@@ -101,12 +128,13 @@ class Sealers:
         for series in [it for it, its in self._alive.items() if its == place]:
             series.close()
             del self._alive[series]
+        self._leased.pop(place[0], None)
         self._turn += self._series.pop(place, None) is not None
         del self._until[place]
 
     def _may(self, place: _Place) -> bool:
         """What was said last holds for its time, though the tenant's keys were changed since: most changes concern another one."""
-        now = self._keyring.clock()
+        now = self._clock()
         if now < self._until.get(place, ENDED):
             return True
         until = self._keyring.lasts(*place)
@@ -116,7 +144,7 @@ class Sealers:
         segment = self._now()
         if segment != self._segment:
             self._segment, self._turn = segment, 0
-            self._series.clear()
+            self._clear()
         place = (tenant, key.id)
         self._given.add(place)
         return self._series.get(place) or self._made(tenant, key)
@@ -125,7 +153,7 @@ class Sealers:
         """What was made before is forgotten when there is too much of it. None is ever made twice: the next ones have another name."""
         if len(self._series) >= MOST_SERIES:
             self._turn += 1
-            self._series.clear()
+            self._clear()
         name = f"{self._segment}-{self._turn}" if self._turn else self._segment
         place = (tenant, key.id)
         made = self._series[place] = Series(key, tenant, name)
@@ -133,3 +161,7 @@ class Sealers:
         if (until := self._keyring.lasts(*place)) is not None:
             self._until[place] = until
         return made
+
+    def _clear(self) -> None:
+        self._series.clear()
+        self._leased.clear()

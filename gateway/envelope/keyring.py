@@ -18,7 +18,7 @@ from collections.abc import Awaitable, Callable, Collection, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Final, TypeVar, get_args
+from typing import Final, NamedTuple, TypeVar, get_args
 
 from gateway.envelope import wrapped
 from gateway.envelope.flights import Flights, Place
@@ -53,6 +53,14 @@ _log: Final = logging.getLogger(__name__)
 
 class KeyDestroyed(Exception):
     """There is no such key, for ever: what it sealed cannot be read by anybody. The text is for operators."""
+
+
+class Lease(NamedTuple):
+    """A key that seals, and until when (seconds, on the keyring's clock) it is that, as long as the keyring's `version` is this one."""
+
+    key: DataKey
+    until: float
+    version: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,11 +112,11 @@ class Keyring:
     calls: int = 0
     failures: int = 0
     """Of the KeyService."""
+    version: int = 0
+    """Moves with all that the feed tells, and with a key that is refused or gone: what was read or leased before it may be so no longer."""
     _held: OrderedDict[Place, _Held] = field(default_factory=OrderedDict)
     _known: OrderedDict[str, _Known] = field(default_factory=OrderedDict)
     _flights: Flights = field(init=False)
-    _changes: int = 0
-    """Moves with all that the feed tells: what was read across it may be older."""
 
     def __post_init__(self) -> None:
         expected = (KeysUnavailable, KeyRefused, KeyDestroyed)
@@ -119,13 +127,21 @@ class Keyring:
 
     def held(self, tenant_id: str, purpose: Purpose) -> DataKey | None:
         """The key that seals, if it is here and may be used this moment. Waits for nothing."""
+        lease = self.lease(tenant_id, purpose)
+        return lease.key if lease else None
+
+    def lease(self, tenant_id: str, purpose: Purpose) -> Lease | None:
+        """The same, and for how long: for who derives a key of its own from it and counts what that seals. One use of it."""
         known = self._confirmed(tenant_id)
         record = known.newest.get(purpose) if known else None
-        found = self._usable(record) if record else None
+        if known is None or record is None:
+            return None
+        found = self._usable(record)
         if found is None or found.uses >= self.knobs.most_uses:
             return None
         found.uses += 1
-        return found.key
+        until = min(self._lasts(known, record.id), found.since + self.knobs.cache_seconds)
+        return Lease(found.key, until, self.version)
 
     async def key(self, tenant_id: str, purpose: Purpose) -> DataKey:
         """The key that seals, durably known; made if the tenant has none. Raises KeysUnavailable, KeyRefused."""
@@ -158,7 +174,7 @@ class Keyring:
 
     def changed(self, tenant_ids: Collection[str] | None) -> None:
         """Keys of these tenants are not as they were; None: nobody can tell whose."""
-        self._changes += 1
+        self.version += 1
         if tenant_ids is None:
             self._known.clear()
         for tenant_id in tenant_ids or ():
@@ -282,12 +298,12 @@ class Keyring:
         for _ in range(_LOOKS):
             if (known := self._confirmed(tenant_id)) is not None:
                 return known
-            changes, started = self._changes, self.clock()
+            version, started = self.version, self.clock()
             try:
                 found = await self.directory.of(tenant_id)
             except TenantsError as fault:
                 raise KeysUnavailable(f"the keys of {tenant_id} cannot be read: {fault}") from fault
-            if changes != self._changes:
+            if version != self.version:
                 continue
             known = self._known[tenant_id] = _Known(started, found, _newest(found))
             if len(self._known) > self.knobs.most_keys:
@@ -334,7 +350,7 @@ class Keyring:
         except TenantsError as fault:
             raise KeysUnavailable(f"the wrapped keys cannot be read: {fault}") from fault
         if row is None:
-            self._held.pop(place, None)
+            self._lose(place)
             raise KeyDestroyed(f"the wrapped data key {record.id} is gone")
         found, context = wrapped.read(row), Context(record.tenant_id, record.purpose, record.id)
         material = await self._called(place, self.service.unwrap(found.wrapped, context, found.with_key))
@@ -348,6 +364,11 @@ class Keyring:
         if len(self._held) > self.knobs.most_keys:
             self._held.popitem(last=False)
 
+    def _lose(self, place: Place) -> None:
+        """The key may not be used from now on, whatever time it had."""
+        self.version += 1
+        self._held.pop(place, None)
+
     async def _called(self, place: Place, call: Awaitable[_Answer]) -> _Answer:
         """What the KeyService answers."""
         self.calls += 1
@@ -357,7 +378,7 @@ class Keyring:
             self.failures += 1
             _log.warning("a data key of %s (%s): %s", *place, fault)
             if isinstance(fault, KeyRefused):
-                self._held.pop(place, None)
+                self._lose(place)
             raise
 
     async def _directory(self, change: Awaitable[_Answer]) -> _Answer:

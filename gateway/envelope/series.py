@@ -21,7 +21,7 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from msgspec import Struct
 
-from gateway.envelope.derived import COMMITMENT_BYTES, NotOpened, derived, named
+from gateway.envelope.derived import COMMITMENT_BYTES, NotOpened, derived, name_bytes, named
 from gateway.envelope.keys import DataKey, Material, Purpose
 
 PURPOSE: Final[Purpose] = "audit"
@@ -32,7 +32,7 @@ _LABEL = b"gateway sealed series v1\0"
 _SEGMENT = re.compile(r"[0-9A-Za-z_-]{1,64}")
 _PLACE = struct.Struct(f">Q{COMMITMENT_BYTES}s")
 _POSITION = struct.Struct(">Q")
-_NONCE = struct.Struct(">4xQ")
+_NONCE_START = bytes(4)
 
 
 class SeriesKey(Struct, frozen=True):
@@ -53,10 +53,10 @@ class SeriesKey(Struct, frozen=True):
             position, commitment = _PLACE.unpack_from(stored, start)
             if not compare_digest(commitment, self.commitment):
                 raise NotOpened
-            bound = _bound(self) + named(record) + _POSITION.pack(position)
-            return AESGCM(self.key.reveal()).decrypt(
-                _NONCE.pack(position), stored[start + _PLACE.size :], bound
-            )
+            place = _POSITION.pack(position)
+            bound = _bound(self) + named(record) + place
+            cipher = AESGCM(self.key.reveal())
+            return cipher.decrypt(_NONCE_START + place, stored[start + _PLACE.size :], bound)
         except (InvalidTag, struct.error, ValueError):
             raise NotOpened from None
 
@@ -96,9 +96,10 @@ class Series:
         if position >= MOST_BODIES:
             raise OverflowError("a series that is full")
         self._next = position + 1
-        bound = self._bound + named(record) + _POSITION.pack(position)
-        sealed = self._cipher.encrypt(_NONCE.pack(position), body, bound)
-        return self._before + _PLACE.pack(position, self._commitment) + sealed
+        place = _POSITION.pack(position)
+        bound = self._bound + name_bytes(record) + place
+        sealed = self._cipher.encrypt(_NONCE_START + place, body, bound)
+        return b"".join((self._before, place, self._commitment, sealed))
 
     def close(self) -> None:
         """It seals no more, and its key is here no longer."""

@@ -18,7 +18,7 @@ AT_ONCE = 12
 
 @pytest.fixture
 def long(state: Path) -> Path:
-    """A state with more tenants than fit in a page, or in a pipe."""
+    """A state with more tenants than fit in a page."""
 
     async def fill(directory: Directory) -> None:
         for first in range(0, MANY, AT_ONCE):
@@ -34,9 +34,9 @@ def long(state: Path) -> Path:
 
 
 def listing(state: Path) -> "subprocess.Popen[bytes]":
-    return subprocess.Popen(
-        [PROGRAM, "tenants", "list", "--state", state], stdout=subprocess.PIPE, stderr=subprocess.PIPE
-    )
+    """The pipe holds so little of it that nobody is done before he is read, however slowly that is."""
+    command = [PROGRAM, "tenants", "list", "--state", state]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, pipesize=4096)
 
 
 def test_a_list_is_whole(long: Path) -> None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from itertools import product
 from typing import get_args
 
-from gateway.envelope.keyring import CONFIRM_SECONDS, ENDED, KeyDestroyed
+from gateway.envelope.keyring import CONFIRM_SECONDS, ENDED, KeyDestroyed, Lease
 from gateway.envelope.keys import DataKey, Material, Purpose
 from gateway.envelope.ports import KeyFault, KeyRefused, KeysUnavailable
 
@@ -40,8 +40,17 @@ class KeyringWorld:
         """Nothing is here at first, as in the true one, which is there all the same."""
         return len(self.warm)
 
+    @property
+    def version(self) -> int:
+        """Another one whenever a test changed something."""
+        return hash((self.number, *map(frozenset, (self.warm, self.refused, self.destroyed))))
+
     def held(self, tenant_id: str, purpose: Purpose) -> DataKey | None:
         return self.made(tenant_id, purpose) if tenant_id in self.warm else None
+
+    def lease(self, tenant_id: str, purpose: Purpose) -> Lease | None:
+        held = self.held(tenant_id, purpose)
+        return Lease(held, self.clock() + CONFIRM_SECONDS, self.version) if held else None
 
     async def key(self, tenant_id: str, purpose: Purpose) -> DataKey:
         self.fetches += 1
