@@ -6,6 +6,7 @@ import secrets
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from functools import cache
 from hashlib import sha256
 from itertools import count
 from pathlib import Path
@@ -23,6 +24,8 @@ from gateway.auth.known import Known
 from gateway.auth.look_ups import LookUps
 from gateway.auth.networks import Networks
 from gateway.auth.tokens import Tokens
+from gateway.authz.cedar import Authorizer
+from gateway.authz.control import ControlAuthorizer
 from gateway.authz.current import Current
 from gateway.call import Endpoint, InferenceCall, Outgoing, Reply, Standing
 from gateway.cluster.feed import Feed
@@ -237,6 +240,22 @@ def capturing(keys: KeyringWorld, blobs: BlobWorld, draw: Callable[[], float] = 
     return Captures(keys, blobs, draw=draw, clock=clock, entropy=secrets.token_bytes)
 
 
+@cache
+def _loaded() -> Current:
+    return Current.load(POLICIES)
+
+
+def in_force() -> Current:
+    """The policies as loaded: parsed and rehearsed once, which takes the longest of a house; what was decided and counted is its own."""
+    loaded = _loaded()
+    inference, control = (
+        type(it)(it._schema, it._policies, it.version) for it in (loaded.inference, loaded.control)
+    )
+    assert isinstance(inference, Authorizer)
+    assert isinstance(control, ControlAuthorizer)
+    return Current(POLICIES, inference, control, _in_force=loaded._in_force, _seen=loaded._seen)
+
+
 LIMITS = Limits(body_bytes=1000, requests_per_second=Rate(rate=1000, burst=1000), concurrent_requests=5)
 
 
@@ -287,7 +306,7 @@ async def house(
                 lambda: NOW_US,
             ),
             known=known,
-            policies=Current.load(POLICIES),
+            policies=in_force(),
             limiter=Limiter(loop.time),
             ledger=ledger,
             throttler=throttler,

@@ -11,8 +11,11 @@ from hypothesis import strategies as st
 
 from tenants.errors import Fault
 from tenants.nodes import MOST_BYTES, Mapping, Node, Scalar, Sequence, read
+from tests.seeds import FULL
 
 MOST_SECONDS = 30  # of the processor, for one file
+SHARE = 1 if FULL else 5
+"""What part of the largest file is read, and of its seconds taken; the most values that a file may have are read by one test anyhow."""
 
 
 def plain(node: Node) -> Any:
@@ -129,6 +132,7 @@ def test_an_anchor_and_each_of_its_aliases_is_a_fault_and_nothing_expands() -> N
     assert document.entries["c"][1] == Sequence(3, (Scalar(3, "", None, "-"),) * 2)
 
 
+@pytest.mark.chaos
 @pytest.mark.parametrize(
     "text",
     [
@@ -136,7 +140,7 @@ def test_an_anchor_and_each_of_its_aliases_is_a_fault_and_nothing_expands() -> N
         "{a: " * 100_000,
         "- " * 100_000,
         "? " * 100_000,
-        "x: y\n" * 100_000,
+        "x: y\n" * (100_000 // SHARE),
         "a: " + "1" * 1_000_000,
         "a: '" + "x" * 1_000_000 + "'",
         "&a " * 10_000,
@@ -158,7 +162,7 @@ def test_a_hostile_file_costs_seconds_at_most(text: str) -> None:
     faults: list[Fault] = []
     before = time.process_time()
     read(text.encode(), "a.yaml", faults)
-    assert time.process_time() - before < MOST_SECONDS
+    assert time.process_time() - before < MOST_SECONDS / SHARE
 
 
 def test_depth_values_and_bytes_are_bounded() -> None:

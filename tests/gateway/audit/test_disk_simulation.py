@@ -5,7 +5,6 @@ The seed is in the name of the test; SEEDS can be raised for a longer run.
 
 import asyncio
 import errno
-import os
 import random
 from collections import Counter
 from collections.abc import AsyncIterator
@@ -23,9 +22,10 @@ from gateway.audit.segment import scan
 from gateway.audit.verify import verify
 from gateway.stores.files import FileSegments
 from tests.gateway.audit.support import DONE, NOW_US, intend, opened, running, spin
+from tests.seeds import seeds
 from tests.worlds.disk import DiskWorld, MemoryDisk
 
-SEEDS = int(os.environ.get("SEEDS", "60"))
+SEEDS = seeds(20, 200)
 STEPS = 60
 FOLDER = Path("/state/audit")
 KNOBS = Knobs(stall_seconds=0.05, create_seconds=5, retry_seconds=0, ride_seconds=0, waiting_bytes=20_000)
@@ -210,7 +210,8 @@ def effective(segments: dict[str, bytes]) -> list[Entry]:
     return log
 
 
-@pytest.mark.parametrize("seed", range(SEEDS))
+@pytest.mark.chaos
+@pytest.mark.parametrize("seed", SEEDS)
 async def test_what_was_told_durable_survives_any_power_cut_and_any_failing_call(seed: int) -> None:
     await simulate(seed)
 

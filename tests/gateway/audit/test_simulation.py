@@ -4,7 +4,6 @@ The seed is in the name of the test; SEEDS can be raised for a longer run.
 """
 
 import asyncio
-import os
 import random
 from collections import Counter
 from contextlib import suppress
@@ -18,9 +17,10 @@ from gateway.audit.record import Entry, SegmentBody
 from gateway.audit.segment import scan
 from gateway.audit.verify import verify
 from tests.gateway.audit.support import DONE, NOW_US, denial, intend, opened, running, spin
+from tests.seeds import seeds
 from tests.worlds.segments import Fault, SegmentWorld
 
-SEEDS = int(os.environ.get("SEEDS", "60"))
+SEEDS = seeds(20, 200)
 STEPS = 120
 
 
@@ -86,7 +86,8 @@ async def live(rng: random.Random, world: SegmentWorld, promises: Promises) -> N
     world.restart()
 
 
-@pytest.mark.parametrize("seed", range(SEEDS))
+@pytest.mark.chaos
+@pytest.mark.parametrize("seed", SEEDS)
 async def test_what_was_durable_is_in_the_log_with_one_outcome_after_any_crash(seed: int) -> None:
     rng = random.Random(seed)
     world = SegmentWorld(segment_bytes=rng.choice([2_000, 8_000, 1 << 20]))

@@ -4,7 +4,6 @@ The seed is in the name of the test; SEEDS can be raised for a longer run.
 """
 
 import asyncio
-import os
 import random
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -13,8 +12,9 @@ import pytest
 
 from gateway.auth.key_sets import Source
 from tests.gateway.auth.key_world import Gateway, Provider, gateway
+from tests.seeds import seeds
 
-SEEDS = int(os.environ.get("SEEDS", "30"))
+SEEDS = seeds(12, 120)
 STEPS = 400
 REFRESH, COOLDOWN, OUTAGE, FETCH = 300.0, 10.0, 3600.0, 10.0
 """As the knobs say; a fetch of two documents takes so long at most here, as no real time passes."""
@@ -138,7 +138,8 @@ class Simulation:
         assert self.faults == []
 
 
-@pytest.mark.parametrize("seed", range(SEEDS))
+@pytest.mark.chaos
+@pytest.mark.parametrize("seed", SEEDS)
 async def test_no_key_too_long_no_fetch_too_many_and_no_rotation_missed(seed: int) -> None:
     chance = random.Random(seed)
     async with gateway("https://a.example", "https://b.example", jwks=chance.random() < 0.5) as world:

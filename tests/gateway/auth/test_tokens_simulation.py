@@ -6,7 +6,6 @@ SEEDS=N runs so many schedules; the seed of one that fails is in its name.
 """
 
 import asyncio
-import os
 import random
 from collections.abc import Awaitable, Callable, Mapping, Set
 from math import inf
@@ -23,8 +22,9 @@ from tenants.tenant import Deed
 from tests.gateway.auth.token_world import ACME, GLOBEX, SHARED, TokenWorld, own, shared
 from tests.gateway.auth.world import ACT, HERE
 from tests.gateway.cluster.test_simulation import Truth
+from tests.seeds import seeds
 
-SEEDS = int(os.environ.get("SEEDS", "12"))
+SEEDS = seeds(6, 60)
 PROMISED_SECONDS = 5.0
 STALE_SECONDS = 60.0
 STEPS = 250
@@ -261,7 +261,8 @@ class Schedule:
             self.is_over = True
 
 
-@pytest.mark.parametrize("seed", range(SEEDS))
+@pytest.mark.chaos
+@pytest.mark.parametrize("seed", SEEDS)
 async def test_no_token_is_served_by_what_is_over_and_none_that_is_good_is_refused(seed: int) -> None:
     schedule = Schedule(seed)
     await schedule.run()

@@ -4,7 +4,6 @@ SEEDS=N runs so many schedules; the seed of one that fails is in its name.
 """
 
 import asyncio
-import os
 import random
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
@@ -18,8 +17,9 @@ from tenants.directory import Minted
 from tenants.plans import Limits, Plan
 from tenants.tenant import Deed
 from tests.gateway.auth.world import ACT, World
+from tests.seeds import seeds
 
-SEEDS = int(os.environ.get("SEEDS", "40"))
+SEEDS = seeds(15, 150)
 PROMISED_SECONDS = 5.0
 STALE_SECONDS = 60.0
 STEPS = 400
@@ -191,7 +191,8 @@ class Schedule:
             self.is_over = True
 
 
-@pytest.mark.parametrize("seed", range(SEEDS))
+@pytest.mark.chaos
+@pytest.mark.parametrize("seed", SEEDS)
 async def test_nobody_is_served_by_what_ended_more_than_five_seconds_ago_and_nobody_refused_who_may(
     seed: int,
 ) -> None:

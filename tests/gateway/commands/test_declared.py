@@ -12,6 +12,8 @@ CHANGES = (
     *("create", "move", "suspend", "resume", "close", "reopen", "invite", "change", "remove"),
     *("revoke", "rotate", "put", "delete", "rewrap", "destroy", "keep"),
 )
+PARSER: argparse.ArgumentParser = parser()
+"""Parsing does not change it."""
 
 
 def commands(of: argparse.ArgumentParser, words: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
@@ -24,14 +26,14 @@ def commands(of: argparse.ArgumentParser, words: tuple[str, ...] = ()) -> Iterat
 
 
 def parser_of(words: tuple[str, ...]) -> argparse.ArgumentParser:
-    found: argparse.ArgumentParser = parser()
+    found = PARSER
     for word in words:
         (under,) = [it for it in found._actions if isinstance(it, argparse._SubParsersAction)]
         found = under.choices[word]
     return found
 
 
-ALL = [*commands(parser())]
+ALL = [*commands(PARSER)]
 each = pytest.mark.parametrize("words", ALL, ids=" ".join)
 
 
@@ -42,7 +44,7 @@ def test_the_help_of_a_command_ends_with_an_example_that_it_understands(words: t
         f"`gateway {' '.join(words)} --help` ends without an example: give it one in gateway/cli.py (_EXAMPLES), "
         "or in the table of its noun"
     )
-    parser().parse_args(shlex.split(last)[1:])
+    PARSER.parse_args(shlex.split(last)[1:])
 
 
 # A key file is a file, and a capture an object beside the directory: neither has events that would keep a reason.
@@ -89,7 +91,7 @@ def test_every_command_of_a_noun_finds_its_state_both_ways_and_speaks_json(words
 )
 def test_what_makes_no_sense_is_wrong_usage(line: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
-        parser().parse_args(line.split())
+        PARSER.parse_args(line.split())
     assert ended.value.code == 64
     told = capsys.readouterr().err.splitlines()
     assert told[0].startswith("usage: gateway")
@@ -103,7 +105,7 @@ def test_what_a_command_does_not_know_is_told_with_its_own_usage(
 ) -> None:
     right = shlex.split(parser_of(words).format_help().splitlines()[-1])[1:]
     with pytest.raises(SystemExit) as ended:
-        parser().parse_args([*right, "--colour"])
+        PARSER.parse_args([*right, "--colour"])
     assert ended.value.code == 64
     told = capsys.readouterr().err.splitlines()
     assert told[0].startswith(f"usage: gateway {' '.join(words)} ")

@@ -2,6 +2,7 @@
 
 from collections import Counter
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -17,12 +18,14 @@ from gateway.scaling.residency import (
     Want,
 )
 from tests.gateway.scaling.support import NOW, Board, a_fleet
+from tests.seeds import FULL
 
 MODELS = "abcdef"
 Demand = dict[str, tuple[int, float | None]]  # replicas, and since when a call waits
 
+pytestmark = pytest.mark.chaos
 _WHEN = st.floats(NOW - 5.0, NOW)
-law = settings(deadline=None, max_examples=300)
+law = settings(deadline=None, max_examples=1_000 if FULL else 100)
 
 
 @st.composite

@@ -10,7 +10,6 @@ A crash, a failed load or a changed document begins the count anew, for who is a
 """
 
 import heapq
-import os
 import random
 from collections import Counter, defaultdict, deque
 from collections.abc import Callable
@@ -37,8 +36,9 @@ from gateway.scaling.residency import (
 )
 from tenants.model import Scaling
 from tests.gateway.scaling.support import Board, a_fleet
+from tests.seeds import seeds
 
-SEEDS = int(os.environ.get("SEEDS", "12"))
+SEEDS = seeds(6, 60)
 MODELS = [f"m{number}" for number in range(12)]
 ZIPF = [1 / rank for rank in range(1, 13)]
 
@@ -240,7 +240,8 @@ class Simulation:
                 assert late < 0, f"{model} waits for {now - asked.since:.1f} s behind {asked.ahead}"
 
 
-@pytest.mark.parametrize("seed", range(SEEDS))
+@pytest.mark.chaos
+@pytest.mark.parametrize("seed", SEEDS)
 def test_a_fleet_serves_everybody_in_time_evicts_with_reason_and_goes_to_zero(seed: int) -> None:
     rng = random.Random(seed)
     world = Simulation(rng, most=rng.randint(1, 3), memory={model: rng.randint(1, 4) for model in MODELS})
@@ -266,7 +267,8 @@ def test_a_fleet_serves_everybody_in_time_evicts_with_reason_and_goes_to_zero(se
     print(f"seed {seed}: {world.served} calls, the longest waited {world.longest:.1f} s; {taken}")
 
 
-@pytest.mark.parametrize("seed", range(SEEDS))
+@pytest.mark.chaos
+@pytest.mark.parametrize("seed", SEEDS)
 def test_a_model_that_needs_a_whole_server_gets_it_though_small_ones_never_stop(seed: int) -> None:
     rng = random.Random(seed)
     world = Simulation(rng, most=1, memory=dict.fromkeys(MODELS, 1) | {MODELS[0]: MEMORY})

@@ -2,7 +2,6 @@
 
 import asyncio
 import errno
-import os
 import random
 from collections.abc import Callable
 from contextlib import suppress
@@ -12,9 +11,10 @@ import pytest
 
 from gateway.kept.ports import BlobsUnavailable
 from gateway.stores.blobs import FileBlobs
+from tests.seeds import seeds
 from tests.worlds.disk import DiskWorld
 
-SEEDS = int(os.environ.get("SEEDS", "60"))
+SEEDS = seeds(20, 200)
 FOLDER = Path("/state/blobs")
 NAMES = [f"{folder}/{number}" for folder in ("a", "b/c") for number in range(4)]
 CHANGES = {"create", "write", "sync", "link", "unlink", "make_folder", "remove_folder"}
@@ -73,7 +73,8 @@ async def simulate(seed: int, *, syncs_lie: bool = False) -> None:
         disk.die()
 
 
-@pytest.mark.parametrize("seed", range(SEEDS))
+@pytest.mark.chaos
+@pytest.mark.parametrize("seed", SEEDS)
 async def test_a_put_that_was_told_is_there_wholly_after_any_power_cut_and_no_object_is_half(
     seed: int,
 ) -> None:

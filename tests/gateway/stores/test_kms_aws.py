@@ -8,6 +8,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 
 import pytest
 from botocore.credentials import CredentialResolver
+from botocore.loaders import Loader
 
 from gateway.envelope.keys import Material
 from gateway.envelope.ports import KeyRefused, KeyService, KeysUnavailable
@@ -16,11 +17,15 @@ from tests.contracts.key_service import CONTEXT, SECRET, KeyServiceContract
 from tests.worlds.kms import KmsWorld, arn, kms_world
 from tests.worlds.moto_process import asked, moto
 
+SDK_DATA = Loader()
+"""What the SDK knows of AWS, read from its files once."""
+
 
 @asynccontextmanager
 async def opened(url: str, key: str = arn(1), answer_seconds: float = 10.0) -> AsyncIterator[AwsKms]:
     service = AwsKms(key, answer_seconds, url)
     service._session.set_credentials("test", "test")
+    service._session.register_component("data_loader", SDK_DATA)
     async with service:
         yield service
 

@@ -51,6 +51,7 @@ OWN_ISSUER = {
     "roles_claim": "g",
 }
 MODEL = {"repository": "/models", "tenants": ["acme"]}
+DOCUMENT = document()
 
 ROWS = {
     "whoami": Row(EVERYBODY),
@@ -156,7 +157,7 @@ async def test_an_operation_is_for_those_in_its_row_alone(
     if caller in row.may:
         assert answer.status in operation.successes, answer.body
         assert "304" not in str(answer.status)
-        told = document()["paths"][operation.full_path][operation.method.lower()]["responses"]
+        told = DOCUMENT["paths"][operation.full_path][operation.method.lower()]["responses"]
         assert ("etag" in answer.headers) == ("etag" in told[str(answer.status)]["headers"])
         return
     foreign = caller == "stranger" and operation.names[:1] == ("tenant",)

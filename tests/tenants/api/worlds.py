@@ -108,11 +108,10 @@ class World:
     """Wraps the data keys of its `keyring`."""
     keyring: Keyring = field(init=False)
     tasks: set[asyncio.Task[None]] = field(default_factory=set)
-    _doors: dict[str, list[ASGIApp]] = field(default_factory=dict)
+    _doors: dict[tuple[str, int], ASGIApp] = field(default_factory=dict)
     _requests: Any = field(default_factory=count)
 
     def __post_init__(self) -> None:
-        listeners: tuple[Listener, ...] = ("operator", "public")
         for seed in (7, 8):
             self.directory = Directory(self.table, Random(seed).randbytes)
             self.keyring = Keyring(
@@ -135,8 +134,6 @@ class World:
                 record_keys=DerivedKeys(self.keyring),
             )
             self.controls.append(control)
-            for listener in listeners:
-                self._doors.setdefault(listener, []).append(control.paths(listener))
 
     async def ask(
         self,
@@ -173,7 +170,15 @@ class World:
             "server": ("127.0.0.1", 80),
             "state": {"request_id": f"{number:032x}"},
         }
-        return await told(self._doors[listener][number % 2], scope, content)
+        return await told(self._door(listener, number % 2), scope, content)
+
+    def _door(self, listener: str, gateway: int) -> ASGIApp:
+        """Made when it is first asked, as most tests ask few of them."""
+        found = self._doors.get((listener, gateway))
+        if found is None:
+            name: Listener = "operator" if listener == "operator" else "public"
+            found = self._doors[listener, gateway] = self.controls[gateway].paths(name)
+        return found
 
     def act(self) -> Act:
         """What somebody does now, beside the API."""
@@ -221,15 +226,25 @@ async def told(application: ASGIApp, scope: dict[str, Any], content: bytes) -> T
     return Told(start["status"], dict(headers), body)
 
 
-@asynccontextmanager
-async def peopled() -> AsyncIterator[World]:
+@dataclass(frozen=True, slots=True)
+class People:
+    """`rows` of the table, and a world's `keys` and `ids` to them."""
+
+    rows: Mapping[Key, Row]
+    keys: Mapping[str, str]
+    ids: Mapping[str, str]
+
+
+async def people() -> People:
     """acme with a member, an account and a key for each role, a key of no account, a data key, and the stranger globex."""
-    world = World()
-    directory, act = world.directory, Act(BY, NOW)
+    table, act = MemoryTable(), Act(BY, NOW)
+    directory = Directory(table, Random(6).randbytes)
+    keys: dict[str, str] = {}
+    ids: dict[str, str] = {}
 
     async def key(caller: str, tenant: str | None, account_id: str | None = None) -> None:
         minted = await directory.keys.create(tenant, act, name=caller, account_id=account_id)
-        world.keys[caller], world.ids[f"{caller} key"] = reveal(minted.secret), minted.key.id
+        keys[caller], ids[f"{caller} key"] = reveal(minted.secret), minted.key.id
 
     await directory.values.put(TEAM, Plan("spare", 1, Limits(1000)), Fleet("local"), Fleet("idle"), act=act)
     await directory.values.put(Issuer("https://login.example", "gateway", tenant_claim="tenant"), act=act)
@@ -241,23 +256,33 @@ async def peopled() -> AsyncIterator[World]:
     await key("operator", None)
     for role in ROLES:
         account = await directory.accounts.create("acme", f"its-{role}", role, act)
-        world.ids[f"{role} account"] = account.id
+        ids[f"{role} account"] = account.id
         await key(role, "acme", account.id)
     admin = await directory.accounts.create("globex", "its-admin", "admin", act)
     await key("stranger", "globex", admin.id)
     await key("plain", "acme")
     spare_key = await directory.keys.create(None, act, name="spare")
-    world.ids["spare key"] = spare_key.key.id
+    ids["spare key"] = spare_key.key.id
     leaked = await directory.keys.create("acme", act, name="leaked")
-    world.ids["leaked text"] = reveal(leaked.secret)
+    ids["leaked text"] = reveal(leaked.secret)
     member = await directory.members.invite("acme", "ada@acme.example", "viewer", act)
-    world.ids["member"] = member.id
+    ids["member"] = member.id
     spare = await directory.accounts.create("acme", "spare", "viewer", act)
-    world.ids["account"] = spare.id
+    ids["account"] = spare.id
     made = DataKeyRecord(directory.journal.new_id("d"), member.tenant_id, "replies", NOW)
-    world.ids["data key"] = (await directory.data_keys.add(made, act)).id
-    yield world
+    ids["data key"] = (await directory.data_keys.add(made, act)).id
+    return People(table.rows, keys, ids)
 
 
 def reveal(secret: Secret) -> str:
     return secret.reveal()
+
+
+PEOPLE = asyncio.run(people())
+"""Made once: rows never change, a table replaces them."""
+
+
+@asynccontextmanager
+async def peopled() -> AsyncIterator[World]:
+    """A world of its own with these people."""
+    yield World(BusyTable(dict(PEOPLE.rows)), keys=dict(PEOPLE.keys), ids=dict(PEOPLE.ids))
