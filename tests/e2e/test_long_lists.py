@@ -35,7 +35,7 @@ def long(state: Path) -> Path:
 
 def listing(state: Path) -> "subprocess.Popen[bytes]":
     """The pipe holds so little of it that nobody is done before he is read, however slowly that is."""
-    command = [PROGRAM, "tenants", "list", "--state", state]
+    command = [str(PROGRAM), "tenants", "list", "--state", str(state)]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, pipesize=4096)
 
 
