@@ -70,7 +70,7 @@ async def test_a_diff_tells_what_becomes_of_each_issuer(directory: Directory, wo
     }
     await apply(directory, other, wider)
     found = await directory.issuers.find("acme")
-    assert found.value.issuers == (TenantIssuer(URL, "else", roles_claim="groups", insecure=True),)
+    assert found.value.entries == (TenantIssuer(URL, "else", roles_claim="groups", insecure=True),)
     assert (await directory.values.find(Issuer, id_of("https://login.example"))).value.tenant_claim == "org"
     assert replay.faults(world.rows) == []
 
