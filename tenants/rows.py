@@ -51,7 +51,7 @@ from tenants.errors import Unreadable
 from tenants.events import Action, Changed, Event
 from tenants.holdings import Held
 from tenants.ids import Reference
-from tenants.ports import Delete, Item, Key, Put, Row
+from tenants.ports import Check, Delete, Item, Key, Put, Row
 
 OPERATOR: Final = "operator"
 """Stands for a tenant's id in the pointers and keys of operators."""
@@ -106,7 +106,8 @@ class Receipt(Struct, frozen=True, tag_field="v", tag=1):
 class Change:
     """One row as it was and will be, what was done to it and to whom, and the items that must go with it.
 
-    `tenant_id` is whose change it is; None: nobody's. `after` None removes the row.
+    `tenant_id` is whose change it is; None: nobody's. `after` None removes the row; where there was none either, what is changed is
+    not kept in the table, and there is a place for it alone.
     """
 
     action: Action
@@ -125,7 +126,9 @@ class Change:
     def item(self) -> Item:
         """Holds only while nobody else has written the row."""
         expected = self.before.version if self.before else 0
-        return Delete(self.at, expected) if self.after is None else Put(self.at, self.after, expected)
+        if self.after is not None:
+            return Put(self.at, self.after, expected)
+        return Delete(self.at, expected) if self.before else Check(self.at, 0)
 
 
 def name_at(name: str) -> Key:
@@ -150,6 +153,11 @@ def key_at(tenant_id: str, key_id: str) -> Key:
 
 def data_key_at(tenant_id: str, key_id: str) -> Key:
     return Key(f"tenant/{tenant_id}", f"datakey/{key_id}")
+
+
+def capture_at(tenant_id: str, request: str) -> Key:
+    """No row is there: captures are not kept in the table."""
+    return Key(f"tenant/{tenant_id}", f"capture/{request}")
 
 
 def due_at(key_id: str) -> Key:

@@ -52,6 +52,17 @@ def test_a_removal_tells_what_was_there() -> None:
     assert (told.before, told.after) == (Raw(b"{}"), Raw(b"null"))
 
 
+def test_what_is_not_kept_in_the_table_is_told_and_has_no_row() -> None:
+    at = rows.capture_at("t_1", "r1")
+    gone = Change(Action.CAPTURE_DELETED, "r1", at, None, None, "t_1")
+    first, event, _ = transaction([gone], 1, ["e_1"], Act("cli:root", 7, "ticket"))
+    assert first == Check(at, 0)
+    assert isinstance(event, Put)
+    told = msgspec.json.decode(event.value, type=Event)
+    assert (told.subject, told.before, told.after) == ("capture/r1", Raw(b"null"), Raw(b"null"))
+    assert (event.key.partition, told.reason) == ("tenant/t_1", "ticket")
+
+
 def test_what_is_given_up_and_got_goes_and_comes_with_the_change() -> None:
     a, b, c = (Held("issuer", "https://a", name) for name in "abc")
     assert handed_over([a, b], [b, c], "t_1") == (
@@ -156,5 +167,6 @@ def test_the_names_of_what_happened_are_never_reused() -> None:
         "issuer.removed",
         "issuer.assigned",
         "certificate.assigned",
+        "capture.deleted",
         "documents.applied",
     }
