@@ -11,7 +11,8 @@ from tenants.customer import TenantDocument
 from tenants.errors import InUse, Invalid
 from tenants.events import Action
 from tenants.fleet import Fleet
-from tenants.issuers import Issuer, Pair
+from tenants.holdings import Held
+from tenants.issuers import Issuer
 from tenants.model import Model
 from tenants.plans import Plan
 from tenants.ports import Item, Key, Row
@@ -162,19 +163,19 @@ def _change(value: Value, rows: Mapping[Key, Row]) -> Change | None:
     if row is not None and read(row, type(value)) == value:
         return None
     action = (_CREATED if row is None else _CHANGED)[type(value)]
-    also = _also(value, row, [value.pair]) if isinstance(value, Issuer) else ()
+    also = _also(row, [value.held]) if isinstance(value, Issuer) else ()
     return Change(action, _subject(value), at(value), row, encoded(value), also=also)
 
 
 def _removal(value: Value, rows: Mapping[Key, Row]) -> Change:
     row = rows[at(value)]
-    also = _also(value, row, []) if isinstance(value, Issuer) else ()
+    also = _also(row, []) if isinstance(value, Issuer) else ()
     return Change(_REMOVED[type(value)], _subject(value), at(value), row, None, also=also)
 
 
-def _also(value: Issuer, row: Row | None, pairs: Sequence[Pair]) -> tuple[Item, ...]:
-    """It is the platform's for these audiences alone."""
-    return handed_over([read(row, Issuer).pair] if row else [], pairs, None)
+def _also(row: Row | None, held: Sequence[Held]) -> tuple[Item, ...]:
+    """The platform has these issuers for what it had."""
+    return handed_over([read(row, Issuer).held] if row else [], held, None)
 
 
 def _subject(value: Value) -> str:

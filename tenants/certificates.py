@@ -11,10 +11,11 @@ from collections.abc import Iterator, Sequence
 from typing import Annotated, Final, Literal
 
 import msgspec
-from msgspec import Meta, Struct
+from msgspec import Meta, Struct, field
 
 from tenants import names
 from tenants.errors import Invalid
+from tenants.holdings import Held, Holding
 from tenants.names import CertificateName, ModelName
 
 MOST_CERTIFICATES: Final = 8
@@ -57,9 +58,19 @@ class TenantCertificate(Struct, frozen=True, forbid_unknown_fields=True):
     """The names of the models it may use; None means all that the tenant may."""
 
     @property
+    def key(self) -> str:
+        """What is compared."""
+        return self.name
+
+    @property
     def identity(self) -> Identity:
         """Of one that has no faults."""
         return self.identities[0]
+
+    @property
+    def held(self) -> Held:
+        """As `identity`."""
+        return held(self.identity)
 
     @property
     def identities(self) -> tuple[Identity, ...]:
@@ -71,15 +82,15 @@ class TenantCertificate(Struct, frozen=True, forbid_unknown_fields=True):
         return tuple((sort, text) for sort, text in found if text is not None)
 
 
-class TenantCertificates(Struct, frozen=True, forbid_unknown_fields=True, tag_field="v", tag=1):
-    """All that a tenant has, none twice.
+class TenantCertificates(Holding[TenantCertificate], frozen=True):
+    """Stored under the rule of `Holding`."""
 
-    Stored as JSON, version 1. A row with a field that the reader does not know is refused: a new one reaches every reader before the
-    first row that has it. What changes a meaning is version 2.
-    """
+    entries: tuple[TenantCertificate, ...] = field(default=(), name="certificates")
 
-    tenant_id: str
-    certificates: tuple[TenantCertificate, ...] = ()
+
+def held(identity: Identity) -> Held:
+    sort, text = identity
+    return Held("certificate", text, sort)
 
 
 def faults(one: TenantCertificate) -> Iterator[Invalid]:

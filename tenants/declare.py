@@ -13,12 +13,12 @@ from tenants import catalogue
 from tenants.acts import Act
 from tenants.catalogue import Declared, Name, Value, name_of
 from tenants.customer import TenantDocument
-from tenants.directory import Directory, certificates, customers, issuers, stages
+from tenants.directory import Directory, customers, holdings, stages
 from tenants.documents import Documents
 from tenants.errors import Conflict, Fault, Faulty, Moved
 from tenants.events import Action, Event
 from tenants.model import MOST_ROW_BYTES
-from tenants.outline import Outline, Prune, Stored, identities_of, named_tenants, outlined, pairs_of
+from tenants.outline import Outline, Prune, Stored, held_of, named_tenants, outlined
 from tenants.ports import Key
 from tenants.rows import Change, encoded, readable
 
@@ -41,10 +41,8 @@ async def read(directory: Directory, declared: Documents, prune: Prune = Prune.A
     documented = frozenset(name_of(document.value) for document in declared.documents)
     owners = [name for kind, name in before | documented if kind == "Tenant"]
     found = await customers.read_all(directory.journal, owners)
-    pairs = [pair for document in declared.documents for _, pair in pairs_of(document.value)]
-    has = await issuers.owners(directory.journal, pairs)
-    identities = [it for document in declared.documents for _, it in identities_of(document.value)]
-    holders = await certificates.owners(directory.journal, identities)
+    held = [it for document in declared.documents for _, it in held_of(document.value)]
+    has = await holdings.owners(directory.journal, held)
     there: list[Declared] = [*now.fleets.values(), *now.models.values(), *now.plans.values()]
     there += [*now.issuers.values(), *now.privacies.values()]
     there += [document for it in found.values() if (document := it.document) is not None]
@@ -57,10 +55,9 @@ async def read(directory: Directory, declared: Documents, prune: Prune = Prune.A
         tenants=others | {name: it.tenant.state for name, it in found.items()},
         declared=before,
         owners={
-            pair: ("Issuer", pair[0]) if it.tenant_name is None else ("Tenant", it.tenant_name)
-            for pair, it in has.items()
+            one: ("Issuer", one.name) if it.tenant_name is None else ("Tenant", it.tenant_name)
+            for one, it in has.items()
         },
-        holders={identity: ("Tenant", it.tenant_name or "") for identity, it in holders.items()},
         users={
             name: await directory.tenants.having(*name)
             for name in before - documented

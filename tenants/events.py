@@ -54,6 +54,7 @@ class Action(StrEnum):
     DATAKEY_KEPT = "datakey.kept"
     DATAKEY_DESTROYED = "datakey.destroyed"
     DATAKEY_TOLD = "datakey.told"  # somebody is told what opens records that it sealed
+    CAPTURE_DELETED = "capture.deleted"  # by somebody, and not as too old
     DOCUMENTS_APPLIED = "documents.applied"
 
 
@@ -61,8 +62,8 @@ class Event(Struct, frozen=True, tag_field="v", tag=1):
     """`actor` did `action` to `subject` at `at_us`; `before` and `after` are the stored rows or null, never a secret.
 
     `subject` is `<what>/<id>`; plans, privacies, fleets and documents have only their names, the issuers and the certificates of a tenant
-    its id. Stored as JSON, version 1. A field may be added with a default that means what its absence meant before; any other change is
-    version 2. Readers refuse versions and actions they do not know.
+    its id, a capture that of its request. Stored as JSON, version 1. A field may be added with a default that means what its absence meant
+    before; any other change is version 2. Readers refuse versions and actions they do not know.
     """
 
     id: str

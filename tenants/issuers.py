@@ -9,10 +9,11 @@ from hashlib import sha256
 from typing import Annotated, Final, Literal
 
 import msgspec
-from msgspec import Meta, Struct
+from msgspec import Meta, Struct, field
 
 from tenants import names, urls
 from tenants.errors import Invalid
+from tenants.holdings import Held, Holding
 from tenants.members import Role
 
 MOST_ISSUERS: Final = 8
@@ -57,12 +58,21 @@ class _Trust(Struct, frozen=True, forbid_unknown_fields=True):
     def pair(self) -> Pair:
         return self.issuer, self.audience
 
+    @property
+    def held(self) -> Held:
+        return Held("issuer", *self.pair)
+
 
 class TenantIssuer(_Trust, frozen=True, forbid_unknown_fields=True):
     """One that a tenant has for itself: who has a token of it is the tenant's. Stored in `TenantIssuers`."""
 
     roles: Annotated[dict[str, Role], Meta(max_length=MOST_ROLES)] | None = None
     """From what the claim says to a role; None: it says roles by their own names."""
+
+    @property
+    def key(self) -> Pair:
+        """What is compared."""
+        return self.pair
 
 
 class Issuer(_Trust, frozen=True, forbid_unknown_fields=True, tag_field="v", tag=1):
@@ -87,11 +97,10 @@ class Issuer(_Trust, frozen=True, forbid_unknown_fields=True, tag_field="v", tag
         return id_of(self.issuer)
 
 
-class TenantIssuers(Struct, frozen=True, forbid_unknown_fields=True, tag_field="v", tag=1):
-    """All that a tenant has, none twice. Stored as JSON, version 1, under the rule of `Issuer`."""
+class TenantIssuers(Holding[TenantIssuer], frozen=True):
+    """Stored under the rule of `Holding`."""
 
-    tenant_id: str
-    issuers: tuple[TenantIssuer, ...] = ()
+    entries: tuple[TenantIssuer, ...] = field(default=(), name="issuers")
 
 
 def id_of(url: str) -> str:

@@ -6,15 +6,16 @@ from enum import Enum
 from typing import Any, Final, Literal
 
 import msgspec
-from msgspec.structs import replace
+from msgspec.structs import fields, replace
 
 from tenants import kms, names
 from tenants.catalogue import Declared, Misfit, Name, misfits, name_of
-from tenants.certificates import Identity, TenantCertificate
+from tenants.certificates import TenantCertificate
 from tenants.customer import NO_PRIVACY, TenantDocument
 from tenants.documents import Document, Documents
 from tenants.errors import Fault, Faulty, Invalid
-from tenants.issuers import Issuer, Pair, TenantIssuer
+from tenants.holdings import Held
+from tenants.issuers import Issuer, TenantIssuer
 from tenants.model import Model
 from tenants.restrictions import kept
 from tenants.tenant import State
@@ -47,10 +48,8 @@ class Stored:
     tenants: Mapping[str, State] = field(default_factory=dict)
     declared: frozenset[Name] = frozenset()
     users: Mapping[Name, Mapping[str, State]] = field(default_factory=dict)
-    owners: Mapping[Pair, Name] = field(default_factory=dict)
-    """Who has the issuers that documents name: a tenant, or the platform under the issuer itself."""
-    holders: Mapping[Identity, Name] = field(default_factory=dict)
-    """Who has the names in certificates that documents name."""
+    owners: Mapping[Held, Name] = field(default_factory=dict)
+    """Who has what documents say is theirs: a tenant, or the platform under the issuer itself."""
     has_kms: bool = False
     """Tenants may have KMS keys of their own."""
 
@@ -88,8 +87,7 @@ def outlined(declared: Documents, stored: Stored, prune: Prune = Prune.NOTHING) 
     world = {name: value for name, value in stored.values.items() if name not in going}
     world |= {name_of(document.value): document.value for document in declared.documents}
     faults = [*declared.faults, *_misfits(declared, world), *_tenant_faults(declared, world, stored)]
-    faults += [*_claim_faults(declared, stored), *_holder_faults(declared, stored)]
-    faults += _still_used(going, world, stored, documented)
+    faults += [*_owner_faults(declared, stored), *_still_used(going, world, stored, documented)]
     if faults:
         raise Faulty(faults)
     differences = [_difference(document.value, stored) for document in declared.documents]
@@ -169,8 +167,7 @@ def _tree(value: Declared) -> dict[str, Any]:
     if isinstance(value, TenantDocument):  # whoever is named first
         tree["members"] = {member.key: member.role for member in value.members or ()}
         tree["issuers"] = {" ".join(issuer.pair): _options(issuer) for issuer in value.issuers or ()}
-        shown = {one.name: _of_certificate(one) for one in value.certificates or ()}
-        tree["certificates"] = shown
+        tree["certificates"] = {one.name: _options(one) for one in value.certificates or ()}
     return tree
 
 
@@ -183,15 +180,10 @@ def _leaves(tree: dict[str, Any], path: str = "") -> Iterator[tuple[str, object]
             yield f"{path}{name}", value
 
 
-def _options(issuer: TenantIssuer) -> dict[str, Any]:
-    """What its document says beside whose it is."""
-    defaults = msgspec.to_builtins(TenantIssuer(*issuer.pair))
-    said = msgspec.to_builtins(issuer)
-    return {name: it for name, it in said.items() if it != defaults[name]}
-
-
-def _of_certificate(one: TenantCertificate) -> dict[str, Any]:
-    return {name: it for name, it in msgspec.to_builtins(one).items() if it is not None and name != "name"}
+def _options(one: TenantIssuer | TenantCertificate) -> dict[str, Any]:
+    """What its document says beside what it is called."""
+    said, optional = msgspec.to_builtins(one), (it for it in fields(one) if not it.required)
+    return {it.name: said[it.name] for it in optional if said[it.name] != it.default}
 
 
 def _misfits(declared: Documents, world: Mapping[Name, Declared]) -> Iterator[Fault]:
@@ -238,54 +230,30 @@ def _tenant_faults(declared: Documents, world: Mapping[Name, Declared], stored: 
         )
 
 
-def pairs_of(value: Declared) -> tuple[tuple[str, Pair], ...]:
+def held_of(value: Declared) -> Iterator[tuple[str, Held]]:
     """What it says is its own, each by its path."""
     if isinstance(value, Issuer):
-        return (("issuer", value.pair),)
-    trusted = value.issuers if isinstance(value, TenantDocument) else ()
-    return tuple((f"issuers[{position}]", issuer.pair) for position, issuer in enumerate(trusted or ()))
+        yield "issuer", value.held
+    elif isinstance(value, TenantDocument):
+        for position, issuer in enumerate(value.issuers or ()):
+            yield f"issuers[{position}]", issuer.held
+        for position, one in enumerate(value.certificates or ()):
+            yield f"certificates[{position}].{one.held.within}", one.held
 
 
-def identities_of(value: Declared) -> tuple[tuple[str, Identity], ...]:
-    """The names in certificates that it says are its own, each by its path."""
-    shown = value.certificates if isinstance(value, TenantDocument) else ()
-    return tuple(
-        (f"certificates[{position}].{identity[0]}", identity)
-        for position, one in enumerate(shown or ())
-        for identity in one.identities
-    )
-
-
-def _claim_faults(declared: Documents, stored: Stored) -> Iterator[Fault]:
-    """An issuer with one audience has one owner. Nobody gets in one go what another gives up: the two would be seen to have it."""
-    first: dict[Pair, Document] = {}
+def _owner_faults(declared: Documents, stored: Stored) -> Iterator[Fault]:
+    """What is held has one owner. Nobody gets in one go what another gives up: the two would be seen to have it."""
+    first: dict[Held, Document] = {}
     for document in declared.documents:
         name = name_of(document.value)
-        for path, pair in pairs_of(document.value):
-            before, owner = first.setdefault(pair, document), stored.owners.get(pair, name)
-            what = f"the issuer {pair[0]!r} with the audience {pair[1]!r}"
+        for path, held in held_of(document.value):
+            before, owner = first.setdefault(held, document), stored.owners.get(held, name)
             if before is not document:
-                why = f"{what} is declared in {before.file}:{before.line} already"
+                why = f"{held} is declared in {before.file}:{before.line} already"
                 yield document.fault(Invalid(path, why))
             elif owner != name:
                 who = "the platform" if owner[0] == "Issuer" else f"the tenant {owner[1]!r}"
-                why = f"{what} is that of {who}, which must give it up first, by an apply of its own"
-                yield document.fault(Invalid(path, why))
-
-
-def _holder_faults(declared: Documents, stored: Stored) -> Iterator[Fault]:
-    """The same of a name in certificates."""
-    first: dict[Identity, Document] = {}
-    for document in declared.documents:
-        name = name_of(document.value)
-        for path, identity in identities_of(document.value):
-            before, holder = first.setdefault(identity, document), stored.holders.get(identity, name)
-            if before is not document:
-                yield document.fault(
-                    Invalid(path, f"{identity[1]!r} is declared in {before.file}:{before.line} already")
-                )
-            elif holder != name:
-                why = f"{identity[1]!r} is that of the tenant {holder[1]!r}, which must give it up first, by an apply of its own"
+                why = f"{held} is that of {who}, which must give it up first, by an apply of its own"
                 yield document.fault(Invalid(path, why))
 
 

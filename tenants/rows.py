@@ -21,8 +21,8 @@
     models          <name>                   Model
     fleets          <name>                   Fleet
     issuers         <id>                     Issuer
-    issuer/<hex>    <hex>                    IssuerPointer, by the SHA-256 of its URL and of its audience
-    certificate/<hex>  (empty)               CertificatePointer, by the SHA-256 of a name in certificates and of which sort it is
+    issuer/<hex>    <hex>                    OwnerPointer, by the SHA-256 of its URL and of its audience
+    certificate/<hex>  (empty)               OwnerPointer, by the SHA-256 of a name in certificates and of which sort it is
     events          <sequence>/<n>           Event of no tenant, until the audit log has it
     changes         <sequence>               Changed, until the audit log has its events
     head            (empty)                  Head, and in its version the last sequence number
@@ -47,12 +47,11 @@ import msgspec
 from msgspec import Raw, Struct
 
 from tenants.acts import Act
-from tenants.certificates import Identity
 from tenants.errors import Unreadable
 from tenants.events import Action, Changed, Event
+from tenants.holdings import Held
 from tenants.ids import Reference
-from tenants.issuers import Pair
-from tenants.ports import Delete, Item, Key, Put, Row
+from tenants.ports import Check, Delete, Item, Key, Put, Row
 
 OPERATOR: Final = "operator"
 """Stands for a tenant's id in the pointers and keys of operators."""
@@ -77,16 +76,10 @@ class KeyPointer(Struct, frozen=True, tag_field="v", tag=1):
     key_id: Reference
 
 
-class IssuerPointer(Struct, frozen=True, tag_field="v", tag=1):
-    """From an issuer and an audience to whose they are; None: the platform's. Stored as JSON, version 1; readers refuse any other."""
+class OwnerPointer(Struct, frozen=True, tag_field="v", tag=1):
+    """From what has one owner to whose it is; None: the platform's. Stored as JSON, version 1; readers refuse any other."""
 
     tenant_id: Reference | None
-
-
-class CertificatePointer(Struct, frozen=True, tag_field="v", tag=1):
-    """From a name in certificates to whose it is. Stored as JSON, version 1; readers refuse any other."""
-
-    tenant_id: Reference
 
 
 class Used(Struct, frozen=True, tag_field="v", tag=1):
@@ -113,7 +106,8 @@ class Receipt(Struct, frozen=True, tag_field="v", tag=1):
 class Change:
     """One row as it was and will be, what was done to it and to whom, and the items that must go with it.
 
-    `tenant_id` is whose change it is; None: nobody's. `after` None removes the row.
+    `tenant_id` is whose change it is; None: nobody's. `after` None removes the row; where there was none either, what is changed is
+    not kept in the table, and there is a place for it alone.
     """
 
     action: Action
@@ -132,7 +126,9 @@ class Change:
     def item(self) -> Item:
         """Holds only while nobody else has written the row."""
         expected = self.before.version if self.before else 0
-        return Delete(self.at, expected) if self.after is None else Put(self.at, self.after, expected)
+        if self.after is not None:
+            return Put(self.at, self.after, expected)
+        return Delete(self.at, expected) if self.before else Check(self.at, 0)
 
 
 def name_at(name: str) -> Key:
@@ -157,6 +153,11 @@ def key_at(tenant_id: str, key_id: str) -> Key:
 
 def data_key_at(tenant_id: str, key_id: str) -> Key:
     return Key(f"tenant/{tenant_id}", f"datakey/{key_id}")
+
+
+def capture_at(tenant_id: str, request: str) -> Key:
+    """No row is there: captures are not kept in the table."""
+    return Key(f"tenant/{tenant_id}", f"capture/{request}")
 
 
 def due_at(key_id: str) -> Key:
@@ -199,50 +200,33 @@ def issuer_at(issuer_id: str) -> Key:
     return Key("issuers", issuer_id)
 
 
-def issuers_at(tenant_id: str) -> Key:
-    return Key(f"tenant/{tenant_id}", "issuers")
-
-
 def issuer_owners(url: str) -> str:
     """The partition of all that tells whose an issuer is."""
     return f"issuer/{sha256(url.encode()).hexdigest()}"
 
 
-def pair_at(pair: Pair) -> Key:
-    url, audience = pair
-    return Key(issuer_owners(url), sha256(audience.encode()).hexdigest())
+def holding_at(tenant_id: str, many: str) -> Key:
+    """Where all that a tenant has of one sort is: its `issuers`, its `certificates`."""
+    return Key(f"tenant/{tenant_id}", many)
 
 
-def handed_over(before: Iterable[Pair], after: Iterable[Pair], tenant_id: str | None) -> tuple[Item, ...]:
-    """What goes with issuers that are changed: what was theirs is free, and what is theirs is said to be. That nobody else has it is for
-    the caller to know; only the head keeps it true.
+def held_at(held: Held) -> Key:
+    """Where it is told whose it is."""
+    if held.sort == "issuer":
+        return Key(issuer_owners(held.name), sha256(held.within.encode()).hexdigest())
+    return Key(f"certificate/{sha256(f'{held.within}:{held.name}'.encode()).hexdigest()}")
+
+
+def handed_over(before: Iterable[Held], after: Iterable[Held], tenant_id: str | None) -> tuple[Item, ...]:
+    """What goes with a change of what somebody has: what was theirs is free, and what is theirs is said to be. That nobody else has it is
+    for the caller to know; only the head keeps it true.
     """
-    old, new = set(before), set(after)
-    gone, got = map(pair_at, sorted(old - new)), map(pair_at, sorted(new - old))
-    return _pointed(gone, got, IssuerPointer(tenant_id))
-
-
-def certificates_at(tenant_id: str) -> Key:
-    return Key(f"tenant/{tenant_id}", "certificates")
-
-
-def identity_at(identity: Identity) -> Key:
-    """Where it is told whose a name in certificates is."""
-    return Key(f"certificate/{sha256(':'.join(identity).encode()).hexdigest()}")
-
-
-def identities_handed_over(
-    before: Iterable[Identity], after: Iterable[Identity], tenant_id: str
-) -> tuple[Item, ...]:
-    """As `handed_over`, of names in certificates."""
-    old, new = set(before), set(after)
-    gone, got = map(identity_at, sorted(old - new)), map(identity_at, sorted(new - old))
-    return _pointed(gone, got, CertificatePointer(tenant_id))
-
-
-def _pointed(gone: Iterable[Key], got: Iterable[Key], pointer: Struct) -> tuple[Item, ...]:
-    value = encoded(pointer)
-    return (*(Delete(at, None) for at in gone), *(Put(at, value, None) for at in got))
+    old, new = set(map(held_at, before)), set(map(held_at, after))
+    value = encoded(OwnerPointer(tenant_id))
+    return (
+        *(Delete(at, None) for at in sorted(old - new)),
+        *(Put(at, value, None) for at in sorted(new - old)),
+    )
 
 
 def change_at(sequence: int) -> Key:

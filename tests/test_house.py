@@ -102,6 +102,7 @@ PURE = (
             "schema",
             "issuers",
             "certificates",
+            "holdings",
             "outline",
             "urls",
             "writing",

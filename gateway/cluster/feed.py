@@ -7,6 +7,7 @@ A look costs one small read, and more only if something was changed. What is in 
     tenant, plan, privacy, issuer, member    what tokens are judged by, and the tokens that were, are dropped
     certificate                              those who were known by one are dropped
     datakey                                  `rekeyed` is told whose
+    capture                                  nothing: none is held here
 
 What a look has found is read once more in the next one: a table may show the rows of one transaction one after the other, and the number
 of a change before what it changed.
@@ -37,6 +38,7 @@ tenants of changed members.
 """
 OF_DATA_KEYS: Final = frozenset({"datakey"})
 """Told with whose they are: `keyed` are the tenants of changed data keys."""
+OF_NOTHING: Final = frozenset({"capture"})
 MOST_RECORDS: Final = 1_000
 """Behind more changes than this it is cheaper to know nothing, and to learn what is asked for."""
 _REREAD_AT_ONCE: Final = 100
@@ -186,5 +188,5 @@ def subjects_of(records: Iterable[Changed]) -> Subjects | None:
                 found.setdefault("people", set()).update(tenants_of(record))
             elif kind == "datakey":
                 found.setdefault("keyed", set()).update(tenants_of(record))
-    known = OF_KEYS | OF_THE_CATALOGUE | OF_TOKENS | OF_DATA_KEYS | {"people", "keyed"}
+    known = OF_KEYS | OF_THE_CATALOGUE | OF_TOKENS | OF_DATA_KEYS | OF_NOTHING | {"people", "keyed"}
     return found if found.keys() <= known else None

@@ -5,7 +5,7 @@ import re
 from pathlib import Path
 from typing import Final
 
-from gateway.commands.command import PAGED, TENANT, Asked, Command, argument, asked
+from gateway.commands.command import PAGED, REASON, TENANT, Asked, Command, argument, asked
 from gateway.commands.printing import Row, show, show_all, when
 from gateway.kept import finding
 from gateway.kept.finding import Place
@@ -36,12 +36,13 @@ async def _show(it: Asked) -> int:
 
 @asked
 async def _delete(it: Asked) -> int:
-    """Nobody reads it any more from here. What is deleted is not in the directory, so no event of its says so."""
+    """Nobody reads it any more from here. Fails closed: what the tenant's history cannot say is not deleted."""
     tenant_id = (await it.directory.tenants.show(it.given.tenant)).id
     async with opened_blobs(it.settings) as blobs:
         there = await finding.found(blobs, tenant_id, it.given.request, it.given.day or "")
         if there is None:
             raise NotFound("capture of request", it.given.request)
+        await it.directory.captures.deleted(it.given.tenant, there[0].request, it.act)
         await blobs.delete(there[0].name)
     return show({"request": it.given.request, "removed": when(it.now_us)}, it.given)
 
@@ -91,5 +92,11 @@ COMMANDS: Final = (
         (TENANT, _OF_DAY, _OUT, _WHICH),
         _EXAMPLE,
     ),
-    Command("delete", "delete the capture of one request", _delete, (TENANT, _OF_DAY, _WHICH), _EXAMPLE),
+    Command(
+        "delete",
+        "delete the capture of one request",
+        _delete,
+        (TENANT, _OF_DAY, REASON, _WHICH),
+        f'{_EXAMPLE} --reason "ticket 4711"',
+    ),
 )

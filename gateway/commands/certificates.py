@@ -12,7 +12,7 @@ from tenants.errors import NotFound
 
 @asked
 async def _list(it: Asked) -> int:
-    return _print((await it.directory.certificates.find(it.given.tenant)).value.certificates, it)
+    return _print((await it.directory.certificates.find(it.given.tenant)).value.entries, it)
 
 
 @asked
@@ -22,20 +22,20 @@ async def _add(it: Asked) -> int:
     models = None if given.models is None else tuple(given.models.split(","))
     wanted = TenantCertificate(given.name, given.uri, given.dns, given.email, models)
     found = await it.directory.certificates.find(given.tenant)
-    others = [one for one in found.value.certificates if one.name != wanted.name]
+    others = [one for one in found.value.entries if one.name != wanted.name]
     put = await it.directory.certificates.put(given.tenant, [*others, wanted], it.act, expected=found.version)
-    return _print(put.certificates, it)
+    return _print(put.entries, it)
 
 
 @asked
 async def _remove(it: Asked) -> int:
     given = it.given
     found = await it.directory.certificates.find(given.tenant)
-    others = [one for one in found.value.certificates if one.name != given.name]
-    if len(others) == len(found.value.certificates):
+    others = [one for one in found.value.entries if one.name != given.name]
+    if len(others) == len(found.value.entries):
         raise NotFound("certificate", given.name)
     put = await it.directory.certificates.put(given.tenant, others, it.act, expected=found.version)
-    return _print(put.certificates, it)
+    return _print(put.entries, it)
 
 
 def _print(certificates: tuple[TenantCertificate, ...], it: Asked) -> int:

@@ -16,7 +16,7 @@ from tenants.members import Role
 
 @asked
 async def _list(it: Asked) -> int:
-    return _print((await it.directory.issuers.find(it.given.name)).value.issuers, it.given)
+    return _print((await it.directory.issuers.find(it.given.name)).value.entries, it.given)
 
 
 @asked
@@ -32,20 +32,20 @@ async def _trust(it: Asked) -> int:
         dict(given.role) if given.role else None,
     )
     found = await it.directory.issuers.find(given.name)
-    others = [one for one in found.value.issuers if one.pair != wanted.pair]
+    others = [one for one in found.value.entries if one.pair != wanted.pair]
     put = await it.directory.issuers.put(given.name, [*others, wanted], it.act, expected=found.version)
-    return _print(put.issuers, given)
+    return _print(put.entries, given)
 
 
 @asked
 async def _distrust(it: Asked) -> int:
     given = it.given
     found = await it.directory.issuers.find(given.name)
-    others = [one for one in found.value.issuers if one.pair != (given.issuer, given.audience)]
-    if len(others) == len(found.value.issuers):
+    others = [one for one in found.value.entries if one.pair != (given.issuer, given.audience)]
+    if len(others) == len(found.value.entries):
         raise NotFound("issuer", given.issuer)
     put = await it.directory.issuers.put(given.name, others, it.act, expected=found.version)
-    return _print(put.issuers, given)
+    return _print(put.entries, given)
 
 
 async def _check(settings: Settings, given: argparse.Namespace) -> int:

@@ -11,9 +11,11 @@ from typing import Any, Final, Literal
 
 from msgspec import Struct
 
-from tenants.api import certificates, data_keys, issuers, keys, records, tenants
+from tenants.api import data_keys, keys, records, tenants
 from tenants.api.asked import Answer, Asked
 from tenants.api.bodies import MOST_BYTES, MOST_OTHER_BYTES
+from tenants.api.holdings import CERTIFICATES, Holdings
+from tenants.api.holdings import ISSUERS as OWN_ISSUERS
 from tenants.api.members import ACCOUNTS, MEMBERS, create_account, invite
 from tenants.api.problems import TABLE
 from tenants.api.shapes import (
@@ -258,13 +260,13 @@ def _shelf(name: str, shelf: Any, view: Any) -> tuple[Operation, ...]:
 _TENANT: Final = "/tenants/{tenant}"
 
 
-def _trusted(title: str, room: Any, view: Any, what: str) -> tuple[Operation, ...]:
+def _held(title: str, sort: Holdings, view: Any, what: str) -> tuple[Operation, ...]:
     """Who is a tenant's beside its keys: all of one sort are one thing."""
     at, summary = f"{_TENANT}/{title.lower()}", f"show the {what} that a tenant has for itself"
     put = f"give a tenant these {what} and no others"
     return (
-        Operation(f"showTenant{title}", "GET", at, "inspect", room.show, view, summary),
-        Operation(f"changeTenant{title}", "PATCH", at, "govern", room.change, view, put, view),
+        Operation(f"showTenant{title}", "GET", at, "inspect", sort.show, view, summary),
+        Operation(f"changeTenant{title}", "PATCH", at, "govern", sort.change, view, put, view),
     )
 
 
@@ -354,8 +356,8 @@ OPERATIONS: Final[tuple[Operation, ...]] = (
         )
         for title, action, do, answer, about in _READING
     ),
-    *_trusted("Issuers", issuers, OwnIssuers, "issuers"),
-    *_trusted("Certificates", certificates, OwnCertificates, "client certificates"),
+    *_held("Issuers", OWN_ISSUERS, OwnIssuers, "issuers"),
+    *_held("Certificates", CERTIFICATES, OwnCertificates, "client certificates"),
     *(
         Operation(
             f"{verb}TenantRestrictions",

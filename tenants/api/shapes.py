@@ -10,13 +10,14 @@ from msgspec import UNSET, Meta, Raw, Struct, UnsetType, defstruct
 
 from tenants import keys, tenant
 from tenants.api.strict import shown, strict
-from tenants.certificates import MOST_CERTIFICATES, TenantCertificate, TenantCertificates
+from tenants.certificates import MOST_CERTIFICATES, TenantCertificate
 from tenants.conditions import KeyLimits
 from tenants.directory import KeyRecord, Minted
 from tenants.directory.leaks import Leak
 from tenants.events import Event
+from tenants.holdings import Holding
 from tenants.hours import Hours
-from tenants.issuers import MOST_ISSUERS, Issuer, TenantIssuer, TenantIssuers
+from tenants.issuers import MOST_ISSUERS, Issuer, TenantIssuer
 from tenants.keys import MOST_SECONDS, PREFIX, ApiKey
 from tenants.members import Account, Member, Role
 from tenants.model import Model
@@ -57,23 +58,22 @@ IssuerShape: Any = defstruct(
     namespace={"__doc__": Issuer.__doc__ and Issuer.__doc__.partition("\n")[0]},
 )
 """`id` is that of the path, and may be left out."""
-_OwnIssuer: Any = strict(TenantIssuer)
-OwnIssuers: Any = defstruct(
-    "TenantIssuers",
-    [("issuers", Annotated[tuple[_OwnIssuer, ...], Meta(max_length=MOST_ISSUERS)])],
-    frozen=True,
-    forbid_unknown_fields=True,
-    namespace={"__doc__": "All that a tenant has for itself; to leave it out is not to have none."},
-)
 
-_OwnCertificate: Any = strict(TenantCertificate)
-OwnCertificates: Any = defstruct(
-    "TenantCertificates",
-    [("certificates", Annotated[tuple[_OwnCertificate, ...], Meta(max_length=MOST_CERTIFICATES)])],
-    frozen=True,
-    forbid_unknown_fields=True,
-    namespace={"__doc__": "All that a tenant has; to leave it out is not to have none."},
-)
+
+def _own(many: str, kind: type[Struct], most: int, what: str) -> Any:
+    """All that a tenant has of one sort."""
+    one: Any = strict(kind)
+    return defstruct(
+        f"Tenant{many.title()}",
+        [(many, Annotated[tuple[one, ...], Meta(max_length=most)])],
+        frozen=True,
+        forbid_unknown_fields=True,
+        namespace={"__doc__": f"All that a tenant has{what}; to leave it out is not to have none."},
+    )
+
+
+OwnIssuers: Any = _own("issuers", TenantIssuer, MOST_ISSUERS, " for itself")
+OwnCertificates: Any = _own("certificates", TenantCertificate, MOST_CERTIFICATES, "")
 
 
 # What is sent
@@ -357,12 +357,8 @@ def issuer_view(value: Issuer, now_us: int) -> dict[str, Any]:
     return {"id": value.id, **shown(value, now_us)}
 
 
-def own_issuers_view(value: TenantIssuers, now_us: int) -> dict[str, Any]:
-    return {"issuers": shown(value, now_us)["issuers"]}
-
-
-def own_certificates_view(value: TenantCertificates, now_us: int) -> dict[str, Any]:
-    return {"certificates": shown(value, now_us)["certificates"]}
+def holding_view(value: Holding[Any], now_us: int) -> dict[str, Any]:
+    return {name: it for name, it in shown(value, now_us).items() if name != "tenant_id"}
 
 
 def event_view(value: Event, _: int) -> EventView:

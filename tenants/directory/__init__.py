@@ -7,6 +7,7 @@ when others were faster again and again. Then call again: what a repeated change
 from collections.abc import Callable
 
 from tenants.directory import formats, stages
+from tenants.directory.captures import Captures
 from tenants.directory.certificates import Certificates, Mapped
 from tenants.directory.data_keys import DataKeys
 from tenants.directory.issuers import Belonging, Issuers, Trusted
@@ -47,6 +48,7 @@ class Directory:
         self.issuers = Issuers(self.journal, self.tenants)
         self.certificates = Certificates(self.journal, self.tenants)
         self.data_keys = DataKeys(self.journal, self.tenants)
+        self.captures = Captures(self.journal, self.tenants)
         self.uses = Uses(self.journal)
         self.leaks = Leaks(self.keys, self.uses)
         self.values = Values(self.journal)

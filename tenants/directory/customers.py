@@ -7,22 +7,18 @@ from typing import TYPE_CHECKING, Final
 from msgspec.structs import replace
 
 from tenants import tenant
-from tenants.certificates import TenantCertificates
 from tenants.customer import DeclaredState, TenantDocument
 from tenants.customer import Member as DeclaredMember
-from tenants.directory import certificates
-from tenants.directory.issuers import assigned, in_order
+from tenants.directory.certificates import Certificates
+from tenants.directory.issuers import Issuers
 from tenants.directory.tenants import changed, created
 from tenants.events import Action
-from tenants.issuers import TenantIssuers
 from tenants.members import Member
 from tenants.ports import Row
 from tenants.rows import (
     Change,
     TenantPointer,
-    certificates_at,
     encoded,
-    issuers_at,
     member_at,
     name_at,
     read,
@@ -48,16 +44,6 @@ class Customer:
     certificates_row: Row | None = None
 
     @property
-    def issuers(self) -> TenantIssuers:
-        row = self.issuers_row
-        return read(row, TenantIssuers) if row else TenantIssuers(self.tenant.id)
-
-    @property
-    def certificates(self) -> TenantCertificates:
-        row = self.certificates_row
-        return read(row, TenantCertificates) if row else TenantCertificates(self.tenant.id)
-
-    @property
     def document(self) -> TenantDocument | None:
         """What a document would say of it; none says anything of one that is closed or about to be."""
         if self.tenant.state in ("closing", "closed"):
@@ -70,10 +56,10 @@ class Customer:
             self.tenant.plan,
             members,
             state,
-            self.issuers.issuers,
+            Issuers.stored(self.tenant.id, self.issuers_row).entries,
             self.tenant.restrictions,
             self.tenant.privacy,
-            self.certificates.certificates,
+            Certificates.stored(self.tenant.id, self.certificates_row).entries,
             self.tenant.kms_key,
         )
 
@@ -82,16 +68,14 @@ async def read_all(journal: "Journal", names: Iterable[str]) -> dict[str, Custom
     """Those of these names that are there. Raises Unreadable for one that cannot be judged."""
     pointers = [read(row, TenantPointer) for row in (await journal.many(map(name_at, names))).values()]
     rows = await journal.many(tenant_at(pointer.tenant_id) for pointer in pointers)
-    trusted = await journal.many(
-        at(pointer.tenant_id) for pointer in pointers for at in (issuers_at, certificates_at)
-    )
+    sorts = (Issuers, Certificates)
+    held = await journal.many(sort.at(pointer.tenant_id) for pointer in pointers for sort in sorts)
     found: dict[str, Customer] = {}
     for row in rows.values():
         owner = read(row, Tenant)
         members = await journal.partition(f"tenant/{owner.id}", "member/")
         people = {read(it, Member).email: it for it in members}
-        rows_of_trust = (trusted.get(at(owner.id)) for at in (issuers_at, certificates_at))
-        found[owner.name] = Customer(row, owner, people, *rows_of_trust)
+        found[owner.name] = Customer(row, owner, people, *(held.get(sort.at(owner.id)) for sort in sorts))
     return found
 
 
@@ -139,15 +123,11 @@ def changes(
             yield Change(Action.MEMBER_CHANGED, known.id, row.key, row, after, owner.id)
     for row in there.values():
         yield Change(Action.MEMBER_REMOVED, read(row, Member).id, row.key, row, None, owner.id)
-    trusted = before.issuers if before else TenantIssuers(owner.id)
-    if wanted.issuers is not None and in_order(wanted.issuers) != trusted.issuers:
-        these = replace(trusted, issuers=in_order(wanted.issuers))
-        yield assigned(before.issuers_row if before else None, trusted, these)
-    known_by = before.certificates if before else TenantCertificates(owner.id)
-    named = certificates.in_order(wanted.certificates or ())
-    if wanted.certificates is not None and named != known_by.certificates:
+    if wanted.issuers is not None:
+        yield from Issuers.changes(owner.id, before.issuers_row if before else None, wanted.issuers)
+    if wanted.certificates is not None:
         row = before.certificates_row if before else None
-        yield certificates.assigned(row, known_by, replace(known_by, certificates=named))
+        yield from Certificates.changes(owner.id, row, wanted.certificates)
 
 
 def closing(before: Customer, at_us: int) -> Change:

@@ -6,7 +6,8 @@ from typing import Final, TypeVar
 from tenants import catalogue, names
 from tenants.acts import Act
 from tenants.catalogue import PARTITIONS, Value, name_of, plural
-from tenants.directory import issuers, stages
+from tenants.directory import stages
+from tenants.directory.holdings import check_free
 from tenants.directory.journal import MOST_CHANGES, Journal, Judged, Page
 from tenants.directory.tenants import Found, check_version
 from tenants.errors import Conflict, InUse, NotFound
@@ -67,8 +68,7 @@ class Values:
             rows = await self.rows()
             if expected is not None:
                 _check(rows, wanted[0], expected)
-            pairs = [it.pair for it in wanted if isinstance(it, Issuer)]
-            await issuers.check_free(self.journal, pairs, None)
+            await check_free(self.journal, (it.held for it in wanted if isinstance(it, Issuer)), None)
             found = catalogue.changes(wanted, rows, lambda: self.journal.new_id("m"))
             return Judged(found.values, found.changes, found.values[0])
 

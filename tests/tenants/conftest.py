@@ -11,6 +11,7 @@ from tenants.events import Action, Event
 from tenants.fleet import Fleet
 from tenants.model import Model
 from tenants.plans import Limits, Plan, Rate
+from tenants.ports import Key, Row
 from tests.worlds.table import MemoryTable
 
 NOW = 1_700_000_000_000_000
@@ -37,6 +38,17 @@ async def acme(directory: Directory) -> Directory:
     await directory.values.put(Model("", "digits", "infra/models", ("acme",)), act=Act(BY, NOW))
     await directory.values.put(Model("", "secret", "infra/models", ()), act=Act(BY, NOW))
     return directory
+
+
+@pytest.fixture
+async def two(acme: Directory) -> Directory:
+    """As `acme`, and with a second tenant beta."""
+    await acme.tenants.create("beta", "team", Act(BY, NOW))
+    return acme
+
+
+def damage(world: MemoryTable, key: Key, value: bytes = b"{") -> None:
+    world.rows[key] = Row(key, value, world.rows[key].version)
 
 
 def events(world: MemoryTable) -> list[Event]:

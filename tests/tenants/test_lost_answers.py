@@ -193,6 +193,10 @@ async def certify(directory: Directory) -> None:
     await directory.certificates.put("acme", [one], ACT)
 
 
+async def delete_capture(directory: Directory) -> None:
+    await directory.captures.deleted("acme", "r1", ACT)
+
+
 async def shared(directory: Directory) -> None:
     await directory.values.put(SHARED, act=Act(BY, NOW))
 
@@ -242,6 +246,7 @@ CASES = [
     Case(remove_model, ["model.removed"], NotFound),
     Case(trust, ["issuer.assigned"]),
     Case(certify, ["certificate.assigned"]),
+    Case(delete_capture, ["capture.deleted"], None, ["capture.deleted", "capture.deleted"]),
     Case(put_issuer, ["issuer.changed"], before=shared),
     Case(remove_issuer, ["issuer.removed"], NotFound, before=shared),
     Case(remove_fleet, ["fleet.removed"], NotFound, before=put_gpu),

@@ -24,9 +24,8 @@ from tenants.plans import Limits, Part, Plan, Prices, Rate, Soft
 from tenants.ports import Key, Put, Row
 from tenants.privacy import Privacy, Retention, Sampled
 from tenants.rows import (
-    CertificatePointer,
-    IssuerPointer,
     KeyPointer,
+    OwnerPointer,
     Receipt,
     TenantPointer,
     Used,
@@ -192,8 +191,8 @@ GOLDEN: list[tuple[Struct, bytes]] = [
         Account("s_1", "t_1", "ci", "developer", 5),
         b'{"v":1,"id":"s_1","tenant_id":"t_1","name":"ci","role":"developer","created_us":5}',
     ),
-    (IssuerPointer("t_1"), b'{"v":1,"tenant_id":"t_1"}'),
-    (IssuerPointer(None), b'{"v":1,"tenant_id":null}'),
+    (OwnerPointer("t_1"), b'{"v":1,"tenant_id":"t_1"}'),
+    (OwnerPointer(None), b'{"v":1,"tenant_id":null}'),
     (
         Issuer("https://login.example", "gateway", tenant_claim="tenant"),
         b'{"v":1,"issuer":"https://login.example","audience":"gateway","jwks_url":null,"roles_claim":null,'
@@ -211,7 +210,6 @@ GOLDEN: list[tuple[Struct, bytes]] = [
         b'{"v":1,"tenant_id":"t_1","issuers":[{"issuer":"http://127.0.0.1:9","audience":"gw","jwks_url":null,'
         b'"roles_claim":"r","insecure":true,"roles":{"a":"admin"}}]}',
     ),
-    (CertificatePointer("t_1"), b'{"v":1,"tenant_id":"t_1"}'),
     (
         TenantCertificates("t_1", (TenantCertificate("ingest", uri="spiffe://a/b", models=("digits",)),)),
         b'{"v":1,"tenant_id":"t_1","certificates":[{"name":"ingest","uri":"spiffe://a/b","dns":null,"email":null,'

@@ -6,6 +6,7 @@ from msgspec import Raw
 from tenants import rows
 from tenants.acts import Act
 from tenants.events import Action, Changed, Event
+from tenants.holdings import Held
 from tenants.ports import Check, Delete, Key, Put, Row
 from tenants.rows import Change, encoded, handed_over, new_row, transaction
 from tenants.tenant import Tenant
@@ -51,11 +52,22 @@ def test_a_removal_tells_what_was_there() -> None:
     assert (told.before, told.after) == (Raw(b"{}"), Raw(b"null"))
 
 
-def test_issuers_that_are_given_up_and_got_go_and_come_with_the_change() -> None:
-    a, b, c = (("https://a", name) for name in "abc")
+def test_what_is_not_kept_in_the_table_is_told_and_has_no_row() -> None:
+    at = rows.capture_at("t_1", "r1")
+    gone = Change(Action.CAPTURE_DELETED, "r1", at, None, None, "t_1")
+    first, event, _ = transaction([gone], 1, ["e_1"], Act("cli:root", 7, "ticket"))
+    assert first == Check(at, 0)
+    assert isinstance(event, Put)
+    told = msgspec.json.decode(event.value, type=Event)
+    assert (told.subject, told.before, told.after) == ("capture/r1", Raw(b"null"), Raw(b"null"))
+    assert (event.key.partition, told.reason) == ("tenant/t_1", "ticket")
+
+
+def test_what_is_given_up_and_got_goes_and_comes_with_the_change() -> None:
+    a, b, c = (Held("issuer", "https://a", name) for name in "abc")
     assert handed_over([a, b], [b, c], "t_1") == (
-        Delete(rows.pair_at(a), None),
-        Put(rows.pair_at(c), b'{"v":1,"tenant_id":"t_1"}', None),
+        Delete(rows.held_at(a), None),
+        Put(rows.held_at(c), b'{"v":1,"tenant_id":"t_1"}', None),
     )
 
 
@@ -78,10 +90,10 @@ def test_each_kind_of_row_has_a_place_of_its_own() -> None:
         rows.model_at("x"),
         rows.fleet_at("x"),
         rows.issuer_at("x"),
-        rows.issuers_at("x"),
-        rows.pair_at(("x", "y")),
-        rows.certificates_at("x"),
-        rows.identity_at(("dns", "x")),
+        rows.holding_at("x", "issuers"),
+        rows.held_at(Held("issuer", "x", "y")),
+        rows.holding_at("x", "certificates"),
+        rows.held_at(Held("certificate", "x", "dns")),
         rows.used_at("x", "x"),
     ]
     assert places == [
@@ -155,5 +167,6 @@ def test_the_names_of_what_happened_are_never_reused() -> None:
         "issuer.removed",
         "issuer.assigned",
         "certificate.assigned",
+        "capture.deleted",
         "documents.applied",
     }

@@ -1,4 +1,4 @@
-"""Whose an issuer is: one owner's with one audience, whoever asks at once; and a gateway trusts what is stored wholly, and nothing else."""
+"""An issuer with one audience is a tenant's or the platform's, whoever asks at once; and a gateway trusts what is stored wholly."""
 
 import asyncio
 from collections.abc import Sequence
@@ -10,26 +10,25 @@ from msgspec.structs import replace
 from gateway.cluster.feed import subjects_of
 from tenants.acts import Act
 from tenants.directory import Directory, Trusted
-from tenants.errors import InUse, Invalid, NotFound, Stale
+from tenants.errors import InUse, NotFound
 from tenants.events import Changed, tenants_of
-from tenants.issuers import MOST_ISSUERS, Issuer, TenantIssuer, TenantIssuers, id_of
+from tenants.issuers import Issuer, TenantIssuer, id_of
 from tenants.plans import Limits, Part, Plan
 from tenants.ports import MOST_KEYS, Key, Page, Row
 from tenants.rows import (
-    IssuerPointer,
+    OwnerPointer,
     change_at,
     encoded,
+    held_at,
     issuer_at,
-    issuers_at,
     member_at,
-    pair_at,
     plan_at,
     read,
     tenant_at,
 )
 from tests.tenants import replay
 from tests.tenants.api.worlds import BusyTable
-from tests.tenants.conftest import BY, NOW, TEAM, actions, events
+from tests.tenants.conftest import BY, NOW, TEAM, actions, damage
 from tests.worlds.table import MemoryTable
 
 ACT = Act(BY, NOW + 1)
@@ -38,50 +37,7 @@ OWN = TenantIssuer(URL, "gateway", roles_claim="roles")
 SHARED = Issuer("https://login.example", "gateway", tenant_claim="tenant")
 
 
-@pytest.fixture
-async def two(acme: Directory) -> Directory:
-    """A directory with the tenants acme and beta."""
-    await acme.tenants.create("beta", "team", Act(BY, NOW))
-    return acme
-
-
-def damage(world: MemoryTable, key: Key, value: bytes = b"{") -> None:
-    world.rows[key] = Row(key, value, world.rows[key].version)
-
-
 # Changing
-
-
-async def test_all_issuers_of_a_tenant_are_put_as_one_and_told_as_one(
-    acme: Directory, world: MemoryTable
-) -> None:
-    owner = await acme.tenants.show("acme")
-    assert await acme.issuers.find("acme") == await acme.issuers.find("acme")
-    assert (await acme.issuers.find("acme")).version == 0
-    other = TenantIssuer("https://a.example", "x")
-    put = await acme.issuers.put("acme", [OWN, other], ACT, expected=0)
-    assert put == TenantIssuers(owner.id, (other, OWN))
-    assert await acme.issuers.put("acme", [other, OWN], ACT) == put  # in another order it is the same
-    found = await acme.issuers.find("acme")
-    assert (found.value, found.version) == (put, 1)
-    with pytest.raises(Stale):
-        await acme.issuers.put("acme", [], ACT, expected=0)
-    await acme.issuers.put("acme", [replace(OWN, audience="else")], ACT, expected=1)
-    told = [it for it in events(world) if it.action == "issuer.assigned"]
-    assert [it.subject for it in told] == [f"issuer/{owner.id}"] * 2
-    assert replay.faults(world.rows) == []
-    assert pair_at(OWN.pair) not in world.rows
-    assert pair_at(other.pair) not in world.rows
-
-
-async def test_as_many_as_a_tenant_may_have_are_all_changed_in_one_transaction(acme: Directory) -> None:
-    first = [TenantIssuer(URL, f"a{number}") for number in range(MOST_ISSUERS)]
-    await acme.issuers.put("acme", first, ACT)
-    others = [TenantIssuer(URL, f"b{number}") for number in range(MOST_ISSUERS)]
-    assert (await acme.issuers.put("acme", others, ACT)).issuers == tuple(others)
-    with pytest.raises(Invalid, match="a tenant may have"):
-        await acme.issuers.put("acme", [*others, OWN], ACT)
-    assert len(await acme.issuers.trusted(URL)) == MOST_ISSUERS
 
 
 async def test_as_many_shared_ones_as_are_taken_at_once_fit_in_one_transaction(directory: Directory) -> None:
@@ -117,28 +73,13 @@ async def test_a_shared_one_with_another_audience_gives_the_first_up(
 ) -> None:
     await two.values.put(SHARED, act=ACT)
     await two.values.put(replace(SHARED, audience="else"), act=ACT)
-    assert {pair_at(SHARED.pair), pair_at((SHARED.issuer, "else"))} & world.rows.keys() == {
-        pair_at((SHARED.issuer, "else"))
-    }
+    assert held_at(SHARED.held) not in world.rows
+    assert held_at(replace(SHARED, audience="else").held) in world.rows
     assert [it for it in actions(world) if it.startswith("issuer")] == ["issuer.changed", "issuer.created"]
     with pytest.raises(NotFound):
         await two.values.find(Issuer, id_of("https://nobody.example"))
     with pytest.raises(NotFound):
         await two.values.find(Issuer, SHARED.issuer)
-
-
-@pytest.mark.parametrize("closes_us", [None, NOW + 1_000_000], ids=["closed", "closing"])
-async def test_a_closing_tenant_keeps_its_issuers_until_they_are_taken_from_it_and_gets_no_more(
-    two: Directory, closes_us: int | None
-) -> None:
-    await two.issuers.put("acme", [OWN], ACT)
-    await two.tenants.do("acme", "close", ACT, closes_us=closes_us)
-    with pytest.raises(InUse):
-        await two.issuers.put("beta", [OWN], ACT)
-    with pytest.raises(Invalid, match="is clos"):
-        await two.issuers.put("acme", [OWN, replace(OWN, audience="more")], ACT)
-    await two.issuers.put("acme", [], ACT)
-    await two.issuers.put("beta", [OWN], ACT)
 
 
 @pytest.mark.parametrize("seed", range(8))
@@ -222,35 +163,31 @@ async def test_whose_an_issuer_is_can_be_read_in_two_looks(two: Directory, world
     assert table.looks == 2
 
 
-@pytest.mark.parametrize(
-    "what", ["pointer", "row", "both", "another's", "no row", "no pointer", "another tenant's row"]
-)
-async def test_an_issuer_whose_rows_are_damaged_or_do_not_agree_is_not_trusted(
+@pytest.mark.parametrize("what", ["pointer", "row", "both", "a tenant's", "no row", "no pointer", "another"])
+async def test_a_shared_issuer_whose_rows_are_damaged_or_do_not_agree_is_not_trusted(
     two: Directory, world: MemoryTable, what: str
 ) -> None:
-    acme, beta = await two.tenants.show("acme"), await two.tenants.show("beta")
+    acme = await two.tenants.show("acme")
     await two.issuers.put("acme", [OWN], ACT)
     await two.values.put(SHARED, act=ACT)
-    places = {URL: issuers_at(acme.id), SHARED.issuer: issuer_at(SHARED.id)}
-    for pair in (OWN.pair, SHARED.pair):
-        match what:
-            case "pointer":
-                damage(world, pair_at(pair))
-            case "row":
-                damage(world, places[pair[0]])
-            case "both":
-                damage(world, pair_at(pair))
-                damage(world, places[pair[0]])
-            case "another's":
-                damage(world, pair_at(pair), encoded(IssuerPointer(beta.id)))
-            case "no row":
-                del world.rows[places[pair[0]]]
-            case "no pointer":
-                del world.rows[pair_at(pair)]
-            case _:
-                damage(world, issuers_at(acme.id), encoded(TenantIssuers(beta.id, (OWN,))))
-                damage(world, places[SHARED.issuer], encoded(replace(SHARED, audience="else")))
-        assert await two.issuers.trusted(pair[0]) == ()
+    pointer, row = held_at(SHARED.held), issuer_at(SHARED.id)
+    match what:
+        case "pointer":
+            damage(world, pointer)
+        case "row":
+            damage(world, row)
+        case "both":
+            damage(world, pointer)
+            damage(world, row)
+        case "a tenant's":
+            damage(world, pointer, encoded(OwnerPointer(acme.id)))
+        case "no row":
+            del world.rows[row]
+        case "no pointer":
+            del world.rows[pointer]
+        case _:
+            damage(world, row, encoded(replace(SHARED, audience="else")))
+    assert await two.issuers.trusted(SHARED.issuer) == ()
 
 
 async def test_who_belongs_to_a_tenant_is_found_by_its_id_and_by_its_name(

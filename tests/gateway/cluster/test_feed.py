@@ -169,7 +169,7 @@ async def test_keys_of_a_service_account_that_was_removed_are_nobodys() -> None:
 
 
 def test_every_kind_of_change_is_one_that_the_feed_knows() -> None:
-    kinds = feed.OF_KEYS | feed.OF_THE_CATALOGUE | feed.OF_TOKENS | feed.OF_DATA_KEYS
+    kinds = feed.OF_KEYS | feed.OF_THE_CATALOGUE | feed.OF_TOKENS | feed.OF_DATA_KEYS | feed.OF_NOTHING
     assert {action.partition(".")[0] for action in Action} == kinds
     record = Changed(
         1, 1, tuple(f"{kind}/x" for kind in kinds), (("tenant/t_acme", "event/1"), ("events", "1"))

@@ -19,8 +19,10 @@ from gateway.settings import Settings
 from gateway.state import clock, opened_blobs, opened_directory
 from gateway.state_keys import opened_key_service, opened_openers
 from tenants.acts import Act
-from tenants.errors import NotFound
+from tenants.errors import Conflict, NotFound
 from tenants.plans import Limits, Plan
+from tenants.ports import Put
+from tenants.rows import capture_at
 from tests.gateway.house import NOW_US
 
 BY = Act("cli:test", 1)
@@ -143,13 +145,35 @@ async def test_bodies_are_written_for_their_owner_alone_and_over_nothing(run: Ru
         await run("show", request="r1", out=folder)
 
 
-async def test_one_that_is_deleted_is_gone_and_that_of_another_tenant_stays(run: Run) -> None:
-    code, out, _ = await run("delete", request="r1")
+async def told(settings: Settings, tenant: str) -> list[tuple[str, str, str]]:
+    """What a tenant's history says of its captures: what, of which, and why."""
+    async with opened_directory(settings) as directory:
+        page = await directory.tenants.events(tenant)
+    return [(it.action, it.subject, it.reason) for it in page.values if it.subject.startswith("capture/")]
+
+
+async def test_one_that_is_deleted_is_gone_and_that_of_another_tenant_stays(
+    settings: Settings, run: Run
+) -> None:
+    code, out, _ = await run("delete", request="r1", reason="ticket 4711")
     assert (code, json.loads(out)["request"]) == (0, "r1")
+    assert await told(settings, "acme") == [("capture.deleted", "capture/r1", "ticket 4711")]
+    assert await told(settings, "beta") == []
     for verb in ("show", "delete"):
         with pytest.raises(NotFound):
             await run(verb, request="r1")
+    assert len(await told(settings, "acme")) == 1  # of what is not there nothing is told
     assert (await run("show", request="r1", tenant="beta"))[0] == 0
+
+
+async def test_what_the_history_cannot_say_is_not_deleted(settings: Settings, run: Run) -> None:
+    async with opened_directory(settings) as directory:
+        at = capture_at((await directory.tenants.show("acme")).id, "r1")
+        await directory.journal.table.transact(Put(at, b"{}", None))  # what is told has no row
+    with pytest.raises(Conflict):
+        await run("delete", request="r1")
+    assert await told(settings, "acme") == []
+    assert (await run("show", request="r1"))[0] == 0
 
 
 async def test_when_its_data_key_is_destroyed_nobody_reads_it(settings: Settings, run: Run) -> None:

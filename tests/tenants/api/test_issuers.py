@@ -1,90 +1,21 @@
-"""Who says which issuers a tenant has, and what is told of whose an issuer is."""
+"""A shared issuer is the operators' to say, is at one place, and is no tenant's to hear of."""
 
-import asyncio
 import json
 
-import pytest
-
-from tenants.issuers import MOST_ISSUERS, id_of
+from tenants.issuers import id_of
 from tests.tenants.api.worlds import World
 
 OWN = {"issuer": "https://login.acme.example", "audience": "gateway"}
 SHARED = "https://login.example"
-OF_ACME, OF_GLOBEX = "/tenants/acme/issuers", "/tenants/globex/issuers"
 
 
-async def test_a_list_of_issuers_is_read_put_and_put_again_as_it_is_shown(world: World) -> None:
-    empty = await world.ask("GET", OF_ACME)
-    assert (empty.json, empty.status) == ({"issuers": []}, 200)
-    tag = empty.headers["etag"]
-    made = await world.ask("PATCH", OF_ACME, {"issuers": [OWN]}, if_match=tag)
-    assert made.status == 200
-    assert made.json == {
-        "issuers": [OWN | {"jwks_url": None, "roles_claim": None, "insecure": False, "roles": None}]
-    }
-    assert (await world.ask("PATCH", OF_ACME, {"issuers": []}, if_match=tag)).code == "stale"
-    shown = await world.ask("GET", OF_ACME, by="viewer")
-    assert (shown.json, shown.headers["etag"]) == (made.json, made.headers["etag"])
-    again = await world.ask("PATCH", OF_ACME, shown.json, if_match=shown.headers["etag"])
-    assert again.headers["etag"] == shown.headers["etag"]
-    told = (await world.ask("GET", "/tenants/acme/audit")).json["items"]
-    assert [it["action"] for it in told if it["action"].startswith("issuer")] == ["issuer.assigned"]
-
-
-async def test_an_issuer_of_another_is_not_got_and_operators_hear_whose_it_is(world: World) -> None:
-    await world.ask("PATCH", OF_ACME, {"issuers": [OWN]}, if_match=await world.etag(OF_ACME))
+async def test_what_a_tenant_has_is_no_shared_issuer(world: World) -> None:
+    of_acme = "/tenants/acme/issuers"
+    await world.ask("PATCH", of_acme, {"issuers": [OWN]}, if_match=await world.etag(of_acme))
     before = dict(world.table.rows)
-    refused = await world.ask("PATCH", OF_GLOBEX, {"issuers": [OWN]}, if_match=await world.etag(OF_GLOBEX))
-    assert (refused.status, refused.code) == (409, "in_use")
-    assert "acme" in refused.json["detail"]
-    body = {**OWN, "tenant_claim": "tenant"}
-    path = f"/issuers/{id_of(OWN['issuer'])}"
+    body, path = {**OWN, "tenant_claim": "tenant"}, f"/issuers/{id_of(OWN['issuer'])}"
     assert (await world.ask("PUT", path, body, if_none_match="*")).code == "in_use"
     assert world.table.rows == before
-    hidden = await world.ask("PATCH", OF_GLOBEX, {"issuers": [OWN]}, by="stranger", if_match='"0-0"')
-    assert hidden.code == "forbidden"
-    assert b"acme" not in hidden.body
-
-
-async def test_of_many_tenants_that_are_given_one_issuer_at_once_one_has_it(world: World) -> None:
-    tags = {path: await world.etag(path) for path in (OF_ACME, OF_GLOBEX)}
-    answers = await asyncio.gather(
-        *(world.ask("PATCH", path, {"issuers": [OWN]}, if_match=tags[path]) for path in [*tags] * 5)
-    )
-    assert sorted({answer.status for answer in answers}) == [200, 409, 412]
-    assert sum(answer.status == 200 for answer in answers) == 1
-    assert len(await world.directory.issuers.trusted(OWN["issuer"])) == 1
-
-
-@pytest.mark.parametrize(
-    ("issuers", "path"),
-    [
-        ([{**OWN, "issuer": "http://login.acme.example"}], "issuers[0].issuer"),
-        ([{**OWN, "issuer": "https://169.254.169.254"}], "issuers[0].issuer"),
-        ([{**OWN, "tenant_claim": "tenant"}], "issuers[0]"),
-        ([{**OWN, "operators": True}], "issuers[0]"),
-        ([{**OWN, "roles_claim": "r", "roles": {"a": "operator"}}], "issuers[0].roles[...]"),
-        ([OWN, OWN], "issuers[1]"),
-        ([{**OWN, "audience": f"{number}"} for number in range(MOST_ISSUERS + 1)], "issuers"),
-        ([{**OWN, "audience": ""}], "issuers[0].audience"),
-        (None, "issuers"),
-    ],
-)
-async def test_what_no_issuer_is_is_refused_at_its_place(world: World, issuers: object, path: str) -> None:
-    before = dict(world.table.rows)
-    tag = await world.etag(OF_ACME)
-    answer = await world.ask("PATCH", OF_ACME, {"issuers": issuers}, if_match=tag)
-    assert (answer.code, answer.json["path"]) == ("invalid", path)
-    assert world.table.rows == before
-
-
-async def test_a_change_that_does_not_say_which_issuers_takes_none_away(world: World) -> None:
-    await world.ask("PATCH", OF_ACME, {"issuers": [OWN]}, if_match=await world.etag(OF_ACME))
-    bodies: tuple[object, ...] = ({}, None)
-    for body in bodies:
-        answer = await world.ask("PATCH", OF_ACME, body, if_match=await world.etag(OF_ACME))
-        assert answer.code == "invalid"
-    assert len((await world.ask("GET", OF_ACME)).json["issuers"]) == 1
 
 
 async def test_a_shared_issuer_is_at_the_id_of_its_url_and_nowhere_else(world: World) -> None:
