@@ -58,5 +58,5 @@ class Transport:
     def served(self, script: Script) -> AbstractAsyncContextManager[ScriptedServer]:
         return served(script, self.tls)
 
-    def client(self, port: int, **more: float) -> Client:
+    def client(self, port: int, **more: Any) -> Client:
         return Client("127.0.0.1", port, **self.options, **more)
