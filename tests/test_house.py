@@ -53,10 +53,7 @@ ONLY = {
 
 # These decide and never act: no await, nothing of IMPURE, and of our own modules only one another.
 PURE = (
-    "gateway.call",
-    "gateway.errors",
-    "gateway.settings",
-    "gateway.wire",
+    *(f"gateway.{name}" for name in ("call", "errors", "settings", "wire")),
     *(f"gateway.audit.{name}" for name in ("record", "segment", "denials", "verify")),
     *(f"gateway.audit.{name}" for name in ("merkle", "tiles", "checkpoint")),
     *(f"gateway.scaling.{name}" for name in ("breaker", "decider", "windows", "balancer", "residency")),
@@ -108,14 +105,11 @@ PURE = (
             "writing",
             "restrictions",
             "data_keys",
-            "privacy",
-            "networks",
             "kms",
         )
     ),
     *(f"tenants.api.{name}" for name in ("problems", "strict", "bodies")),
     "gateway.config",
-    "gateway.settings",
     *("gateway.tls.errors", "gateway.tls.material"),
 )
 PARSERS = ("yaml", "jinja2", "tokenizers", "jwt", "cryptography", "stdnum", "phonenumbers")  # they decide too
@@ -127,6 +121,7 @@ IMPURE = (
 
 STARTS_TASKS = ("create_task", "ensure_future", "TaskGroup", "create_task_group")
 MAY_START_TASKS = ("gateway.loops",)
+TELLS_TIME = tuple(f"time.{name}" for name in ("monotonic", "perf_counter", "process_time", "thread_time"))
 
 FILE_LINES, FUNCTION_LINES = 400, 60
 EXCUSE = "# long because"  # not indented: for the file; inside a function: for that function
@@ -200,6 +195,15 @@ def task_faults(path: PurePosixPath, tree: ast.Module) -> Iterator[str]:
                 yield f"uses {name} in line {node.lineno}: only {', '.join(MAY_START_TASKS)} starts tasks"
 
 
+def timing_faults(path: PurePosixPath, tree: ast.Module) -> Iterator[str]:
+    told = {
+        *imports(path, tree),
+        *(ast.unparse(it) for it in ast.walk(tree) if isinstance(it, ast.Attribute)),
+    }
+    if path.name.startswith("test_") and not told.isdisjoint(TELLS_TIME):
+        yield "times something: how much work it is can be counted (tests/work.py), and its speed is for tests/bench"
+
+
 def length_faults(source: str, tree: ast.Module) -> Iterator[str]:
     lines = source.splitlines()
     if len(lines) > FILE_LINES and not any(line.startswith(EXCUSE) for line in lines):
@@ -227,7 +231,7 @@ def introduces_itself(folder: Path) -> bool:
 
 def python_faults(path: PurePosixPath, source: str) -> list[str]:
     tree = ast.parse(source, str(path))
-    faults = list(length_faults(source, tree))
+    faults = [*length_faults(source, tree), *timing_faults(path, tree)]
     if path.parts[0] in ROOMS:
         faults += [*import_faults(path, tree), *await_faults(path, tree), *task_faults(path, tree)]
     return faults
@@ -328,6 +332,9 @@ def test_no_file_names_a_registry_or_a_home() -> None:
         ),
         ("tenants/quotas.py", "import socket\nimport random", 2),
         ("tenants/quotas.py", "import grpc", 2),
+        ("tests/test_x.py", "from time import monotonic", 1),
+        ("tests/test_x.py", "import time\nbefore = time.process_time()", 1),
+        ("tests/bench/x.py", "import time\nbefore = time.process_time()", 0),
         ("gateway/audit/record.py", "from gateway.audit.ledger import Ledger", 1),
         ("gateway/audit/ledger.py", "import asyncio\nasync def f(): await g()", 0),
         ("gateway/pipeline.py", "asyncio.create_task(f())", 1),

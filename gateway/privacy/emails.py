@@ -13,18 +13,19 @@ from gateway.privacy.looks import A_PLACE, Look
 LONGEST_LOCAL: Final = 64
 LONGEST_DOMAIN: Final = 255
 
-# The bounds of a look: one character on each side. What follows is read only there.
+# The bounds of a look: one character on each side. What follows is read only there, and no repeat is without a bound: beside each of many
+# addresses it would go through all that is left of the text.
 _AT: Final = re.compile(r"@(?=[^\W_])(?<=[\w\"+\-'.!#$%&*/=?^`{|}~]@)")
 # Letters of writing without spaces (Thai, Chinese, Japanese, Korean) end a local part of others.
-_LOCAL: Final = re.compile(r"[A-Za-z0-9._%+'\-!#$&*~\u00c0-\u052f\u0900-\u0dff=]+\Z")
-_ANY_LOCAL: Final = re.compile(r"[\w.+\-]+\Z")
-_QUOTED: Final = re.compile(r"\"[^\"\\\r\n@]+\"\Z")
+_LOCAL: Final = re.compile(r"[A-Za-z0-9._%+'\-!#$&*~\u00c0-\u052f\u0900-\u0dff=]{1,64}\Z")
+_ANY_LOCAL: Final = re.compile(r"[\w.+\-]{1,64}\Z")
+_QUOTED: Final = re.compile(r"\"[^\"\\\r\n@]{1,62}\"\Z")
 _LABEL: Final = r"[^\W_](?:[\w\-]{0,61}[^\W_])?"
-_DOMAIN: Final = re.compile(rf"{_LABEL}(?:[.\u3002\uff0e]{_LABEL})+")
+_DOMAIN: Final = re.compile(rf"{_LABEL}(?:[.\u3002\uff0e]{_LABEL}){{1,127}}")
 _ASCII_DOMAIN: Final = re.compile(
-    r"[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?(?:\.[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?)+"
+    r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,253}[A-Za-z0-9])?(?:\.[A-Za-z0-9](?:[A-Za-z0-9-]{0,253}[A-Za-z0-9])?){1,127}"
 )
-_TOP: Final = re.compile(r"(?:[A-Za-z]{2,24}|[Xx][Nn]--[A-Za-z0-9-]{2,59}|[^\W\d_a-zA-Z]\w*)")
+_TOP: Final = re.compile(r"(?:[A-Za-z]{2,24}|[Xx][Nn]--[A-Za-z0-9-]{2,59}|[^\W\d_a-zA-Z]\w{0,62})")
 _NOT_TOP: Final = frozenset(
     [
         "png",
@@ -81,9 +82,9 @@ _NOT_TOP: Final = frozenset(
         "localdomain",
     ]
 )
-_CODE_AFTER: Final = re.compile(r"\(|:[^\s/,;]*/|:[~\w.]+\.git\b|/[\w.-]+\.git\b")
+_CODE_AFTER: Final = re.compile(r"\(|:[^\s/,;]{0,255}/|:[~\w.]{1,255}\.git\b|/[\w.-]{1,255}\.git\b")
 _CODE_BEFORE: Final = re.compile(
-    r"(?:\w://[^\s/@\"'<>]*|\b(?:ssh|scp|sftp|rsync|mosh)\s(?:[^\n]{0,40}\s)?|(?:message-id|in-reply-to|references)\W{0,3})\Z",
+    r"(?:\w://[^\s/@\"'<>]{0,60}|\b(?:ssh|scp|sftp|rsync|mosh)\s(?:[^\n]{0,40}\s)?|(?:message-id|in-reply-to|references)\W{0,3})\Z",
     re.IGNORECASE,
 )
 

@@ -20,7 +20,8 @@ from tenants.privacy import KINDS, Kind
 PLACEHOLDER: Final = re.compile(rf"\[(?:{'|'.join(kind.upper() for kind in KINDS)}|TEXT)_[1-9][0-9]{{0,6}}\]")
 MASKED: Final = re.compile(rf"\[(?:{'|'.join(kind.upper() for kind in KINDS)}|TEXT)(?:_[1-9][0-9]{{0,6}})?\]")
 """What can be one, numbered or not."""
-_BEGINNING: Final = re.compile(r"\[[A-Z_]{0,13}[0-9]{0,7}\Z")
+BEGINNING: Final = re.compile(r"\[[A-Z_]{0,13}[0-9]{0,7}\Z")
+"""Of one, at the end of a text."""
 _LONGEST: Final = max(len(f"[{kind}_1234567]") for kind in KINDS)
 _EACH_VALUE_BYTES: Final = 400
 """What a value costs in memory beside its characters, at most: two strings and their places in two dictionaries."""
@@ -191,7 +192,7 @@ class Restorer:
 
     def feed(self, piece: str) -> str:
         text = self._held + piece
-        beginning = _BEGINNING.search(text, max(len(text) - _LONGEST, 0))
+        beginning = BEGINNING.search(text, max(len(text) - _LONGEST, 0))
         cut = beginning.start() if beginning else len(text)
         self._held = text[cut:]
         return self._restore(text[:cut])

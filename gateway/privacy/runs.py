@@ -12,10 +12,10 @@ FEWEST_DIGITS, MOST_DIGITS = 7, 20
 _RUN: Final = re.compile(r"[0-9](?:[ ().\-/]{0,3}[0-9]){6,}")
 _GROUP: Final = re.compile(r"[0-9]+")
 _SHAPE: Final = str.maketrans("012345678", "999999999")
-_TOKEN: Final = re.compile(r"[A-Za-z0-9_\-./#]*\Z")
+_TOKEN: Final = re.compile(r"[A-Za-z0-9_\-./#]{0,40}\Z")
 _LONGEST_TOKEN: Final = 40
 _TAIL: Final = re.compile(r"[-_/]?[A-Za-z]|[_@]|[-/][0-9]|\.[A-Za-z]{2,4}\b(?!\.)")
-_WORD_JOINT: Final = re.compile(r"([A-Za-z][A-Za-z ]*[-_#]|[A-Z]{2,}\.)\Z")
+_WORD_JOINT: Final = re.compile(r"([A-Za-z][A-Za-z ]{0,38}[-_#]|[A-Z]{2,39}\.)\Z")
 MONEY: Final = "$€£¥₹₩₽¢"
 
 

@@ -6,7 +6,6 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from time import monotonic
 
 from tests.e2e.world import MODELS, Demo, command, new_tenant, serving, until
 from tests.worlds.kms import KmsWorld, arn, kms_world
@@ -63,9 +62,7 @@ def test_a_tenants_own_key_seals_for_it_alone_and_disabled_closes_its_door_alone
         assert {name: asked(demo, key) for name, key in keys.items()} == {"acme": 404, "other": 404}
         assert {key for key, context in world.acts if context["purpose"] == "audit"} == {arn(1), arn(2)}
         world.states[arn(2)] = "Disabled"
-        began = monotonic()
         until(lambda: asked(demo, keys["acme"]) == 503, CACHE_SECONDS + 2)
-        assert monotonic() - began < CACHE_SECONDS + 2
         assert [asked(demo, keys["other"]) for _ in range(5)] == [404] * 5
         world.states[arn(2)] = "Enabled"
         until(lambda: asked(demo, keys["acme"]) == 404, CACHE_SECONDS)

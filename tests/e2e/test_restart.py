@@ -1,6 +1,6 @@
 """A new gateway takes over from an old one under load: no client loses a request, none is reset."""
 
-import random
+import secrets
 import signal
 import socket
 from contextlib import ExitStack
@@ -35,7 +35,7 @@ CLIENTS = sum(kind.clients for kind in TRAFFIC)
 
 def test_a_restart_under_load_resets_no_request(state: Path, record_property: Record) -> None:
     rng = seeded(record_property)
-    key = configure(state, Fleet(["times01", "slow"]), free_port(random.choice))
+    key = configure(state, Fleet(["times01", "slow"]), free_port(secrets.choice))
     closed: list[int] = []
     with ExitStack() as stack:
         gateway = stack.enter_context(serve(state, key))

@@ -131,20 +131,48 @@ async def test_over_grpc_a_reply_is_restored_and_its_memory_given_back() -> None
         assert door.memory.taken_bytes == 0
 
 
-@pytest.mark.parametrize("path", ["infer", "generate", "generate_stream"])
-async def test_over_http_what_is_kept_to_restore_a_reply_is_given_back(
-    path: str,
+BEHIND = b'{"inputs":[{"name":"in","datatype":"BYTES","shape":[1],"parameters":{"binary_data_size":%d}}]}'
+SAYS = {"model_name": "digits", "model_version": "3", "text_output": "to [EMAIL_1]"}
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/v2/models/digits/infer", texts(MAIL)),
+        ("/v2/models/digits/infer", tensor_of([MAIL.encode()])),
+        ("/v2/models/digits/generate", {"text_input": MAIL}),
+        ("/v2/models/digits/generate_stream", {"text_input": MAIL}),
+        ("/v1/completions", {"model": "digits", "prompt": MAIL}),
+        ("/v1/completions", {"model": "digits", "prompt": MAIL, "stream": True}),
+    ],
+    ids=["infer", "infer, binary", "generate", "generate_stream", "openai", "openai, stream"],
+)
+async def test_over_http_a_reply_is_restored_at_each_door_and_what_is_kept_for_it_given_back(
+    path: str, body: dict[str, Any] | bytes
 ) -> None:
     async with behind_triton.opened() as (triton, here, world):
         await protect(here, reversible=True)
-        body = texts(MAIL) if path == "infer" else {"text_input": MAIL}
-        sent = request(here, f"/v2/models/digits/{path}", body)
-        wire = await world.connect()
-        await wire.send(sent)
-        assert b" 200 " in await wire.reader.readuntil(b"\r\n\r\n")
+        triton.answer = json.dumps(SAYS).encode()
+        triton.event = b"data: " + triton.answer + b"\n\n"
+        if isinstance(body, bytes):
+            head = BEHIND % len(body)
+            size = b"Host: a\r\nInference-Header-Content-Length: %d\r\n" % len(head)
+            sent = request(here, path, head + body).replace(b"Host: a\r\n", size)
+        else:
+            sent = request(here, path, body)
+        if path.endswith("stream") or b'"stream"' in sent:
+            wire = await world.connect()
+            await wire.send(sent)
+            told = b""
+            while not told.endswith(b"\r\n0\r\n\r\n"):
+                told += await wire.reader.read(65536)
+        else:
+            told = (await world.ask(sent)).body
+        assert b"to ann@example.com" in told
         await here.settled_outcomes(1)
         (asked,) = triton.asked
         assert b"[EMAIL_1]" in asked
+        assert b"example.com" not in asked
 
 
 async def test_who_has_no_privacy_is_served_as_it_was_said() -> None:

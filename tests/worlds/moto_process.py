@@ -10,12 +10,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Final
 
+from gateway.frontends.http_server import bound_socket
 from gateway.scaling.scalers.process import free_port
 
 REGION: Final = "eu-west-1"
 _PROGRAM: Final = (
-    "import sys, waitress, moto.server as m; waitress.serve(m.DomainDispatcherApplication(m.create_backend_app), "
-    "host='127.0.0.1', port=int(sys.argv[1]), threads=1, connection_limit=2000, backlog=2048, _quiet=True)"
+    "import socket, sys, waitress, moto.server as m; waitress.serve(m.DomainDispatcherApplication(m.create_backend_app), "
+    "sockets=[socket.socket(fileno=int(sys.argv[1]))], threads=1, connection_limit=2000, backlog=2048, _quiet=True)"
 )
 _START_SECONDS: Final = 120.0
 
@@ -23,8 +24,14 @@ _START_SECONDS: Final = 120.0
 @contextmanager
 def moto() -> Iterator[int]:
     """Its port, from when on it answers."""
-    port = free_port(secrets.choice)
-    with subprocess.Popen([sys.executable, "-c", _PROGRAM, str(port)], stderr=subprocess.DEVNULL) as process:
+    with bound_socket("127.0.0.1", free_port(secrets.choice)) as bound:
+        port, number = (
+            bound.getsockname()[1],
+            bound.fileno(),
+        )  # its own from now on, though it listens only later
+        program = [sys.executable, "-c", _PROGRAM, str(number)]
+        process = subprocess.Popen(program, stderr=subprocess.DEVNULL, pass_fds=(number,))
+    with process:
         try:
             until = time.monotonic() + _START_SECONDS
             while not _answers(port):

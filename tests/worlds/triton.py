@@ -68,13 +68,16 @@ class Exchange:
 class TritonWorld(Loading):
     """Its host has the files of `models`. `mood` befalls every model that has none of its own in `moods`.
 
-    `asked` are the bodies of the infer requests that arrived whole, `canaries` those of the gateway's own.
+    `asked` are the bodies of the infer requests that arrived whole, `canaries` those of the gateway's own. `answer` is what a model says at
+    once, `event` what it says twice in a stream.
     """
 
     models: tuple[str, ...] = ("digits",)
     mood: Mood = "answers"
     configs: dict[str, dict[str, Any]] = field(default_factory=dict)
     boots: asyncio.Event | None = None  # not set yet: the process runs, and does not listen
+    answer: bytes = ANSWER
+    event: bytes = EVENT
     secret: str = ""
     port: int = 0
     grpc_port: int = 0  # of a GrpcWorld, for those who call that way
@@ -227,7 +230,7 @@ class TritonWorld(Loading):
         await (self._stream if exchange.words[-1] == "generate_stream" else self._reply)(mood, exchange)
 
     async def _reply(self, mood: Mood, exchange: Exchange) -> None:
-        whole = reply(200, ANSWER)
+        whole = reply(200, self.answer)
         exchange.write(whole[:-10] if mood == "closes within" else whole)
         await exchange.writer.drain()
         if mood == "closes within":
@@ -235,12 +238,12 @@ class TritonWorld(Loading):
 
     async def _stream(self, mood: Mood, exchange: Exchange) -> None:
         """Two events, or one and what is amiss."""
-        exchange.write(STREAM_HEAD + chunk(EVENT))
+        exchange.write(STREAM_HEAD + chunk(self.event))
         if mood == "closes within":
             raise ConnectionError
         if mood == "stops within":
             await self._hold(self.released, exchange.reader)
-        exchange.write(chunk(EVENT) + chunk(b""))
+        exchange.write(chunk(self.event) + chunk(b""))
         await exchange.writer.drain()
 
     async def _hold(self, released: asyncio.Event, reader: asyncio.StreamReader) -> None:

@@ -1,7 +1,7 @@
 """The gRPC side of a small Triton: a real grpc.aio server on loopback that answers what it is told to, and records what it is sent."""
 
 import asyncio
-import random
+import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any, Self
@@ -40,8 +40,10 @@ class GrpcWorld(grpc.GenericRpcHandler):
     server: Any = None
 
     async def __aenter__(self) -> Self:
-        self.server = grpc.aio.server(handlers=[self], options=[("grpc.max_receive_message_length", -1)])
-        self.port = self.server.add_insecure_port(f"127.0.0.1:{free_port(random.choice)}")
+        # Else two servers of two test processes could have one port, and each would get calls of the other's.
+        options = [("grpc.max_receive_message_length", -1), ("grpc.so_reuseport", 0)]
+        self.server = grpc.aio.server(handlers=[self], options=options)
+        self.port = self.server.add_insecure_port(f"127.0.0.1:{free_port(secrets.choice)}")
         await self.server.start()
         return self
 

@@ -32,13 +32,16 @@ _PLAIN_PATH = re.compile(r"[\w./+@-]+")  # the Python backend hands paths to a s
 
 
 def free_port(choose: Callable[[range], int], *, but: int = 0) -> int:
-    """A loopback port that nobody listens on, tried in the order that `choose` gives, and not `but`. Raises StartFailed."""
+    """A loopback port that nobody has bound, tried in the order that `choose` gives, and not `but`. Raises StartFailed.
+
+    It is held for nobody: until it is bound, whoever asks may be given it as well.
+    """
     for _ in range(100):
         port = choose(_PORTS)
         if port == but:
             continue
+        # Without SO_REUSEADDR, which would take a port that somebody has bound and is about to listen on.
         with socket.socket() as probe, contextlib.suppress(OSError):
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe.bind(("127.0.0.1", port))
             return port
     raise StartFailed(f"no free port between {_PORTS.start} and {_PORTS.stop - 1}")

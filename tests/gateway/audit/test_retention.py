@@ -94,6 +94,12 @@ async def test_a_body_is_kept_for_its_days_to_the_microsecond(now_us: int, *, is
     assert ("i1" not in kept(it)) is is_over
 
 
+async def test_a_body_that_reaches_its_days_this_very_microsecond_is_kept_beside_one_that_is_over() -> None:
+    it = world()
+    await retention(it, NOW_US + 12 * DAY_US).look()
+    assert kept(it) == EVERYTHING - {"i1"}  # i4 is of five days later, and seven days old now
+
+
 async def test_what_is_kept_for_ever_is() -> None:
     it = world()
     await retention(it, NOW_US + 9999 * DAY_US, {}).look()
@@ -192,11 +198,20 @@ async def test_what_lies_behind_the_end_of_a_poisoned_segment_goes_at_once() -> 
     assert kept(it) == EVERYTHING
 
 
-@pytest.mark.parametrize("behind", [b"x", segment(A, [PROBE])])
+OTHER = segment(A, [opening(1), PROBE], [intent(1, "t_short"), intent(2, "t_short")], [intent(4, "t_short")])
+DAMAGED = A_BYTES[:-1] + bytes([A_BYTES[-1] ^ 1])
+
+
+@pytest.mark.parametrize(
+    "stored",
+    [A_BYTES + b"x", A_BYTES + segment(A, [PROBE]), OTHER, DAMAGED, A_BYTES[: len(A_BYTES) // 2]],
+    ids=["more", "a commit more", "as many others", "damaged", "cut"],
+)
 async def test_a_segment_that_is_not_what_a_later_one_says_stays_as_it_is_and_the_log_says_so_once(
-    behind: bytes, caplog: pytest.LogCaptureFixture
+    stored: bytes, caplog: pytest.LogCaptureFixture
 ) -> None:
-    it = world(behind=behind)
+    it = world()
+    it.disk[A] = bytearray(stored)
     before = bytes(it.disk[A])
     one = retention(it)
     await one.look()

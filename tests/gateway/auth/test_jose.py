@@ -37,7 +37,7 @@ from tests.gateway.auth.signers import (
     dumped,
     rsa_key,
 )
-from tests.gateway.auth.work import calls
+from tests.work import calls
 
 
 @pytest.fixture(scope="module")

@@ -23,7 +23,7 @@ from tests.gateway.auth.signers import (
     rsa_key,
     signer,
 )
-from tests.gateway.auth.work import calls
+from tests.work import calls
 
 OWN: Final = signer(1)
 P256: Final = 2**256 - 2**224 + 2**192 + 2**96 - 1

@@ -1,6 +1,6 @@
 """The gRPC door over the real rooms and a small Triton, and a client of gRPC's own for it."""
 
-import random
+import secrets
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -98,7 +98,7 @@ async def door(
             knobs.stream_calls,
         )
         served = GrpcDoor(oip, lambda: made.ready, lambda: f"request-{next(ids)}")
-        port = free_port(random.choice)
+        port = free_port(secrets.choice)
         async with (
             listening(served, "127.0.0.1", port, knobs, http) as server,
             grpc.aio.insecure_channel(server.address) as channel,

@@ -1,7 +1,7 @@
 """gRPC over TLS: the same door, a certificate that is replaced under way, and clients that must show one."""
 
 import asyncio
-import random
+import secrets
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -24,7 +24,7 @@ LIVE = "/inference.GRPCInferenceService/ServerLive"
 
 @asynccontextmanager
 async def over_tls(world: World) -> AsyncIterator[str]:
-    port = free_port(random.choice)
+    port = free_port(secrets.choice)
     async with (
         door() as here,
         listening(here.server.door, "127.0.0.1", port, Grpc(), Http(), tls=world.shown) as server,

@@ -1,14 +1,17 @@
 # ruff: noqa: RUF001 - letters of many scripts are meant
 """What is found in a text, what is not, and that no text takes long."""
 
-from time import process_time
+import re
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gateway.privacy import cards, detect, emails, ibans, phones, plain, runs
 from gateway.privacy.detect import find
+from gateway.privacy.national_ids import LETTERED
 from tenants.privacy import KINDS, Kind
+from tests.work import Sliced, calls, looks_far
 
 REGIONS = ("US", "DE", "FR", "GB", "ES")
 
@@ -109,6 +112,7 @@ HOSTILE = [
         "1   ",
         "0123 4567 ",
         "4111111111111111 ",
+        "4111111111111111 0171 2345678 ",
         "DE89 3704 0044 0532 0130 01 ",
     ),
     *(
@@ -123,6 +127,8 @@ HOSTILE = [
         "AB 12 34 56 ",
         "2024-01-15 10:20 ",
         "ssh a@b.cd ",
+        "a@b.cd:",
+        "a@b.cd/b.",
         "tel order ",
         "0100 ",
         "+1.000 ",
@@ -132,17 +138,42 @@ HOSTILE = [
 ]
 
 
-@pytest.mark.parametrize("piece", HOSTILE)
-def test_time_grows_with_the_length_of_a_hostile_text_and_no_faster(piece: str) -> None:
-    def seconds(length: int) -> float:
-        text = (piece * length)[:length]
-        started = process_time()
-        find(text, KINDS, REGIONS)
-        return process_time() - started
+PASSED = {"runs._RUN", "runs._GROUP"}
+"""What one of these has found is passed over, so that no character is looked at for a second one."""
 
-    seconds(1000)
-    short, long = seconds(4_000), seconds(32_000)
-    assert long < 24 * short + 0.1  # eight times as long; squared would be 64 times
+
+@pytest.mark.parametrize("piece", HOSTILE)
+def test_work_grows_with_the_length_of_a_hostile_text_and_no_faster(piece: str) -> None:
+    def work(length: int) -> tuple[int, int, int]:
+        text, steps = Sliced((piece * length)[:length]), list[int]()
+        made = calls(lambda: find(text, KINDS, REGIONS, steps.append))
+        return made, text.characters, sum(steps)
+
+    find(piece * 1000, KINDS, REGIONS)  # what is loaded once
+    for short, long in zip(work(1_000), work(8_000), strict=True):
+        assert long <= 10 * short + 100  # eight times as long; squared would be 64 times
+
+
+def test_no_expression_looks_from_each_of_many_places_at_all_that_is_left_of_a_text() -> None:
+    """Those of `words` are given a window, which is cut out of the text."""
+    rooms = (cards, detect, emails, ibans, phones, plain, runs)
+    found = {
+        f"{room.__name__.rpartition('.')[2]}.{name}": value
+        for room in rooms
+        for name, value in vars(room).items()
+        if isinstance(value, re.Pattern)
+    }
+    assert len(found) > len(rooms)
+    assert {name for name, value in found.items() if looks_far(value)} == PASSED
+    assert not any(looks_far(one.written) for one in LETTERED)
+
+
+@pytest.mark.parametrize(
+    ("expression", "far"),
+    [("a*", True), ("[a]+b", True), ("(?:ab){2,}", True), (r"[*+]{1,9}\+\*[^]+]?", False), (r"\[a*", True)],
+)
+def test_a_repeat_without_a_bound_is_seen(expression: str, far: bool) -> None:  # noqa: FBT001 - a column of the table
+    assert looks_far(re.compile(expression)) is far
 
 
 def test_each_country_that_shares_a_code_is_counted_as_a_look() -> None:

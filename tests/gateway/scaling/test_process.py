@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 from msgspec import structs
 
+from gateway.frontends.http_server import bound_socket
 from gateway.scaling.scaler import Replica, StartFailed
 from gateway.scaling.scalers import leftovers, nanny
 from gateway.scaling.scalers.process import ProcessScaler, find_wheel, free_port
@@ -345,6 +346,12 @@ async def test_a_folder_that_no_server_could_use_is_refused_with_what_to_choose(
 def test_when_no_port_is_free_the_start_fails_with_a_sentence() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken, pytest.raises(StartFailed, match="no free port"):
         free_port(lambda _: int(taken.getsockname()[1]))
+
+
+def test_a_port_that_somebody_is_about_to_listen_on_is_given_to_nobody_else() -> None:
+    port = free_port(secrets.choice)
+    with bound_socket("127.0.0.1", port), pytest.raises(StartFailed, match="no free port"):
+        free_port(lambda _: port)
 
 
 def test_ports_are_below_those_that_the_kernel_gives_to_clients() -> None:

@@ -1,9 +1,9 @@
-"""HTTPS to a server: nothing is sent to one that did not prove who it is, and no end of TLS's looks like the end of a reply."""
+"""HTTPS to a server, what is its own: nothing is sent to one that did not prove who it is, and no end of TLS's looks like a reply's."""
 
 import asyncio
 import os
 import ssl
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from pathlib import Path
 
@@ -11,9 +11,8 @@ import pytest
 from cryptography import x509
 
 from gateway.call import Outgoing
-from gateway.tls.trusted import Trusted
-from gateway.triton.client import Answer, Client, NotSent, Untrusted, UpstreamFailed
-from gateway.triton.reach import Reach
+from gateway.triton.client import Answer, NotSent, Untrusted, UpstreamFailed
+from tests.gateway.triton.transports import Secured
 from tests.gateway.triton.worlds import (
     HEAD,
     REPLY,
@@ -22,57 +21,24 @@ from tests.gateway.triton.worlds import (
     Writer,
     answers,
     call,
-    parts,
     read_request,
     served,
     until,
 )
-from tests.worlds.bodies import Pieces, whole
-from tests.worlds.certificates import Authority, Pair
+from tests.worlds.bodies import whole
+from tests.worlds.certificates import Authority
 
 HELLO = Answer(200, b"application/json", b"hello")
-REACH = Reach.of(("127.0.0.0/8",)).over_tls()
-
-
-class World:
-    """A server with a certificate, and a client that trusts what the file of authorities holds."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.authority = Authority()
-        self.file = folder / "authorities.pem"
-        self.file.write_bytes(self.authority.pem)
-        self.trusted = Trusted.load(self.file)
-
-    def server(self, pair: Pair | None = None) -> ssl.SSLContext:
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.set_alpn_protocols(["h2", "http/1.1"])
-        context.load_cert_chain(*(pair or self.authority.gives()).write(self.folder))
-        return context
-
-    def client(self, port: int, host: str = "127.0.0.1", connect_seconds: float = 5.0) -> Client:
-        return Client(
-            host,
-            port,
-            connect_seconds=connect_seconds,
-            reach=REACH,
-            trust=self.trusted.context,
-            names=_here,
-        )
-
-
-async def _here(_: str) -> list[str]:
-    return ["127.0.0.1"]
 
 
 @pytest.fixture
-def world(tmp_path: Path) -> World:
-    return World(tmp_path)
+def world(tmp_path: Path) -> Secured:
+    return Secured(tmp_path)
 
 
 @pytest.mark.parametrize("host", ["localhost", "127.0.0.1"])
 async def test_a_server_that_proved_who_it_is_is_asked_and_its_connection_is_kept(
-    world: World, host: str
+    world: Secured, host: str
 ) -> None:
     spoken = []
 
@@ -89,11 +55,11 @@ async def test_a_server_that_proved_who_it_is_is_asked_and_its_connection_is_kep
         await server.quiet()
 
 
-def _over(world: World) -> ssl.SSLContext:
+def _over(world: Secured) -> ssl.SSLContext:
     return world.server(world.authority.gives(begins=timedelta(days=-9), lasts=timedelta(days=-1)))
 
 
-def _strange(world: World) -> ssl.SSLContext:
+def _strange(world: Secured) -> ssl.SSLContext:
     return world.server(Authority("somebody else").gives())
 
 
@@ -102,14 +68,14 @@ def _strange(world: World) -> ssl.SSLContext:
     [
         ("localhost", _strange, "self-signed certificate|unable to get local issuer"),
         ("localhost", _over, "certificate has expired"),
-        ("far.example", World.server, "Hostname mismatch"),
-        ("127.0.0.2", World.server, "IP address mismatch"),
+        ("far.example", Secured.server, "Hostname mismatch"),
+        ("127.0.0.2", Secured.server, "IP address mismatch"),
         ("localhost", lambda _: None, "WRONG_VERSION_NUMBER|HTTP_REQUEST"),
     ],
     ids=["a stranger's", "over", "another name", "another address", "in the clear"],
 )
 async def test_a_server_that_does_not_prove_who_it_is_gets_nothing(
-    world: World, host: str, shows: Callable[[World], ssl.SSLContext | None], why: str
+    world: Secured, host: str, shows: Callable[[Secured], ssl.SSLContext | None], why: str
 ) -> None:
     came = bytearray()
 
@@ -125,7 +91,7 @@ async def test_a_server_that_does_not_prove_who_it_is_gets_nothing(
     assert b"a prompt" not in came
 
 
-async def test_the_common_name_proves_nothing(world: World) -> None:
+async def test_the_common_name_proves_nothing(world: Secured) -> None:
     pair = world.authority.gives(
         "localhost", names=[x509.UniformResourceIdentifier("spiffe://far.example/it")]
     )
@@ -134,7 +100,7 @@ async def test_the_common_name_proves_nothing(world: World) -> None:
             await world.client(server.port, "localhost").ask("GET", "/")
 
 
-async def test_a_redirect_leads_to_no_other_server(world: World) -> None:
+async def test_a_redirect_leads_to_no_other_server(world: Secured) -> None:
     async with served(answers(), world.server()) as target:
         there = f"Location: https://localhost:{target.port}/\r\n".encode()
         reply = (
@@ -149,7 +115,7 @@ async def test_a_redirect_leads_to_no_other_server(world: World) -> None:
         assert target.accepted == 0
 
 
-async def test_an_older_tls_is_refused_also_where_the_server_says_nothing_of_it(world: World) -> None:
+async def test_an_older_tls_is_refused_also_where_the_server_says_nothing_of_it(world: Secured) -> None:
     context = world.server()
     with pytest.deprecated_call():
         context.minimum_version = ssl.TLSVersion.TLSv1
@@ -161,7 +127,7 @@ async def test_an_older_tls_is_refused_also_where_the_server_says_nothing_of_it(
         assert server.accepted == 0  # it tells of nobody who has not shaken hands
 
 
-async def test_an_alert_instead_of_a_handshake_is_told(world: World) -> None:
+async def test_an_alert_instead_of_a_handshake_is_told(world: Secured) -> None:
     async def script(reader: Reader, writer: Writer) -> None:
         writer.write(b"\x15\x03\x03\x00\x02\x02\x46")  # fatal, protocol_version (RFC 8446, 6.2)
 
@@ -171,7 +137,7 @@ async def test_an_alert_instead_of_a_handshake_is_told(world: World) -> None:
         await server.quiet()
 
 
-async def test_a_server_that_takes_a_handshake_and_no_call_has_failed(world: World) -> None:
+async def test_a_server_that_takes_a_handshake_and_no_call_has_failed(world: Secured) -> None:
     context = world.server()
     context.verify_mode = ssl.CERT_REQUIRED  # of TLS 1.3 the client hears that only afterwards
     async with served(answers(), context) as server:
@@ -190,7 +156,7 @@ async def _hangs_up(reader: Reader, writer: Writer) -> None:
 
 @pytest.mark.parametrize("script", [_stands_still, _hangs_up])
 async def test_a_server_without_a_handshake_in_time_got_nothing_and_is_not_called_a_stranger(
-    world: World, script: Script
+    world: Secured, script: Script
 ) -> None:
     async with served(script) as server:
         client = world.client(server.port, connect_seconds=0.2)
@@ -198,20 +164,6 @@ async def test_a_server_without_a_handshake_in_time_got_nothing_and_is_not_calle
             await client.ask("GET", "/")
         assert not isinstance(caught.value, Untrusted)
         await server.quiet()
-
-
-async def test_a_call_that_is_cancelled_while_it_shakes_hands_leaves_nothing_open(world: World) -> None:
-    async with served(answers(), world.server()) as server:
-        client = world.client(server.port)
-        for turns in range(16):
-            calling = asyncio.ensure_future(client.ask("GET", "/"))
-            for _ in range(turns):
-                await asyncio.sleep(0)
-            calling.cancel()
-            await asyncio.wait([calling])
-        client.close()
-        await until(lambda: server.open == 0)
-        assert not client._busy
 
 
 # Ends
@@ -237,7 +189,9 @@ ENDS = pytest.mark.parametrize("ends", [_farewell, _abruptly, _with_noise])
 
 @ENDS
 @pytest.mark.parametrize("cut", [0, 9, len(HEAD), len(HEAD) + 2])
-async def test_a_reply_that_breaks_off_has_failed_however_it_does(world: World, ends: End, cut: int) -> None:
+async def test_a_reply_that_breaks_off_has_failed_however_it_does(
+    world: Secured, ends: End, cut: int
+) -> None:
     async def script(reader: Reader, writer: Writer) -> None:
         await read_request(reader)
         writer.write(REPLY[:cut])
@@ -255,7 +209,7 @@ async def test_a_reply_that_breaks_off_has_failed_however_it_does(world: World, 
 
 @ENDS
 async def test_a_stream_that_ends_without_its_last_chunk_has_failed_however_it_does(
-    world: World, ends: End
+    world: Secured, ends: End
 ) -> None:
     async def script(reader: Reader, writer: Writer) -> None:
         await read_request(reader)
@@ -275,7 +229,7 @@ async def test_a_stream_that_ends_without_its_last_chunk_has_failed_however_it_d
 
 @ENDS
 async def test_a_whole_reply_in_front_of_the_end_arrives_whole_also_at_a_slow_caller(
-    world: World, ends: End
+    world: Secured, ends: End
 ) -> None:
     size = 3 * 1024 * 1024
 
@@ -300,61 +254,10 @@ async def test_a_whole_reply_in_front_of_the_end_arrives_whole_also_at_a_slow_ca
         await server.quiet()
 
 
-async def test_a_connection_that_ended_while_it_was_idle_is_replaced_unseen(world: World) -> None:
-    async with served(parts(REPLY, None), world.server()) as server:
-        client = world.client(server.port)
-        for number in range(1, 4):
-            assert await client.ask("GET", "/") == HELLO
-            await server.quiet()
-            await until(lambda: not any(connection.usable for connection in client._idle))
-            assert server.accepted == number
-
-
-# Bodies
-
-
-async def test_a_large_body_arrives_and_a_slow_server_is_sent_no_more_than_it_takes(world: World) -> None:
-    size, pieces = 256 * 1024, 64
-    gate, taken = asyncio.Event(), []
-
-    async def script(reader: Reader, writer: Writer) -> None:
-        await reader.readuntil(b"\r\n\r\n")
-        await gate.wait()
-        taken.append(len(await reader.readexactly(2 + size * pieces)))
-        writer.write(REPLY)
-
-    given = 0
-
-    async def rest() -> AsyncIterator[bytes]:
-        nonlocal given
-        for _ in range(pieces):
-            given += size
-            yield b"x" * size
-
-    async with served(script, world.server()) as server:
-        client = world.client(server.port)
-        body = Outgoing(head=b"{}", rest=Pieces(rest()), tensor_bytes=size * pieces, binary=True)
-        sending = asyncio.ensure_future(client.send(call(), body))
-        await until(lambda: given > size)
-        before = -1
-        while before != given:  # until the sockets are full
-            before = given
-            for _ in range(1000):
-                await asyncio.sleep(0)
-        assert given < size * pieces
-        gate.set()
-        reply = await sending
-        assert await whole(reply) == b"hello"
-        client.release(reply)
-        assert taken == [2 + size * pieces]
-        client.close()
-        await server.quiet()
-
-
 # Authorities
 
 
-async def test_an_authority_that_is_trusted_no_more_is_not_by_the_next_call_either(world: World) -> None:
+async def test_an_authority_that_is_trusted_no_more_is_not_by_the_next_call_either(world: Secured) -> None:
     async with served(answers(), world.server()) as server:
         client = world.client(server.port)
         assert await client.ask("GET", "/") == HELLO
