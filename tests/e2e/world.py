@@ -20,6 +20,7 @@ from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Any, TypeVar
 
 import pytest
@@ -33,6 +34,7 @@ from tenants.acts import Act
 from tenants.directory import Directory, Minted
 from tenants.plans import Limits, Plan, Rate
 from tests.conftest import ROOT
+from tests.e2e import warm
 
 DIGITS = ROOT / "infra" / "models"
 MODELS = ROOT / "tests" / "models"
@@ -205,16 +207,15 @@ def first_line(process: "subprocess.Popen[bytes]") -> bytes:
 
 
 def command(*arguments: str | Path, **environ: str) -> "subprocess.CompletedProcess[str]":
-    """One run of the command line to its end."""
-    return subprocess.run(
-        [PROGRAM, *arguments],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-        cwd=ROOT,
-        env=os.environ | environ,
-    )
+    """One run of the command line to its end, in a process that starts warm."""
+    words = [str(word) for word in arguments]
+    with TemporaryFile("w+") as out, TemporaryFile("w+") as err, Path(os.devnull).open() as nothing:
+        streams = [stream.fileno() for stream in (nothing, out, err)]
+        code = warm.call(
+            warm.server(), words, os.environ | environ, str(ROOT), streams=streams, within_seconds=60
+        )
+        printed = [stream.read() for stream in (out, err) if not stream.seek(0)]
+    return subprocess.CompletedProcess(["gateway", *words], code, *printed)
 
 
 # What a demo started
