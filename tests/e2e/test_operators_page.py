@@ -60,9 +60,9 @@ def steps() -> Iterator[tuple[str, str]]:
             yield line, printed
 
 
-def run(line: str, folder: Path, programs: Path) -> "subprocess.CompletedProcess[str]":
+def run(line: str, folder: Path) -> "subprocess.CompletedProcess[str]":
     environ = {name: value for name, value in os.environ.items() if not name.startswith("GATEWAY_")}
-    environ["PATH"] = f"{programs}:{environ['PATH']}"
+    environ["PATH"] = f"{Path(warm.program()).parent}:{environ['PATH']}"
     return subprocess.run(
         ["bash", "-c", f"exec 2>&1; {line}"],
         cwd=folder,
@@ -84,11 +84,7 @@ def renamed(text: str, names: dict[str, str]) -> str:
     return ID.sub(lambda found: names.get(found[0], found[0]), text)
 
 
-def test_every_block_of_the_operators_page_prints_what_it_shows(
-    tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
-) -> None:
-    programs = tmp_path_factory.mktemp("programs")
-    warm.program(programs)
+def test_every_block_of_the_operators_page_prints_what_it_shows(tmp_path: Path) -> None:
     for name, content in files().items():
         (tmp_path / name).write_text(content)
     ours: dict[str, str] = {}  # the page's ids, and what they are in this run
@@ -96,7 +92,7 @@ def test_every_block_of_the_operators_page_prints_what_it_shows(
         if line.startswith("gateway data-keys list"):
             # As a gateway makes one for a first record.
             change(tmp_path / ".state", partial(data_key, "acme", "audit"))
-        done = run(renamed(line, ours), tmp_path, programs)
+        done = run(renamed(line, ours), tmp_path)
         for theirs, own in zip(ID.findall(shown), ID.findall(done.stdout), strict=False):
             ours.setdefault(theirs, own)
         printed = renamed(done.stdout, {own: theirs for theirs, own in ours.items()})

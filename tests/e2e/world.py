@@ -16,12 +16,12 @@ import ssl
 import subprocess
 import sys
 import threading
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryFile
-from typing import Any, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 import pytest
 
@@ -45,6 +45,7 @@ _SHARED_MEMORY = Path("/dev/shm")
 _START_SECONDS = 20.0
 _STOP_SECONDS = 45.0
 _T = TypeVar("_T")
+Process: TypeAlias = "subprocess.Popen[bytes] | warm.Process"
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +78,7 @@ class Answer:
 class Demo:
     """A `gateway demo` that serves; `key` is the one that calls carry unless told otherwise. `operator` is where operators call it."""
 
-    process: "subprocess.Popen[bytes]"
+    process: Process
     state: Path
     host: str
     port: int
@@ -130,22 +131,19 @@ def read_answer(connection: http.client.HTTPConnection) -> Answer:
     return Answer(reply.status, {name.lower(): value for name, value in reply.getheaders()}, reply.read())
 
 
+def _demo(state: Path, arguments: Sequence[str]) -> list[str]:
+    ports = [word for door in ("", "grpc-", "operator-") for word in (f"--{door}port", "0")]
+    return ["demo", "--state", str(state), *ports, *arguments]
+
+
+def _environ(more: Mapping[str, str]) -> dict[str, str]:
+    return {name: value for name, value in os.environ.items() if not name.startswith("GATEWAY_")} | more
+
+
 @contextmanager
 def running(state: Path, *arguments: str, **environ: str) -> Iterator["subprocess.Popen[bytes]"]:
     """A `gateway demo` that may not serve yet. However the block ends, nothing that was started is left, or the test fails."""
-    command = (
-        "demo",
-        "--state",
-        str(state),
-        "--port",
-        "0",
-        "--grpc-port",
-        "0",
-        "--operator-port",
-        "0",
-        *arguments,
-    )
-    with started(state, *command, **environ) as process:
+    with started(state, *_demo(state, arguments), **environ) as process:
         try:
             yield process
         finally:
@@ -155,7 +153,6 @@ def running(state: Path, *arguments: str, **environ: str) -> Iterator["subproces
 @contextmanager
 def started(state: Path, *arguments: str, **environ: str) -> Iterator["subprocess.Popen[bytes]"]:
     """Any long-running command over this state; the block has to end it."""
-    clean = {name: value for name, value in os.environ.items() if not name.startswith("GATEWAY_")}
     with (
         state.with_suffix(".stderr").open("ab") as log,
         subprocess.Popen(
@@ -163,14 +160,29 @@ def started(state: Path, *arguments: str, **environ: str) -> Iterator["subproces
             stdout=subprocess.PIPE,
             stderr=log,
             stdin=subprocess.DEVNULL,
-            env=clean | environ,
+            env=_environ(environ),
             cwd=ROOT,
         ) as process,
     ):
         yield process
 
 
-def end(process: "subprocess.Popen[bytes]", state: Path) -> None:
+@contextmanager
+def started_warm(state: Path, *arguments: str, **environ: str) -> Iterator[warm.Process]:
+    """The same, spared the import: where not the start is what is tested."""
+    read, write = os.pipe()
+    with (
+        os.fdopen(write, "wb") as stdout,
+        state.with_suffix(".stderr").open("ab") as log,
+        Path(os.devnull).open("rb") as nothing,
+    ):
+        streams = [stream.fileno() for stream in (nothing, stdout, log)]
+        connection = warm.asked(warm.server(), arguments, _environ(environ), str(ROOT), streams)
+    with warm.Process(connection, os.fdopen(read, "rb")) as process:
+        yield process
+
+
+def end(process: Process, state: Path) -> None:
     """SIGTERM, then SIGKILL if need be; nothing that was started over this state is left, or the test fails."""
     process.terminate()
     try:
@@ -183,11 +195,15 @@ def end(process: "subprocess.Popen[bytes]", state: Path) -> None:
 @contextmanager
 def serving(state: Path, repository: Path = DIGITS, **environ: str) -> Iterator[Demo]:
     """A demo that serves `repository`, until the block ends."""
-    with running(state, "--json", "--repository", str(repository), **environ) as process:
-        yield announced(process, state)
+    words = _demo(state, ["--json", "--repository", str(repository)])
+    with started_warm(state, *words, **environ) as process:
+        try:
+            yield announced(process, state)
+        finally:
+            end(process, state)
 
 
-def announced(process: "subprocess.Popen[bytes]", state: Path) -> Demo:
+def announced(process: Process, state: Path) -> Demo:
     """The demo, once it has said that it serves."""
     line = first_line(process)
     if not line:
@@ -198,7 +214,7 @@ def announced(process: "subprocess.Popen[bytes]", state: Path) -> Demo:
     return Demo(process, state, host, int(port), keys[0], said["grpc"] or "", said["operator"], keys[1])
 
 
-def first_line(process: "subprocess.Popen[bytes]") -> bytes:
+def first_line(process: Process) -> bytes:
     """What it prints first; empty when it ended without a word."""
     assert process.stdout is not None
     if not select.select([process.stdout], [], [], _START_SECONDS)[0]:
@@ -211,9 +227,8 @@ def command(*arguments: str | Path, **environ: str) -> "subprocess.CompletedProc
     words = [str(word) for word in arguments]
     with TemporaryFile("w+") as out, TemporaryFile("w+") as err, Path(os.devnull).open() as nothing:
         streams = [stream.fileno() for stream in (nothing, out, err)]
-        code = warm.call(
-            warm.server(), words, os.environ | environ, str(ROOT), streams=streams, within_seconds=60
-        )
+        running = warm.asked(warm.server(), words, os.environ | environ, str(ROOT), streams)
+        code = warm.ended(running, within_seconds=60)
         printed = [stream.read() for stream in (out, err) if not stream.seek(0)]
     return subprocess.CompletedProcess(["gateway", *words], code, *printed)
 
