@@ -48,25 +48,25 @@ def program() -> str:
     path = os.path.join(os.path.dirname(server()), "gateway")
     if not os.path.exists(path):
         with open(path, "w") as script:
-            script.write(f'#!/bin/sh\nexec "{sys.executable}" -IS "{_FILE}" call "{server()}" "$@"\n')
+            script.write(f'#!/bin/sh\nexec "{sys.executable}" -IS "{_FILE}" call "{server()}" "$0" "$@"\n')
         os.chmod(path, 0o700)
     return path
 
 
 def asked(
     path: str,
-    arguments: Sequence[str],
+    words: Sequence[str],
     environ: Mapping[str, str],
     folder: str,
     streams: Sequence[int] = (0, 1, 2),
 ) -> socket.socket:
-    """`gateway ARGUMENTS` runs: a connection that says the number of its process at once, and at the end its `returncode`."""
+    """The program runs, called by these words: a connection that says the number of its process, and at the end its `returncode`."""
     pairs = [f"{name}={value}" for name, value in environ.items()]
-    words = (folder, str(len(arguments)), *arguments, *pairs)
+    message = (folder, str(len(words)), *words, *pairs)
     connection = socket.socket(socket.AF_UNIX)
     connection.connect(path)
     socket.send_fds(connection, [b"\0"], streams)
-    connection.sendall(os.fsencode("\0".join(words)))
+    connection.sendall(os.fsencode("\0".join(message)))
     connection.shutdown(socket.SHUT_WR)
     return connection
 
@@ -162,11 +162,11 @@ def _answer(connection: socket.socket) -> None:
     """In a process of its own: a command in one more, and how that ended."""
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     _, streams, _, _ = socket.recv_fds(connection, 1, 3)
-    folder, count, *words = os.fsdecode(_all(connection)).split("\0")
+    folder, count, *rest = os.fsdecode(_all(connection)).split("\0")
     number = os.fork()
     if not number:
         connection.close()
-        _become(folder, words[: int(count)], words[int(count) :], streams)
+        _become(folder, rest[: int(count)], rest[int(count) :], streams)
     for stream in streams:
         os.close(stream)
     connection.sendall(b"%d\n" % number)
@@ -174,7 +174,7 @@ def _answer(connection: socket.socket) -> None:
     os._exit(0)
 
 
-def _become(folder: str, arguments: list[str], pairs: list[str], streams: list[int]) -> None:
+def _become(folder: str, words: list[str], pairs: list[str], streams: list[int]) -> None:
     """The command, as the program's first line would start it."""
     from gateway.cli import main
 
@@ -185,8 +185,10 @@ def _become(folder: str, arguments: list[str], pairs: list[str], streams: list[i
     sys.stderr = os.fdopen(2, "w", buffering=1, errors="backslashreplace")
     os.chdir(folder)
     os.environ.clear()
-    os.environ.update(pair.split("=", 1) for pair in (*_set_by_imports, *pairs))
-    sys.argv = ["gateway", *arguments]
+    for pair in (*_set_by_imports, *pairs):
+        name, _, value = pair.partition("=")
+        os.environ[name] = value
+    sys.argv = words
     if os.environ.get("PYTHONUNBUFFERED"):
         sys.stdout.reconfigure(line_buffering=True)
     _be_called([sys.executable, *sys.argv])

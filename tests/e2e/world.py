@@ -137,7 +137,8 @@ def _demo(state: Path, arguments: Sequence[str]) -> list[str]:
 
 
 def _environ(more: Mapping[str, str]) -> dict[str, str]:
-    return {name: value for name, value in os.environ.items() if not name.startswith("GATEWAY_")} | more
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("GATEWAY_")}
+    return clean | dict(more)
 
 
 @contextmanager
@@ -177,7 +178,9 @@ def started_warm(state: Path, *arguments: str, **environ: str) -> Iterator[warm.
         Path(os.devnull).open("rb") as nothing,
     ):
         streams = [stream.fileno() for stream in (nothing, stdout, log)]
-        connection = warm.asked(warm.server(), arguments, _environ(environ), str(ROOT), streams)
+        connection = warm.asked(
+            warm.server(), (str(PROGRAM), *arguments), _environ(environ), str(ROOT), streams
+        )
     with warm.Process(connection, os.fdopen(read, "rb")) as process:
         yield process
 
@@ -224,13 +227,13 @@ def first_line(process: Process) -> bytes:
 
 def command(*arguments: str | Path, **environ: str) -> "subprocess.CompletedProcess[str]":
     """One run of the command line to its end, in a process that starts warm."""
-    words = [str(word) for word in arguments]
+    words = [str(word) for word in (PROGRAM, *arguments)]
     with TemporaryFile("w+") as out, TemporaryFile("w+") as err, Path(os.devnull).open() as nothing:
         streams = [stream.fileno() for stream in (nothing, out, err)]
         running = warm.asked(warm.server(), words, os.environ | environ, str(ROOT), streams)
         code = warm.ended(running, within_seconds=60)
         printed = [stream.read() for stream in (out, err) if not stream.seek(0)]
-    return subprocess.CompletedProcess(["gateway", *words], code, *printed)
+    return subprocess.CompletedProcess(words, code, *printed)
 
 
 # What a demo started
