@@ -6,7 +6,7 @@ The tables come first. A module or package in them stands for itself and all tha
 import ast
 import re
 import subprocess
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from fnmatch import fnmatch
 from pathlib import Path, PurePosixPath
 
@@ -121,7 +121,7 @@ IMPURE = (
 
 STARTS_TASKS = ("create_task", "ensure_future", "TaskGroup", "create_task_group")
 MAY_START_TASKS = ("gateway.loops",)
-TELLS_TIME = tuple(f"time.{name}" for name in ("monotonic", "perf_counter", "process_time", "thread_time"))
+TELLS_TIME = {f"time.{name}" for name in ("monotonic", "perf_counter", "process_time", "thread_time")}
 
 FILE_LINES, FUNCTION_LINES = 400, 60
 EXCUSE = "# long because"  # not indented: for the file; inside a function: for that function
@@ -147,10 +147,10 @@ def module_of(path: PurePosixPath) -> str:
     return ".".join(path.parent.parts if path.name == "__init__.py" else path.with_suffix("").parts)
 
 
-def imports(path: PurePosixPath, tree: ast.Module) -> Iterator[str]:
+def imports(path: PurePosixPath, nodes: Sequence[ast.AST]) -> Iterator[str]:
     """Dotted names, also those inside functions; `from a import b` gives `a.b`, whatever b is."""
     package = path.parent.parts
-    for node in ast.walk(tree):
+    for node in nodes:
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
@@ -159,9 +159,9 @@ def imports(path: PurePosixPath, tree: ast.Module) -> Iterator[str]:
             yield from (f"{start}.{alias.name}" for alias in node.names)
 
 
-def import_faults(path: PurePosixPath, tree: ast.Module) -> Iterator[str]:
+def import_faults(path: PurePosixPath, nodes: Sequence[ast.AST]) -> Iterator[str]:
     module = module_of(path)
-    for name in imports(path, tree):
+    for name in imports(path, nodes):
         for owned, allowed in ONLY.items():
             if within(name, [owned]) and not within(module, allowed):
                 yield f"imports {name}: only {', '.join(allowed)} may"
@@ -171,9 +171,9 @@ def import_faults(path: PurePosixPath, tree: ast.Module) -> Iterator[str]:
                 yield f"is pure and imports {name}"
 
 
-def await_faults(path: PurePosixPath, tree: ast.Module) -> Iterator[str]:
+def await_faults(path: PurePosixPath, nodes: Sequence[ast.AST]) -> Iterator[str]:
     if within(module_of(path), PURE):
-        for node in ast.walk(tree):
+        for node in nodes:
             match node:
                 case ast.AsyncFunctionDef(body=body) if not all(map(is_stub, body)):
                     yield f"is pure and {node.name} waits"
@@ -186,29 +186,26 @@ def is_stub(statement: ast.stmt) -> bool:
     return isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Constant)
 
 
-def task_faults(path: PurePosixPath, tree: ast.Module) -> Iterator[str]:
+def task_faults(path: PurePosixPath, nodes: Sequence[ast.AST]) -> Iterator[str]:
     if within(module_of(path), MAY_START_TASKS):
         return
-    for node in ast.walk(tree):
+    for node in nodes:
         match node:
             case ast.Attribute(attr=name) | ast.Name(id=name) | ast.alias(name=name) if name in STARTS_TASKS:
                 yield f"uses {name} in line {node.lineno}: only {', '.join(MAY_START_TASKS)} starts tasks"
 
 
-def timing_faults(path: PurePosixPath, tree: ast.Module) -> Iterator[str]:
-    told = {
-        *imports(path, tree),
-        *(ast.unparse(it) for it in ast.walk(tree) if isinstance(it, ast.Attribute)),
-    }
-    if path.name.startswith("test_") and not told.isdisjoint(TELLS_TIME):
+def timing_faults(path: PurePosixPath, nodes: Sequence[ast.AST]) -> Iterator[str]:
+    attributes = (ast.unparse(it) for it in nodes if isinstance(it, ast.Attribute))
+    if path.name.startswith("test_") and not TELLS_TIME.isdisjoint([*imports(path, nodes), *attributes]):
         yield "times something: how much work it is can be counted (tests/work.py), and its speed is for tests/bench"
 
 
-def length_faults(source: str, tree: ast.Module) -> Iterator[str]:
+def length_faults(source: str, nodes: Sequence[ast.AST]) -> Iterator[str]:
     lines = source.splitlines()
     if len(lines) > FILE_LINES and not any(line.startswith(EXCUSE) for line in lines):
         yield f"has {len(lines)} lines, more than {FILE_LINES}, and gives no reason"
-    for node in ast.walk(tree):
+    for node in nodes:
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             body = lines[node.lineno - 1 : node.end_lineno]
             if len(body) > FUNCTION_LINES and not any(line.strip().startswith(EXCUSE) for line in body):
@@ -230,10 +227,10 @@ def introduces_itself(folder: Path) -> bool:
 
 
 def python_faults(path: PurePosixPath, source: str) -> list[str]:
-    tree = ast.parse(source, str(path))
-    faults = [*length_faults(source, tree), *timing_faults(path, tree)]
+    nodes = list(ast.walk(ast.parse(source, str(path))))
+    faults = [*length_faults(source, nodes), *timing_faults(path, nodes)]
     if path.parts[0] in ROOMS:
-        faults += [*import_faults(path, tree), *await_faults(path, tree), *task_faults(path, tree)]
+        faults += [*import_faults(path, nodes), *await_faults(path, nodes), *task_faults(path, nodes)]
     return faults
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from gateway.state import clock
-from tests.e2e.world import MODELS, Demo, announced, expect_nothing_left, new_tenant, processes, started
+from tests.e2e.world import MODELS, Demo, announced, expect_nothing_left, new_tenant, processes, started_warm
 
 MODEL_BYTES = 64 * 2**20
 FAILS = "no such weights"
@@ -136,7 +136,7 @@ def killed(demo: Demo) -> None:
 def serve(state: Path, key: str, **environ: str) -> Iterator[Demo]:
     """`gateway serve` over a configured state; the block has to end it."""
     arguments = ("serve", "--config", str(state / "gateway.yaml"), "--json")
-    with started(state, *arguments, **environ) as process:
+    with started_warm(state, *arguments, **environ) as process:
         yield replace(announced(process, state), key=key)
 
 

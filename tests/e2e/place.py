@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from tests.e2e.world import MODELS, Demo, announced, command, end, started
+from tests.e2e.world import MODELS, Demo, announced, command, end, started, started_warm
 
 FLEET = "kind: Fleet\nname: local\nreplicas: {max: 2}\n"
 
@@ -50,17 +50,24 @@ class Place:
 
     @contextmanager
     def serving(self, key: str = "") -> Iterator[Demo]:
-        with self.starting() as process:
-            yield replace(announced(process, self.state), key=key)
+        with started_warm(self.state, *self._serve) as process:
+            try:
+                yield replace(announced(process, self.state), key=key)
+            finally:
+                end(process, self.state)
 
     @contextmanager
     def starting(self) -> Iterator["subprocess.Popen[bytes]"]:
         """`gateway serve`, which may not serve. When the block ends, nothing of this state runs, or the test fails."""
-        with started(self.state, "serve", "--config", str(self.config), "--json") as process:
+        with started(self.state, *self._serve) as process:
             try:
                 yield process
             finally:
                 end(process, self.state)
+
+    @property
+    def _serve(self) -> tuple[str, ...]:
+        return ("serve", "--config", str(self.config), "--json")
 
     @property
     def log(self) -> str:

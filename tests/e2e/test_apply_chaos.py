@@ -28,7 +28,7 @@ from tenants.ports import Key, Row
 from tenants.writing import tree, written
 from tests.conftest import ROOT
 from tests.e2e.applier import TENANT, counted, declared, generation
-from tests.e2e.world import PROGRAM, change, in_parallel
+from tests.e2e.world import PROGRAM, change, command, in_parallel
 from tests.tenants import replay
 
 pytestmark = pytest.mark.chaos
@@ -173,7 +173,7 @@ def test_gateway_apply_leaves_the_old_or_the_new_after_kill_9(
         number = generation_of(state, new, number)
         found.update(["ended" if ended else "killed", "new" if number == new else "old"])
         expect_whole(state)
-        assert _run(words).returncode == 0
+        assert command(*words).returncode == 0
         number = generation_of(state, new)
     record_property("kills of gateway apply", _figures(found))
 
@@ -210,17 +210,13 @@ async def _next(directory: Directory, before: str, moments: random.Random) -> tu
 def _started_and_killed(words: list[str | Path], moments: random.Random) -> bool:
     """Whether it had ended before the kill, which comes anywhere in the life of such a command."""
     started = clock()
-    _run(["tenants", "list", *words[-2:]])
+    subprocess.run([PROGRAM, "tenants", "list", *words[-2:]], capture_output=True, timeout=60, check=False)
     life_seconds = clock() - started
     with subprocess.Popen([PROGRAM, *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         pause(moments.uniform(0.3, 1.3) * life_seconds)  # a third is the program's own start
         process.kill()
         process.communicate()
         return process.returncode != -9
-
-
-def _run(words: list[str | Path]) -> "subprocess.CompletedProcess[str]":
-    return subprocess.run([PROGRAM, *words], capture_output=True, text=True, timeout=60, check=False)
 
 
 def _written(folder: Path, number: int) -> Path:
@@ -244,7 +240,7 @@ def test_of_applies_at_once_one_is_true_wholly_and_the_others_are_told(
     for number in range(ROUNDS):
         rivals = [1 + number * 10 + it for it in range(moments.randint(2, 4))]
         words = [["apply", "-f", _written(tmp_path, it), "--prune", "--state", state] for it in rivals]
-        results = in_parallel([lambda it=it: _run(it) for it in words])  # type: ignore[misc]
+        results = in_parallel([lambda it=it: command(*it) for it in words])  # type: ignore[misc]
         last = generation_of(state, *rivals)
         assert results[rivals.index(last)].returncode == 0
         for result in results:

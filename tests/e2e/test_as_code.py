@@ -6,7 +6,7 @@ import subprocess
 from pathlib import Path
 
 from tests.conftest import ROOT
-from tests.e2e.world import PROGRAM
+from tests.e2e import warm
 
 _BLOCK = re.compile(r"((?:<!-- test: .*? -->\n)+)```(\w+)\n(.*?)```", re.DOTALL)
 
@@ -33,7 +33,7 @@ def test_a_day_with_documents_is_as_it_is_told(tmp_path: Path) -> None:
 def expect(words: list[str], printed: str, folder: Path) -> None:
     environ = {name: it for name, it in os.environ.items() if not name.startswith("GATEWAY_")}
     done = subprocess.run(
-        [PROGRAM, *words[1:]],
+        [warm.program(), *words[1:]],
         cwd=folder,
         env=environ | {"PYTHONUNBUFFERED": "1"},
         stdout=subprocess.PIPE,

@@ -13,10 +13,10 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import ROOT
+from tests.e2e import warm
 from tests.e2e.place import FLEET, Place, model
 from tests.e2e.world import (
     DIGITS,
-    PROGRAM,
     announced,
     change,
     command,
@@ -76,7 +76,7 @@ def test_every_fault_of_a_configuration_is_a_line_and_a_document_is_none(place: 
 def test_the_environment_goes_before_the_file(place: Place, tmp_path: Path) -> None:
     elsewhere = tmp_path / "elsewhere"
     done = subprocess.run(
-        [PROGRAM, "tenants", "create", "acme", "--config", place.config],
+        [warm.program(), "tenants", "create", "acme", "--config", place.config],
         env={**os.environ, "GATEWAY_STATE": str(elsewhere)},
         capture_output=True,
         timeout=60,
@@ -205,7 +205,7 @@ def test_what_is_wrong_is_named_with_what_to_do(place: Place, tmp_path: Path) ->
 
 def test_the_folder_that_one_is_in_is_called_by_its_name(tmp_path: Path) -> None:
     done = subprocess.run(
-        [PROGRAM, "doctor", "--state", "state"],
+        [warm.program(), "doctor", "--state", "state"],
         cwd=tmp_path,
         capture_output=True,
         text=True,
@@ -236,7 +236,7 @@ def test_ones_own_models_are_served_by_the_documents_and_commands_of_the_readme_
             if line.startswith("serve "):
                 gateway = announced(running.enter_context(place.starting()), place.state)
                 continue
-            words = [str(PROGRAM), *shlex.split(line.replace("k_...", ident))]
+            words = [warm.program(), *shlex.split(line.replace("k_...", ident))]
             done = subprocess.run(words, cwd=folder, capture_output=True, text=True, timeout=60, check=False)
             assert done.returncode == 0, (line, done.stdout, done.stderr)
             if line.startswith("keys create "):

@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from gateway.state_keys import KEY_CHECK, WRAPPED
+from tests.e2e import warm
 from tests.e2e.test_operators_page import PAGE
-from tests.e2e.world import MODELS, PROGRAM, command, new_tenant, serving, until
+from tests.e2e.world import MODELS, command, new_tenant, serving, until
 
 
 def walk(name: str, folder: Path, request: str) -> "subprocess.CompletedProcess[str]":
@@ -18,7 +19,7 @@ def walk(name: str, folder: Path, request: str) -> "subprocess.CompletedProcess[
     (found,) = re.findall(rf"<!-- test: {name} -->\n```sh\n(.*?)```", PAGE.read_text(), re.DOTALL)
     script = found.replace("/mnt/", f"{folder}/").replace("REQUEST", request)
     environ = {name: value for name, value in os.environ.items() if not name.startswith("GATEWAY_")}
-    environ["PATH"] = f"{PROGRAM.parent}:{environ['PATH']}"
+    environ["PATH"] = f"{Path(warm.program()).parent}:{environ['PATH']}"
     return subprocess.run(
         ["bash", "-euc", script],
         cwd=folder,

@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import ROOT
+from tests.e2e import warm
 from tests.e2e.callers import data_key
-from tests.e2e.world import PROGRAM, change
+from tests.e2e.world import change
 from tests.gateway.commands.test_declared import ALL
 
 PAGE = ROOT / "gateway" / "commands" / "README.md"
@@ -61,7 +62,7 @@ def steps() -> Iterator[tuple[str, str]]:
 
 def run(line: str, folder: Path) -> "subprocess.CompletedProcess[str]":
     environ = {name: value for name, value in os.environ.items() if not name.startswith("GATEWAY_")}
-    environ["PATH"] = f"{PROGRAM.parent}:{environ['PATH']}"
+    environ["PATH"] = f"{Path(warm.program()).parent}:{environ['PATH']}"
     return subprocess.run(
         ["bash", "-c", f"exec 2>&1; {line}"],
         cwd=folder,

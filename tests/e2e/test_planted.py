@@ -24,10 +24,11 @@ from tenants.issuers import Issuer, TenantIssuer
 from tenants.keys import mint
 from tenants.model import Model
 from tenants.plans import Plan
+from tests.e2e import warm
 from tests.e2e.asking import called
 from tests.e2e.callers import ECHO, HOME, Callers, Credential, Listener
 from tests.e2e.matrix import NOBODY
-from tests.e2e.world import MODELS, PROGRAM, ROOMY, announced, change, end, fp32, started
+from tests.e2e.world import MODELS, ROOMY, announced, change, end, fp32, started
 from tests.worlds.issuer import IssuerWorld
 from tests.worlds.key_server import JWKS, KeyServer, publishing
 
@@ -249,7 +250,7 @@ def show_leaked(garden: Garden) -> None:
     """To the command over its standard input, and to the API: keys, tokens and what is neither."""
     lost = garden.keys["leaked"], mint(bytes(40)).reveal(), garden.token(), planted("leak")
     for position, text in enumerate(lost):
-        line = [str(PROGRAM), "keys", "revoke", "--by-secret", "-", "--state", str(garden.state)]
+        line = [warm.program(), "keys", "revoke", "--by-secret", "-", "--state", str(garden.state)]
         done = subprocess.run(line, input=text.encode() + b"\n", capture_output=True, check=False, timeout=60)
         assert (done.returncode == 0) == (position == 0)
         garden.shown[f"leak {position}"] = text

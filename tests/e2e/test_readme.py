@@ -13,7 +13,7 @@ import pytest
 from tests.conftest import ROOT
 from tests.e2e.fleets import Fleet, configure, killed, serve
 from tests.e2e.place import Place
-from tests.e2e.world import DIGITS, MODELS, Demo, serving
+from tests.e2e.world import DIGITS, MODELS, Demo, command, serving
 from tests.worlds.provider import providing
 
 pytestmark = pytest.mark.triton
@@ -77,14 +77,7 @@ def test_the_commands_of_the_readme_are_understood() -> None:
         words = [word for word in line.split() if re.fullmatch(r"[a-z]+", word)]
         asked.setdefault(tuple(words[:2]), set()).update(re.findall(r"--[a-z]+", line))
     for named, options in asked.items():
-        done = subprocess.run(
-            [sys.executable, "-m", "gateway.cli", *named, "--help"],
-            cwd=ROOT,
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=False,
-        )
+        done = command(*named, "--help")
         assert done.returncode == 0, done.stderr
         assert all(option in done.stdout for option in options)
 
@@ -92,8 +85,8 @@ def test_the_commands_of_the_readme_are_understood() -> None:
 def test_a_story_is_streamed_by_the_curl_line_as_it_is_printed(state: Path) -> None:
     (line,) = re.findall(r"<!-- test: stream -->\n((?:    .*\n)+)", (ROOT / "README.md").read_text())
     with serving(state) as demo:
-        command = line.replace("127.0.0.1:8080", demo.address).replace("gw_live_...", demo.key)
-        done = subprocess.run(command, shell=True, capture_output=True, text=True, timeout=60, check=True)  # noqa: S602 - as printed
+        curl = line.replace("127.0.0.1:8080", demo.address).replace("gw_live_...", demo.key)
+        done = subprocess.run(curl, shell=True, capture_output=True, text=True, timeout=60, check=True)  # noqa: S602 - as printed
     events = [line for line in done.stdout.splitlines() if line]
     assert len(events) == 40
     assert all(event.startswith('data: {"') for event in events)

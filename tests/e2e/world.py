@@ -16,11 +16,12 @@ import ssl
 import subprocess
 import sys
 import threading
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from tempfile import TemporaryFile
+from typing import Any, TypeAlias, TypeVar
 
 import pytest
 
@@ -33,6 +34,7 @@ from tenants.acts import Act
 from tenants.directory import Directory, Minted
 from tenants.plans import Limits, Plan, Rate
 from tests.conftest import ROOT
+from tests.e2e import warm
 
 DIGITS = ROOT / "infra" / "models"
 MODELS = ROOT / "tests" / "models"
@@ -43,6 +45,7 @@ _SHARED_MEMORY = Path("/dev/shm")
 _START_SECONDS = 20.0
 _STOP_SECONDS = 45.0
 _T = TypeVar("_T")
+Process: TypeAlias = "subprocess.Popen[bytes] | warm.Process"
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +78,7 @@ class Answer:
 class Demo:
     """A `gateway demo` that serves; `key` is the one that calls carry unless told otherwise. `operator` is where operators call it."""
 
-    process: "subprocess.Popen[bytes]"
+    process: Process
     state: Path
     host: str
     port: int
@@ -128,22 +131,20 @@ def read_answer(connection: http.client.HTTPConnection) -> Answer:
     return Answer(reply.status, {name.lower(): value for name, value in reply.getheaders()}, reply.read())
 
 
+def _demo(state: Path, arguments: Sequence[str]) -> list[str]:
+    ports = [word for door in ("", "grpc-", "operator-") for word in (f"--{door}port", "0")]
+    return ["demo", "--state", str(state), *ports, *arguments]
+
+
+def _environ(more: Mapping[str, str]) -> dict[str, str]:
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("GATEWAY_")}
+    return clean | dict(more)
+
+
 @contextmanager
 def running(state: Path, *arguments: str, **environ: str) -> Iterator["subprocess.Popen[bytes]"]:
     """A `gateway demo` that may not serve yet. However the block ends, nothing that was started is left, or the test fails."""
-    command = (
-        "demo",
-        "--state",
-        str(state),
-        "--port",
-        "0",
-        "--grpc-port",
-        "0",
-        "--operator-port",
-        "0",
-        *arguments,
-    )
-    with started(state, *command, **environ) as process:
+    with started(state, *_demo(state, arguments), **environ) as process:
         try:
             yield process
         finally:
@@ -153,7 +154,6 @@ def running(state: Path, *arguments: str, **environ: str) -> Iterator["subproces
 @contextmanager
 def started(state: Path, *arguments: str, **environ: str) -> Iterator["subprocess.Popen[bytes]"]:
     """Any long-running command over this state; the block has to end it."""
-    clean = {name: value for name, value in os.environ.items() if not name.startswith("GATEWAY_")}
     with (
         state.with_suffix(".stderr").open("ab") as log,
         subprocess.Popen(
@@ -161,14 +161,31 @@ def started(state: Path, *arguments: str, **environ: str) -> Iterator["subproces
             stdout=subprocess.PIPE,
             stderr=log,
             stdin=subprocess.DEVNULL,
-            env=clean | environ,
+            env=_environ(environ),
             cwd=ROOT,
         ) as process,
     ):
         yield process
 
 
-def end(process: "subprocess.Popen[bytes]", state: Path) -> None:
+@contextmanager
+def started_warm(state: Path, *arguments: str, **environ: str) -> Iterator[warm.Process]:
+    """The same, spared the import: where not the start is what is tested."""
+    read, write = os.pipe()
+    with (
+        os.fdopen(write, "wb") as stdout,
+        state.with_suffix(".stderr").open("ab") as log,
+        Path(os.devnull).open("rb") as nothing,
+    ):
+        streams = [stream.fileno() for stream in (nothing, stdout, log)]
+        connection = warm.asked(
+            warm.server(), (str(PROGRAM), *arguments), _environ(environ), str(ROOT), streams
+        )
+    with warm.Process(connection, os.fdopen(read, "rb")) as process:
+        yield process
+
+
+def end(process: Process, state: Path) -> None:
     """SIGTERM, then SIGKILL if need be; nothing that was started over this state is left, or the test fails."""
     process.terminate()
     try:
@@ -181,11 +198,15 @@ def end(process: "subprocess.Popen[bytes]", state: Path) -> None:
 @contextmanager
 def serving(state: Path, repository: Path = DIGITS, **environ: str) -> Iterator[Demo]:
     """A demo that serves `repository`, until the block ends."""
-    with running(state, "--json", "--repository", str(repository), **environ) as process:
-        yield announced(process, state)
+    words = _demo(state, ["--json", "--repository", str(repository)])
+    with started_warm(state, *words, **environ) as process:
+        try:
+            yield announced(process, state)
+        finally:
+            end(process, state)
 
 
-def announced(process: "subprocess.Popen[bytes]", state: Path) -> Demo:
+def announced(process: Process, state: Path) -> Demo:
     """The demo, once it has said that it serves."""
     line = first_line(process)
     if not line:
@@ -196,7 +217,7 @@ def announced(process: "subprocess.Popen[bytes]", state: Path) -> Demo:
     return Demo(process, state, host, int(port), keys[0], said["grpc"] or "", said["operator"], keys[1])
 
 
-def first_line(process: "subprocess.Popen[bytes]") -> bytes:
+def first_line(process: Process) -> bytes:
     """What it prints first; empty when it ended without a word."""
     assert process.stdout is not None
     if not select.select([process.stdout], [], [], _START_SECONDS)[0]:
@@ -205,16 +226,14 @@ def first_line(process: "subprocess.Popen[bytes]") -> bytes:
 
 
 def command(*arguments: str | Path, **environ: str) -> "subprocess.CompletedProcess[str]":
-    """One run of the command line to its end."""
-    return subprocess.run(
-        [PROGRAM, *arguments],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-        cwd=ROOT,
-        env=os.environ | environ,
-    )
+    """One run of the command line to its end, in a process that starts warm."""
+    words = [str(word) for word in (PROGRAM, *arguments)]
+    with TemporaryFile("w+") as out, TemporaryFile("w+") as err, Path(os.devnull).open() as nothing:
+        streams = [stream.fileno() for stream in (nothing, out, err)]
+        running = warm.asked(warm.server(), words, os.environ | environ, str(ROOT), streams)
+        code = warm.ended(running, within_seconds=60)
+        printed = [stream.read() for stream in (out, err) if not stream.seek(0)]
+    return subprocess.CompletedProcess(words, code, *printed)
 
 
 # What a demo started

@@ -207,7 +207,7 @@ def test_the_columns_of_a_text_are_all_of_it_once_and_each_knows_what_comes_next
 
 
 def test_learning_lowers_the_loss_and_the_same_seed_gives_the_same_weights(split: Split) -> None:
-    few = split.train[:60]
+    few = split.train[:20]
 
     def trained(seed: int) -> list[story.Epoch]:
         return list(story.train(few, 3, np.random.default_rng(seed)))

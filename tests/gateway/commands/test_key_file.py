@@ -14,7 +14,7 @@ from gateway import cli
 from gateway.state_keys import WRAPPED
 from gateway.stores.sqlite import SqliteTable
 from tenants.ports import Key, Put
-from tests.e2e.world import PROGRAM
+from tests.e2e import warm
 from tests.worlds.kms import arn, kms_world
 
 Said = Callable[..., tuple[int, str, str]]
@@ -88,7 +88,7 @@ def test_a_file_that_others_may_read_is_refused_with_what_to_do(said: Said, stat
 async def doctor(state: Path, **environ: str) -> tuple[bool, str, str]:
     """What it finds of the data keys: whether that is good, what it is and what to do."""
     program = await asyncio.create_subprocess_exec(
-        PROGRAM,
+        warm.program(),
         *("doctor", "--json", "--state", state),
         stdout=asyncio.subprocess.PIPE,
         env={**os.environ, **environ},

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.world import PROGRAM
+from tests.e2e import warm
 
 Ran = Callable[..., tuple[int, str, str]]
 
@@ -19,7 +19,7 @@ def ran(tmp_path: Path) -> Ran:
     environ = {name: value for name, value in os.environ.items() if not name.startswith("GATEWAY_")}
 
     def run(*words: str, given: str = "") -> tuple[int, str, str]:
-        line = [str(PROGRAM), *words, "--state", str(tmp_path / "state")]
+        line = [warm.program(), *words, "--state", str(tmp_path / "state")]
         done = subprocess.run(
             line, input=given, env=environ, capture_output=True, text=True, timeout=60, check=False
         )

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.world import PROGRAM
+from tests.e2e import warm
 from tests.worlds.provider import Provider, providing
 
 USERS = {"dora": {"email": "dora@acme.example", "email_verified": True, "roles": ["developer"]}}
@@ -27,7 +27,7 @@ def ran(tmp_path: Path, provider: Provider) -> Ran:
     environ = {name: value for name, value in os.environ.items() if not name.startswith("GATEWAY_")}
 
     def run(*words: str, given: str = "") -> tuple[int, str, str]:
-        line = [str(PROGRAM), *words, "--state", str(tmp_path / "state")]
+        line = [warm.program(), *words, "--state", str(tmp_path / "state")]
         done = subprocess.run(
             line, input=given, env=environ, capture_output=True, text=True, timeout=60, check=False
         )
