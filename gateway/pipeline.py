@@ -24,7 +24,7 @@ from dataclasses import dataclass, field
 
 from msgspec import Struct
 
-from gateway import figures, repeated
+from gateway import figures
 from gateway.admission.limiter import Limiter
 from gateway.audit.ledger import Intent, IntentBody, Ledger, SinkFailed
 from gateway.auth.authenticator import Authenticator
@@ -36,6 +36,7 @@ from gateway.authz.current import Current
 from gateway.call import OPENAI, Downstream, InferenceCall, Listener, Naming, Outgoing, Reply, Standing, Take
 from gateway.envelope.ports import KeyRefused, KeysUnavailable
 from gateway.errors import Code, GatewayError
+from gateway.kept import repeating
 from gateway.kept.capturing import Captures
 from gateway.kept.once import Once
 from gateway.loops import Deadlines
@@ -127,7 +128,7 @@ class Pipeline:
                 outgoing = await call.payload.judge(limit_bytes, principal.tenant_id, screen)
                 intent = self._intend(passage, principal, model)  # 6
                 passage.sequence = outgoing.sequence
-                if call.once and await repeated.answered(
+                if call.once and await repeating.answered(
                     self.once, passage, intent, downstream, self.clock()
                 ):
                     return
@@ -136,7 +137,7 @@ class Pipeline:
                 reply = await self._forward(passage, model, outgoing)  # 7 8
                 await self._relay(passage, intent, reply, outgoing.listener(downstream))  # 9
             if passage.claim is not None:
-                await repeated.kept(self.once, passage, downstream)
+                await repeating.kept(self.once, passage, downstream)
         except Exception as fault:
             raise self._judge_fault(passage, fault) from fault
         finally:
@@ -315,10 +316,7 @@ class Pipeline:
                 piece = with_own_id(passage, piece)
             return hand_on(piece)
 
-        if reply.length_bytes >= 0:
-            await reply.pour(take)
-        else:
-            await self._stream(reply, take)
+        await (reply.pour(take) if reply.length_bytes >= 0 else self._stream(reply, take))
         passage.replied_at = self.clock()
         passage.told_status = await listener.end()
 
@@ -350,7 +348,7 @@ class Pipeline:
         """Give back what the call held and say how it ended. Never raises."""
         now, now_us = self.clock(), self.now_us()
         if passage.claim is not None:
-            repeated.settled(self.once, passage)
+            repeating.settled(self.once, passage)
         self._leave_sequence(passage)
         if passage.slot is not None:
             passage.release_reply()

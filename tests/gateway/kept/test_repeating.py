@@ -12,8 +12,8 @@ from msgspec import structs
 from gateway.call import InferenceCall
 from gateway.errors import Code, GatewayError
 from gateway.kept.answer import Answer
+from gateway.kept.repeating import fingerprint
 from gateway.pipeline import Pipeline
-from gateway.repeated import fingerprint
 from tenants.acts import Act
 from tenants.ports import Item, Key, Row
 from tenants.privacy import Privacy
