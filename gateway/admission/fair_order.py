@@ -87,9 +87,11 @@ class FairOrder:
         while self.waiting and self.running < self.slots:
             queue = self._choose()
             is_contested = self._interactive.waiting and self._batch.waiting
-            ticket = queue.pop()
+            ticket = queue.pop(self.costs.estimate)
             if is_contested:
                 self._owed += ticket.seconds * (BATCH_FLOOR - (queue is self._batch))
+            elif queue is self._batch:
+                self._owed = 0.0  # it had what nobody else wanted
             self.waiting -= 1
             known = self._tenants[ticket.tenant]
             known.waiting -= 1
@@ -146,7 +148,7 @@ class FairOrder:
         work = min(queue.waiting_seconds, ahead * weights)
         if queue is self._batch:
             work = min(work + self._interactive.waiting_seconds, (work + ticket.seconds) / BATCH_FLOOR)
-        return work / self._pace
+        return (work + self.costs.call_seconds) / self._pace  # and until the first slot is free
 
     @property
     def _pace(self) -> float:
@@ -159,10 +161,10 @@ class FairOrder:
         waiting = 0 if known is None else known.waiting
         if waiting >= min(self.most_of_tenant, self.most_waiting - self.waiting):
             return Refused("full", self._retry_after(ticket, known, 0.0, now))
-        wait = self.wait_seconds(ticket)
         # By the model's mean where that is less: a tenant is not kept out by one call that took long.
-        late = wait + min(ticket.seconds, ticket.size * self.costs.seconds) - (ticket.deadline - now)
-        if late > 0 and wait > 0:
+        own = min(ticket.seconds, ticket.size * self.costs.seconds)
+        late = self.wait_seconds(ticket) + own - (ticket.deadline - now)
+        if late > 0:
             return Refused("deadline", self._retry_after(ticket, known, late, now))
         return None
 

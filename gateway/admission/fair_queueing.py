@@ -12,6 +12,7 @@ turns out to be another one, the tag of its flow moves by the difference; so an 
 
 import heapq
 from collections import OrderedDict
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from itertools import count
 from typing import Literal
@@ -86,14 +87,16 @@ class FairQueue:
         self.waiting += 1
         self.waiting_seconds += ticket.seconds
 
-    def pop(self) -> Ticket:
-        """The next one, charged to its flow; it runs until `end`. IndexError when none waits."""
+    def pop(self, estimate: Callable[[str, float], float] | None = None) -> Ticket:
+        """The next one, charged to its flow what is estimated now; it runs until `end`. IndexError when none waits."""
         while True:
             key, _, flow = heapq.heappop(self._heap)
             if key == flow.key:
                 break
         ticket = next(iter(flow.waiting))
         self._take_out(flow, ticket)
+        if estimate is not None:
+            ticket.seconds = estimate(ticket.tenant, ticket.size)
         self.virtual_time = max(self.virtual_time, flow.start)
         flow.start += ticket.seconds / flow.weight
         flow.running += 1

@@ -151,7 +151,7 @@ class World:
             self.call(tenant, seconds, member, weight=weight, service_class=service_class, deadline=deadline)
             self.at(self.now + self._gap(rate, spread), come)
 
-        self.at(self._gap(rate, spread), come)
+        self.at(self.now + self._gap(rate, spread), come)
 
     def closed_loop(
         self,
@@ -176,7 +176,7 @@ class World:
             )
 
         for client in range(clients):
-            self.at(0.0, partial(come, members[client % len(members)]))
+            self.at(self.now, partial(come, members[client % len(members)]))
 
     def _gap(self, rate: float, spread: float) -> float:
         return (1 - spread + spread * self.random.expovariate(1.0)) / rate
