@@ -53,7 +53,8 @@ def test_never_more_run_than_there_are_slots_and_nothing_is_lost_or_left_behind(
 ) -> None:
     order = FairOrder(slots=2, most_waiting=12, most_of_tenant=5)
     live: dict[Ticket, None] = {}
-    refused = accepted_ = over = now = 0
+    refused = accepted_ = over = 0
+    now = 0.0
     for act, what, how in played:
         now += 0.01
         before = (order.running, order.waiting)

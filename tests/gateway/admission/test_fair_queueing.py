@@ -60,7 +60,10 @@ def law(lengths: dict[str, float], one: str, other: str) -> float:
 def test_of_two_that_wait_neither_gets_ahead_by_more_than_one_call_of_each(
     played: "list[tuple[str, float, float] | str]",
 ) -> None:
-    lengths = {name: max([it[1] for it in played if it[0] == name], default=0.0) for name in WEIGHTS}
+    lengths = {
+        name: max([it[1] for it in played if isinstance(it, tuple) and it[0] == name], default=0.0)
+        for name in WEIGHTS
+    }
     for one, other in combinations(WEIGHTS, 2):
         run = Run()
         apart: list[float] = []

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 import pytest
 
 from gateway.admission.costs import Costs
-from gateway.admission.fair_order import FairOrder
+from gateway.admission.fair_order import FairOrder, Refused
 from tests.gateway.admission.fair_world import SERVICE, FirstCome, World
 
 SEEDS = range(10 if os.environ.get("CHAOS") == "full" else 1)
@@ -186,7 +186,7 @@ def test_who_obeys_a_retry_after_gets_in(seed: int) -> None:
 
     def ask(tried: int) -> None:
         found = world.call("crowd", SERVICE)
-        if hasattr(found, "retry_after_seconds"):
+        if isinstance(found, Refused):
             world.at(world.now + found.retry_after_seconds, lambda: ask(tried + 1))
         else:
             tries.append(tried)
@@ -207,7 +207,7 @@ def test_who_could_not_be_in_time_is_told_when_it_can(seed: int) -> None:
 
     def ask(tried: int) -> None:
         found = world.call("crowd", SERVICE, deadline=2.0)
-        if hasattr(found, "retry_after_seconds"):
+        if isinstance(found, Refused):
             assert found.why == "deadline"
             world.at(world.now + found.retry_after_seconds, lambda: ask(tried + 1))
         else:

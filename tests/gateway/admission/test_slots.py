@@ -40,7 +40,7 @@ def settled(
     weights: Mapping[str, float] | None = None,
 ) -> list[Mapping[str, Grant]]:
     leader, grants = Slots(), dict[str, Grant]()
-    seen = []
+    seen: list[Mapping[str, Grant]] = []
     for _ in range(rounds):
         grants = dict(leader.hand_out(total, reports(loads, grants, weights)))
         seen.append(grants)
