@@ -56,6 +56,7 @@ PURE = (
     *(f"gateway.{name}" for name in ("call", "errors", "settings", "wire")),
     *(f"gateway.audit.{name}" for name in ("record", "segment", "denials", "verify")),
     *(f"gateway.audit.{name}" for name in ("merkle", "tiles", "checkpoint")),
+    *(f"gateway.admission.{name}" for name in ("fair_order", "fair_queueing", "costs", "slots")),
     *(f"gateway.scaling.{name}" for name in ("breaker", "decider", "windows", "balancer", "residency")),
     *(f"gateway.envelope.{name}" for name in ("keys", "derived", "sealed", "series")),
     "gateway.privacy",
