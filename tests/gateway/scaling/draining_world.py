@@ -1,0 +1,537 @@
+"""A small world in which gateway/scaling/draining.py is lived through, whatever the order of things: two gateways, one or two leaders in
+them, one replica, two models of which only one fits, a few requests.
+
+A state is a value. `steps` gives all that can happen next, each with what it is called; whoever follows them all has seen every
+interleaving. A process that is stopped is one that takes no step while others do and time goes on: it goes on later with what it knew.
+
+Time goes by in ticks. A beat lets its member send for as many as `lasts`; whose beat stood still for one more is out. Whoever took no step
+meanwhile was paused. There are `pauses` ticks, and as many more as it takes to find that a gateway is silent because it crashed.
+
+    request   waits -> sent (its bytes are on the way, a streamed body for long) -> runs -> replied -> answered
+                ^-------- missed (Triton's 404) <-'                                   '-> holds, of a sequence's first call -> sent ...
+    ends      answered; refused, before it ran; lost, a sequence whose second call was told so; unknown, as its gateway crashed
+"""
+
+from collections import Counter
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass, field
+from typing import Literal, NamedTuple, TypeVar
+
+from gateway.scaling.draining import (
+    Beat,
+    Drain,
+    Fence,
+    Heard,
+    Member,
+    Move,
+    Order,
+    Patience,
+    Placed,
+    Placements,
+    Said,
+    Spot,
+    Watch,
+    due,
+    moved,
+    placed,
+)
+from gateway.scaling.residency import Phase
+
+Kind = Literal["whole", "streamed", "sequence"]
+
+SPOTS = (Spot("r", "a"), Spot("r", "b"))
+_NOW = 10.0
+_MARGIN = 0.4
+_SAID = {"away": Said.AWAY, "ready": Said.READY, "unloading": Said.CHANGING}
+_HELD = ("sent", "runs", "replied", "missed", "holds")
+_WITH_ITS_GATEWAY = ("waits", "replied", "missed", "holds")  # what ends when that crashes
+ENDS = ("answered", "refused", "lost", "unknown")
+
+
+class Broken(AssertionError):
+    """A promise that this step breaks."""
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A request: at which gateway, for which model."""
+
+    gateway: int
+    model: int
+    kind: Kind = "whole"
+
+
+class Call(NamedTuple):
+    """What became of a request. `lapsed`: its gateway was silent for longer than may be since it was sent; `loaded`: where its sequence
+    is open."""
+
+    at: str = "waits"
+    lapsed: bool = False
+    loaded: int = 0
+    is_second: bool = False
+
+
+class Process(NamedTuple):
+    """What a gateway knows; for how many ticks it may send, and the age of a beat that no read has followed yet."""
+
+    view: int
+    fresh: int
+    began: int | None
+    held: tuple[int, ...] = (0, 0)
+    lapsed: frozenset[Drain] = frozenset()
+
+
+class Knows(NamedTuple):
+    acknowledged: frozenset[Drain]
+    may_send: tuple[bool, ...]
+
+
+class Written(NamedTuple):
+    """A member's beat in the Table; `still` is for how many ticks it stands."""
+
+    acknowledged: frozenset[Drain]
+    is_dead: bool
+    still: int
+
+
+class Told(NamedTuple):
+    """Of a leader's watch, about one member; whether its beat is another one by now."""
+
+    is_newest: bool
+    still: int
+    is_out: bool
+    acknowledged: frozenset[Drain]
+
+
+class Leader(NamedTuple):
+    """`order` is on its way, of these placements."""
+
+    version: int = -1
+    told: tuple[Told | None, ...] = (None, None)
+    order: tuple[Order, int, int] | None = None
+
+
+class State(NamedTuple):
+    row: int
+    fence: int
+    triton: tuple[str, ...]
+    loads: tuple[int, ...]  # which load of each model Triton has
+    gateways: tuple[Process | None, ...]
+    beats: tuple[Written | None, ...]
+    leaders: tuple[Leader | None, ...]
+    calls: tuple[Call, ...]
+    pauses: int
+    whims: int
+    usurpers: int
+    crashes: int
+
+
+class Step(NamedTuple):
+    """`is_fair`: that it happens in the end can be relied on."""
+
+    name: str
+    is_fair: bool
+    state: State
+
+
+T = TypeVar("T")
+
+
+def put(values: tuple[T, ...], index: int, value: T) -> tuple[T, ...]:
+    return (*values[:index], value, *values[index + 1 :])
+
+
+@dataclass
+class World:
+    """`member`, `watch` and `fence` are what is lived through: a variant that breaks a promise must be found."""
+
+    asked: tuple[Asked, ...]
+    pauses: int = 1
+    whims: int = 1  # of the leader: to drain or to keep for no reason
+    usurpers: int = 1
+    crashes: int = 1
+    lasts: int = 1
+    forgets: bool = True  # states that cannot lead to different things count as one; not for a leader that is wrong about it
+    joins: bool = False  # the second gateway comes later
+    member: type[Member] = Member
+    watch: type[Watch] = Watch
+    fence: type[Fence] = Fence
+    rows: list[Placements] = field(default_factory=list)
+    _ids: dict[object, int] = field(default_factory=dict)
+    _known: dict[Process, Knows] = field(default_factory=dict)
+    _reads: dict[tuple[Process, int], Process] = field(default_factory=dict)
+    _hearings: dict[object, Leader] = field(default_factory=dict)
+    _forgotten: dict[object, tuple[Leader | None, ...]] = field(default_factory=dict)
+    _dues: dict[object, Move | Order | None] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self._patience = Patience(silence_seconds=self.lasts + _MARGIN, margin_seconds=_MARGIN)
+        self._out = self.lasts + 1
+
+    def begin(self) -> State:
+        """The first model is READY, everybody has read that, the first gateway leads."""
+        loading = placed(Placements(), SPOTS[0], 1, 1)
+        assert loading is not None
+        row = moved(loading, SPOTS[0], Phase.READY)
+        process = Process(self._id(row), self.lasts, None)
+        beat = Written(frozenset(), is_dead=False, still=0)
+        return State(
+            row=self._id(row),
+            fence=row.version,
+            triton=("ready", "away"),
+            loads=(row.places[SPOTS[0]].loaded, 0),
+            gateways=(process, None if self.joins else process),
+            beats=(beat, None if self.joins else beat),
+            leaders=(Leader(), None),
+            calls=tuple(Call() for _ in self.asked),
+            pauses=self.pauses,
+            whims=self.whims,
+            usurpers=self.usurpers,
+            crashes=self.crashes,
+        )
+
+    def _id(self, row: Placements) -> int:
+        """Rows are known by a number, so that states are quickly compared."""
+        key = (row.version, frozenset(row.places.items()))
+        if key not in self._ids:
+            self._ids[key] = len(self.rows)
+            self.rows.append(row)
+        return self._ids[key]
+
+    def steps(self, state: State) -> Iterator[Step]:
+        """All that can happen next. Raises Broken when one of them breaks a promise."""
+        for gateway, process in enumerate(state.gateways):
+            if process is not None:
+                yield from self._beats(state, gateway, process)
+            yield from self._comes_and_goes(state, gateway)
+        for number in range(len(self.asked)):
+            yield from self._calls(state, number)
+        for gateway, leader in enumerate(state.leaders):
+            if leader is not None and leader.order is not None:
+                yield Step(f"the order of {gateway} arrives", True, self._told(state, gateway, leader, leader.order))
+            elif leader is not None and state.gateways[gateway] is not None:
+                yield from self._leads(state, gateway, leader)
+        for model, said in enumerate(state.triton):
+            if said == "unloading" and not self._there(state, model, ("runs",)):
+                after = state._replace(triton=put(state.triton, model, "away"))
+                yield Step(f"{SPOTS[model].model} is UNAVAILABLE", True, after)
+        yield from self._time(state)
+
+    def told_apart(self, state: State) -> State:
+        """Without what a leader has heard that decides nothing any more: before the mark of the drain under way; since when a beat stands
+        where no time goes by."""
+        if not self.forgets:
+            return state
+        has_time = bool(state.pauses or state.crashes or None in state.gateways)
+        key = (state.leaders, state.row, has_time)
+        if key not in self._forgotten:
+            drain = max(self._drains(state.row), default=None)
+            leaders = tuple(it and self._forgetful(it, drain, has_time=has_time) for it in state.leaders)
+            self._forgotten[key] = leaders
+        return state._replace(leaders=self._forgotten[key])
+
+    def _drains(self, row: int) -> list[int]:
+        return [it.version for it in self.rows[row].places.values() if it.phase is Phase.DRAINING]
+
+    def _forgetful(self, leader: Leader, drain: int | None, *, has_time: bool) -> Leader:
+        is_old = drain is None or leader.version < drain
+        told = tuple(
+            it
+            and Told(
+                it.is_newest and (has_time or it.still == self._out),
+                it.still if has_time or it.still == self._out else 0,
+                it.is_out and not is_old,
+                frozenset() if is_old else it.acknowledged,
+            )
+            for it in leader.told
+        )
+        return Leader(-1 if drain is None or is_old else drain, told, leader.order)
+
+    def _there(self, state: State, model: int, at: Collection[str]) -> list[int]:
+        """The requests for this model that are there."""
+        return [number for number, asked in enumerate(self.asked) if asked.model == model and state.calls[number].at in at]
+
+    # Gateways
+
+    def _member(self, process: Process) -> Member:
+        held = Counter({spot: count for spot, count in zip(SPOTS, process.held, strict=True) if count})
+        return self.member(
+            self._patience, self.rows[process.view], _NOW + process.fresh, held, process.lapsed
+        )
+
+    def _beats(self, state: State, gateway: int, process: Process) -> Iterator[Step]:
+        beat = Written(self._knows(process).acknowledged, is_dead=False, still=0)
+        has_just = process.began == 0 or process.fresh == self.lasts
+        if beat != state.beats[gateway] or not has_just or (process.began is None and process.view != state.row):
+            name = f"{gateway} beats" + "".join(
+                f", and is out of {drain.spot.model} since {drain.generation}" for drain in beat.acknowledged
+            )
+            gateways = put(state.gateways, gateway, process._replace(began=0))
+            yield Step(name, True, _written(state, gateway, beat)._replace(gateways=gateways))
+        if process.began is not None:
+            gateways = put(state.gateways, gateway, self._read(process, state.row))
+            yield Step(f"{gateway} reads {self._shown(state)}", True, state._replace(gateways=gateways))
+
+    def _read(self, process: Process, row: int) -> Process:
+        if (process, row) not in self._reads:
+            assert process.began is not None
+            member = self._member(process)
+            member.read(self.rows[row], began=_NOW - process.began, now=_NOW)
+            fresh = max(0, round(member.deadline - _NOW))
+            after = Process(self._id(member.view), fresh, None, process.held, member.lapsed)
+            self._reads[process, row] = after
+        return self._reads[process, row]
+
+    def _knows(self, process: Process) -> Knows:
+        """What a gateway makes of what it knows."""
+        if process not in self._known:
+            member = self._member(process)
+            self._known[process] = Knows(member.acknowledged(), tuple(member.may_send(spot, _NOW) for spot in SPOTS))
+        return self._known[process]
+
+    def _comes_and_goes(self, state: State, gateway: int) -> Iterator[Step]:
+        process, beat = state.gateways[gateway], state.beats[gateway]
+        if beat is None:
+            came = put(state.gateways, gateway, Process(self._id(Placements(version=-1)), 0, 0))
+            after = state._replace(gateways=came)
+            yield Step(f"{gateway} joins", True, _written(after, gateway, Written(frozenset(), False, 0)))
+        elif process is not None and state.crashes:
+            calls = tuple(
+                Call("unknown") if asked.gateway == gateway and call.at in _WITH_ITS_GATEWAY else call
+                for asked, call in zip(self.asked, state.calls, strict=True)
+            )
+            gone = put(state.gateways, gateway, None)
+            after = state._replace(gateways=gone, calls=calls, crashes=state.crashes - 1)
+            yield Step(f"{gateway} crashes", False, after)
+        elif process is None and not beat.is_dead:
+            after = _written(state, gateway, beat._replace(is_dead=True))
+            yield Step(f"{gateway} is certified dead", False, after)
+        is_led = any(leader and state.gateways[other] for other, leader in enumerate(state.leaders))
+        if process is not None and state.leaders[gateway] is None and (state.usurpers or not is_led):
+            leaders, usurpers = put(state.leaders, gateway, Leader()), state.usurpers - is_led
+            yield Step(f"{gateway} leads", not is_led, state._replace(leaders=leaders, usurpers=usurpers))
+
+    # Requests
+
+    def _calls(self, state: State, number: int) -> Iterator[Step]:
+        asked, call = self.asked[number], state.calls[number]
+        spot, process = SPOTS[asked.model], state.gateways[asked.gateway]
+        if call.at == "sent":
+            yield Step(f"request {number} arrives", True, self._arrived(state, number))
+        elif call.at == "runs":
+            after = _call(state, number, call._replace(at="replied") if process else Call("unknown"))
+            yield Step(f"request {number} has run", True, after)
+        if process is None or call.at in (*ENDS, "sent", "runs"):
+            return
+        if call.at == "waits" and not self._knows(process).may_send[asked.model]:
+            return
+        member, view = self._member(process), self.rows[process.view]
+        if call.at == "waits":
+            is_sequence = asked.kind == "sequence"
+            member.take(spot)
+            if is_sequence:
+                member.take(spot)
+            sent = Call("sent", loaded=view.places[spot].loaded if is_sequence else 0)
+            yield Step(f"{asked.gateway} sends request {number}", True, self._sent(state, number, sent, member))
+        elif call.at == "holds" and member.may_go_on(spot, call.loaded, _NOW):
+            member.take(spot)
+            sent = Call("sent", loaded=call.loaded, is_second=True)
+            yield Step(f"{asked.gateway} goes on with {number}", True, self._sent(state, number, sent, member))
+        elif call.at == "holds" and not member.has(spot, call.loaded):
+            member.leave(spot)
+            yield Step(f"{asked.gateway} has lost {number}", True, self._held(state, number, Call("lost"), member))
+        elif call.at in ("replied", "missed"):
+            yield self._left(state, number, member)
+
+    def _sent(self, state: State, number: int, call: Call, member: Member) -> State:
+        """Dated by its decision: the place is there then."""
+        spot = SPOTS[self.asked[number].model]
+        it = self.rows[state.row].places.get(spot)
+        if it is None or it.phase not in (Phase.READY, Phase.DRAINING):
+            raise Broken(f"request {number} is sent to where {spot.model} is not")
+        return self._held(state, number, call, member)
+
+    def _held(self, state: State, number: int, call: Call, member: Member) -> State:
+        gateway = self.asked[number].gateway
+        process = state.gateways[gateway]
+        assert process is not None
+        after = process._replace(held=tuple(member.held[spot] for spot in SPOTS))
+        return _call(state, number, call)._replace(gateways=put(state.gateways, gateway, after))
+
+    def _arrived(self, state: State, number: int) -> State:
+        """All its bytes did. Triton runs it, or says that it did not; a sequence that it does not know it does not go on with."""
+        asked, call = self.asked[number], state.calls[number]
+        is_there = state.triton[asked.model] == "ready"
+        if is_there and not (call.is_second and call.loaded != state.loads[asked.model]):
+            return _call(state, number, call._replace(at="runs"))
+        if state.gateways[asked.gateway] is None:
+            return _call(state, number, Call("unknown"))
+        if not call.lapsed:
+            raise Broken(f"request {number} meets a 404, and its gateway was never late")
+        return _call(state, number, call._replace(at="missed"))
+
+    def _left(self, state: State, number: int, member: Member) -> Step:
+        """The gateway has Triton's answer. Only what has not run is sent again, and only while its body is there."""
+        asked, call = self.asked[number], state.calls[number]
+        spot = SPOTS[asked.model]
+        member.leave(spot)
+        after = Call("answered")
+        if call.at == "missed":
+            after = Call("lost" if call.is_second else "refused" if asked.kind == "streamed" else "waits")
+        elif asked.kind == "sequence" and not call.is_second:
+            after = Call("holds", loaded=call.loaded)
+        if asked.kind == "sequence" and after.at != "holds":
+            member.leave(spot)
+        return Step(f"{asked.gateway} has request {number} {after.at}", True, self._held(state, number, after, member))
+
+    # Leaders
+
+    def _leads(self, state: State, gateway: int, leader: Leader) -> Iterator[Step]:
+        row = self.rows[state.row]
+        heard = self._heard(state, leader)
+        if heard != leader:
+            yield Step(f"leader {gateway} hears", True, _leader(state, gateway, heard))
+        fence = max(state.fence, row.version)  # what Triton says is asked first, with these placements' version
+        for model, spot in enumerate(SPOTS):
+            step = self._due(state, leader, model)
+            if isinstance(step, Move):
+                yield self._moved(state, gateway, spot, step.to, fence)
+            elif step is not None:
+                order = leader._replace(order=(step, model, row.version))
+                after = _leader(state, gateway, order)._replace(fence=fence)
+                yield Step(f"leader {gateway} orders {step.name} {spot.model}", True, after)
+            else:
+                yield from self._plans(state, gateway, model, fence)
+
+    def _heard(self, state: State, leader: Leader) -> Leader:
+        key = (leader, state.beats, state.row)
+        if key not in self._hearings:
+            watch, version = self._watch(leader), self.rows[state.row].version
+            beats = {
+                str(each): Beat(1, beat.acknowledged, beat.is_dead)
+                for each, beat in enumerate(state.beats)
+                if beat is not None
+            }
+            watch.hear(beats, version=version, asked_at=_NOW, now=_NOW)
+            told = tuple(_as_told(watch.heard.get(str(each))) for each in range(len(state.beats)))
+            self._hearings[key] = Leader(watch.version, told)
+        return self._hearings[key]
+
+    def _due(self, state: State, leader: Leader, model: int) -> Move | Order | None:
+        key = (leader, state.row, model, state.triton[model])
+        if key not in self._dues:
+            spot, said = SPOTS[model], _SAID[state.triton[model]]
+            self._dues[key] = due(spot, self.rows[state.row].places.get(spot), said, self._watch(leader))
+        return self._dues[key]
+
+    def _moved(self, state: State, gateway: int, spot: Spot, to: Phase | None, fence: int, *, whim: bool = False) -> Step:
+        row = moved(self.rows[state.row], spot, to)
+        name = f"leader {gateway} writes {row.version}: {spot.model} {to.name if to else 'gone'}"
+        after = state._replace(row=self._id(row), fence=fence, whims=state.whims - whim)
+        return Step(name, not whim, after)
+
+    def _plans(self, state: State, gateway: int, model: int, fence: int) -> Iterator[Step]:
+        """What is wanted, or a whim. What decides it is not what is looked at here."""
+        row, spot = self.rows[state.row], SPOTS[model]
+        it = row.places.get(spot)
+        is_wanted = bool(self._there(state, model, ("waits",)))
+        makes_room = bool(self._there(state, 1 - model, ("waits",))) and not is_wanted
+        strays = any(said != "away" and SPOTS[each] not in row.places for each, said in enumerate(state.triton))
+        if it is None and not strays and (is_wanted or state.whims):
+            new = placed(row, spot, 1, 1)
+            if new is not None:
+                after = state._replace(row=self._id(new), fence=fence, whims=state.whims - (not is_wanted))
+                yield Step(f"leader {gateway} writes {new.version}: {spot.model} LOADING", is_wanted, after)
+        elif it is not None and it.phase is Phase.READY and (makes_room or state.whims):
+            yield self._moved(state, gateway, spot, Phase.DRAINING, fence, whim=not makes_room)
+        elif it is not None and it.phase is Phase.DRAINING and state.whims:
+            yield self._moved(state, gateway, spot, Phase.READY, fence, whim=True)
+        elif it is not None and it.phase is Phase.LOADING and state.whims:
+            yield self._moved(state, gateway, spot, Phase.UNLOADING, fence, whim=True)
+
+    def _watch(self, leader: Leader) -> Watch:
+        heard = {
+            str(each): Heard(int(told.is_newest), _NOW - told.still, told.is_out, told.acknowledged)
+            for each, told in enumerate(leader.told)
+            if told is not None
+        }
+        return self.watch(self._patience, leader.version, heard)
+
+    def _told(self, state: State, gateway: int, leader: Leader, order: tuple[Order, int, int]) -> State:
+        """The order arrives, however late, and is taken or not."""
+        kind, model, version = order
+        state = _leader(state, gateway, leader._replace(order=None))
+        fence = self.fence(state.fence)
+        if not fence.passes(version):
+            return state
+        state, said = state._replace(fence=fence.version), state.triton[model]
+        if kind is Order.LOAD and said != "ready":
+            if said == "unloading" or state.triton[1 - model] != "away":
+                raise Broken(f"memory: {SPOTS[model].model} is loaded where there is no room")
+            loads = put(state.loads, model, self.rows[state.row].places[SPOTS[model]].loaded)
+            return state._replace(triton=put(state.triton, model, "ready"), loads=loads)
+        if kind is Order.UNLOAD and said == "ready":
+            for number in self._there(state, model, _HELD):
+                if state.gateways[self.asked[number].gateway] is not None and not state.calls[number].lapsed:
+                    raise Broken(f"{SPOTS[model].model} is unloaded under request {number} of a living member")
+            return state._replace(triton=put(state.triton, model, "unloading"))
+        return state
+
+    # Time
+
+    def _time(self, state: State) -> Iterator[Step]:
+        living = [process for process in state.gateways if process is not None]
+        is_free = len(living) < len(state.gateways) and all(process.fresh == self.lasts for process in living)
+        if not is_free and not state.pauses:
+            return
+        beats = tuple(beat and beat._replace(still=min(beat.still + 1, self._out)) for beat in state.beats)
+        after = state._replace(
+            gateways=tuple(process and self._older(process) for process in state.gateways),
+            beats=beats,
+            leaders=tuple(leader and leader._replace(told=self._still(leader.told)) for leader in state.leaders),
+            calls=tuple(
+                call._replace(lapsed=True) if call.at in _HELD and self._is_out(beats[asked.gateway]) else call
+                for asked, call in zip(self.asked, state.calls, strict=True)
+            ),
+            pauses=state.pauses - (not is_free),
+        )
+        if after != state:
+            yield Step("time goes by", is_free, after)
+
+    def _is_out(self, beat: Written | None) -> bool:
+        return beat is not None and beat.still >= self._out
+
+    def _older(self, process: Process) -> Process:
+        began = None if process.began is None or process.began + 1 >= self.lasts else process.began + 1
+        return process._replace(fresh=max(0, process.fresh - 1), began=began)
+
+    def _still(self, told: tuple[Told | None, ...]) -> tuple[Told | None, ...]:
+        return tuple(it and it._replace(still=min(it.still + it.is_newest, self._out)) for it in told)
+
+    def _shown(self, state: State) -> str:
+        row = self.rows[state.row]
+        return f"{row.version}: " + (", ".join(f"{spot.model} {it.phase.name}" for spot, it in row.places.items()) or "nothing")
+
+
+def _written(state: State, gateway: int, beat: Written) -> State:
+    """Every leader has heard another one."""
+    leaders = tuple(
+        leader
+        and leader._replace(
+            told=tuple(it and it._replace(is_newest=False, still=0) if each == gateway else it for each, it in enumerate(leader.told))
+        )
+        for leader in state.leaders
+    )
+    return state._replace(beats=put(state.beats, gateway, beat), leaders=leaders)
+
+
+def _as_told(heard: Heard | None) -> Told | None:
+    return None if heard is None else Told(True, round(_NOW - heard.since), heard.is_out, heard.acknowledged)
+
+
+def _call(state: State, number: int, call: Call) -> State:
+    return state._replace(calls=put(state.calls, number, call))
+
+
+def _leader(state: State, gateway: int, leader: Leader) -> State:
+    return state._replace(leaders=put(state.leaders, gateway, leader))
