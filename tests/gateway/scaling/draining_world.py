@@ -81,17 +81,19 @@ class Process(NamedTuple):
     lapsed: frozenset[Drain] = frozenset()
 
 
-class Knows(NamedTuple):
-    acknowledged: frozenset[Drain]
-    may_send: tuple[bool, ...]
-
-
 class Written(NamedTuple):
     """A member's beat in the Table; `still` is for how many ticks it stands."""
 
     acknowledged: frozenset[Drain]
     is_dead: bool
     still: int
+
+
+class Knows(NamedTuple):
+    """What a gateway makes of what it knows; its beat, and what that says."""
+
+    beat: tuple[str, Written]
+    may_send: tuple[bool, ...]
 
 
 class Told(NamedTuple):
@@ -150,13 +152,17 @@ class World:
     whims: int = 1  # of the leader: to drain or to keep for no reason
     usurpers: int = 1
     crashes: int = 1
+    mortals: tuple[int, ...] = (0, 1)
+    certified: bool = False  # a crash is known at once, so that nobody has to find out by silence
     lasts: int = 1
     forgets: bool = True  # states that cannot lead to different things count as one; not for a leader that is wrong about it
     joins: bool = False  # the second gateway comes later
     member: type[Member] = Member
     watch: type[Watch] = Watch
     fence: type[Fence] = Fence
+    reads_first: bool = False  # before it beats, which is wrong
     rows: list[Placements] = field(default_factory=list)
+    _names: list[str] = field(default_factory=list)
     _ids: dict[object, int] = field(default_factory=dict)
     _known: dict[Process, Knows] = field(default_factory=dict)
     _reads: dict[tuple[Process, int], Process] = field(default_factory=dict)
@@ -196,6 +202,8 @@ class World:
         if key not in self._ids:
             self._ids[key] = len(self.rows)
             self.rows.append(row)
+            places = (f"{spot.model} {it.phase.name}" for spot, it in row.places.items())
+            self._names.append(f"{row.version}: {', '.join(places) or 'nothing'}")
         return self._ids[key]
 
     def steps(self, state: State) -> Iterator[Step]:
@@ -208,7 +216,9 @@ class World:
             yield from self._calls(state, number)
         for gateway, leader in enumerate(state.leaders):
             if leader is not None and leader.order is not None:
-                yield Step(f"the order of {gateway} arrives", True, self._told(state, gateway, leader, leader.order))
+                yield Step(
+                    f"the order of {gateway} arrives", True, self._told(state, gateway, leader, leader.order)
+                )
             elif leader is not None and state.gateways[gateway] is not None:
                 yield from self._leads(state, gateway, leader)
         for model, said in enumerate(state.triton):
@@ -222,7 +232,8 @@ class World:
         where no time goes by."""
         if not self.forgets:
             return state
-        has_time = bool(state.pauses or state.crashes or None in state.gateways)
+        can_be_silent = (state.crashes or None in state.gateways) and not self.certified
+        has_time = bool(state.pauses or can_be_silent)
         key = (state.leaders, state.row, has_time)
         if key not in self._forgotten:
             drain = max(self._drains(state.row), default=None)
@@ -249,7 +260,11 @@ class World:
 
     def _there(self, state: State, model: int, at: Collection[str]) -> list[int]:
         """The requests for this model that are there."""
-        return [number for number, asked in enumerate(self.asked) if asked.model == model and state.calls[number].at in at]
+        return [
+            number
+            for number, asked in enumerate(self.asked)
+            if asked.model == model and state.calls[number].at in at
+        ]
 
     # Gateways
 
@@ -260,17 +275,31 @@ class World:
         )
 
     def _beats(self, state: State, gateway: int, process: Process) -> Iterator[Step]:
-        beat = Written(self._knows(process).acknowledged, is_dead=False, still=0)
+        if self.reads_first:
+            yield from self._reads_first(state, gateway, process)
+            return
+        name, beat = self._knows(process).beat
         has_just = process.began == 0 or process.fresh == self.lasts
-        if beat != state.beats[gateway] or not has_just or (process.began is None and process.view != state.row):
-            name = f"{gateway} beats" + "".join(
-                f", and is out of {drain.spot.model} since {drain.generation}" for drain in beat.acknowledged
-            )
+        if (
+            beat != state.beats[gateway]
+            or not has_just
+            or (process.began is None and process.view != state.row)
+        ):
             gateways = put(state.gateways, gateway, process._replace(began=0))
-            yield Step(name, True, _written(state, gateway, beat)._replace(gateways=gateways))
+            yield Step(f"{gateway} {name}", True, _written(state, gateway, beat)._replace(gateways=gateways))
         if process.began is not None:
             gateways = put(state.gateways, gateway, self._read(process, state.row))
-            yield Step(f"{gateway} reads {self._shown(state)}", True, state._replace(gateways=gateways))
+            yield Step(f"{gateway} reads {self._names[state.row]}", True, state._replace(gateways=gateways))
+
+    def _reads_first(self, state: State, gateway: int, process: Process) -> Iterator[Step]:
+        """The wrong way round."""
+        if process.began is not None:
+            name, beat = self._knows(process).beat
+            gateways = put(state.gateways, gateway, self._read(process, process.view))
+            yield Step(f"{gateway} {name}", True, _written(state, gateway, beat)._replace(gateways=gateways))
+        elif process.fresh < self.lasts or process.view != state.row:
+            gateways = put(state.gateways, gateway, process._replace(view=state.row, began=0))
+            yield Step(f"{gateway} reads {self._names[state.row]}", True, state._replace(gateways=gateways))
 
     def _read(self, process: Process, row: int) -> Process:
         if (process, row) not in self._reads:
@@ -286,7 +315,12 @@ class World:
         """What a gateway makes of what it knows."""
         if process not in self._known:
             member = self._member(process)
-            self._known[process] = Knows(member.acknowledged(), tuple(member.may_send(spot, _NOW) for spot in SPOTS))
+            beat = Written(member.acknowledged(), is_dead=False, still=0)
+            out = "".join(
+                f", is out of {drain.spot.model} since {drain.generation}" for drain in beat.acknowledged
+            )
+            may_send = tuple(member.may_send(spot, _NOW) for spot in SPOTS)
+            self._known[process] = Knows(("beats" + out, beat), may_send)
         return self._known[process]
 
     def _comes_and_goes(self, state: State, gateway: int) -> Iterator[Step]:
@@ -295,13 +329,15 @@ class World:
             came = put(state.gateways, gateway, Process(self._id(Placements(version=-1)), 0, 0))
             after = state._replace(gateways=came)
             yield Step(f"{gateway} joins", True, _written(after, gateway, Written(frozenset(), False, 0)))
-        elif process is not None and state.crashes:
+        elif process is not None and state.crashes and gateway in self.mortals:
             calls = tuple(
                 Call("unknown") if asked.gateway == gateway and call.at in _WITH_ITS_GATEWAY else call
                 for asked, call in zip(self.asked, state.calls, strict=True)
             )
             gone = put(state.gateways, gateway, None)
             after = state._replace(gateways=gone, calls=calls, crashes=state.crashes - 1)
+            if self.certified:
+                after = _written(after, gateway, beat._replace(is_dead=True))
             yield Step(f"{gateway} crashes", False, after)
         elif process is None and not beat.is_dead:
             after = _written(state, gateway, beat._replace(is_dead=True))
@@ -332,14 +368,20 @@ class World:
             if is_sequence:
                 member.take(spot)
             sent = Call("sent", loaded=view.places[spot].loaded if is_sequence else 0)
-            yield Step(f"{asked.gateway} sends request {number}", True, self._sent(state, number, sent, member))
+            yield Step(
+                f"{asked.gateway} sends request {number}", True, self._sent(state, number, sent, member)
+            )
         elif call.at == "holds" and member.may_go_on(spot, call.loaded, _NOW):
             member.take(spot)
             sent = Call("sent", loaded=call.loaded, is_second=True)
-            yield Step(f"{asked.gateway} goes on with {number}", True, self._sent(state, number, sent, member))
+            yield Step(
+                f"{asked.gateway} goes on with {number}", True, self._sent(state, number, sent, member)
+            )
         elif call.at == "holds" and not member.has(spot, call.loaded):
             member.leave(spot)
-            yield Step(f"{asked.gateway} has lost {number}", True, self._held(state, number, Call("lost"), member))
+            yield Step(
+                f"{asked.gateway} has lost {number}", True, self._held(state, number, Call("lost"), member)
+            )
         elif call.at in ("replied", "missed"):
             yield self._left(state, number, member)
 
@@ -379,10 +421,12 @@ class World:
         if call.at == "missed":
             after = Call("lost" if call.is_second else "refused" if asked.kind == "streamed" else "waits")
         elif asked.kind == "sequence" and not call.is_second:
-            after = Call("holds", loaded=call.loaded)
+            after = call._replace(at="holds")
         if asked.kind == "sequence" and after.at != "holds":
             member.leave(spot)
-        return Step(f"{asked.gateway} has request {number} {after.at}", True, self._held(state, number, after, member))
+        return Step(
+            f"{asked.gateway} has request {number} {after.at}", True, self._held(state, number, after, member)
+        )
 
     # Leaders
 
@@ -391,7 +435,9 @@ class World:
         heard = self._heard(state, leader)
         if heard != leader:
             yield Step(f"leader {gateway} hears", True, _leader(state, gateway, heard))
-        fence = max(state.fence, row.version)  # what Triton says is asked first, with these placements' version
+        fence = max(
+            state.fence, row.version
+        )  # what Triton says is asked first, with these placements' version
         for model, spot in enumerate(SPOTS):
             step = self._due(state, leader, model)
             if isinstance(step, Move):
@@ -424,7 +470,9 @@ class World:
             self._dues[key] = due(spot, self.rows[state.row].places.get(spot), said, self._watch(leader))
         return self._dues[key]
 
-    def _moved(self, state: State, gateway: int, spot: Spot, to: Phase | None, fence: int, *, whim: bool = False) -> Step:
+    def _moved(
+        self, state: State, gateway: int, spot: Spot, to: Phase | None, fence: int, *, whim: bool = False
+    ) -> Step:
         row = moved(self.rows[state.row], spot, to)
         name = f"leader {gateway} writes {row.version}: {spot.model} {to.name if to else 'gone'}"
         after = state._replace(row=self._id(row), fence=fence, whims=state.whims - whim)
@@ -436,7 +484,9 @@ class World:
         it = row.places.get(spot)
         is_wanted = bool(self._there(state, model, ("waits",)))
         makes_room = bool(self._there(state, 1 - model, ("waits",))) and not is_wanted
-        strays = any(said != "away" and SPOTS[each] not in row.places for each, said in enumerate(state.triton))
+        strays = any(
+            said != "away" and SPOTS[each] not in row.places for each, said in enumerate(state.triton)
+        )
         if it is None and not strays and (is_wanted or state.whims):
             new = placed(row, spot, 1, 1)
             if new is not None:
@@ -473,7 +523,9 @@ class World:
         if kind is Order.UNLOAD and said == "ready":
             for number in self._there(state, model, _HELD):
                 if state.gateways[self.asked[number].gateway] is not None and not state.calls[number].lapsed:
-                    raise Broken(f"{SPOTS[model].model} is unloaded under request {number} of a living member")
+                    raise Broken(
+                        f"{SPOTS[model].model} is unloaded under request {number} of a living member"
+                    )
             return state._replace(triton=put(state.triton, model, "unloading"))
         return state
 
@@ -481,16 +533,21 @@ class World:
 
     def _time(self, state: State) -> Iterator[Step]:
         living = [process for process in state.gateways if process is not None]
-        is_free = len(living) < len(state.gateways) and all(process.fresh == self.lasts for process in living)
+        is_awaited = len(living) < len(state.gateways) and not self.certified
+        is_free = is_awaited and all(process.fresh == self.lasts for process in living)
         if not is_free and not state.pauses:
             return
         beats = tuple(beat and beat._replace(still=min(beat.still + 1, self._out)) for beat in state.beats)
         after = state._replace(
             gateways=tuple(process and self._older(process) for process in state.gateways),
             beats=beats,
-            leaders=tuple(leader and leader._replace(told=self._still(leader.told)) for leader in state.leaders),
+            leaders=tuple(
+                leader and leader._replace(told=self._still(leader.told)) for leader in state.leaders
+            ),
             calls=tuple(
-                call._replace(lapsed=True) if call.at in _HELD and self._is_out(beats[asked.gateway]) else call
+                call._replace(lapsed=True)
+                if call.at in _HELD and self._is_out(beats[asked.gateway])
+                else call
                 for asked, call in zip(self.asked, state.calls, strict=True)
             ),
             pauses=state.pauses - (not is_free),
@@ -508,17 +565,16 @@ class World:
     def _still(self, told: tuple[Told | None, ...]) -> tuple[Told | None, ...]:
         return tuple(it and it._replace(still=min(it.still + it.is_newest, self._out)) for it in told)
 
-    def _shown(self, state: State) -> str:
-        row = self.rows[state.row]
-        return f"{row.version}: " + (", ".join(f"{spot.model} {it.phase.name}" for spot, it in row.places.items()) or "nothing")
-
 
 def _written(state: State, gateway: int, beat: Written) -> State:
     """Every leader has heard another one."""
     leaders = tuple(
         leader
         and leader._replace(
-            told=tuple(it and it._replace(is_newest=False, still=0) if each == gateway else it for each, it in enumerate(leader.told))
+            told=tuple(
+                it and it._replace(is_newest=False, still=0) if each == gateway else it
+                for each, it in enumerate(leader.told)
+            )
         )
         for leader in state.leaders
     )
