@@ -1,3 +1,4 @@
+# long because all that can happen next is one list, told in order: gateways, requests, leaders, time
 """A small world in which gateway/scaling/draining.py is lived through, whatever the order of things: two gateways, one or two leaders in
 them, one replica, two models of which only one fits, a few requests.
 
@@ -15,18 +16,15 @@ meanwhile was paused. There are `pauses` ticks, and as many more as it takes to 
 from collections import Counter
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
-from typing import Literal, NamedTuple, TypeVar
 
 from gateway.scaling.draining import (
     Beat,
-    Drain,
     Fence,
     Heard,
     Member,
     Move,
     Order,
     Patience,
-    Placed,
     Placements,
     Said,
     Spot,
@@ -36,111 +34,31 @@ from gateway.scaling.draining import (
     placed,
 )
 from gateway.scaling.residency import Phase
-
-Kind = Literal["whole", "streamed", "sequence"]
+from tests.gateway.scaling.draining_states import (
+    ENDS,
+    NOW,
+    Asked,
+    Broken,
+    Call,
+    Knows,
+    Leader,
+    Process,
+    State,
+    Step,
+    Told,
+    Written,
+    as_told,
+    beaten,
+    put,
+    with_call,
+    with_leader,
+)
 
 SPOTS = (Spot("r", "a"), Spot("r", "b"))
-_NOW = 10.0
 _MARGIN = 0.4
 _SAID = {"away": Said.AWAY, "ready": Said.READY, "unloading": Said.CHANGING}
 _HELD = ("sent", "runs", "replied", "missed", "holds")
 _WITH_ITS_GATEWAY = ("waits", "replied", "missed", "holds")  # what ends when that crashes
-ENDS = ("answered", "refused", "lost", "unknown")
-
-
-class Broken(AssertionError):
-    """A promise that this step breaks."""
-
-
-@dataclass(frozen=True)
-class Asked:
-    """A request: at which gateway, for which model."""
-
-    gateway: int
-    model: int
-    kind: Kind = "whole"
-
-
-class Call(NamedTuple):
-    """What became of a request. `lapsed`: its gateway was silent for longer than may be since it was sent; `loaded`: where its sequence
-    is open."""
-
-    at: str = "waits"
-    lapsed: bool = False
-    loaded: int = 0
-    is_second: bool = False
-
-
-class Process(NamedTuple):
-    """What a gateway knows; for how many ticks it may send, and the age of a beat that no read has followed yet."""
-
-    view: int
-    fresh: int
-    began: int | None
-    held: tuple[int, ...] = (0, 0)
-    lapsed: frozenset[Drain] = frozenset()
-
-
-class Written(NamedTuple):
-    """A member's beat in the Table; `still` is for how many ticks it stands."""
-
-    acknowledged: frozenset[Drain]
-    is_dead: bool
-    still: int
-
-
-class Knows(NamedTuple):
-    """What a gateway makes of what it knows; its beat, and what that says."""
-
-    beat: tuple[str, Written]
-    may_send: tuple[bool, ...]
-
-
-class Told(NamedTuple):
-    """Of a leader's watch, about one member; whether its beat is another one by now."""
-
-    is_newest: bool
-    still: int
-    is_out: bool
-    acknowledged: frozenset[Drain]
-
-
-class Leader(NamedTuple):
-    """`order` is on its way, of these placements."""
-
-    version: int = -1
-    told: tuple[Told | None, ...] = (None, None)
-    order: tuple[Order, int, int] | None = None
-
-
-class State(NamedTuple):
-    row: int
-    fence: int
-    triton: tuple[str, ...]
-    loads: tuple[int, ...]  # which load of each model Triton has
-    gateways: tuple[Process | None, ...]
-    beats: tuple[Written | None, ...]
-    leaders: tuple[Leader | None, ...]
-    calls: tuple[Call, ...]
-    pauses: int
-    whims: int
-    usurpers: int
-    crashes: int
-
-
-class Step(NamedTuple):
-    """`is_fair`: that it happens in the end can be relied on."""
-
-    name: str
-    is_fair: bool
-    state: State
-
-
-T = TypeVar("T")
-
-
-def put(values: tuple[T, ...], index: int, value: T) -> tuple[T, ...]:
-    return (*values[:index], value, *values[index + 1 :])
 
 
 @dataclass
@@ -217,14 +135,14 @@ class World:
         for gateway, leader in enumerate(state.leaders):
             if leader is not None and leader.order is not None:
                 yield Step(
-                    f"the order of {gateway} arrives", True, self._told(state, gateway, leader, leader.order)
+                    f"the order of {gateway} arrives", self._told(state, gateway, leader, leader.order)
                 )
             elif leader is not None and state.gateways[gateway] is not None:
                 yield from self._leads(state, gateway, leader)
         for model, said in enumerate(state.triton):
             if said == "unloading" and not self._there(state, model, ("runs",)):
                 after = state._replace(triton=put(state.triton, model, "away"))
-                yield Step(f"{SPOTS[model].model} is UNAVAILABLE", True, after)
+                yield Step(f"{SPOTS[model].model} is UNAVAILABLE", after)
         yield from self._time(state)
 
     def told_apart(self, state: State) -> State:
@@ -270,9 +188,7 @@ class World:
 
     def _member(self, process: Process) -> Member:
         held = Counter({spot: count for spot, count in zip(SPOTS, process.held, strict=True) if count})
-        return self.member(
-            self._patience, self.rows[process.view], _NOW + process.fresh, held, process.lapsed
-        )
+        return self.member(self._patience, self.rows[process.view], NOW + process.fresh, held, process.lapsed)
 
     def _beats(self, state: State, gateway: int, process: Process) -> Iterator[Step]:
         if self.reads_first:
@@ -286,27 +202,27 @@ class World:
             or (process.began is None and process.view != state.row)
         ):
             gateways = put(state.gateways, gateway, process._replace(began=0))
-            yield Step(f"{gateway} {name}", True, _written(state, gateway, beat)._replace(gateways=gateways))
+            yield Step(f"{gateway} {name}", beaten(state, gateway, beat)._replace(gateways=gateways))
         if process.began is not None:
             gateways = put(state.gateways, gateway, self._read(process, state.row))
-            yield Step(f"{gateway} reads {self._names[state.row]}", True, state._replace(gateways=gateways))
+            yield Step(f"{gateway} reads {self._names[state.row]}", state._replace(gateways=gateways))
 
     def _reads_first(self, state: State, gateway: int, process: Process) -> Iterator[Step]:
         """The wrong way round."""
         if process.began is not None:
             name, beat = self._knows(process).beat
             gateways = put(state.gateways, gateway, self._read(process, process.view))
-            yield Step(f"{gateway} {name}", True, _written(state, gateway, beat)._replace(gateways=gateways))
+            yield Step(f"{gateway} {name}", beaten(state, gateway, beat)._replace(gateways=gateways))
         elif process.fresh < self.lasts or process.view != state.row:
             gateways = put(state.gateways, gateway, process._replace(view=state.row, began=0))
-            yield Step(f"{gateway} reads {self._names[state.row]}", True, state._replace(gateways=gateways))
+            yield Step(f"{gateway} reads {self._names[state.row]}", state._replace(gateways=gateways))
 
     def _read(self, process: Process, row: int) -> Process:
         if (process, row) not in self._reads:
             assert process.began is not None
             member = self._member(process)
-            member.read(self.rows[row], began=_NOW - process.began, now=_NOW)
-            fresh = max(0, round(member.deadline - _NOW))
+            member.read(self.rows[row], began=NOW - process.began, now=NOW)
+            fresh = max(0, round(member.deadline - NOW))
             after = Process(self._id(member.view), fresh, None, process.held, member.lapsed)
             self._reads[process, row] = after
         return self._reads[process, row]
@@ -319,7 +235,7 @@ class World:
             out = "".join(
                 f", is out of {drain.spot.model} since {drain.generation}" for drain in beat.acknowledged
             )
-            may_send = tuple(member.may_send(spot, _NOW) for spot in SPOTS)
+            may_send = tuple(member.may_send(spot, NOW) for spot in SPOTS)
             self._known[process] = Knows(("beats" + out, beat), may_send)
         return self._known[process]
 
@@ -328,7 +244,9 @@ class World:
         if beat is None:
             came = put(state.gateways, gateway, Process(self._id(Placements(version=-1)), 0, 0))
             after = state._replace(gateways=came)
-            yield Step(f"{gateway} joins", True, _written(after, gateway, Written(frozenset(), False, 0)))
+            yield Step(
+                f"{gateway} joins", beaten(after, gateway, Written(frozenset(), is_dead=False, still=0))
+            )
         elif process is not None and state.crashes and gateway in self.mortals:
             calls = tuple(
                 Call("unknown") if asked.gateway == gateway and call.at in _WITH_ITS_GATEWAY else call
@@ -337,15 +255,17 @@ class World:
             gone = put(state.gateways, gateway, None)
             after = state._replace(gateways=gone, calls=calls, crashes=state.crashes - 1)
             if self.certified:
-                after = _written(after, gateway, beat._replace(is_dead=True))
-            yield Step(f"{gateway} crashes", False, after)
+                after = beaten(after, gateway, beat._replace(is_dead=True))
+            yield Step(f"{gateway} crashes", after, is_fair=False)
         elif process is None and not beat.is_dead:
-            after = _written(state, gateway, beat._replace(is_dead=True))
-            yield Step(f"{gateway} is certified dead", False, after)
+            after = beaten(state, gateway, beat._replace(is_dead=True))
+            yield Step(f"{gateway} is certified dead", after, is_fair=False)
         is_led = any(leader and state.gateways[other] for other, leader in enumerate(state.leaders))
         if process is not None and state.leaders[gateway] is None and (state.usurpers or not is_led):
             leaders, usurpers = put(state.leaders, gateway, Leader()), state.usurpers - is_led
-            yield Step(f"{gateway} leads", not is_led, state._replace(leaders=leaders, usurpers=usurpers))
+            yield Step(
+                f"{gateway} leads", state._replace(leaders=leaders, usurpers=usurpers), is_fair=not is_led
+            )
 
     # Requests
 
@@ -353,10 +273,10 @@ class World:
         asked, call = self.asked[number], state.calls[number]
         spot, process = SPOTS[asked.model], state.gateways[asked.gateway]
         if call.at == "sent":
-            yield Step(f"request {number} arrives", True, self._arrived(state, number))
+            yield Step(f"request {number} arrives", self._arrived(state, number))
         elif call.at == "runs":
-            after = _call(state, number, call._replace(at="replied") if process else Call("unknown"))
-            yield Step(f"request {number} has run", True, after)
+            after = with_call(state, number, call._replace(at="replied") if process else Call("unknown"))
+            yield Step(f"request {number} has run", after)
         if process is None or call.at in (*ENDS, "sent", "runs"):
             return
         if call.at == "waits" and not self._knows(process).may_send[asked.model]:
@@ -368,20 +288,14 @@ class World:
             if is_sequence:
                 member.take(spot)
             sent = Call("sent", loaded=view.places[spot].loaded if is_sequence else 0)
-            yield Step(
-                f"{asked.gateway} sends request {number}", True, self._sent(state, number, sent, member)
-            )
-        elif call.at == "holds" and member.may_go_on(spot, call.loaded, _NOW):
+            yield Step(f"{asked.gateway} sends request {number}", self._sent(state, number, sent, member))
+        elif call.at == "holds" and member.may_go_on(spot, call.loaded, NOW):
             member.take(spot)
             sent = Call("sent", loaded=call.loaded, is_second=True)
-            yield Step(
-                f"{asked.gateway} goes on with {number}", True, self._sent(state, number, sent, member)
-            )
+            yield Step(f"{asked.gateway} goes on with {number}", self._sent(state, number, sent, member))
         elif call.at == "holds" and not member.has(spot, call.loaded):
             member.leave(spot)
-            yield Step(
-                f"{asked.gateway} has lost {number}", True, self._held(state, number, Call("lost"), member)
-            )
+            yield Step(f"{asked.gateway} has lost {number}", self._held(state, number, Call("lost"), member))
         elif call.at in ("replied", "missed"):
             yield self._left(state, number, member)
 
@@ -398,19 +312,19 @@ class World:
         process = state.gateways[gateway]
         assert process is not None
         after = process._replace(held=tuple(member.held[spot] for spot in SPOTS))
-        return _call(state, number, call)._replace(gateways=put(state.gateways, gateway, after))
+        return with_call(state, number, call)._replace(gateways=put(state.gateways, gateway, after))
 
     def _arrived(self, state: State, number: int) -> State:
         """All its bytes did. Triton runs it, or says that it did not; a sequence that it does not know it does not go on with."""
         asked, call = self.asked[number], state.calls[number]
         is_there = state.triton[asked.model] == "ready"
         if is_there and not (call.is_second and call.loaded != state.loads[asked.model]):
-            return _call(state, number, call._replace(at="runs"))
+            return with_call(state, number, call._replace(at="runs"))
         if state.gateways[asked.gateway] is None:
-            return _call(state, number, Call("unknown"))
+            return with_call(state, number, Call("unknown"))
         if not call.lapsed:
             raise Broken(f"request {number} meets a 404, and its gateway was never late")
-        return _call(state, number, call._replace(at="missed"))
+        return with_call(state, number, call._replace(at="missed"))
 
     def _left(self, state: State, number: int, member: Member) -> Step:
         """The gateway has Triton's answer. Only what has not run is sent again, and only while its body is there."""
@@ -425,7 +339,7 @@ class World:
         if asked.kind == "sequence" and after.at != "holds":
             member.leave(spot)
         return Step(
-            f"{asked.gateway} has request {number} {after.at}", True, self._held(state, number, after, member)
+            f"{asked.gateway} has request {number} {after.at}", self._held(state, number, after, member)
         )
 
     # Leaders
@@ -434,7 +348,7 @@ class World:
         row = self.rows[state.row]
         heard = self._heard(state, leader)
         if heard != leader:
-            yield Step(f"leader {gateway} hears", True, _leader(state, gateway, heard))
+            yield Step(f"leader {gateway} hears", with_leader(state, gateway, heard))
         fence = max(
             state.fence, row.version
         )  # what Triton says is asked first, with these placements' version
@@ -444,8 +358,8 @@ class World:
                 yield self._moved(state, gateway, spot, step.to, fence)
             elif step is not None:
                 order = leader._replace(order=(step, model, row.version))
-                after = _leader(state, gateway, order)._replace(fence=fence)
-                yield Step(f"leader {gateway} orders {step.name} {spot.model}", True, after)
+                after = with_leader(state, gateway, order)._replace(fence=fence)
+                yield Step(f"leader {gateway} orders {step.name} {spot.model}", after)
             else:
                 yield from self._plans(state, gateway, model, fence)
 
@@ -458,8 +372,8 @@ class World:
                 for each, beat in enumerate(state.beats)
                 if beat is not None
             }
-            watch.hear(beats, version=version, asked_at=_NOW, now=_NOW)
-            told = tuple(_as_told(watch.heard.get(str(each))) for each in range(len(state.beats)))
+            watch.hear(beats, version=version, asked_at=NOW, now=NOW)
+            told = tuple(as_told(watch.heard.get(str(each))) for each in range(len(state.beats)))
             self._hearings[key] = Leader(watch.version, told)
         return self._hearings[key]
 
@@ -476,7 +390,7 @@ class World:
         row = moved(self.rows[state.row], spot, to)
         name = f"leader {gateway} writes {row.version}: {spot.model} {to.name if to else 'gone'}"
         after = state._replace(row=self._id(row), fence=fence, whims=state.whims - whim)
-        return Step(name, not whim, after)
+        return Step(name, after, is_fair=not whim)
 
     def _plans(self, state: State, gateway: int, model: int, fence: int) -> Iterator[Step]:
         """What is wanted, or a whim. What decides it is not what is looked at here."""
@@ -491,7 +405,9 @@ class World:
             new = placed(row, spot, 1, 1)
             if new is not None:
                 after = state._replace(row=self._id(new), fence=fence, whims=state.whims - (not is_wanted))
-                yield Step(f"leader {gateway} writes {new.version}: {spot.model} LOADING", is_wanted, after)
+                yield Step(
+                    f"leader {gateway} writes {new.version}: {spot.model} LOADING", after, is_fair=is_wanted
+                )
         elif it is not None and it.phase is Phase.READY and (makes_room or state.whims):
             yield self._moved(state, gateway, spot, Phase.DRAINING, fence, whim=not makes_room)
         elif it is not None and it.phase is Phase.DRAINING and state.whims:
@@ -501,7 +417,7 @@ class World:
 
     def _watch(self, leader: Leader) -> Watch:
         heard = {
-            str(each): Heard(int(told.is_newest), _NOW - told.still, told.is_out, told.acknowledged)
+            str(each): Heard(int(told.is_newest), NOW - told.still, told.is_out, told.acknowledged)
             for each, told in enumerate(leader.told)
             if told is not None
         }
@@ -510,7 +426,7 @@ class World:
     def _told(self, state: State, gateway: int, leader: Leader, order: tuple[Order, int, int]) -> State:
         """The order arrives, however late, and is taken or not."""
         kind, model, version = order
-        state = _leader(state, gateway, leader._replace(order=None))
+        state = with_leader(state, gateway, leader._replace(order=None))
         fence = self.fence(state.fence)
         if not fence.passes(version):
             return state
@@ -553,7 +469,7 @@ class World:
             pauses=state.pauses - (not is_free),
         )
         if after != state:
-            yield Step("time goes by", is_free, after)
+            yield Step("time goes by", after, is_fair=is_free)
 
     def _is_out(self, beat: Written | None) -> bool:
         return beat is not None and beat.still >= self._out
@@ -564,30 +480,3 @@ class World:
 
     def _still(self, told: tuple[Told | None, ...]) -> tuple[Told | None, ...]:
         return tuple(it and it._replace(still=min(it.still + it.is_newest, self._out)) for it in told)
-
-
-def _written(state: State, gateway: int, beat: Written) -> State:
-    """Every leader has heard another one."""
-    leaders = tuple(
-        leader
-        and leader._replace(
-            told=tuple(
-                it and it._replace(is_newest=False, still=0) if each == gateway else it
-                for each, it in enumerate(leader.told)
-            )
-        )
-        for leader in state.leaders
-    )
-    return state._replace(beats=put(state.beats, gateway, beat), leaders=leaders)
-
-
-def _as_told(heard: Heard | None) -> Told | None:
-    return None if heard is None else Told(True, round(_NOW - heard.since), heard.is_out, heard.acknowledged)
-
-
-def _call(state: State, number: int, call: Call) -> State:
-    return state._replace(calls=put(state.calls, number, call))
-
-
-def _leader(state: State, gateway: int, leader: Leader) -> State:
-    return state._replace(leaders=put(state.leaders, gateway, leader))
