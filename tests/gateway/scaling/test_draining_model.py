@@ -110,8 +110,8 @@ SMALL = {
 LARGE = {
     "three requests": (_world(STREAMED, WHOLE, OTHER, pauses=2), "answered refused"),
     "more pauses": (_world(STREAMED, OTHER, pauses=3), "answered refused"),
-    "pauses, a drain called off": (_world(WHOLE, OTHER, pauses=2, whims=1), "answered"),
-    "pauses and two leaders": (_world(STREAMED, OTHER, pauses=2, usurpers=1), "answered refused"),
+    "pauses, a drain called off": (_world(STREAMED, pauses=2, whims=1), "answered refused"),
+    "a pause and two leaders": (_world(STREAMED, OTHER, pauses=1, usurpers=1), "answered"),
     "a crash that silence tells": (_world(STREAMED, OTHER, crashes=1), "answered unknown"),
     "a sequence, and pauses": (_world(SEQUENCE, pauses=3, whims=1, lasts=2), "answered lost"),
 }
