@@ -102,6 +102,8 @@ class Story:
     acts: int = 0
     refused: int = 0
     longest_gap: float = 0.0
+    gaps: dict[Kind, float] = field(default_factory=dict)
+    """How long nobody led behind each kind of kill, while nothing else was wrong."""
     last_led: float = 0.0
     is_calm: bool = False
     told: set[str] = field(default_factory=set)
@@ -142,6 +144,8 @@ class Story:
                 raise Broken("nobody leads though nothing is wrong")
             self.befall(Befalls(self.scheduler.now, kind, leader[0], 15.0))
             self.scheduler.run(self.scheduler.now + 20)
+            self.gaps[kind] = self.longest_gap
+            self.longest_gap = 0.0
 
     def befall(self, it: Befalls) -> None:
         scheduler, life = self.scheduler, self.here[it.place]
@@ -318,7 +322,7 @@ class Story:
             self.scheduler.say(f"{name} is swept")
         elif row.key.partition == MEMBERS:
             self.writes[name].append(now)
-            if old is None and self.certified_at.pop(name, None):
+            if old is None and self.certified_at.pop(name, 0.0):
                 self.told.add("late")
                 self.scheduler.say(f"{name} is written behind its sweep")
             if msgspec.json.decode(row.value, type=Member).certificate:
@@ -343,16 +347,16 @@ class Story:
                 raise Broken(f"{name} lives and {life.host.name} calls it dead")
             if self.certified_at.get(name, began) < began and standing not in ("dead", None):
                 raise Broken(f"{name} is dead by certificate and {life.host.name} calls it {standing}")
-            is_beating = name in self.writes and judged - self.written_before(name, judged) < STALE
-            if standing == "silent" and is_beating and not other.host.is_dead:
+            if standing == "silent" and not other.host.is_dead and self.beats(name, judged):
                 raise Broken(f"{name} beats and {life.host.name} calls it silent")
             if standing == "live" and self.is_overdue(life, name, judged):
                 raise Broken(f"{name} is over and {life.host.name} calls it live")
         life.looks.append((began, self.scheduler.now))
 
-    def written_before(self, name: str, when: float) -> float:
+    def beats(self, name: str, when: float) -> bool:
+        """Whether its row was written so lately, at that moment."""
         writes = self.writes[name]
-        return writes[bisect_right(writes, when) - 1]
+        return when - writes[bisect_right(writes, when) - 1] < STALE
 
     def is_overdue(self, life: Life, name: str, began: float) -> bool:
         """Whether this look began so long behind the end of the first one that found the row as it is."""

@@ -211,10 +211,10 @@ class Scheduler:
             call(self.table).send(None)
         except StopIteration as done:
             value = done.value
-            return lambda: job.send(value)  # type: ignore[no-any-return]
+            return lambda: job.send(value)
         except TenantsError as fault:
             found = fault
-            return lambda: job.throw(found)  # type: ignore[no-any-return]
+            return lambda: job.throw(found)
         raise AssertionError("the table waits")
 
     def _refuse(self, host: Host, job: Job, soon: float) -> None:
