@@ -152,6 +152,24 @@ async def test_a_beat_that_was_made_and_not_answered_counts_from_when_it_was_sen
     assert not member.is_here(1000 + 50 + 59.75)
 
 
+async def test_a_late_beat_gives_no_time_to_the_newer_one_that_was_not_made() -> None:
+    world = World()
+    member = await world.joined()
+    for _ in range(2):
+        world.now += 10
+        world.table.write_faults.append(Fault.LOST_BEFORE)
+        with pytest.raises(TableUnavailable):
+            await member.beat()
+    late = msgspec.structs.replace(world.row(), beat=2)
+    await world.table.transact(Put(member_at("m1"), encoded(late), 1))
+    world.table.write_faults.append(Fault.LOST_BEFORE)
+    with pytest.raises(TableUnavailable):
+        await member.beat()
+    await member.look()
+    assert member.is_here(1000 + 59.7)
+    assert not member.is_here(1000 + 59.75)
+
+
 @pytest.mark.parametrize("fault", list(Fault))
 async def test_a_join_whose_answer_is_lost_may_be_tried_again(fault: Fault) -> None:
     world = World()
