@@ -322,6 +322,8 @@ class Story:
             self.scheduler.say(f"{name} is swept")
         elif row.key.partition == MEMBERS:
             self.writes[name].append(now)
+            if old is None:  # a join that came later than its row was swept
+                self.over.discard(name)
             if old is None and self.certified_at.pop(name, 0.0):
                 self.told.add("late")
                 self.scheduler.say(f"{name} is written behind its sweep")
