@@ -1,10 +1,13 @@
-"""What the kernel and the C library say of this process. Linux with glibc only, as Triton is."""
+"""What the kernel and the C library say of this process, and of others that it sees. Linux with glibc only, as Triton is."""
 
 import ctypes
 import os
 import resource
 from functools import cache
+from pathlib import Path
 from typing import Final
+
+from gateway.cluster.certificates import Process, started
 
 _PAGE_BYTES: Final = resource.getpagesize()
 _MOST_BYTES: Final = 200  # of seven numbers
@@ -27,3 +30,21 @@ def used_bytes() -> int:
     """
     _libc.malloc_trim(0)
     return resident_bytes()
+
+
+def identity(pid: int) -> Process:
+    """Which process has that pid now. Its parent that has not waited for it may rely on the answer. Raises ProcessLookupError."""
+    stat = stat_of(pid)
+    if stat is None:
+        raise ProcessLookupError(f"there is no process {pid}")
+    boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    kernel = f"{boot}/{os.readlink('/proc/self/ns/pid')}"
+    return Process(os.uname().nodename, kernel, pid, started(stat))
+
+
+def stat_of(pid: int) -> bytes | None:
+    """What the kernel says of a process (proc_pid_stat(5)); None: there is none of that pid."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_bytes()
+    except (FileNotFoundError, ProcessLookupError):
+        return None

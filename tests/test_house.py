@@ -61,6 +61,7 @@ PURE = (
     *(f"gateway.scaling.{name}" for name in ("residency", "draining")),
     *(f"gateway.envelope.{name}" for name in ("keys", "derived", "sealed", "series")),
     "gateway.privacy",
+    *(f"gateway.cluster.{name}" for name in ("certificates", "member", "stillness")),
     *(f"gateway.kept.{name}" for name in ("answer", "claims")),
     *(
         f"gateway.auth.{name}"
