@@ -1,0 +1,136 @@
+"""Schedules, drawn from a seed: what befalls four members that keep a limit of 200 requests a second, of which 800 are asked for."""
+
+from collections.abc import Callable
+from random import Random
+from typing import Final
+
+from tests.gateway.admission.simulated import SLOTS, Fault, Schedule
+from tests.gateway.admission.virtual import MS, SECOND, Clocks
+
+RATE, OFFERED = 200.0, 4.0
+FULL_STALE_US = 60 * SECOND
+
+
+def _nothing(_draw: Random, _seconds: int) -> list[Fault]:
+    return []
+
+
+def _kills(kind: str) -> Callable[[Random, int], list[Fault]]:
+    def faults(draw: Random, seconds: int) -> list[Fault]:
+        first = draw.randrange(2 * SECOND, 5 * SECOND)
+        return [
+            Fault(kind, at, draw.choice([0, 0, 1, 2, 3]), draw.randrange(50 * MS, 800 * MS))
+            for at in range(first, seconds * SECOND, 4 * SECOND)
+        ]
+
+    return faults
+
+
+def _stops(draw: Random, seconds: int) -> list[Fault]:
+    """For 10 s, at an await or behind a reading of the clock, with a burst at the moment of the resume or without."""
+    found = []
+    at = draw.randrange(2 * SECOND, 6 * SECOND)
+    while at < (seconds - 12) * SECOND:
+        kind = draw.choice(["stop", "stop at reading"])
+        burst = draw.choice([0, 0, 1000])
+        found.append(Fault(kind, at + draw.randrange(20 * MS), draw.randrange(SLOTS), 10 * SECOND, burst))
+        at += draw.randrange(500 * MS, 13 * SECOND)
+    return found
+
+
+def _slow(draw: Random, seconds: int) -> list[Fault]:
+    at = draw.randrange(2 * SECOND, 5 * SECOND)
+    return [Fault("slow", at, lasts_us=seconds * SECOND)]
+
+
+def _gone(draw: Random, _seconds: int) -> list[Fault]:
+    return [Fault("gone", draw.randrange(2 * SECOND, 6 * SECOND), lasts_us=10 * SECOND)]
+
+
+def _lossy(draw: Random, seconds: int) -> list[Fault]:
+    at = draw.randrange(3 * SECOND)
+    return [
+        Fault("lossy", at, lasts_us=(seconds - 5) * SECOND, amount=draw.choice([0.1, 0.5])),
+        *_shifts(draw, seconds),
+    ]
+
+
+def _shifts(draw: Random, seconds: int) -> list[Fault]:
+    return [
+        Fault("shift", at)
+        for at in range(draw.randrange(2 * SECOND, 5 * SECOND), seconds * SECOND, 4 * SECOND)
+    ]
+
+
+def _plans(draw: Random, seconds: int) -> list[Fault]:
+    amounts = [0.5, 2.0] if draw.random() < 0.5 else [2.0, 0.25]
+    return [
+        Fault("plan", 3 * SECOND + draw.randrange(3 * SECOND) + n * 7 * SECOND, amount=it)
+        for n, it in enumerate(amounts)
+        if n * 7 + 6 < seconds
+    ]
+
+
+def _bursts(draw: Random, seconds: int) -> list[Fault]:
+    return [
+        Fault("burst", draw.randrange(seconds * SECOND), draw.randrange(SLOTS), amount=draw.choice([50, 500]))
+        for _ in range(8)
+    ]
+
+
+def _all(draw: Random, seconds: int) -> list[Fault]:
+    found = [
+        it
+        for part in (_kills("kill"), _kills("vanish"), _stops, _lossy, _gone, _slow, _bursts)
+        if draw.random() < 0.6
+        for it in part(draw, seconds)
+    ]
+    return [it for it in found if draw.random() < 0.7]
+
+
+JUDGED: Final = {
+    "steady": _nothing,
+    "kills": _kills("kill"),
+    "vanished": _kills("vanish"),
+    "stops": _stops,
+    "slow": _slow,
+    "gone": _gone,
+    "shifts": _shifts,
+}
+"""Themes whose use is judged too."""
+HOSTILE: Final = {
+    "lossy": _lossy,
+    "plans": _plans,
+    "bursts": _bursts,
+    "all": _all,
+    "short shares": _all,
+    "short stops": _stops,
+}
+"""Themes in which it is only judged that nothing is over the limit. Short shares end while somebody is stopped."""
+THEMES: Final = JUDGED | HOSTILE
+
+
+def drawn(seed: int, theme: str | None = None) -> Schedule:
+    draw = Random(seed)
+    theme = theme or draw.choice([*THEMES])
+    seconds = draw.randrange(14, 24) + (8 if theme in ("stops", "short stops", "all", "short shares") else 0)
+    clocks = tuple(
+        Clocks(
+            boot_us=draw.randrange(10**12),
+            wall_us=draw.choice([-1, 0, 1]) * SECOND // 2,
+            fast=draw.choice([-1000, 0, 1000]),
+        )
+        for _ in range(SLOTS)
+    )
+    return Schedule(
+        seed=seed,
+        theme=theme,
+        seconds=seconds,
+        rate=RATE,
+        burst=draw.choice([20, 100, 400]),
+        offered=draw.choice([OFFERED, OFFERED, 0.9]) if theme in HOSTILE else OFFERED,
+        stale_us=draw.choice([3, 5, 8]) * SECOND if theme.startswith("short") else FULL_STALE_US,
+        clocks=clocks,
+        faults=tuple(sorted(THEMES[theme](draw, seconds), key=lambda it: it.at_us)),
+        latency_us=draw.choice([1, 2, 10, 30]) * MS,
+    )
