@@ -29,10 +29,10 @@ _FLOORS: Final = 50
 """One part in so many of the rate is divided evenly among all members, whatever their demand."""
 _CAPACITY_FLOORS: Final = 4
 _HYSTERESIS: Final = 100
-"""A share is worth a write when it is off by more than one part in so many of a member's equal part, and by an eighth of itself."""
+"""A share is worth a write when it is off by an eighth of itself, or one part in so many of the rate if that is less; and by as much of
+an equal part.
+"""
 _EIGHTH: Final = 8
-_DEMAND_NEWS: Final = 4
-"""Demand is news when it differs by one part in so many."""
 
 
 class Damaged(Exception):
@@ -51,8 +51,8 @@ class Limit(NamedTuple):
 
 
 class Holder(Struct, frozen=True):
-    """A member's share. `beat` is another one with each of its renewals, so that others see that it lives, and never one that it had, though
-    it lost its share and came back. `demand` is what it is asked for, in millionths of a request a second.
+    """A member's share. `beat` is another one with each of its renewals, so that others see that it lives, and never one that it had
+    before, though it lost its share and came back. `demand` is what it is asked for, in millionths of a request a second.
     """
 
     rate: int
@@ -169,41 +169,55 @@ def fair(shares: Shares, me: str, demand: int, members: int) -> Share:
     demands = {name: it.demand for name, it in shares.holders.items()} | {me: demand}
     total, count = sum(demands.values()), max(members, len(demands))
     part = Fraction(demand, total) if total else Fraction(1, len(demands))
-    rate_floor = shares.rate // _FLOORS // count
-    capacity_floor = min(max(ONE, shares.capacity // _CAPACITY_FLOORS // count), shares.capacity // count)
+    floor = _floor(shares, count)
     return Share(
-        rate_floor + int((shares.rate - count * rate_floor) * part),
-        capacity_floor + int((shares.capacity - count * capacity_floor) * part),
+        floor.rate + int((shares.rate - count * floor.rate) * part),
+        floor.capacity + int((shares.capacity - count * floor.capacity) * part),
     )
 
 
-def is_worth(shares: Shares, me: str, demand: int, aim: Share, members: int) -> bool:
-    """Whether moving towards the aim, or telling the demand, is worth a write."""
+def _floor(shares: Shares, count: int) -> Share:
+    """What each of so many members has, or finds."""
+    capacity = max(ONE, shares.capacity // _CAPACITY_FLOORS // count)
+    return Share(shares.rate // _FLOORS // count, min(capacity, shares.capacity // count))
+
+
+def is_worth(shares: Shares, me: str, demand: int, members: int) -> bool:
+    """Whether moving to the fair share, or telling the demand by which others find theirs, is worth a write."""
     mine = shares.holders.get(me)
     if mine is None:
         return True
-    off = max(shares.rate // _HYSTERESIS // max(members, len(shares.holders)), mine.rate // _EIGHTH)
-    if mine.rate > aim.rate + off or (mine.capacity < ONE <= shares.free.capacity):
-        return True
-    if aim.rate <= mine.rate + off:
-        return False
-    news = abs(mine.demand - demand) > max(mine.demand, demand) // _DEMAND_NEWS
-    return news or shares.free.rate >= off
+    aim, told = fair(shares, me, demand, members), fair(shares, me, mine.demand, members)
+    part = shares.rate // _HYSTERESIS
+    off = max(part // max(members, len(shares.holders)), min(part, mine.rate // _EIGHTH))
+    is_low, is_high = aim.rate > mine.rate + off, mine.rate > aim.rate + off
+    is_news = abs(aim.rate - told.rate) > off
+    return (
+        is_high
+        or is_news
+        or (is_low and shares.free.rate >= off)
+        or (mine.capacity < ONE <= shares.free.capacity)
+    )
 
 
-def reach(shares: Shares, me: str, aim: Share) -> Share:
-    """Of what this member aims at as much as there is: what it holds, and what is free."""
+def reach(shares: Shares, me: str, aim: Share, members: int) -> Share:
+    """Of what this member aims at as much as there is: what it holds, and what is free beyond the floors of those who are not here yet."""
     free, mine = shares.free, shares.holders.get(me, NOBODY)
+    count = len({*shares.holders, me})
+    absent, floor = max(0, members - count), _floor(shares, max(members, count))
     return Share(
-        min(aim.rate, mine.rate + max(0, free.rate)),
-        min(aim.capacity, mine.capacity + max(0, free.capacity)),
+        min(aim.rate, mine.rate + max(0, free.rate - absent * floor.rate)),
+        min(aim.capacity, mine.capacity + max(0, free.capacity - absent * floor.capacity)),
     )
 
 
 def moved(shares: Shares, me: str, share: Share, *, beat: int, demand: int, given: int) -> Moved:
-    """This member holds that share, which is within its reach; `given` are the tokens that it gave up for this. It never had this beat."""
+    """This member holds that share, which is within its reach. Tokens come with capacity, as those that are free are spread over what is
+    free; `given` are the tokens that it gave up for this. It never had this beat.
+    """
     free, mine = shares.free, shares.holders.get(me, NOBODY)
-    taken = min(free.tokens, max(0, share.capacity - mine.capacity))
+    more = max(0, share.capacity - mine.capacity)
+    taken = free.tokens * more // free.capacity if more else 0
     rest = free.capacity + mine.capacity - share.capacity
     after = Free(free.rate + mine.rate - share.rate, rest, max(0, min(free.tokens - taken + given, rest)))
     holder = Holder(share.rate, share.capacity, beat, demand)

@@ -36,7 +36,7 @@ _PRESSED_LOOK_US: Final = MICRO // 10
 _LOOKED_AFTER: Final = 250
 """So many limits are looked after at that pace, more of them slower."""
 _IDLE_US: Final = 10 * MICRO
-_SMOOTH_US: Final = MICRO // 2
+_SMOOTH_US: Final = MICRO
 _PLENTY: Final = 16
 """So many requests more or fewer than were expected are no chance, where that is half of them: the load is another one now."""
 _LEAST_MEASURE_US: Final = MICRO // 20
@@ -261,13 +261,13 @@ class Sharing:
         aim = rows.fair(shares, self.me, held.demand, self._members)
         held.is_short = held.bucket.share.rate < min(aim.rate, held.demand)
         is_due = must or held.is_doubtful or now_us - held.renewed_us >= self.stale_us // _BEATS
-        return aim if is_due or rows.is_worth(shares, self.me, held.demand, aim, self._members) else None
+        return aim if is_due or rows.is_worth(shares, self.me, held.demand, self._members) else None
 
     async def _written(self, held: _Held, shares: Shares, aim: Share, version: int) -> bool:
         """Whether the move was made. False: somebody was faster, and all is as before. Raises TableUnavailable."""
         sent_us, bucket, limit, was_doubtful = self.clock(), held.bucket, held.limit, held.is_doubtful
         before = bucket.share
-        share = rows.reach(shares, self.me, aim)
+        share = rows.reach(shares, self.me, aim, self._members)
         given = bucket.lower(share, sent_us)
         self._beat += 1
         after, taken = rows.moved(shares, self.me, share, beat=self._beat, demand=held.demand, given=given)

@@ -110,11 +110,8 @@ HOSTILE: Final = {
 THEMES: Final = JUDGED | HOSTILE
 
 
-def drawn(seed: int, theme: str | None = None) -> Schedule:
-    draw = Random(seed)
-    theme = theme or draw.choice([*THEMES])
-    seconds = draw.randrange(14, 24) + (8 if theme in ("stops", "short stops", "all", "short shares") else 0)
-    clocks = tuple(
+def _clocks(draw: Random) -> tuple[Clocks, ...]:
+    return tuple(
         Clocks(
             boot_us=draw.randrange(10**12),
             wall_us=draw.choice([-1, 0, 1]) * SECOND // 2,
@@ -122,6 +119,63 @@ def drawn(seed: int, theme: str | None = None) -> Schedule:
         )
         for _ in range(SLOTS)
     )
+
+
+def _spread(draw: Random, seconds: int, *kinds: str) -> list[Fault]:
+    """Some of these, at any time."""
+    return [
+        Fault(
+            draw.choice(kinds),
+            draw.randrange(seconds * SECOND),
+            draw.randrange(SLOTS),
+            draw.randrange(SECOND, 10 * SECOND),
+        )
+        for _ in range(12)
+    ]
+
+
+SLOW: Final = {
+    # Requests a second, at once, seconds that it goes on, times the limit that is asked for, whether somebody is killed or stopped
+    "1 a minute": (1 / 60, 1, 3600, 60.0, False),
+    "1 a minute, hostile": (1 / 60, 1, 1800, 60.0, True),
+    "1 a minute, 5 at once": (1 / 60, 5, 1800, 30.0, True),
+    "4 a second": (4.0, 1, 60, 10.0, False),
+    "4 a second, hostile": (4.0, 6, 60, 10.0, True),
+    "50 a second, 5 at once": (50.0, 5, 20, 4.0, False),
+    "50 a second, 5 at once, hostile": (50.0, 5, 20, 4.0, True),
+}
+"""Limits that are spent from the row."""
+
+
+def slow(seed: int, theme: str) -> Schedule:
+    draw = Random(seed)
+    rate, burst, seconds, offered, is_hostile = SLOW[theme]
+    faults = (
+        _spread(draw, seconds, "kill", "vanish", "stop", "stop at reading", "gone", "lossy")
+        if is_hostile
+        else []
+    )
+    return Schedule(
+        seed=seed,
+        theme=theme,
+        seconds=seconds,
+        rate=rate,
+        burst=burst,
+        offered=offered,
+        stale_us=FULL_STALE_US,
+        clocks=_clocks(draw),
+        faults=tuple(sorted(faults, key=lambda it: it.at_us)),
+        latency_us=draw.choice([1, 2, 10]) * MS,
+        tick_us=100 * MS if rate < 1 else 10 * MS,
+        skew=draw.choice([(97, 1, 1, 1), (25, 25, 25, 25)]),
+    )
+
+
+def drawn(seed: int, theme: str | None = None) -> Schedule:
+    draw = Random(seed)
+    theme = theme or draw.choice([*THEMES])
+    seconds = draw.randrange(14, 24) + (8 if theme in ("stops", "short stops", "all", "short shares") else 0)
+    clocks = _clocks(draw)
     return Schedule(
         seed=seed,
         theme=theme,

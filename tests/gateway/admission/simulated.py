@@ -6,6 +6,7 @@ A schedule is data: the same one gives the same run, a smaller one is found by l
 from collections import deque
 from dataclasses import dataclass, field, replace
 from functools import partial
+from itertools import pairwise
 from random import Random
 
 from gateway.admission.bucket import MICRO, ONE, Verdict
@@ -18,9 +19,8 @@ from tests.worlds.table import MemoryTable
 NAME = "tenant/t_1"
 SLOTS = 4
 SKEW = (97, 1, 1, 1)
-WINDOWS_US = (100 * MS, SECOND, 5 * SECOND)
+WINDOWS_US = (100 * MS, SECOND, 5 * SECOND, 60 * SECOND)
 WARM_US = 2 * SECOND
-TICK_US = 10 * MS
 GRACE_US = SECOND
 MOST_BACKLOG = 4_000
 MOST_WAITING = 20
@@ -54,6 +54,8 @@ class Schedule:
     clocks: tuple[Clocks, ...]
     faults: tuple[Fault, ...] = ()
     latency_us: int = 2 * MS
+    tick_us: int = 10 * MS
+    skew: tuple[int, ...] = SKEW
 
     @property
     def limit(self) -> Limit:
@@ -163,12 +165,12 @@ class Run:
     did: int = 0
     is_judged: bool = False
     running: list[str] = field(default_factory=list)
-    skew: tuple[int, ...] = SKEW
+    skew: tuple[int, ...] = field(init=False)
     owed: list[float] = field(default_factory=lambda: [0.0] * SLOTS)
     generations: list[int] = field(default_factory=lambda: [0] * SLOTS)
 
     def __post_init__(self) -> None:
-        self.draw = Random(self.schedule.seed)
+        self.draw, self.skew = Random(self.schedule.seed), self.schedule.skew
         self.weather.latency_us = self.schedule.latency_us
 
     def say(self, what: str) -> None:
@@ -188,8 +190,8 @@ class Run:
 
     def tick(self) -> None:
         """Requests of one tick, and what could be admitted of them."""
-        self.world.at(self.world.now + TICK_US, self.tick)
-        a_tick = self.schedule.offered * self.plans[-1].limit.rate / MICRO * TICK_US / SECOND
+        self.world.at(self.world.now + self.schedule.tick_us, self.tick)
+        a_tick = self.schedule.offered * self.plans[-1].limit.rate / MICRO * self.schedule.tick_us / SECOND
         to_running = 0
         for slot, member in enumerate(self.members):
             self.owed[slot] += a_tick * self.skew[slot] / 100 * self.draw.uniform(0.5, 1.5)
@@ -207,7 +209,7 @@ class Run:
         """What could have been admitted in the tick before counts, unless something has just happened."""
         if self.is_judged:
             free = max(0.0, self.plans[-1].limit.rate - self.stuck()) / MICRO
-            self.could += min(to_running, free * TICK_US / SECOND)
+            self.could += min(to_running, free * self.schedule.tick_us / SECOND)
         self.is_judged = self.world.now >= max(WARM_US, self.quiet_until)
 
     def stuck(self) -> int:
@@ -342,7 +344,7 @@ class Run:
         refilled = sum(
             max(it.limit.rate for it in inside if it.first_us <= before and it.last_us >= after)
             * (after - before)
-            for before, after in zip(edges, edges[1:], strict=False)
+            for before, after in pairwise(edges)
         )
         return (max(it.limit.capacity for it in inside) + refilled / SECOND) / MICRO
 
