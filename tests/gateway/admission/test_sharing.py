@@ -8,7 +8,7 @@ from itertools import pairwise
 import pytest
 
 from gateway.admission import sharing
-from gateway.admission.bucket import MICRO, ONE, Share
+from gateway.admission.bucket import MICRO, ONE, Bucket, Share
 from gateway.admission.shares import Damaged, Limit, Shares, faults, place, read
 from gateway.admission.sharing import Sharing
 from tenants.errors import TableUnavailable
@@ -257,7 +257,7 @@ async def test_limits_in_use_are_bounded() -> None:
     member = house.member("a")
     member._held.update(
         {
-            f"tenant/{n}": sharing._Held(place(str(n)), LIMIT, LIMIT, sharing.Bucket(n), 0, 0)
+            f"tenant/{n}": sharing._Held(place(str(n)), LIMIT, LIMIT, Bucket(n), 0, 0)
             for n in range(sharing.MOST_LIMITS)
         }
     )

@@ -182,10 +182,7 @@ class Link(MemoryTable):
             self.say(f"a write {loss.value}")
             if loss is not Loss.BEFORE:
                 late = self.draw.randrange(6 * SECOND) if loss is Loss.LATE else 0
-                self._after(
-                    self._way() + late,
-                    lambda: self._made(MemoryTable.transact(self, *items)),
-                )
+                self._after(self._way() + late, lambda: self._make(*items))
             self._after(self.GIVEN_UP_US, lambda: told(None, TableUnavailable(loss.value)))
 
         await Call(begin)
@@ -199,6 +196,9 @@ class Link(MemoryTable):
             self._after(self._way(), lambda: told(value, fault))
 
         self._after(self._way(), arrive)
+
+    def _make(self, *items: Item) -> None:
+        self._made(MemoryTable.transact(self, *items))
 
     def _made(self, asked: Coroutine[Any, Any, Any]) -> tuple[object, Exception | None]:
         try:
