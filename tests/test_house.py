@@ -62,6 +62,7 @@ PURE = (
     *(f"gateway.scaling.{name}" for name in ("breaker", "decider", "windows", "balancer", "residency")),
     *(f"gateway.envelope.{name}" for name in ("keys", "derived", "sealed", "series")),
     "gateway.privacy",
+    *(f"gateway.admission.{name}" for name in ("bucket", "shares")),
     *(f"gateway.kept.{name}" for name in ("answer", "claims")),
     *(
         f"gateway.auth.{name}"

@@ -164,15 +164,19 @@ def without(shares: Shares, names: Collection[str]) -> Shares:
     )
 
 
-def fair(shares: Shares, me: str, demand: int, members: int) -> Share:
-    """What this member should hold by what all are asked for, of so many members. Those that hold nothing have their floor free."""
-    demands = {name: it.demand for name, it in shares.holders.items()} | {me: demand}
+def fair(shares: Shares, me: str, demand: int, members: int, quiet: Collection[str] = ()) -> Share:
+    """What this member should hold by what all are asked for, of so many members. Those that hold nothing have their floor free; those
+    that are quiet keep what they hold, and nothing more is kept for them.
+    """
+    demands = {name: it.demand for name, it in shares.holders.items() if name not in quiet} | {me: demand}
+    kept = [it for name, it in shares.holders.items() if name in quiet]
     total, count = sum(demands.values()), max(members, len(demands))
     part = Fraction(demand, total) if total else Fraction(1, len(demands))
     floor = _floor(shares, count)
     return Share(
-        floor.rate + int((shares.rate - count * floor.rate) * part),
-        floor.capacity + int((shares.capacity - count * floor.capacity) * part),
+        floor.rate + int(max(0, shares.rate - sum(it.rate for it in kept) - count * floor.rate) * part),
+        floor.capacity
+        + int(max(0, shares.capacity - sum(it.capacity for it in kept) - count * floor.capacity) * part),
     )
 
 
@@ -182,12 +186,12 @@ def _floor(shares: Shares, count: int) -> Share:
     return Share(shares.rate // _FLOORS // count, min(capacity, shares.capacity // count))
 
 
-def is_worth(shares: Shares, me: str, demand: int, members: int) -> bool:
+def is_worth(shares: Shares, me: str, demand: int, members: int, quiet: Collection[str]) -> bool:
     """Whether moving to the fair share, or telling the demand by which others find theirs, is worth a write."""
     mine = shares.holders.get(me)
     if mine is None:
         return True
-    aim, told = fair(shares, me, demand, members), fair(shares, me, mine.demand, members)
+    aim, told = (fair(shares, me, it, members, quiet) for it in (demand, mine.demand))
     part = shares.rate // _HYSTERESIS
     off = max(part // max(members, len(shares.holders)), min(part, mine.rate // _EIGHTH))
     is_low, is_high = aim.rate > mine.rate + off, mine.rate > aim.rate + off

@@ -31,6 +31,8 @@ MOST_LIMITS: Final = 10_000
 """In use at once; the one that was asked longest ago is given back for another."""
 _FASTER: Final = 1_000  # a clock runs fast or slow by one part in so many at most
 _BEATS: Final = 12  # in `stale_us`
+_QUIET: Final = 8
+"""Who has not beaten for one part in so many of `stale_us` is given nothing more until it does."""
 _LOOK_US: Final = MICRO // 4
 _PRESSED_LOOK_US: Final = MICRO // 10
 _LOOKED_AFTER: Final = 250
@@ -258,10 +260,15 @@ class Sharing:
         """What this member should hold; None: it is not worth a write."""
         now_us = self.clock()
         held.measure(now_us)
-        aim = rows.fair(shares, self.me, held.demand, self._members)
+        quiet = [
+            name
+            for name, seen in held.beats.items()
+            if name in shares.holders and now_us - seen.since_us >= self.stale_us // _QUIET
+        ]
+        aim = rows.fair(shares, self.me, held.demand, self._members, quiet)
         held.is_short = held.bucket.share.rate < min(aim.rate, held.demand)
         is_due = must or held.is_doubtful or now_us - held.renewed_us >= self.stale_us // _BEATS
-        return aim if is_due or rows.is_worth(shares, self.me, held.demand, self._members) else None
+        return aim if is_due or rows.is_worth(shares, self.me, held.demand, self._members, quiet) else None
 
     async def _written(self, held: _Held, shares: Shares, aim: Share, version: int) -> bool:
         """Whether the move was made. False: somebody was faster, and all is as before. Raises TableUnavailable."""

@@ -24,6 +24,7 @@ WARM_US = 2 * SECOND
 GRACE_US = SECOND
 MOST_BACKLOG = 4_000
 MOST_WAITING = 20
+LEAST_JUDGED = 50
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,6 +166,7 @@ class Run:
     did: int = 0
     is_judged: bool = False
     running: list[str] = field(default_factory=list)
+    changed_us: int = 0
     skew: tuple[int, ...] = field(init=False)
     owed: list[float] = field(default_factory=lambda: [0.0] * SLOTS)
     generations: list[int] = field(default_factory=lambda: [0] * SLOTS)
@@ -201,28 +203,31 @@ class Run:
             self.world.at(self.world.now, partial(member.serve, requests))
         running = [it.process.name for it in self.members if it.process.runs]
         if running != self.running:
-            self.running = running
+            self.running, self.changed_us = running, self.world.now
             self.quiet()
         self.count(to_running)
 
     def count(self, to_running: int) -> None:
         """What could have been admitted in the tick before counts, unless something has just happened."""
         if self.is_judged:
-            free = max(0.0, self.plans[-1].limit.rate - self.stuck()) / MICRO
-            self.could += min(to_running, free * self.schedule.tick_us / SECOND)
+            self.could += min(to_running, self.open() / MICRO * self.schedule.tick_us / SECOND)
         self.is_judged = self.world.now >= max(WARM_US, self.quiet_until)
 
-    def stuck(self) -> int:
-        """What is held by those who do not run, and cannot be given to others."""
-        row = self.memory.rows.get(place(NAME))
-        if row is None:
-            return 0
+    def open(self) -> int:
+        """Of the limit's rate what can be spent: all but what is held by those who do not run and of whose death nobody knows. While it is
+        not noticed either that they are quiet, it is what the others hold.
+        """
+        limit, row = self.plans[-1].limit, self.memory.rows.get(place(NAME))
+        holders = {} if row is None else read(row).holders
         running = {it.process.name for it in self.members if it.process.runs}
-        return sum(
-            it.rate
-            for name, it in read(row).holders.items()
+        stuck = {
+            name: it.rate
+            for name, it in holders.items()
             if name not in running and (name not in self.certificates or self.weather.gone)
-        )
+        }
+        if stuck and self.world.now < self.changed_us + self.schedule.stale_us // 8 + SECOND:
+            return sum(it.rate for name, it in holders.items() if name in running)
+        return max(0, limit.rate - sum(stuck.values()))
 
     def quiet(self, us: int = GRACE_US) -> None:
         """From now on the use is not judged for so long, and as much longer as the table is slow."""
@@ -353,8 +358,8 @@ class Run:
 
     @property
     def used(self) -> float:
-        """Of what could have been admitted while it was judged."""
-        return self.did / self.could if self.could else 1.0
+        """Of what could have been admitted while it was judged, but for the last part of a token of each member; of a few nothing is said."""
+        return (self.did + SLOTS) / self.could if self.could >= LEAST_JUDGED else 1.0
 
 
 def smaller(schedule: Schedule, kind: type[Sharing]) -> Schedule:
