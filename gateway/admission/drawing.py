@@ -86,14 +86,15 @@ class Drawing:
     async def _draw(self, drawn: Drawn) -> Verdict:
         for _ in range(_ATTEMPTS):
             seen = drawn.seen = drawn.seen or await self._read(drawn)
-            now_us, wall_us = self.clock(), self.wall_us()
+            # It is decided at `now_us`: it stood until no later, and what is written says no earlier.
+            wall_us, now_us = self.wall_us(), self.clock()
             stood_us = self._stood_us(seen, now_us, wall_us)
             found = self._refilled(drawn, seen.shares, stood_us)
             after = rows.spent(found)
             if after is None:
                 drawn.empty_until_us = now_us + _wait_us(found)
                 return Verdict(now_us, 0, drawn.empty_until_us - now_us, _reset_us(found))
-            after = rows.stamped(after, self.me, wall_us)
+            after = rows.stamped(after, self.me, self.wall_us())
             drawn.seen = None
             try:
                 await self.table.transact(Put(drawn.key, rows.encoded(after), seen.version))

@@ -131,7 +131,7 @@ def _spread(draw: Random, seconds: int, *kinds: str) -> list[Fault]:
             draw.choice(kinds),
             draw.randrange(seconds * SECOND),
             draw.randrange(SLOTS),
-            draw.randrange(SECOND, 10 * SECOND),
+            draw.randrange(100 * MS, 10 * SECOND),
         )
         for _ in range(12)
     ]

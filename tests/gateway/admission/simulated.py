@@ -358,7 +358,7 @@ class Run:
 
     @property
     def used(self) -> float:
-        """Of what could have been admitted while it was judged, but for the last part of a token of each member; of a few nothing is said."""
+        """Of what could have been admitted while it was judged, but for a last token of each member; of a few nothing is said."""
         return (self.did + SLOTS) / self.could if self.could >= LEAST_JUDGED else 1.0
 
 

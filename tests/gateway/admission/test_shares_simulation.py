@@ -1,7 +1,7 @@
 """Four members keep one limit exactly, and use it, whatever becomes of them, of their clocks and of the table; in virtual time.
 
 SEEDS=N       so many schedules of each theme instead of 8
-CHAOS=full    400 of each
+CHAOS=full    200 of each
 
 The seed of a schedule that fails is printed with its transcript, cut down to what it takes.
 """
@@ -20,7 +20,7 @@ from tests.gateway.admission.schedules import HOSTILE, JUDGED, SLOW, drawn, slow
 from tests.gateway.admission.simulated import Run, smaller, transcript
 
 IS_FULL = os.environ.get("CHAOS") == "full"
-SEEDS = int(os.environ.get("SEEDS") or (400 if IS_FULL else 8))
+SEEDS = int(os.environ.get("SEEDS") or (200 if IS_FULL else 8))
 LEAST_USED = 0.95
 
 

@@ -68,7 +68,7 @@ class Process:
         self.world, self.name, self.clocks = world, name, clocks
         self.is_dead = self.is_stopped = False
         self.stop_at_reading_us = 0
-        """The next reading of the clock is followed by a stop of so long, before anything is done with it."""
+        """The next reading of a clock is followed by a stop of so long, before anything is done with it."""
         self._waiting: list[Callable[[], None]] = []
 
     @property
@@ -76,7 +76,12 @@ class Process:
         return not self.is_dead and not self.is_stopped
 
     def clock(self) -> int:
-        reading = self.clocks.boot(self.world.now)
+        return self._stopped_behind(self.clocks.boot(self.world.now))
+
+    def wall(self) -> int:
+        return self._stopped_behind(self.clocks.wall(self.world.now))
+
+    def _stopped_behind(self, reading: int) -> int:
         if self.stop_at_reading_us:
             lasts, self.stop_at_reading_us = self.stop_at_reading_us, 0
             self.is_stopped = True
@@ -86,9 +91,6 @@ class Process:
                 raise Killed
             self.is_stopped = False
         return reading
-
-    def wall(self) -> int:
-        return self.clocks.wall(self.world.now)
 
     def stop(self, lasts: int) -> None:
         if self.runs:
