@@ -25,6 +25,8 @@ from tenants.ports import Key, Row
 
 SLOW_RATE: Final = 5 * MICRO
 """A limit below it is not shared out, nor is one whose burst is under twice the members."""
+MOST_MEMBERS: Final = 1_000
+"""Of more the row might not hold all, so nothing is shared out."""
 _FLOORS: Final = 50
 """One part in so many of the rate is divided evenly among all members, whatever their demand."""
 _CAPACITY_FLOORS: Final = 4
@@ -120,7 +122,7 @@ def limit_of(rate: Rate, since: int) -> Limit:
 
 def is_slow(limit: Limit, members: int) -> bool:
     """Whether it is spent from the row, and not shared out."""
-    return limit.rate < SLOW_RATE or limit.capacity < 2 * members * ONE
+    return limit.rate < SLOW_RATE or limit.capacity < 2 * members * ONE or members > MOST_MEMBERS
 
 
 def overrules(limit: Limit, other: "Limit | Shares") -> bool:

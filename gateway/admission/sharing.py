@@ -200,9 +200,11 @@ class Sharing:
 
     async def close(self) -> None:
         """Give everything back. Raises TableUnavailable, Damaged: what is left then comes back to the others by itself."""
-        for name, held in list(self._held.items()):
-            async with held.turn:
-                await self._given_back(name, held)
+        await at_once(_AT_ONCE, (self._left(name, held) for name, held in list(self._held.items())))
+
+    async def _left(self, name: str, held: _Held) -> None:
+        async with held.turn:
+            await self._given_back(name, held)
 
     @property
     def _members(self) -> int:
@@ -332,8 +334,7 @@ class Sharing:
     async def _new(self, name: str, limit: Limit) -> _Held:
         if len(self._held) >= MOST_LIMITS:
             longest = min(self._held, key=lambda it: self._held[it].bucket.at_us)
-            async with self._held[longest].turn:
-                await self._given_back(longest, self._held[longest])
+            await self._left(longest, self._held[longest])
         now_us = self.clock()
         new = _Held(rows.place(name), limit, limit, Bucket(now_us), now_us, now_us)
         return self._held.setdefault(name, new)

@@ -9,7 +9,7 @@ from gateway.admission import shares as rows
 from gateway.admission.bucket import MICRO, ONE, Bucket, Share
 from gateway.admission.shares import Damaged, Free, Holder, Limit, Shares, fair, faults, is_slow, laid_out
 from tenants.plans import Rate
-from tenants.ports import Row
+from tenants.ports import VALUE_BYTES, Row
 
 LIMIT = Limit(200 * MICRO, 100 * ONE, 7)
 GOLDEN = (
@@ -126,6 +126,13 @@ def test_slow_and_tight_limits_are_not_shared_out() -> None:
     assert is_slow(rows.limit_of(Rate(4.99, 100), 0), 1)
     assert is_slow(rows.limit_of(Rate(100, 7), 0), 4)
     assert not is_slow(rows.limit_of(Rate(5, 8), 0), 4)
+
+
+def test_a_limit_is_shared_out_among_so_many_as_its_row_can_hold() -> None:
+    names = (f"{n:064x}" for n in range(2 * rows.MOST_MEMBERS))
+    holders = {name: Holder(10**12, 10**12, 2**53, 10**12) for name in names}
+    assert len(rows.encoded(msgspec.structs.replace(laid_out(LIMIT), holders=holders))) < VALUE_BYTES
+    assert is_slow(rows.limit_of(Rate(10**6, 10**6), 0), rows.MOST_MEMBERS + 1)
 
 
 def test_a_plan_never_says_more_in_whole_numbers_than_it_says() -> None:
