@@ -52,69 +52,26 @@ ONLY = {
 }
 
 # These decide and never act: no await, nothing of IMPURE, and of our own modules only one another.
-PURE = (
-    *(f"gateway.{name}" for name in ("call", "errors", "settings", "wire")),
-    *(f"gateway.audit.{name}" for name in ("record", "segment", "denials", "verify")),
-    *(f"gateway.audit.{name}" for name in ("merkle", "tiles", "checkpoint")),
-    *(f"gateway.admission.{name}" for name in ("fair_order", "fair_queueing", "costs", "slots")),
-    *(f"gateway.scaling.{name}" for name in ("breaker", "decider", "windows", "balancer")),
-    *(f"gateway.scaling.{name}" for name in ("residency", "draining")),
-    *(f"gateway.envelope.{name}" for name in ("keys", "derived", "sealed", "series")),
-    "gateway.privacy",
-    *(f"gateway.cluster.{name}" for name in ("certificates", "member", "stillness")),
-    *(f"gateway.kept.{name}" for name in ("answer", "claims")),
-    *(
-        f"gateway.auth.{name}"
-        for name in ("reading", "claims", "weak", "jwk", "jose", "conditions", "presented")
+PURE_OF = {
+    "gateway": "call errors settings wire privacy config",
+    "gateway.audit": "record segment denials verify merkle tiles checkpoint",
+    "gateway.admission": "fair_order fair_queueing costs slots bucket shares",
+    "gateway.scaling": "breaker decider windows balancer residency draining",
+    "gateway.envelope": "keys derived sealed series",
+    "gateway.cluster": "certificates member stillness",
+    "gateway.kept": "answer claims",
+    "gateway.auth": "reading claims weak jwk jose conditions presented",
+    "gateway.telemetry": "table meter prometheus traceparent destination",
+    "tenants": (
+        "acts tenant members model keys ids plans privacy quotas usage fleet openai nodes reading "
+        "documents catalogue rows ports conditions hours networks entities events errors names "
+        "customer meanings schema issuers certificates holdings outline urls writing restrictions "
+        "data_keys kms"
     ),
-    *(f"gateway.telemetry.{name}" for name in ("table", "meter", "prometheus", "traceparent", "destination")),
-    *(
-        f"tenants.{name}"
-        for name in (
-            "acts",
-            "tenant",
-            "members",
-            "model",
-            "keys",
-            "ids",
-            "plans",
-            "privacy",
-            "quotas",
-            "usage",
-        )
-    ),
-    *(
-        f"tenants.{name}"
-        for name in ("fleet", "openai", "nodes", "reading", "documents", "catalogue", "rows", "ports")
-    ),
-    *(
-        f"tenants.{name}"
-        for name in (
-            "conditions",
-            "hours",
-            "networks",
-            "entities",
-            "events",
-            "errors",
-            "names",
-            "customer",
-            "meanings",
-            "schema",
-            "issuers",
-            "certificates",
-            "holdings",
-            "outline",
-            "urls",
-            "writing",
-            "restrictions",
-            "data_keys",
-            "kms",
-        )
-    ),
-    *(f"tenants.api.{name}" for name in ("problems", "strict", "bodies")),
-    "gateway.config",
-    *("gateway.tls.errors", "gateway.tls.material"),
-)
+    "tenants.api": "problems strict bodies",
+    "gateway.tls": "errors material",
+}
+PURE = tuple(f"{room}.{name}" for room, names in PURE_OF.items() for name in names.split())
 PARSERS = ("yaml", "jinja2", "tokenizers", "jwt", "cryptography", "stdnum", "phonenumbers")  # they decide too
 IMPURE = (
     *("time", "random", "secrets", "asyncio", "anyio", "threading", "concurrent", "multiprocessing"),
