@@ -74,6 +74,15 @@ def _plans(draw: Random, seconds: int) -> list[Fault]:
     ]
 
 
+def _slow_plans(draw: Random, seconds: int) -> list[Fault]:
+    """What is shared out is to be drawn from the row, and shared out again; somebody is killed or stopped meanwhile."""
+    plans = [Fault("plan", (4 + n * 7) * SECOND, amount=it) for n, it in enumerate([0.02, 50.0])]
+    return [
+        *plans,
+        *(it for it in _spread(draw, seconds, "kill", "stop at reading", "lossy") if draw.random() < 0.3),
+    ]
+
+
 def _bursts(draw: Random, seconds: int) -> list[Fault]:
     return [
         Fault("burst", draw.randrange(seconds * SECOND), draw.randrange(SLOTS), amount=draw.choice([50, 500]))
@@ -104,6 +113,7 @@ JUDGED: Final = {
 HOSTILE: Final = {
     "lossy": _lossy,
     "plans": _plans,
+    "slow plans": _slow_plans,
     "bursts": _bursts,
     "all": _all,
     "short shares": _all,
@@ -132,6 +142,7 @@ def _spread(draw: Random, seconds: int, *kinds: str) -> list[Fault]:
             draw.randrange(seconds * SECOND),
             draw.randrange(SLOTS),
             draw.randrange(100 * MS, 10 * SECOND),
+            0.3,  # of the writes, where they are lost
         )
         for _ in range(12)
     ]

@@ -215,7 +215,7 @@ class Run:
 
     def open(self) -> int:
         """Of the limit's rate what can be spent: all but what is held by those who do not run and of whose death nobody knows. While it is
-        not noticed either that they are quiet, it is what the others hold.
+        not noticed either that they are quiet, it is what the others hold. A rate without room for one request is none.
         """
         limit, row = self.plans[-1].limit, self.memory.rows.get(place(NAME))
         holders = {} if row is None else read(row).holders
@@ -226,8 +226,9 @@ class Run:
             if name not in running and (name not in self.certificates or self.weather.gone)
         }
         if stuck and self.world.now < self.changed_us + self.schedule.stale_us // 8 + SECOND:
-            return sum(it.rate for name, it in holders.items() if name in running)
-        return max(0, limit.rate - sum(stuck.values()))
+            return sum(it.rate for name, it in holders.items() if name in running and it.capacity >= ONE)
+        tight = sum(it.rate for name, it in holders.items() if name in running and it.capacity < ONE)
+        return max(0, limit.rate - sum(stuck.values()) - (tight if stuck else 0))
 
     def quiet(self, us: int = GRACE_US) -> None:
         """From now on the use is not judged for so long, and as much longer as the table is slow."""
