@@ -19,6 +19,7 @@ from gateway.state import clock
 from tenants.acts import Act
 from tenants.directory import Directory
 from tenants.plans import Limits, Plan
+from tests.e2e.test_operator import get
 from tests.e2e.world import (
     MODELS,
     Demo,
@@ -204,7 +205,15 @@ def test_known_keys_go_on_without_the_table_until_they_are_stale_and_everybody_o
             answer = gateway.call("/readyz", headers={})
             return answer.status, answer.json["status"]
 
+        def knows_all() -> bool:
+            """Its own first data key is told by the feed too: until then it would be read anew."""
+            figures = get(gateway.operator, "/metrics")[1].decode()
+            return f"gateway_directory_sequence {last}" in figures.splitlines()
+
         cold = new_tenant(state, "cold").secret.reveal()
+        assert gateway.infer("echo_fp32", fp32(1), key=key).status == 200
+        last = change(state, lambda directory: directory.journal.last())
+        until(knows_all, 10)
         assert gateway.infer("echo_fp32", fp32(1), key=key).status == 200
         assert ready() == (200, "ok")
         with unreadable(state):

@@ -10,7 +10,7 @@ import os
 import re
 import socket
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -31,14 +31,14 @@ _LOG_TAIL_BYTES = 2_000
 _PLAIN_PATH = re.compile(r"[\w./+@-]+")  # the Python backend hands paths to a shell as they are
 
 
-def free_port(choose: Callable[[range], int], *, but: int = 0) -> int:
-    """A loopback port that nobody has bound, tried in the order that `choose` gives, and not `but`. Raises StartFailed.
+def free_port(choose: Callable[[range], int], *, but: Collection[int] = ()) -> int:
+    """A loopback port that nobody has bound, tried in the order that `choose` gives, and none of `but`. Raises StartFailed.
 
     It is held for nobody: until it is bound, whoever asks may be given it as well.
     """
     for _ in range(100):
         port = choose(_PORTS)
-        if port == but:
+        if port in but:
             continue
         # Without SO_REUSEADDR, which would take a port that somebody has bound and is about to listen on.
         with socket.socket() as probe, contextlib.suppress(OSError):
@@ -69,6 +69,7 @@ class ProcessScaler:
     new_secret: Callable[[], str]
     choose_port: Callable[[range], int]
     _nannies: dict[str, asyncio.subprocess.Process] = field(default_factory=dict)
+    _ports: dict[str, tuple[int, int]] = field(default_factory=dict)
 
     async def start(self) -> Replica:
         self.check()
@@ -82,15 +83,18 @@ class ProcessScaler:
         check_folder(self.folder)
 
     async def _start(self) -> Replica:
-        port = free_port(self.choose_port)
+        # A replica binds its ports only once Triton is up: until then another one that starts must not be given them.
+        given = {port for ports in self._ports.values() for port in ports}
+        port = free_port(self.choose_port, but=given)
         replica = Replica(
             id=self.new_id(),
             host="127.0.0.1",
             port=port,
-            grpc_port=free_port(self.choose_port, but=port),
+            grpc_port=free_port(self.choose_port, but={port, *given}),
             control=((_CONTROL_HEADER, self.new_secret()),),
         )
         lock = self._prepare(replica)
+        self._ports[replica.id] = (replica.port, replica.grpc_port)
         try:
             with self._log(replica).open("xb") as log:
                 self._nannies[replica.id] = await asyncio.create_subprocess_exec(
@@ -105,6 +109,7 @@ class ProcessScaler:
                     pass_fds=(lock,),
                 )
         except BaseException:
+            del self._ports[replica.id]
             leftovers.clear(self._home(replica))
             raise
         finally:
@@ -162,6 +167,7 @@ class ProcessScaler:
             await nanny.wait()
         await self._clear(replica, nanny)
         self._nannies.pop(replica.id, None)
+        self._ports.pop(replica.id, None)
 
     async def _clear(self, replica: Replica, nanny: asyncio.subprocess.Process) -> None:
         """What the nanny of a server that ended did, when it was killed itself."""

@@ -354,6 +354,22 @@ def test_a_port_that_somebody_is_about_to_listen_on_is_given_to_nobody_else() ->
         free_port(lambda _: port)
 
 
+async def test_servers_that_start_side_by_side_are_given_no_port_twice(stage: RealTriton) -> None:
+    free: list[int] = []
+    while len(free) < 4:
+        free.append(free_port(secrets.choice, but=free))
+    one, other, third, fourth = free
+    offered = iter((one, one, other, other, one, third, third, fourth))
+    stage.scaler.choose_port = lambda _: next(offered)
+    replicas = [await stage.scaler.start(), await stage.scaler.start()]
+    try:
+        ports = [(it.port, it.grpc_port) for it in replicas]
+        assert ports == [(one, other), (third, fourth)]
+    finally:
+        for replica in replicas:
+            await stage.scaler.stop(replica, 0)
+
+
 def test_ports_are_below_those_that_the_kernel_gives_to_clients() -> None:
     assert free_port(max) < 32768
 
