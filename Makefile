@@ -34,7 +34,7 @@ check: $(VENV)/.all ## lint and types
 bench: $(VENV)/.all ## the numbers of the README, measured now (needs: make packages)
 	@$(BIN)/python -m tests.bench $(ARGS)
 
-chaos: $(VENV)/.all ## the long form of the crash suites
+chaos: $(VENV)/.all ## the long form of the crash suites and the simulations
 	CHAOS=full $(BIN)/python -m pytest -m chaos $(ARGS)
 
 models: $(VENV)/.all ## train the demo's models anew

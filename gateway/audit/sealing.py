@@ -61,9 +61,8 @@ class Sealers:
         self._segment = ""
         self._turn = 0
         self._series: dict[_Place, Series] = {}
-        self._leased: dict[
-            str, _Leased
-        ] = {}  # of the series above: what requests ask for, at no more than a look
+        # By tenant, of the series above: what requests ask for, at no more than a look.
+        self._leased: dict[str, _Leased] = {}
         self._given: set[_Place] = set()
         self._alive: WeakKeyDictionary[Series, _Place] = (
             WeakKeyDictionary()
