@@ -76,8 +76,10 @@ def clients(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Clients]:
         for name, tenant in (("ingest", "roomy"), ("short", "roomy"), ("batch", "beta")):
             made.add(name, tenant)
         made.add("narrow", "roomy", "--models", "parrot")
-        served = made.http(made.shows("ingest"))
+        served, other = made.http(made.shows("ingest")), made.http(made.shows("batch"))
         until(lambda: served.call("/v2/models/parrot", headers={}).status == 200, _ENDS_SECONDS)
+        # It was everybody's before: to roomy nothing tells when that is over.
+        until(lambda: other.call("/v2/models/parrot", headers={}).status == 404, _ENDS_SECONDS)
         yield made
 
 
