@@ -11,14 +11,13 @@ from gateway.audit.ports import SegmentFailed
 from gateway.audit.retention import Retention
 from gateway.kept.claims import SWEPT
 from gateway.kept.expiry import Expiry
-from gateway.kept.once import Once
 from gateway.kept.ports import BlobsUnavailable
 from gateway.kept.sweep import Sweep
 from gateway.loops import every
 from gateway.settings import Settings
-from gateway.state import now_us, opened_blobs, opened_segments
+from gateway.state import now_us, opened_blobs, opened_claims, opened_segments
 from gateway.telemetry.meter import Meter
-from gateway.telemetry.rooms import watch_ageing, watch_once
+from gateway.telemetry.rooms import watch_ageing
 from tenants.directory import Directory
 from tenants.errors import TenantsError
 from tenants.privacy import Privacy
@@ -54,16 +53,19 @@ class Lookup:
 
 @asynccontextmanager
 async def opened_ageing(
-    settings: Settings, directory: Directory, once: Once, meter: Meter
+    settings: Settings, directory: Directory, meter: Meter
 ) -> AsyncIterator[dict[str, Loop]]:
     """The loops, by name. Segments are opened apart from the ledger's: a long read must not hold up its next segment."""
     lookup = Lookup(directory)
-    async with opened_segments(settings) as segments, opened_blobs(settings) as blobs:
+    async with (
+        opened_segments(settings) as segments,
+        opened_blobs(settings) as blobs,
+        opened_claims(settings) as table,
+    ):
         retention = Retention(segments, lookup.body_days, now_us)
         expiry = Expiry(blobs, lookup.capture_days, _REPLY_HOURS, lambda: now_us() / 1e6)
-        claims = Sweep(once.table, now_us)
-        watch_ageing(meter, retention, expiry)
-        watch_once(meter, once, claims)
+        claims = Sweep(table, now_us)
+        watch_ageing(meter, retention, expiry, claims)
 
         async def forget() -> None:
             if await directory.values.privacies():  # else no body is ever over, and no segment is read

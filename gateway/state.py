@@ -31,6 +31,8 @@ log = logging.getLogger(__name__)
 
 ONCE: Final = "once.sqlite"
 """Of a state: the claims of Idempotency-Keys."""
+LIVE: Final = "live.sqlite"
+"""Of a state: what its processes tell one another, and is worth nothing once all of them have ended."""
 
 
 def now_us() -> int:
@@ -92,13 +94,28 @@ def opened_blobs(settings: Settings) -> FileBlobs:
     return FileBlobs(state_folder(settings) / backup.BLOBS)
 
 
+def opened_live(settings: Settings) -> SqliteTable:
+    """Who is here, who leads, what is shared out and placed where; to be entered. Not durable, not backed up: without it all begin anew."""
+    return SqliteTable(state_folder(settings) / LIVE, durable=False)
+
+
+def opened_usage(settings: Settings) -> SqliteTable:
+    """What was used and what is left of budgets; to be entered. Durable, and backed up."""
+    return SqliteTable(state_folder(settings) / backup.USAGE)
+
+
+def opened_claims(settings: Settings) -> SqliteTable:
+    """The claims of this state, as they are stored; to be entered."""
+    return SqliteTable(state_folder(settings) / ONCE)
+
+
 @asynccontextmanager
 async def opened_once(settings: Settings, keyring: Keyring) -> "AsyncIterator[Once]":
     """The claims of this state, and the answers that are kept for them. Raises TableUnavailable, UnknownFormat, BlobsUnavailable."""
     from gateway.kept.once import Once  # which loads the ciphers, that few commands need
 
     async with (
-        SqliteTable(state_folder(settings) / ONCE) as table,
+        opened_claims(settings) as table,
         opened_blobs(settings) as blobs,
         jobs() as spawn,
     ):

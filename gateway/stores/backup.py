@@ -1,7 +1,8 @@
-"""Back-ups of a state directory: the table and the audit log, as folders that another host can keep.
+"""Back-ups of a state directory: its lasting tables and the audit log, as folders that another host can keep.
 
     manifest.json        Manifest, written last: a folder without one is no back-up
     table.sqlite         the table as it was at one instant, after the back-up began
+    usage.sqlite         what was used, at a later instant; of a state that has none it is not there
     audit/<id>.segment   every record that was durable when it began, and whole commits only
 
 The table comes first: so no event is in neither of the two. Checksums find damage, not malice: whoever can write a back-up can make keys.
@@ -27,12 +28,13 @@ from gateway.stores.files import SegmentBytes, sync
 from gateway.stores.sqlite import copy
 
 TABLE: Final = "table.sqlite"
+USAGE: Final = "usage.sqlite"
 AUDIT: Final = "audit"
 BLOBS: Final = "blobs"
 MANIFEST: Final = "manifest.json"
-FORMAT: Final = 1
+FORMAT: Final = 2
 _PIECE_BYTES: Final = 1024 * 1024
-_PATH: Final = re.compile(rf"{re.escape(TABLE)}|{AUDIT}/[0-9A-Za-z_-]{{1,64}}\.segment")
+_PATH: Final = re.compile(rf"{re.escape(TABLE)}|{re.escape(USAGE)}|{AUDIT}/[0-9A-Za-z_-]{{1,64}}\.segment")
 
 Told = Callable[[str], None]
 
@@ -48,7 +50,7 @@ class File(Struct, frozen=True):
 
 
 class Manifest(Struct, frozen=True, tag_field="v", tag=FORMAT):
-    """What a back-up holds. Stored as JSON, version 1; readers refuse any other."""
+    """What a back-up holds. Stored as JSON, version 2; readers take version 1 too, which has no usage, and refuse any other."""
 
     made_us: int
     program: str
@@ -58,6 +60,10 @@ class Manifest(Struct, frozen=True, tag_field="v", tag=FORMAT):
     @property
     def bytes(self) -> int:
         return sum(file.bytes for file in self.files)
+
+
+class _FirstManifest(Manifest, frozen=True, tag_field="v", tag=1):
+    """Of a program that kept no usage."""
 
 
 class _AnyManifest(Struct):
@@ -73,11 +79,14 @@ def back_up(state: Path, to: Path, *, made_us: int, program: str, told: Told) ->
     if os.path.lexists(to):
         raise Unfit(f"{to} exists, and a back-up replaces nothing; name another place for it")
     with aside(to, AUDIT) as folder:
-        table_version = copy(state / TABLE, folder / TABLE)
-        (folder / TABLE).chmod(0o600)
-        sync(folder / TABLE)
-        files = [look(folder, TABLE)]
-        told(f"copied {TABLE}")
+        versions, files = [], []
+        for name in filter(lambda it: (state / it).exists(), (TABLE, USAGE)):
+            versions.append(copy(state / name, folder / name))
+            (folder / name).chmod(0o600)
+            sync(folder / name)
+            files.append(look(folder, name))
+            told(f"copied {name}")
+        table_version = max(versions)
         (folder / AUDIT).mkdir(mode=0o700)
         for path, data in _segments(state / AUDIT):
             files.append(write(folder, path, [data]))
@@ -126,7 +135,7 @@ def read(backup: Path) -> Manifest:
                 f"{backup} has format {version}, and this program knows formats up to {FORMAT}: "
                 "restore it with the program that wrote it or a newer one"
             )
-        manifest = msgspec.json.decode(text, type=Manifest)
+        manifest: Manifest = msgspec.json.decode(text, type=Manifest | _FirstManifest)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise damaged(backup, MANIFEST) from error
     if manifest.table_version > schema.VERSION:

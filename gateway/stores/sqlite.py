@@ -80,10 +80,15 @@ class SqliteTable:
 
     `erases`: when a row was deleted, its bytes are in none of the table's files any more, at the price of a checkpoint. TableUnavailable
     while somebody still reads what was there before; repeating the deletion, also of what is gone, does the rest.
+
+    Not `durable`: a write outlives every process, and may be lost with the host's power, the newest ones first and none in part.
     """
 
-    def __init__(self, path: Path, *, busy_seconds: float = 5.0, erases: bool = False) -> None:
+    def __init__(
+        self, path: Path, *, busy_seconds: float = 5.0, erases: bool = False, durable: bool = True
+    ) -> None:
         self._path = path
+        self._synchronous = "FULL" if durable else "NORMAL"
         self._busy_seconds = busy_seconds
         self._erases = erases
         self._reads, self._writes = _Worker(path), _Worker(path)
@@ -138,7 +143,7 @@ class SqliteTable:
         connection = sqlite3.connect(self._path, timeout=self._busy_seconds, isolation_level=None)
         try:
             schema.version_of(connection, self._path)
-            connection.execute("PRAGMA synchronous = FULL")
+            connection.execute(f"PRAGMA synchronous = {self._synchronous}")
             connection.execute("PRAGMA secure_delete = ON")  # how SQLite was built decides otherwise
             schema.migrate(connection, self._path)
         except BaseException:

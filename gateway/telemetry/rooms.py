@@ -26,40 +26,19 @@ from tenants.api.application import Control
 
 
 @dataclass(frozen=True, slots=True)
-class Rooms:
-    """The rooms of one process, whose figures are read when somebody asks."""
+class WorkerRooms:
+    """The rooms of a request, whose figures are read when somebody asks."""
 
     limiter: Limiter
     memory: JsonMemory
     messages: MessageMemory
-    auth: Authenticator
-    policies: Current
     ledger: Ledger
     registry: Registry
-    control: Control
 
     def watched_by(self, meter: Meter) -> None:
         meter.watch_number(table.IN_FLIGHT, lambda: self.limiter.at_once)
         meter.watch_number(table.JSON_MEMORY, lambda: self.memory.taken_bytes)
         meter.watch_number(table.MESSAGE_MEMORY, lambda: self.messages.taken_bytes)
-        look_ups = self.auth.look_ups
-        known, feed, networks = look_ups.known, look_ups.feed, look_ups.networks
-        meter.watch_number(table.DIRECTORY_AGE, lambda: known.age_seconds)
-        meter.watch_number(table.DIRECTORY_SEQUENCE, lambda: feed.sequence or 0)
-        meter.watch_number(table.DIRECTORY_EMPTIED, lambda: known.emptied)
-        meter.watch_number(table.LOOK_UPS_REFUSED, lambda: networks.refused)
-        trust, key_sets = known.trust, self.auth.tokens.key_sets
-        meter.watch_number(table.TOKENS, lambda: len(trust))
-        meter.watch_number(table.TOKENS_DROPPED, lambda: trust.dropped)
-        meter.watch_number(table.KEY_FETCHES, lambda: key_sets.fetches)
-        meter.watch_number(table.KEY_FAILURES, lambda: key_sets.failures)
-        meter.watch_number(table.KEYS_REFUSED, lambda: key_sets.refused)
-        policies = self.policies
-        meter.watch_number(table.UNDECIDED, lambda: policies.undecided)
-        meter.watch(table.POLICIES, lambda: {(policies.version[:SHOWN],): int(policies.is_on_disk)})
-        meter.watch_number(table.POLICIES_REPLACED, lambda: policies.replaced)
-        meter.watch_number(table.POLICIES_REFUSED, lambda: policies.refused)
-        meter.watch_number(table.BREAK_GLASS, self.control.uses.total)
         counters = self.ledger.counters
         meter.watch_number(table.AUDIT_OPEN, lambda: int(self.ledger.is_open))
         meter.watch_number(table.AUDIT_RECORDS, lambda: counters.records)
@@ -70,18 +49,44 @@ class Rooms:
         meter.watch_number(table.AUDIT_UNKNOWN, lambda: counters.unknown)
         meter.watch_number(table.AUDIT_WITHHELD, lambda: counters.withheld)
         meter.watch(table.HELD, self._held)
-        meter.watch(table.REPLICAS, self._replicas)
-        meter.watch(table.RESIDENT, self._resident)
 
     def _held(self) -> Points:
         return {(model,): len(demand.waiting) for model, demand in self.registry.demands.items()}
 
-    def _replicas(self) -> Points:
-        servers = self.registry.servers.values()
+
+def watch_shared(meter: Meter, auth: Authenticator, policies: Current, control: Control) -> None:
+    """The rooms that every process has."""
+    look_ups = auth.look_ups
+    known, feed, networks = look_ups.known, look_ups.feed, look_ups.networks
+    meter.watch_number(table.DIRECTORY_AGE, lambda: known.age_seconds)
+    meter.watch_number(table.DIRECTORY_SEQUENCE, lambda: feed.sequence or 0)
+    meter.watch_number(table.DIRECTORY_EMPTIED, lambda: known.emptied)
+    meter.watch_number(table.LOOK_UPS_REFUSED, lambda: networks.refused)
+    trust, key_sets = known.trust, auth.tokens.key_sets
+    meter.watch_number(table.TOKENS, lambda: len(trust))
+    meter.watch_number(table.TOKENS_DROPPED, lambda: trust.dropped)
+    meter.watch_number(table.KEY_FETCHES, lambda: key_sets.fetches)
+    meter.watch_number(table.KEY_FAILURES, lambda: key_sets.failures)
+    meter.watch_number(table.KEYS_REFUSED, lambda: key_sets.refused)
+    meter.watch_number(table.UNDECIDED, lambda: policies.undecided)
+    meter.watch(table.POLICIES, lambda: {(policies.version[:SHOWN],): int(policies.is_on_disk)})
+    meter.watch_number(table.POLICIES_REPLACED, lambda: policies.replaced)
+    meter.watch_number(table.POLICIES_REFUSED, lambda: policies.refused)
+    meter.watch_number(table.BREAK_GLASS, control.uses.total)
+
+
+def watch_servers(meter: Meter, registry: Registry) -> None:
+    """The servers of this host, and what is on them."""
+
+    def replicas() -> Points:
+        servers = registry.servers.values()
         return Counter((server.fleet, server.life.name.lower()) for server in servers)
 
-    def _resident(self) -> Points:
-        return Counter((place.model, place.phase.name.lower()) for place in self.registry.residents())
+    def resident() -> Points:
+        return Counter((place.model, place.phase.name.lower()) for place in registry.residents())
+
+    meter.watch(table.REPLICAS, replicas)
+    meter.watch(table.RESIDENT, resident)
 
 
 def watch_certificates(meter: Meter, certificates: Certificates) -> None:
@@ -92,11 +97,12 @@ def watch_certificates(meter: Meter, certificates: Certificates) -> None:
     meter.watch(table.CERTIFICATES_REFUSED, lambda: {(name,): it.refused for name, it in shown.items()})
 
 
-def watch_ageing(meter: Meter, retention: Retention, expiry: Expiry) -> None:
+def watch_ageing(meter: Meter, retention: Retention, expiry: Expiry, sweep: Sweep) -> None:
     """What of this process's passes is gone. Of several processes one at a time forgets; their sum is what went."""
     meter.watch_number(table.AUDIT_FORGOTTEN, lambda: retention.bodies)
     meter.watch_number(table.AUDIT_REPLACED, lambda: retention.segments)
     meter.watch_number(table.KEPT_EXPIRED, lambda: expiry.expired)
+    meter.watch_number(table.CLAIMS_SWEPT, lambda: sweep.swept)
 
 
 def watch_captures(meter: Meter, captures: Captures) -> None:
@@ -106,10 +112,9 @@ def watch_captures(meter: Meter, captures: Captures) -> None:
     meter.watch_number(table.CAPTURE_MEMORY, lambda: captures.held_bytes)
 
 
-def watch_once(meter: Meter, once: Once, sweep: Sweep) -> None:
+def watch_once(meter: Meter, once: Once) -> None:
     meter.watch(table.CLAIMS, lambda: {(result,): number for result, number in once.results.items()})
     meter.watch_number(table.ANSWERS_LOST, lambda: once.lost)
-    meter.watch_number(table.CLAIMS_SWEPT, lambda: sweep.swept)
 
 
 def watch_process(meter: Meter, clock: Callable[[], float]) -> None:

@@ -5,10 +5,10 @@ import secrets
 
 import pytest
 
-from gateway.app import readiness
 from gateway.audit.ledger import Ledger
 from gateway.auth.known import FRESH_SECONDS, principal_of
 from gateway.errors import Code, GatewayError
+from gateway.roles.worker import readiness
 from tenants.directory import Credentials
 from tenants.fleet import Fleet
 from tenants.keys import Secret, hashed, mint

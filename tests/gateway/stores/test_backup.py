@@ -263,7 +263,7 @@ async def test_a_back_up_that_lacks_anything_or_has_one_byte_wrong_is_not_restor
 @pytest.mark.parametrize(
     ("field", "value", "sentence"),
     [
-        ("v", 2, "has format 2, and this program knows formats up to 1"),
+        ("v", 3, "has format 3, and this program knows formats up to 2"),
         ("table_version", 99, "has schema version 99, and this program knows versions up to 1"),
         ("files", [], "damaged"),
         ("made_us", "now", "damaged"),
@@ -295,10 +295,10 @@ async def test_a_manifest_that_names_what_no_back_up_holds_or_one_file_twice_is_
 
 
 async def test_the_manifest_is_written_as_it_will_be_read_for_ever(backup: Path) -> None:
-    """Golden: a reader of version 1 must understand what any later program of version 1 writes."""
+    """Golden: a reader of version 2 must understand what any later program of version 2 writes."""
     manifest = json.loads((backup / MANIFEST).read_text())
     assert list(manifest) == ["v", "made_us", "program", "table_version", "files"]
-    assert (manifest["v"], manifest["made_us"], manifest["program"]) == (1, NOW_US, "test")
+    assert (manifest["v"], manifest["made_us"], manifest["program"]) == (2, NOW_US, "test")
     assert list(manifest["files"][0]) == ["path", "bytes", "sha256"]
 
 

@@ -19,7 +19,15 @@ from gateway.pipeline import Pipeline
 from gateway.telemetry import table
 from gateway.telemetry.meter import EVENTS, Buckets, Meter
 from gateway.telemetry.prometheus import text
-from gateway.telemetry.rooms import Rooms, watch_ageing, watch_captures, watch_once, watch_process
+from gateway.telemetry.rooms import (
+    WorkerRooms,
+    watch_ageing,
+    watch_captures,
+    watch_once,
+    watch_process,
+    watch_servers,
+    watch_shared,
+)
 from gateway.telemetry.table import TABLE
 from tenants.acts import Act
 from tenants.api.application import Control
@@ -55,24 +63,19 @@ async def watched(triton: TritonWorld) -> AsyncIterator[tuple[House, Meter]]:
         memory = JsonMemory(1000, 1000)
         messages = MessageMemory(1000, 1000, lambda: 0, lambda: 0)
         control = Control(*cast("Any", (None,) * 5))  # nothing is asked
-        Rooms(
-            limiter=at.limiter,
-            memory=memory,
-            messages=messages,
-            auth=at.auth,
-            policies=at.policies,
-            ledger=at.ledger,
-            registry=at.throttler.registry,
-            control=control,
-        ).watched_by(at.meter)
+        registry = at.throttler.registry
+        WorkerRooms(at.limiter, memory, messages, at.ledger, registry).watched_by(at.meter)
+        watch_shared(at.meter, at.auth, at.policies, control)
+        watch_servers(at.meter, registry)
+        claims = OnceWorld()
         watch_ageing(
             at.meter,
             Retention(SegmentWorld(), nothing, lambda: 0),
             Expiry(BlobWorld(), nothing, 1, lambda: 0),
+            Sweep(claims.table, lambda: 0),
         )
         watch_captures(at.meter, it.captures)
-        claims = OnceWorld()
-        watch_once(at.meter, claims.process(), Sweep(claims.table, lambda: 0))
+        watch_once(at.meter, claims.process())
         watch_process(at.meter, asyncio.get_running_loop().time)
         yield it, at.meter
 

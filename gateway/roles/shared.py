@@ -1,0 +1,154 @@
+"""The rooms that every process has: the tenants' directory and what is known of it, keys, policies, figures, what a control call needs."""
+
+import os
+import random
+from collections.abc import AsyncIterator, Callable, Collection
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from gateway.auth.authenticator import Authenticator
+from gateway.auth.known import Known
+from gateway.auth.last_used import LastUsed
+from gateway.auth.look_ups import LookUps
+from gateway.auth.networks import Networks
+from gateway.auth.tokens import Tokens, keys_of_issuers
+from gateway.authz.current import LOOK_SECONDS, Current
+from gateway.cluster.feed import Feed
+from gateway.frontends.control import Callers, DerivedKeys, control_credential
+from gateway.loops import every, jobs, running
+from gateway.scaling.registry import Registry
+from gateway.scaling.throttler import Throttler
+from gateway.settings import Settings
+from gateway.state import boot_clock, clock, now_us, opened_directory, opened_web, state_folder
+from gateway.state_keys import DataKeys, opened_data_keys
+from gateway.telemetry.collector import collector
+from gateway.telemetry.destination import Destination
+from gateway.telemetry.meter import Meter
+from gateway.telemetry.rooms import watch_certificates, watch_process, watch_shared
+from gateway.telemetry.traceparent import Tracer
+from gateway.tls import current as tls
+from gateway.tls.current import Certificates
+from gateway.tls.trusted import Trusted
+from tenants.api.application import Control
+from tenants.directory import Directory
+from tenants.errors import TableUnavailable
+from tenants.plans import Rate
+
+_REKEY_SECONDS: Final = 5.0
+_REFRESH_SECONDS: Final = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Shared:
+    """`state` is the state directory. `registry` and `throttler` are where calls meet what is ready for them."""
+
+    settings: Settings
+    state: Path
+    certificates: Certificates
+    trusted: Trusted
+    directory: Directory
+    known: Known
+    auth: Authenticator
+    data_keys: DataKeys
+    policies: Current
+    registry: Registry
+    throttler: Throttler
+    control: Control
+    meter: Meter
+    tracer: Tracer | None
+
+
+@asynccontextmanager
+async def opened_shared(settings: Settings) -> AsyncIterator[Shared]:
+    """Open, with their loops running, while the block runs. Raises TlsRefused, TableUnavailable, PolicyError, OSError."""
+    certificates, trusted = (
+        Certificates.load(settings.tls, now_us),
+        Trusted.load(settings.upstream.authorities),
+    )
+    async with AsyncExitStack() as stack:
+        state = state_folder(settings)
+        directory = await stack.enter_async_context(opened_directory(settings))
+        registry = Registry()
+        known = Known(boot_clock, settings.directory.stale_seconds)
+        data_keys = await stack.enter_async_context(
+            opened_data_keys(settings, directory, lambda: known.confirmed_at)
+        )
+        keyring = data_keys.keyring
+        auth = await stack.enter_async_context(
+            opened_auth(settings, directory, registry, known, keyring.changed)
+        )
+        meter = Meter()
+        tracer = await stack.enter_async_context(
+            collector(Destination.of(os.environ), meter, now_us=now_us, draw=random.random)
+        )
+        policies = Current.load(settings.policies)
+        control = Control(
+            directory,
+            policies,
+            control_credential,
+            Callers(directory, auth).identify,
+            now_us,
+            settings.http.request_seconds,
+            settings.keys.backup_days,
+            DerivedKeys(keyring),
+        )
+        watch_process(meter, clock)
+        watch_certificates(meter, certificates)
+        watch_shared(meter, auth, policies, control)
+        await stack.enter_async_context(
+            running(
+                policies=every(LOOK_SECONDS, policies.look),
+                keyring=every(_REKEY_SECONDS, keyring.refresh),
+                certificates=every(tls.LOOK_SECONDS, certificates.look, OSError),
+                authorities=every(tls.LOOK_SECONDS, trusted.look, OSError),
+            )
+        )
+        yield Shared(
+            settings=settings,
+            state=state,
+            certificates=certificates,
+            trusted=trusted,
+            directory=directory,
+            known=known,
+            auth=auth,
+            data_keys=data_keys,
+            policies=policies,
+            registry=registry,
+            throttler=Throttler(registry, clock, known.models, meter, settings.triton.most_waiting),
+            control=control,
+            meter=meter,
+            tracer=tracer,
+        )
+
+
+@asynccontextmanager
+async def opened_auth(
+    settings: Settings,
+    directory: Directory,
+    registry: Registry,
+    known: Known,
+    told_of_data_keys: Callable[[Collection[str] | None], None],
+) -> AsyncIterator[Authenticator]:
+    """Who may come in, and the loops that keep true what is known of them."""
+    knobs = settings.directory
+    # A fleet may have got a floor, a model another repository.
+    feed = Feed(directory, known, knobs.answer_seconds, renewed=registry.wake.set, rekeyed=told_of_data_keys)
+    limit = Rate(knobs.unknown_per_second, knobs.unknown_burst) if knobs.unknown_per_second else None
+    look_ups = LookUps(directory, known, feed, Networks(limit, clock), knobs.answer_seconds)
+    last_used = LastUsed(directory.uses, knobs.answer_seconds)
+    async with AsyncExitStack() as stack:
+        stack.push_async_callback(last_used.close)
+        spawn = await stack.enter_async_context(jobs())
+        web, rekeyed = opened_web(settings.tokens.fetch_seconds), known.trust.rekeyed
+        key_sets = keys_of_issuers(web, settings.tokens, clock=boot_clock, spawn=spawn, changed=rekeyed)
+        tokens = Tokens(look_ups, key_sets, now_us)
+        await feed.look()
+        loops = running(
+            feed=every(knobs.poll_seconds, feed.look),
+            keys=every(_REFRESH_SECONDS, key_sets.refresh),
+            used=every(knobs.used_seconds, last_used.flush, TableUnavailable, TimeoutError),
+        )
+        await stack.enter_async_context(loops)
+        yield Authenticator(known, look_ups, tokens, now_us, last_used.notes)

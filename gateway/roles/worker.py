@@ -1,0 +1,131 @@
+"""The rooms of a request, and the doors that clients knock at."""
+
+import random
+import secrets
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from typing import Final
+
+from gateway.admission.limiter import Limiter
+from gateway.audit.ledger import Ledger
+from gateway.auth.known import FRESH_SECONDS, Known
+from gateway.frontends.grpc_memory import MessageMemory
+from gateway.frontends.grpc_server import GrpcDoor
+from gateway.frontends.http import HttpDoor, Readiness, other_paths
+from gateway.frontends.http_body import JsonMemory
+from gateway.frontends.oip_grpc import OipGrpc
+from gateway.frontends.oip_rest import OipRest
+from gateway.frontends.openai import OpenAiRest
+from gateway.frontends.openai_models import Offers
+from gateway.kept.capturing import Captures
+from gateway.loops import every, running
+from gateway.pipeline import Pipeline
+from gateway.process import resident_bytes, used_bytes
+from gateway.roles.shared import Shared
+from gateway.scaling.sequences import Sequences
+from gateway.state import clock, new_id, now_us, opened_blobs, opened_ledger, opened_once
+from gateway.telemetry.rooms import WorkerRooms, watch_captures, watch_once
+
+_FORGET_SECONDS: Final = 60.0
+_CLOSE_SECONDS: Final = 5.0
+_SWEEP_SECONDS: Final = 0.25
+
+
+@dataclass(frozen=True, slots=True)
+class Worker:
+    """The doors for clients, and whether calls are served now."""
+
+    door: HttpDoor
+    grpc: GrpcDoor
+    ledger: Ledger
+    known: Known
+
+    def present(self) -> Readiness:
+        return readiness(self.ledger, self.known)
+
+
+@asynccontextmanager
+async def opened_worker(shared: Shared) -> AsyncIterator[Worker]:
+    """Open, with their loops running, while the block runs. Raises SinkFailed, TableUnavailable, UnknownFormat, BlobsUnavailable."""
+    settings, meter, keyring = shared.settings, shared.meter, shared.data_keys.keyring
+    async with AsyncExitStack() as stack:
+        ledger = await stack.enter_async_context(opened_ledger(settings, keyring))
+        once = await stack.enter_async_context(opened_once(settings, keyring))
+        watch_once(meter, once)
+        # Their own threads: a capture holds up nothing else that is kept.
+        blobs = await stack.enter_async_context(opened_blobs(settings))
+        captures = Captures(keyring, blobs, draw=random.random, clock=clock, entropy=secrets.token_bytes)
+        watch_captures(meter, captures)
+        limiter = Limiter(clock)
+        sequences = Sequences(shared.throttler, clock, secrets.randbelow)
+        pipeline = Pipeline(
+            auth=shared.auth,
+            known=shared.known,
+            policies=shared.policies,
+            limiter=limiter,
+            ledger=ledger,
+            throttler=shared.throttler,
+            sequences=sequences,
+            clock=clock,
+            now_us=now_us,
+            meter=meter,
+            tracer=shared.tracer,
+            captures=captures,
+            once=once,
+            stream_idle_seconds=settings.http.stream_idle_seconds,
+        )
+        # The committer ends last: what is owed to the log does not wait while a Triton stops.
+        await stack.enter_async_context(running(committer=ledger.run()))
+        await stack.enter_async_context(
+            running(
+                series=every(_CLOSE_SECONDS, ledger.close_destroyed),
+                forget=every(_FORGET_SECONDS, limiter.forget_idle),
+                sweep=every(_SWEEP_SECONDS, sequences.sweep),
+            )
+        )
+        await stack.enter_async_context(captures.writing())
+        yield _doors(shared, pipeline)
+
+
+def _doors(shared: Shared, pipeline: Pipeline) -> Worker:
+    """What clients call, over the rooms; from here on the figures of all of them can be read."""
+    settings, known, ledger = shared.settings, pipeline.known, pipeline.ledger
+    memory = JsonMemory(settings.http.json_memory_bytes, settings.http.json_head_bytes)
+    messages = MessageMemory(
+        settings.grpc.memory_bytes, settings.grpc.message_bytes, resident_bytes, used_bytes
+    )
+    oip = OipRest(pipeline, memory, settings.http.request_seconds, bool(settings.http.model_config))
+    openai = OpenAiRest(pipeline, memory, settings.http.request_seconds, Offers(known.models))
+    rooms = WorkerRooms(pipeline.limiter, memory, messages, ledger, shared.registry)
+    rooms.watched_by(shared.meter)
+
+    def present() -> Readiness:
+        return readiness(ledger, known)
+
+    door = HttpDoor(oip, other_paths(oip, present), new_id, openai, shared.control.paths("public"))
+    grpc = GrpcDoor(
+        OipGrpc(
+            pipeline,
+            messages,
+            new_id,
+            present,
+            settings.http.request_seconds,
+            settings.grpc.stream_calls,
+            bool(settings.http.model_config),
+        ),
+        present,
+        new_id,
+    )
+    return Worker(door, grpc, ledger, known)
+
+
+def readiness(ledger: Ledger, known: Known) -> Readiness:
+    """Whether new requests are served now. Closed by a failed audit log or a directory that is too long out of reach."""
+    if not ledger.is_open:
+        return Readiness(ready=False, state="the audit log cannot be written")
+    if known.is_stale:
+        return Readiness(ready=False, state="the directory has been out of reach for too long")
+    if known.age_seconds >= FRESH_SECONDS:
+        return Readiness(ready=True, state="degraded")
+    return Readiness(ready=True, state="ok")
