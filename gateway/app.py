@@ -61,13 +61,15 @@ def process_scaler(wheel: Wheel, state: Path) -> ProcessScaler:
 
 
 @asynccontextmanager
-async def opened(settings: Settings, progress: Callable[[str], None]) -> AsyncIterator[Gateway]:
-    """A whole process: all rooms, open and with their loops running, while the block runs. Raises StartFailed, SinkFailed, TlsRefused,
-    TableUnavailable.
+async def opened(
+    settings: Settings, progress: Callable[[str], None], member: str = ""
+) -> AsyncIterator[Gateway]:
+    """A whole process: all rooms, open and with their loops running, while the block runs; `member` as in `opened_shared`. Raises
+    StartFailed, SinkFailed, TlsRefused, TableUnavailable, Crowded.
     """
     wheel = find_wheel()
     async with AsyncExitStack() as stack:
-        shared = await stack.enter_async_context(opened_shared(settings))
+        shared = await stack.enter_async_context(opened_shared(settings, member))
         scaler = process_scaler(wheel, shared.state)
         worker = await stack.enter_async_context(opened_worker(shared))
         await stack.enter_async_context(opened_side(shared, scaler, progress))

@@ -17,6 +17,7 @@ import uvloop
 from gateway import __version__, config
 from gateway.audit.ports import SegmentFailed, SinkFailed
 from gateway.authz.errors import PolicyError
+from gateway.cluster.membership import Crowded, Ended
 from gateway.commands import (
     advice,
     apply,
@@ -97,7 +98,10 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         sys.exit(1)
     except OSError as fault:
         _fail(advice.of_system(fault, given, settings))
-    except (StartFailed, PolicyError, SegmentFailed, SinkFailed, TlsRefused, BlobsUnavailable) as fault:
+    except (
+        *(StartFailed, PolicyError, SegmentFailed, SinkFailed, TlsRefused, BlobsUnavailable),
+        *(Crowded, Ended),
+    ) as fault:
         _fail(str(fault))
     except KeyboardInterrupt:
         sys.exit(_INTERRUPTED)

@@ -33,6 +33,7 @@ ONCE: Final = "once.sqlite"
 """Of a state: the claims of Idempotency-Keys."""
 LIVE: Final = "live.sqlite"
 """Of a state: what its processes tell one another, and is worth nothing once all of them have ended."""
+_LIVE_BUSY_SECONDS: Final = 1.0  # nobody waits for longer, and the next write stands in line behind it
 
 
 def now_us() -> int:
@@ -96,7 +97,7 @@ def opened_blobs(settings: Settings) -> FileBlobs:
 
 def opened_live(settings: Settings) -> SqliteTable:
     """Who is here, who leads, what is shared out and placed where; to be entered. Not durable, not backed up: without it all begin anew."""
-    return SqliteTable(state_folder(settings) / LIVE, durable=False)
+    return SqliteTable(state_folder(settings) / LIVE, busy_seconds=_LIVE_BUSY_SECONDS, durable=False)
 
 
 def opened_usage(settings: Settings) -> SqliteTable:

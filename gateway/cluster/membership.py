@@ -114,7 +114,9 @@ class Membership:
         """This member is here, and others will know. Raises Crowded, Ended, TableUnavailable: may be tried again, but for Ended."""
         await self.look()
         if self._version == 0 and len(self._seen.keys() - {self.name}) >= MOST_MEMBERS:
-            raise Crowded(f"there are {len(self._seen)} members, at most {MOST_MEMBERS}")
+            raise Crowded(
+                f"there are {len(self._seen)} members of this state, at most {MOST_MEMBERS}; those that ended go by themselves"
+            )
         await self.beat()
 
     async def beat(self) -> None:
@@ -167,7 +169,9 @@ class Membership:
 
     def _check(self) -> None:
         if self.ended:
-            raise Ended(f"member {self.name}: {self.ended}")
+            raise Ended(
+                f"this gateway ends, as it is no member any more; start it anew. Member {self.name}: {self.ended}"
+            )
 
     def _end(self, why: str) -> None:
         self.ended = self.ended or why

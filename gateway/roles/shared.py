@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from gateway.audit.reading import Keys
 from gateway.auth.authenticator import Authenticator
 from gateway.auth.known import Known
 from gateway.auth.last_used import LastUsed
@@ -16,17 +17,28 @@ from gateway.auth.networks import Networks
 from gateway.auth.tokens import Tokens, keys_of_issuers
 from gateway.authz.current import LOOK_SECONDS, Current
 from gateway.cluster.feed import Feed
+from gateway.cluster.life import Life, living, member_name
 from gateway.frontends.control import Callers, DerivedKeys, control_credential
 from gateway.loops import every, jobs, running
+from gateway.process import identity, stat_of
 from gateway.scaling.registry import Registry
 from gateway.scaling.throttler import Throttler
 from gateway.settings import Settings
-from gateway.state import boot_clock, clock, now_us, opened_directory, opened_web, state_folder
+from gateway.state import (
+    boot_clock,
+    clock,
+    new_id,
+    now_us,
+    opened_directory,
+    opened_live,
+    opened_web,
+    state_folder,
+)
 from gateway.state_keys import DataKeys, opened_data_keys
 from gateway.telemetry.collector import collector
 from gateway.telemetry.destination import Destination
 from gateway.telemetry.meter import Meter
-from gateway.telemetry.rooms import watch_certificates, watch_process, watch_shared
+from gateway.telemetry.rooms import watch_certificates, watch_life, watch_process, watch_shared
 from gateway.telemetry.traceparent import Tracer
 from gateway.tls import current as tls
 from gateway.tls.current import Certificates
@@ -35,6 +47,7 @@ from tenants.api.application import Control
 from tenants.directory import Directory
 from tenants.errors import TableUnavailable
 from tenants.plans import Rate
+from tenants.ports import Table
 
 _REKEY_SECONDS: Final = 5.0
 _REFRESH_SECONDS: Final = 5.0
@@ -58,11 +71,17 @@ class Shared:
     control: Control
     meter: Meter
     tracer: Tracer | None
+    live: Table
+    """What is worth nothing once all processes of the state have ended."""
+    life: Life
+    """This process among them."""
 
 
 @asynccontextmanager
-async def opened_shared(settings: Settings) -> AsyncIterator[Shared]:
-    """Open, with their loops running, while the block runs. Raises TlsRefused, TableUnavailable, PolicyError, OSError."""
+async def opened_shared(settings: Settings, member: str = "") -> AsyncIterator[Shared]:
+    """Open, with their loops running, while the block runs. `member` is this process's name among those of the state, which none had
+    before; "": one is made. Raises TlsRefused, TableUnavailable, Crowded, PolicyError, OSError.
+    """
     certificates, trusted = (
         Certificates.load(settings.tls, now_us),
         Trusted.load(settings.upstream.authorities),
@@ -70,6 +89,7 @@ async def opened_shared(settings: Settings) -> AsyncIterator[Shared]:
     async with AsyncExitStack() as stack:
         state = state_folder(settings)
         directory = await stack.enter_async_context(opened_directory(settings))
+        life = await stack.enter_async_context(opened_life(settings, member))
         registry = Registry()
         known = Known(boot_clock, settings.directory.stale_seconds)
         data_keys = await stack.enter_async_context(
@@ -84,17 +104,9 @@ async def opened_shared(settings: Settings) -> AsyncIterator[Shared]:
             collector(Destination.of(os.environ), meter, now_us=now_us, draw=random.random)
         )
         policies = Current.load(settings.policies)
-        control = Control(
-            directory,
-            policies,
-            control_credential,
-            Callers(directory, auth).identify,
-            now_us,
-            settings.http.request_seconds,
-            settings.keys.backup_days,
-            DerivedKeys(keyring),
-        )
+        control = control_api(settings, directory, auth, policies, keyring)
         watch_process(meter, clock)
+        watch_life(meter, life)
         watch_certificates(meter, certificates)
         watch_shared(meter, auth, policies, control)
         await stack.enter_async_context(
@@ -120,7 +132,35 @@ async def opened_shared(settings: Settings) -> AsyncIterator[Shared]:
             control=control,
             meter=meter,
             tracer=tracer,
+            live=life.membership.table,
+            life=life,
         )
+
+
+def control_api(
+    settings: Settings, directory: Directory, auth: Authenticator, policies: Current, keyring: Keys
+) -> Control:
+    return Control(
+        directory,
+        policies,
+        control_credential,
+        Callers(directory, auth).identify,
+        now_us,
+        settings.http.request_seconds,
+        settings.keys.backup_days,
+        DerivedKeys(keyring),
+    )
+
+
+@asynccontextmanager
+async def opened_life(settings: Settings, member: str) -> AsyncIterator[Life]:
+    """This process among the others of its state."""
+    pid = os.getpid()
+    name = member or member_name(os.uname().nodename, pid, new_id())
+    async with opened_live(settings) as table:
+        life = Life.of(table, name, identity(pid), boot_clock, stat_of)
+        async with living(life):
+            yield life
 
 
 @asynccontextmanager

@@ -11,6 +11,7 @@ from gateway.audit.ledger import Ledger
 from gateway.audit.retention import Retention
 from gateway.auth.authenticator import Authenticator
 from gateway.authz.current import SHOWN, Current
+from gateway.cluster.life import Life
 from gateway.frontends.grpc_memory import MessageMemory
 from gateway.frontends.http_body import JsonMemory
 from gateway.kept.capturing import REASONS, Captures
@@ -95,6 +96,14 @@ def watch_certificates(meter: Meter, certificates: Certificates) -> None:
     meter.watch(table.CERTIFICATE_EXPIRES, lambda: {(name,): it.left_seconds for name, it in shown.items()})
     meter.watch(table.CERTIFICATES_REPLACED, lambda: {(name,): it.replaced for name, it in shown.items()})
     meter.watch(table.CERTIFICATES_REFUSED, lambda: {(name,): it.refused for name, it in shown.items()})
+
+
+def watch_life(meter: Meter, life: Life) -> None:
+    """Who else is here, and who leads."""
+    membership, leadership = life.membership, life.leadership
+    meter.watch(table.MEMBERS, lambda: Counter((it.standing,) for it in membership.members().values()))
+    meter.watch_number(table.LEADS, lambda: int(leadership.leads(membership.clock())))
+    meter.watch_number(table.TERM, lambda: leadership.term)
 
 
 def watch_ageing(meter: Meter, retention: Retention, expiry: Expiry, sweep: Sweep) -> None:

@@ -34,6 +34,8 @@ STATUS, ERROR, CPU_MODE = "http.response.status_code", "error.type", "cpu.mode"
 TENANT, REQUEST_ID, REPLICA = "gateway.tenant", "gateway.request_id", "gateway.replica"
 ADDRESS, PORT = "server.address", "server.port"
 
+STANDING = "gateway.standing"
+
 # Calls
 CALLS = Metric(
     "http.server.request.duration",
@@ -118,6 +120,23 @@ DIRECTORY_EMPTIED = Metric(
     "{time}",
     (),
     "times that all known keys were dropped, as nobody could tell what was changed",
+)
+MEMBERS = Metric(
+    "gateway.members",
+    "up-down counter",
+    "{member}",
+    (STANDING,),
+    "processes of this state by how they stand with this one: live, silent, dead; of the dead those that are not forgotten yet",
+)
+LEADS = Metric(
+    "gateway.leads", "up-down counter", "{process}", (), "1 while this process leads; of all of them one does"
+)
+TERM = Metric(
+    "gateway.leadership.term",
+    "gauge",
+    "{term}",
+    (),
+    "the highest term of a leader that was seen; one more with each change",
 )
 LOOK_UPS_REFUSED = Metric(
     "gateway.directory.lookups_refused",
@@ -344,6 +363,7 @@ TABLE = (
     *(JSON_MEMORY, MESSAGE_MEMORY),
     *(UNDECIDED, POLICIES, POLICIES_REPLACED, POLICIES_REFUSED),
     *(DIRECTORY_AGE, DIRECTORY_SEQUENCE, DIRECTORY_EMPTIED, LOOK_UPS_REFUSED, BREAK_GLASS),
+    *(MEMBERS, LEADS, TERM),
     *(TOKENS, TOKENS_DROPPED, KEY_FETCHES, KEY_FAILURES, KEYS_REFUSED),
     *(CERTIFICATE_EXPIRES, CERTIFICATES_REPLACED, CERTIFICATES_REFUSED),
     *(AUDIT_OPEN, AUDIT_RECORDS, AUDIT_COMMITS, AUDIT_BYTES),

@@ -61,14 +61,17 @@ async def test_the_files_are_for_their_owner_only(path: Path, mode_before: int) 
     assert found == dict.fromkeys(("table.sqlite", "table.sqlite-wal", "table.sqlite-shm"), 0o600)
 
 
-async def test_a_write_waits_for_the_disk(path: Path) -> None:
-    async with SqliteTable(path) as table:
+@pytest.mark.parametrize(("durable", "synchronous"), [(True, 2), (False, 1)])
+async def test_a_write_waits_for_the_disk_unless_it_need_not_be_durable(
+    path: Path, *, durable: bool, synchronous: int
+) -> None:
+    async with SqliteTable(path, durable=durable) as table:
         pragmas = await table._writes.run(
             lambda writer: [
                 writer.execute(f"PRAGMA {name}").fetchone() for name in ("journal_mode", "synchronous")
             ]
         )
-    assert pragmas == [("wal",), (2,)]
+    assert pragmas == [("wal",), (synchronous,)]
 
 
 async def test_a_new_file_is_for_its_owner_only_from_the_start(path: Path) -> None:

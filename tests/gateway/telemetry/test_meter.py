@@ -103,5 +103,6 @@ def test_no_name_of_the_table_comes_twice_and_none_has_an_attribute_that_only_gr
         *(table.POLICY_VERSION, table.LISTENER),  # one at a time; public and operator
         table.REASON,  # of a capture that is lost
         table.CLAIM_RESULT,  # six of them
+        table.STANDING,  # live, silent, dead
     }
     assert all(bool(metric.bounds) == (metric.kind == "histogram") for metric in TABLE)

@@ -10,6 +10,8 @@ import pytest
 from msgspec import structs
 
 from gateway.audit.retention import Retention
+from gateway.cluster.certificates import Process
+from gateway.cluster.life import Life
 from gateway.errors import GatewayError
 from gateway.frontends.grpc_memory import MessageMemory
 from gateway.frontends.http_body import JsonMemory
@@ -23,6 +25,7 @@ from gateway.telemetry.rooms import (
     WorkerRooms,
     watch_ageing,
     watch_captures,
+    watch_life,
     watch_once,
     watch_process,
     watch_servers,
@@ -37,6 +40,7 @@ from tests.gateway.kept.once_world import OnceWorld
 from tests.gateway.telemetry.test_spans import NOT_SAMPLED, PARENT, SAMPLED, TRACE, Kept, tracing
 from tests.worlds.blobs import BlobWorld
 from tests.worlds.segments import SegmentWorld
+from tests.worlds.table import MemoryTable
 from tests.worlds.triton import Exchange, TritonWorld
 
 
@@ -76,6 +80,10 @@ async def watched(triton: TritonWorld) -> AsyncIterator[tuple[House, Meter]]:
         )
         watch_captures(at.meter, it.captures)
         watch_once(at.meter, claims.process())
+        life = Life.of(MemoryTable(), "m1", Process("here", "kernel", 1, 1), lambda: 0.0, lambda _: None)
+        await life.begin()
+        await life.turn()
+        watch_life(at.meter, life)
         watch_process(at.meter, asyncio.get_running_loop().time)
         yield it, at.meter
 
