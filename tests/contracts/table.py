@@ -164,7 +164,7 @@ class TableContract(TableRaces):
     ) -> None:
         partition = fresh().partition
         await table.transact(
-            Put(Key(f"{partition}0"), b"", None),
+            Put(Key(f"{partition}-"), b"", None),
             *(Put(Key(partition, sort), b"x", 0) for sort in kept),
         )
         wanted = sorted((sort for sort in kept if sort.startswith(prefix)), key=str.encode)
