@@ -37,7 +37,7 @@ given to another tenant. An issuer with one audience is one owner's until that o
 Until events had a sequence number they were in the partition `outbox`.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from hashlib import sha256
@@ -279,10 +279,15 @@ def transaction(
 
 def read(row: Row, kind: type[_Value]) -> _Value:
     """Unreadable for damaged rows and unknown versions."""
+    return decoded(row, kind, Unreadable)
+
+
+def decoded(row: Row, kind: type[_Value], fault: Callable[[str], Exception]) -> _Value:
+    """What a row of any table says. Raises that fault, with private words, for a damaged one and an unknown version: fails closed."""
     try:
         return msgspec.json.decode(row.value, type=kind)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise Unreadable(f"{row.key}: {error}") from error
+        raise fault(f"{row.key}: {error}") from error
 
 
 def readable(rows: Mapping[Key, Row], kind: type[_Value]) -> dict[Key, _Value]:

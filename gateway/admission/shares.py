@@ -22,6 +22,7 @@ from msgspec.structs import replace
 from gateway.admission.bucket import MICRO, ONE, Share, slowed
 from tenants.plans import Rate
 from tenants.ports import Key, Row
+from tenants.rows import decoded
 
 SLOW_RATE: Final = 5 * MICRO
 """A limit below it is not shared out, nor is one whose burst is under twice the members."""
@@ -109,10 +110,7 @@ def encoded(shares: Shares) -> bytes:
 
 def read(row: Row) -> Shares:
     """Raises Damaged."""
-    try:
-        return msgspec.json.decode(row.value, type=Shares)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as fault:
-        raise Damaged(f"the shares {row.key.partition} cannot be read: {fault}") from fault
+    return decoded(row, Shares, Damaged)
 
 
 def limit_of(rate: Rate, since: int) -> Limit:

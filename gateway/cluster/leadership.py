@@ -30,6 +30,7 @@ from gateway.cluster.member import Lasts
 from gateway.cluster.stillness import Timing, ends, is_over
 from tenants.errors import Conflict, Unreadable
 from tenants.ports import Key, Put, Row, Table
+from tenants.rows import decoded
 
 LEADER_AT: Final = Key("leader")
 _TRIES: Final = 5
@@ -167,7 +168,4 @@ class Leadership:
 
 def read(row: Row) -> Leader:
     """Raises Unreadable: nobody is elected over what cannot be read. Fails closed."""
-    try:
-        return msgspec.json.decode(row.value, type=Leader)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as fault:
-        raise Unreadable(f"{row.key}: {fault}") from fault
+    return decoded(row, Leader, Unreadable)

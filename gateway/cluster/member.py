@@ -15,6 +15,7 @@ from gateway.cluster.certificates import Certificate, Process, is_proof
 from gateway.cluster.stillness import MOST_SECONDS
 from tenants.errors import Unreadable
 from tenants.ports import Key, Row
+from tenants.rows import decoded
 
 MEMBERS: Final = "members"
 """The partition of their rows."""
@@ -71,7 +72,4 @@ def encoded(member: Member) -> bytes:
 
 def read(row: Row) -> Member:
     """Raises Unreadable: fails closed, as nothing that it may say is taken for granted."""
-    try:
-        return msgspec.json.decode(row.value, type=Member)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as fault:
-        raise Unreadable(f"{row.key}: {fault}") from fault
+    return decoded(row, Member, Unreadable)

@@ -9,6 +9,7 @@ from msgspec import Struct
 
 from gateway.envelope.ports import KeyRefused
 from tenants.ports import Key, Row
+from tenants.rows import decoded
 
 
 class Wrapped(Struct, frozen=True, tag_field="v", tag=1):
@@ -45,7 +46,4 @@ def encoded(value: Wrapped) -> bytes:
 
 def read(row: Row) -> Wrapped:
     """Raises KeyRefused for a damaged row and a version that is not known: fails closed."""
-    try:
-        return msgspec.json.decode(row.value, type=Wrapped)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as fault:
-        raise KeyRefused(f"the wrapped key {row.key.sort} cannot be read: {fault}") from fault
+    return decoded(row, Wrapped, KeyRefused)

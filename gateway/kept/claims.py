@@ -21,6 +21,7 @@ from msgspec import Struct
 
 from gateway.envelope.derived import named
 from tenants.ports import Key, Row
+from tenants.rows import decoded
 
 MOST_KEY: Final = 255
 """Characters of an Idempotency-Key."""
@@ -90,10 +91,7 @@ def encoded(claimed: Claimed) -> bytes:
 
 def read(row: Row) -> Claimed:
     """Raises Damaged."""
-    try:
-        return msgspec.json.decode(row.value, type=Claimed)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as fault:
-        raise Damaged(f"the claim {row.key.sort} cannot be read: {fault}") from fault
+    return decoded(row, Claimed, Damaged)
 
 
 def holder(rows: Mapping[Key, Row], now_us: int) -> Holder | None:
