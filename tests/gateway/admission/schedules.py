@@ -8,7 +8,7 @@ from random import Random
 from typing import Final
 
 from tests.gateway.admission.simulated import SLOTS, Fault, Schedule
-from tests.gateway.admission.virtual import MS, SECOND, Clocks
+from tests.worlds.virtual import MS, SECOND, Clocks
 
 RATE, LESS_RATE, OFFERED = 200.0, 40.0, 4.0
 FULL_STALE_US = 60 * SECOND

@@ -3,7 +3,8 @@
 A schedule is data: the same one gives the same run, a smaller one is found by leaving faults out, and it prints as a transcript.
 """
 
-from collections import deque
+from asyncio import CancelledError
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import pairwise
@@ -13,8 +14,7 @@ from gateway.admission.bucket import MICRO, ONE, Verdict
 from gateway.admission.shares import Limit, faults, place, read
 from gateway.admission.sharing import Sharing
 from tenants.errors import TableUnavailable
-from tests.gateway.admission.virtual import MS, SECOND, Clocks, Link, Process, Weather, World
-from tests.worlds.table import MemoryTable
+from tests.worlds.virtual import MS, SECOND, Clocks, Process, RecordingTable, VirtualTable, Weather, World
 
 NAME = "tenant/t_1"
 SLOTS = 4
@@ -78,16 +78,8 @@ class Member:
     def __init__(self, run: "Run", slot: int, name: str, limit: Limit) -> None:
         self.run, self.slot, self.limit = run, slot, limit
         self.process = Process(run.world, name, run.schedule.clocks[slot])
-        link = Link(
-            rows=run.memory.rows,
-            world=run.world,
-            weather=run.weather,
-            draw=run.draw,
-            landed=run.landed,
-            say=run.say,
-        )
         self.sharing = run.kind(
-            table=link,
+            table=VirtualTable(),
             me=name,
             clock=self.process.clock,
             wall_us=self.process.wall,
@@ -137,11 +129,12 @@ class Member:
                 self.waiting -= 1
                 try:
                     self.judge(await self.sharing.ask(NAME, self.limit))
-                except TableUnavailable:
+                except (TableUnavailable, CancelledError):
                     self.waiting = 0
             else:
                 for name in self.sharing.due():
-                    await self.sharing.renew(name)
+                    with suppress(CancelledError):
+                        await self.sharing.renew(name)
         self.works = False
 
 
@@ -151,16 +144,12 @@ class Run:
 
     schedule: Schedule
     kind: type[Sharing] = Sharing
-    world: World = field(default_factory=World)
-    memory: MemoryTable = field(default_factory=MemoryTable)
-    weather: Weather = field(default_factory=Weather)
-    draw: Random = field(init=False)
+    world: World = field(init=False)
     members: list[Member] = field(default_factory=list)
     certificates: set[str] = field(default_factory=set)
     admitted: list[int] = field(default_factory=list)
     plans: list[Plans] = field(default_factory=list)
     quiet_until: int = 0
-    said: deque[str] = field(default_factory=lambda: deque(maxlen=400))
     broken: list[str] = field(default_factory=list)
     could: float = 0.0
     did: int = 0
@@ -172,11 +161,14 @@ class Run:
     generations: list[int] = field(default_factory=lambda: [0] * SLOTS)
 
     def __post_init__(self) -> None:
-        self.draw, self.skew = Random(self.schedule.seed), self.schedule.skew
-        self.weather.latency_us = self.schedule.latency_us
+        table = RecordingTable(wrote=lambda _, __: self.landed())
+        weather = Weather(self.schedule.latency_us, late_us=6 * SECOND)
+        self.world = World(Random(self.schedule.seed), table, weather)
+        self.skew = self.schedule.skew
 
-    def say(self, what: str) -> None:
-        self.said.append(f"{self.world.now / SECOND:8.3f}  {what}")
+    @property
+    def weather(self) -> Weather:
+        return self.world.weather
 
     def go(self) -> "Run":
         schedule = self.schedule
@@ -186,6 +178,7 @@ class Run:
             self.world.at(fault.at_us, lambda fault=fault: self.befall(fault))  # type: ignore[misc]
         self.world.at(0, self.tick)
         self.world.run(schedule.seconds * SECOND)
+        self.world.end()
         return self
 
     # Load.
@@ -196,7 +189,7 @@ class Run:
         a_tick = self.schedule.offered * self.plans[-1].limit.rate / MICRO * self.schedule.tick_us / SECOND
         to_running = 0
         for slot, member in enumerate(self.members):
-            self.owed[slot] += a_tick * self.skew[slot] / 100 * self.draw.uniform(0.5, 1.5)
+            self.owed[slot] += a_tick * self.skew[slot] / 100 * self.world.random.uniform(0.5, 1.5)
             requests = int(self.owed[slot])
             self.owed[slot] -= requests
             to_running += requests if member.process.runs else 0
@@ -217,7 +210,7 @@ class Run:
         """Of the limit's rate what can be spent: all but what is held by those who do not run and of whose death nobody knows. While it is
         not noticed either that they are quiet, it is what the others hold. A rate without room for one request is none.
         """
-        limit, row = self.plans[-1].limit, self.memory.rows.get(place(NAME))
+        limit, row = self.plans[-1].limit, self.world.table.rows.get(place(NAME))
         holders = {} if row is None else read(row).holders
         running = {it.process.name for it in self.members if it.process.runs}
         stuck = {
@@ -237,7 +230,7 @@ class Run:
     # Faults.
 
     def befall(self, fault: Fault) -> None:
-        self.say(f"{fault.kind} slot {fault.slot} {fault.lasts_us / SECOND:g} s {fault.amount:g}")
+        self.world.say(f"{fault.kind} slot {fault.slot} {fault.lasts_us / SECOND:g} s {fault.amount:g}")
         member, now = self.members[fault.slot], self.world.now
         match fault.kind:
             case "kill" | "vanish":
@@ -293,7 +286,7 @@ class Run:
         self.quiet(4 * SECOND)
         plans = self.plans[-2]
         for member in list(self.members):
-            delay = self.draw.randrange(3 * SECOND)
+            delay = self.world.random.randrange(3 * SECOND)
 
             def hear(member: Member = member) -> None:
                 if not member.process.is_dead:
@@ -307,7 +300,7 @@ class Run:
 
     def landed(self) -> None:
         """After every write: the row keeps its laws, and nobody holds more than it says."""
-        row = self.memory.rows.get(place(NAME))
+        row = self.world.table.rows.get(place(NAME))
         if row is None:
             return
         shares = read(row)
@@ -389,7 +382,7 @@ def transcript(schedule: Schedule, kind: type[Sharing]) -> str:
             f"SEED {schedule.seed}: {schedule}",
             *map(str, schedule.faults),
             "...",
-            *list(run.said)[-40:],
+            *run.world.log[-40:],
             *run.faults(),
         ]
     )

@@ -46,7 +46,7 @@ def test_a_limit_that_is_spent_from_the_row_is_never_over_and_is_used(theme: str
             pytest.fail(transcript(smaller(run.schedule, Sharing), Sharing))
         if theme.startswith("1 a minute"):
             most = schedule.rate * schedule.seconds + schedule.burst
-            lost = sum("a write" in it for it in run.said)
+            lost = sum("a write" in it for it in run.world.log)
             assert len(run.admitted) + lost >= LEAST_USED * most, transcript(run.schedule, Sharing)
 
 
@@ -110,4 +110,4 @@ def test_who_keeps_one_rule_less_is_caught(theme: str, kind: type[Sharing]) -> N
 def test_a_seed_gives_the_same_again() -> None:
     first, second = (Run(drawn(3, "all")).go() for _ in range(2))
     assert first.admitted == second.admitted
-    assert list(first.said) == list(second.said)
+    assert first.world.log == second.world.log

@@ -43,7 +43,7 @@ def shrunk(seed: int, what: list[Befalls], kinds: Kinds | None = None) -> str:
                 what, is_shorter = less, True
                 break
     story, fault = played(seed, what, kinds)
-    lines = [f"seed {seed}: {fault}", *map(str, what), *story.scheduler.log[-60:]]
+    lines = [f"seed {seed}: {fault}", *map(str, what), *story.world.log[-60:]]
     return "\n".join(lines)
 
 

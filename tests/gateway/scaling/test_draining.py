@@ -21,8 +21,9 @@ from gateway.scaling.draining import (
     placed,
 )
 from gateway.scaling.residency import Phase
+from tests.gateway.scaling.draining_world import SPOTS
 
-SPOT = Spot("r1", "digits")
+SPOT, OTHER = SPOTS
 PATIENCE = Patience(silence_seconds=10.0, margin_seconds=1.0)
 WAYS: dict[Phase, tuple[Phase, ...]] = {
     Phase.LOADING: (),
@@ -68,10 +69,10 @@ def test_there_is_no_way_back_from_unloading_and_none_to_it_but_from_a_drain_or_
 @pytest.mark.parametrize("phase", Phase)
 def test_a_place_takes_its_memory_until_it_is_gone(phase: Phase) -> None:
     row = in_phase(phase)
-    assert placed(row, Spot("r1", "other"), 8, 10) is None
+    assert placed(row, OTHER, 8, 10) is None
     assert placed(row, SPOT, 3, 10) is None
-    assert placed(row, Spot("r2", "other"), 8, 10) is not None
-    assert placed(row, Spot("r1", "other"), 7, 10) is not None
+    assert placed(row, Spot("another", OTHER.model), 8, 10) is not None
+    assert placed(row, OTHER, 7, 10) is not None
 
 
 @given(
