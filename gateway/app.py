@@ -20,7 +20,7 @@ from gateway.roles.side import opened_side
 from gateway.roles.worker import opened_worker
 from gateway.scaling.scalers.process import ProcessScaler, Wheel, find_wheel, free_port
 from gateway.settings import CLOSED, Settings
-from gateway.state import new_id
+from gateway.state import TRITON, new_id
 from gateway.telemetry.prometheus import text
 from gateway.tls.current import Certificates
 
@@ -51,7 +51,7 @@ def process_scaler(wheel: Wheel, state: Path) -> ProcessScaler:
     """The servers of this host. Raises StartFailed for a state folder that none could start with."""
     scaler = ProcessScaler(
         wheel=wheel,
-        folder=state / "triton",
+        folder=state / TRITON,
         new_id=lambda: new_id()[:12],
         new_secret=new_id,
         choose_port=secrets.choice,

@@ -35,6 +35,9 @@ LIVE: Final = "live.sqlite"
 """Of a state: what its processes tell one another, and is worth nothing once all of them have ended."""
 _LIVE_BUSY_SECONDS: Final = 1.0  # nobody waits for longer, and the next write stands in line behind it
 
+TRITON: Final = "triton"
+"""Of a state: the servers of this host, who lives here and who has charge of them."""
+
 
 def now_us() -> int:
     """Microseconds since the Unix epoch, UTC."""

@@ -21,10 +21,12 @@ from gateway.cluster.life import Life, living, member_name
 from gateway.frontends.control import Callers, DerivedKeys, control_credential
 from gateway.loops import every, jobs, running
 from gateway.process import identity, stat_of
+from gateway.scaling.alive import Alive, alive
 from gateway.scaling.registry import Registry
 from gateway.scaling.throttler import Throttler
 from gateway.settings import Settings
 from gateway.state import (
+    TRITON,
     boot_clock,
     clock,
     new_id,
@@ -75,12 +77,15 @@ class Shared:
     """What is worth nothing once all processes of the state have ended."""
     life: Life
     """This process among them."""
+    alive: Alive
+    """That it lives, for the servers of this host."""
 
 
 @asynccontextmanager
 async def opened_shared(settings: Settings, member: str = "") -> AsyncIterator[Shared]:
     """Open, with their loops running, while the block runs. `member` is this process's name among those of the state, which none had
-    before; "": one is made. Raises TlsRefused, TableUnavailable, Crowded, PolicyError, OSError.
+    before; "": one is made. Raises TlsRefused, TableUnavailable, Crowded, PolicyError, StartFailed,
+    OSError.
     """
     certificates, trusted = (
         Certificates.load(settings.tls, now_us),
@@ -88,6 +93,7 @@ async def opened_shared(settings: Settings, member: str = "") -> AsyncIterator[S
     )
     async with AsyncExitStack() as stack:
         state = state_folder(settings)
+        lives = await stack.enter_async_context(alive(state / TRITON))
         directory = await stack.enter_async_context(opened_directory(settings))
         life = await stack.enter_async_context(opened_life(settings, member))
         registry = Registry()
@@ -134,6 +140,7 @@ async def opened_shared(settings: Settings, member: str = "") -> AsyncIterator[S
             tracer=tracer,
             live=life.membership.table,
             life=life,
+            alive=lives,
         )
 
 

@@ -5,7 +5,7 @@ half second while a server runs; with none and no call it sleeps.
 
 import asyncio
 import ssl
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import closing
 from dataclasses import dataclass
 from typing import NoReturn
@@ -17,7 +17,7 @@ from gateway.scaling.health import CANARY_SECONDS
 from gateway.scaling.lifecycle import Lifecycle
 from gateway.scaling.registry import Demand, ManagedServer, Observer, Registry, Resident, residents_on
 from gateway.scaling.residency import Drain, Keep, Life, Load, Phase, Start, Step, Stop, Unload, Want, plan
-from gateway.scaling.scaler import Scaler
+from gateway.scaling.scaler import Replica, Scaler
 from gateway.scaling.throttler import Throttler
 from gateway.triton.client import Client
 from gateway.triton.grpc_client import GrpcClient
@@ -47,10 +47,12 @@ class Autoscaler:
     reach: Reach = LOOPBACK
     trust: Callable[[], ssl.SSLContext] = ssl.create_default_context
     """Where servers that somebody else runs are called, and by whose word over TLS."""
+    leaves: Callable[[], bool] = lambda: False
+    """Asked at the end: whether the servers are left to another process."""
     _sampled_at: float = 0.0
 
     async def run(self) -> None:
-        """Until cancelled; then every server is stopped."""
+        """Until cancelled; then every server is stopped, or left to who goes on."""
         try:
             async with jobs() as spawn:
                 life = Lifecycle(
@@ -70,7 +72,8 @@ class Autoscaler:
                 with closing(places) as elsewhere:
                     await self._loop(life, elsewhere)
         finally:
-            await asyncio.gather(*map(self._end, self.registry.servers.values()))
+            end = self.scaler.leave if self.leaves() else self._kill
+            await asyncio.gather(*(self._end(it, end) for it in self.registry.servers.values()))
 
     async def _loop(self, life: Lifecycle, elsewhere: Elsewhere) -> NoReturn:
         while True:
@@ -79,14 +82,17 @@ class Autoscaler:
             self._tick(life, self.clock())
             await self._sleep(watches=elsewhere.is_watching)
 
-    async def _end(self, server: ManagedServer) -> None:
+    async def _kill(self, replica: Replica) -> None:
+        await self.scaler.stop(replica, 0.0)
+
+    async def _end(self, server: ManagedServer, end: Callable[[Replica], Awaitable[None]]) -> None:
         """Whoever had a call has its answer by now: no connection is kept."""
         for place in residents_on(server):
             place.abort()
         if server.control is not None:
             server.control.abort()
         if server.replica is not None:
-            await self.scaler.stop(server.replica, 0.0)
+            await end(server.replica)
 
     async def _sleep(self, *, watches: bool) -> None:
         """Until something changed, or a tick is over while there is something to watch."""

@@ -53,7 +53,7 @@ class Lifecycle:
     async def start(self, server: Server) -> None:
         """The server is READY, or gone again."""
         try:
-            server.replica = replica = await self.scaler.start()
+            server.replica = replica = await self.scaler.start(server.fleet)
         except StartFailed as fault:
             await self.crashed(server, str(fault))
             return

@@ -10,7 +10,7 @@ from tenants.model import Model
 class Replica:
     """One running tritonserver and where it answers, over HTTP and over gRPC; `id` is unique for ever.
 
-    `control` are the headers that its restricted APIs (model control, configuration) ask for.
+    `control` are the headers that its restricted APIs (model control, configuration) ask for. `fleet` is the one that it was started for.
     """
 
     id: str
@@ -18,6 +18,7 @@ class Replica:
     port: int
     control: tuple[tuple[str, str], ...] = field(default=(), repr=False)
     grpc_port: int = 0
+    fleet: str = ""
 
 
 class StartFailed(Exception):
@@ -25,8 +26,20 @@ class StartFailed(Exception):
 
 
 class Scaler(Protocol):
-    async def start(self) -> Replica:
+    """A server that was started or adopted is in this process's hand: nobody else stops it or adopts it, until it is left or this process
+    ends, however it ends. Then it runs on while any gateway of its host lives.
+    """
+
+    async def start(self, fleet: str) -> Replica:
         """A new server's process runs, without a model; it may not answer yet. Raises StartFailed."""
+
+    async def adopt(self) -> list[Replica]:
+        """Those that ran in nobody's hand are in this one's, as they were started; they may not answer yet, or have ended by now. What
+        was left of others is cleared away. Raises OSError.
+        """
+
+    async def leave(self, replica: Replica) -> None:
+        """It is in nobody's hand, and runs on if another gateway lives. Who waits for its end waits no more."""
 
     async def provide(self, replica: Replica, model: Model) -> None:
         """The model's files are where the replica loads them from. Raises StartFailed, with what is wrong with them."""

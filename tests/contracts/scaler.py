@@ -31,6 +31,9 @@ class Stage(Protocol):
     def freeze(self, replica: Replica) -> None:
         """Its process goes on, and does nothing."""
 
+    def heir(self) -> Scaler:
+        """That of another process on this host."""
+
     def left(self, replica: Replica) -> list[str]:
         """What there is of it on this host: processes, shared memory, files but for its log."""
 
@@ -47,7 +50,7 @@ class Running:
 @asynccontextmanager
 async def started(stage: Stage, *models: Model) -> AsyncIterator[Running]:
     """A server that answers and has loaded these; it is stopped at the end, if it was not before."""
-    replica = await stage.scaler.start()
+    replica = await stage.scaler.start("local")
     client = Client(replica.host, replica.port)
     try:
         await eventually(lambda: is_ready(client, replica.id), seconds=20)
@@ -144,4 +147,81 @@ class ScalerContract:
         async with started(stage, stage.model) as one, asyncio.timeout(10):
             stage.freeze(one.replica)
             await stage.scaler.stop(one.replica, grace_seconds)
+            assert stage.left(one.replica) == []
+
+    # In whose hand
+
+    async def test_what_was_left_runs_on_as_it_was_and_who_adopts_it_learns_of_its_end_and_can_stop_it(
+        self, stage: Stage
+    ) -> None:
+        heir = stage.heir()
+        async with started(stage, stage.model) as one, asyncio.timeout(20):
+            assert one.replica.fleet == "local"
+            await stage.scaler.leave(one.replica)
+            assert await heir.adopt() == [one.replica]
+            assert await state(one.client, one.replica, stage.model.name) == "READY"
+            await heir.provide(one.replica, stage.model)
+            await heir.tidy(one.replica)
+            async with asyncio.TaskGroup() as group:
+                waiter = group.create_task(heir.gone(one.replica))
+                await asyncio.sleep(0)
+                assert not waiter.done()
+                one.client.close()
+                await heir.stop(one.replica, grace_seconds=0)
+                assert one.replica.id in await waiter
+            assert stage.left(one.replica) == []
+
+    async def test_what_is_in_somebodys_hand_is_adopted_by_nobody_else(self, stage: Stage) -> None:
+        heir = stage.heir()
+        async with started(stage) as one, asyncio.timeout(20):
+            assert await heir.adopt() == []
+            assert await stage.scaler.adopt() == []
+            await stage.scaler.leave(one.replica)
+            assert await heir.adopt() == [one.replica]
+            assert await stage.scaler.adopt() == []
+            assert await heir.adopt() == []
+            await heir.leave(one.replica)
+            assert await stage.scaler.adopt() == [one.replica]
+
+    async def test_an_adopted_server_that_ends_by_itself_is_told_of_and_nothing_is_left(
+        self, stage: Stage
+    ) -> None:
+        heir = stage.heir()
+        async with started(stage, stage.model) as one, asyncio.timeout(20):
+            await stage.scaler.leave(one.replica)
+            await heir.adopt()
+            async with asyncio.TaskGroup() as group:
+                waiter = group.create_task(heir.gone(one.replica))
+                await asyncio.sleep(0)
+                stage.kill(one.replica)
+            assert one.replica.id in waiter.result()
+            await heir.stop(one.replica, grace_seconds=0)
+            assert stage.left(one.replica) == []
+
+    async def test_what_ended_in_nobodys_hand_is_cleared_away(self, stage: Stage) -> None:
+        heir = stage.heir()
+        async with started(stage, stage.model) as one, asyncio.timeout(20):
+            await stage.scaler.leave(one.replica)
+            stage.kill(one.replica)
+
+            async def nothing_left() -> bool:
+                adopted = await heir.adopt()
+                assert adopted in ([], [one.replica])  # it may be about to end
+                for replica in adopted:
+                    await heir.gone(replica)
+                    await heir.stop(replica, grace_seconds=0)
+                return stage.left(one.replica) == []
+
+            await eventually(nothing_left, seconds=10)
+
+    @pytest.mark.parametrize("grace_seconds", [0.0, 0.2])
+    async def test_an_adopted_server_that_does_nothing_any_more_is_stopped_all_the_same(
+        self, stage: Stage, grace_seconds: float
+    ) -> None:
+        heir = stage.heir()
+        async with started(stage, stage.model) as one, asyncio.timeout(10):
+            await stage.scaler.leave(one.replica)
+            await heir.adopt()
+            stage.freeze(one.replica)
+            await heir.stop(one.replica, grace_seconds)
             assert stage.left(one.replica) == []

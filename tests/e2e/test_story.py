@@ -19,6 +19,7 @@ import numpy as np
 import pytest
 import tritonclient.grpc as triton
 
+from gateway.scaling.alive import alive
 from gateway.scaling.scaler import Replica
 from gateway.scaling.scalers.process import ProcessScaler, find_wheel
 from gateway.state import clock
@@ -72,8 +73,10 @@ def served(folder: Path) -> Iterator[Server]:
     scaler = ProcessScaler(
         find_wheel(), folder, lambda: secrets.token_hex(6), lambda: secrets.token_hex(8), secrets.choice
     )
+    living = alive(folder)
     with asyncio.Runner() as runner:
-        replica = runner.run(scaler.start())
+        runner.run(living.__aenter__())
+        replica = runner.run(scaler.start("local"))
         client = Client(replica.host, replica.port)
         try:
             runner.run(eventually(lambda: is_ready(client, replica.id), seconds=SECONDS))
@@ -84,6 +87,7 @@ def served(folder: Path) -> Iterator[Server]:
         finally:
             client.close()
             runner.run(scaler.stop(replica, 0))
+            runner.run(living.__aexit__(None, None, None))
 
 
 @pytest.fixture(scope="module")

@@ -35,6 +35,7 @@ def test_each_listener_in_the_clear_that_others_reach_is_told_of_at_the_start(
 LOOPS = {
     "authorities": "Trusted.look",
     "autoscaler": "Autoscaler.run",
+    "orphans": "Orphans.look",
     "caretaker": "Caretaker.look",
     "certificates": "Certificates.look",
     "claims": "Sweep.look",

@@ -34,7 +34,10 @@ class Worlds:
         self.world(replica).freeze()
 
     def left(self, replica: Replica) -> list[str]:
-        return [] if replica.id in self.scaler.stopped else [replica.id]
+        return [replica.id] if replica.id in self.scaler.host.running else []
+
+    def heir(self) -> ScalerWorld:
+        return self.scaler.heir()
 
     async def slow_call(self, client: Client) -> "asyncio.Task[int]":
         world = next(world for world in self.scaler.worlds if world.port == client.port)
@@ -138,7 +141,7 @@ async def test_a_model_that_cannot_be_loaded_says_why(worlds: Worlds) -> None:
 async def test_a_server_that_boots_refuses_connections_and_one_that_died_too() -> None:
     world = TritonWorld(boots=asyncio.Event())
     scaler = ScalerWorld([world])
-    replica = await scaler.start()
+    replica = await scaler.start("local")
     client = Client(replica.host, replica.port)
     with pytest.raises(NotSent):
         await client.ask("GET", "/v2")
@@ -155,10 +158,10 @@ async def test_a_server_that_boots_refuses_connections_and_one_that_died_too() -
 
 async def test_a_host_is_full_until_a_server_was_stopped_and_no_server_is_stopped_twice() -> None:
     scaler = ScalerWorld([TritonWorld()])
-    replica = await scaler.start()
+    replica = await scaler.start("local")
     with pytest.raises(StartFailed, match="room for 1"):
-        await scaler.start()
+        await scaler.start("local")
     await scaler.stop(replica, 0)
     with pytest.raises(AssertionError):
         await scaler.stop(replica, 0)
-    await scaler.stop(await scaler.start(), 0)
+    await scaler.stop(await scaler.start("local"), 0)

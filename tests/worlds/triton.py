@@ -273,80 +273,115 @@ def _json(value: object) -> bytes:
 
 
 @dataclass(slots=True, eq=False)
+class HostWorld:
+    """What runs on one host, and in whose hand: of several scalers, each in a process of its own."""
+
+    worlds: list[TritonWorld]
+    numbers: Iterator[int] = field(default_factory=count)
+    running: dict[str, TritonWorld] = field(default_factory=dict)
+    replicas: dict[str, Replica] = field(default_factory=dict)
+    ended: dict[str, asyncio.Future[str]] = field(default_factory=dict)
+    hands: "dict[str, ScalerWorld]" = field(default_factory=dict)
+
+
 class ScalerWorld:
     """The Scaler port over worlds: each start boots one that no replica runs on, the one that rested longest.
 
-    Polices the contract: ids are unique, a replica is stopped once, its files are provided while it runs.
+    Polices the contract: ids are unique, a replica is stopped once and by who has it in hand, its files are provided while it runs.
     """
 
-    worlds: list[TritonWorld]
-    started: list[str] = field(default_factory=list)
-    stopped: list[str] = field(default_factory=list)
-    graces: list[float] = field(default_factory=list)
-    fails: str = ""
-    impostor: str = ""  # what answers on the port is another server, of this id
-    stop_gate: asyncio.Event | None = None
-    _numbers: Iterator[int] = field(default_factory=count)
-    _running: dict[str, TritonWorld] = field(default_factory=dict)
-    _ended: dict[str, asyncio.Future[str]] = field(default_factory=dict)
+    def __init__(self, worlds: list[TritonWorld], host: HostWorld | None = None) -> None:
+        self.host = host or HostWorld(worlds)
+        self.worlds = self.host.worlds
+        self.started: list[str] = []
+        self.adopted: list[str] = []
+        self.stopped: list[str] = []
+        self.graces: list[float] = []
+        self.fails = ""
+        self.impostor = ""  # what answers on the port is another server, of this id
+        self.stop_gate: asyncio.Event | None = None
+
+    def heir(self) -> "ScalerWorld":
+        """Another process of the same host."""
+        return ScalerWorld([], self.host)
+
+    def dies(self) -> None:
+        """Its process ends by itself: what it has in hand goes on."""
+        self.host.hands = {number: it for number, it in self.host.hands.items() if it is not self}
 
     def world(self, replica_id: str) -> TritonWorld:
         """The world of a replica that was started and not stopped."""
-        return self._running[replica_id]
+        return self.host.running[replica_id]
 
     def end(self, replica_id: str, sentence: str = "ended with 137") -> None:
         """Its process ends by itself."""
-        self._running[replica_id].die()
+        self.host.running[replica_id].die()
         self._finish(replica_id, sentence)
 
     def _finish(self, replica_id: str, sentence: str) -> None:
-        if not self._ended[replica_id].done():
-            self._ended[replica_id].set_result(f"tritonserver {replica_id} {sentence}")
+        if not self.host.ended[replica_id].done():
+            self.host.ended[replica_id].set_result(f"tritonserver {replica_id} {sentence}")
 
     # The port
 
-    async def start(self) -> Replica:
+    async def start(self, fleet: str) -> Replica:
         if self.fails:
             raise StartFailed(self.fails)
-        taken = self._running.values()
+        taken = self.host.running.values()
         world = next((world for world in self.worlds if world not in taken), None)
         if world is None:
             raise StartFailed(f"this host has room for {len(self.worlds)} servers")
         self.worlds.remove(world)
         self.worlds.append(world)
-        number = next(self._numbers)
+        number = next(self.host.numbers)
         control = ((_CONTROL_HEADER, f"secret-{number}"),)
         server_id = f"replica-{number}"
         await world.boot(self.impostor or server_id, control[0][1])
         world.provided.clear()
-        replica = Replica(server_id, "127.0.0.1", world.port, control, world.grpc_port)
+        replica = Replica(server_id, "127.0.0.1", world.port, control, world.grpc_port, fleet)
         self.started.append(replica.id)
-        self._running[replica.id] = world
-        self._ended[replica.id] = asyncio.get_running_loop().create_future()
+        self.host.running[replica.id] = world
+        self.host.ended[replica.id] = asyncio.get_running_loop().create_future()
+        self.host.replicas[replica.id], self.host.hands[replica.id] = replica, self
         return replica
 
+    async def adopt(self) -> list[Replica]:
+        found = []
+        for number in self.host.running.keys() - self.host.hands.keys():
+            if self.host.ended[number].done():
+                del self.host.running[number]  # cleared away
+            else:
+                self.host.hands[number] = self
+                found.append(self.host.replicas[number])
+        self.adopted += [replica.id for replica in found]
+        return found
+
+    async def leave(self, replica: Replica) -> None:
+        assert self.host.hands.pop(replica.id) is self, f"{replica.id} is in another's hand"
+
     async def provide(self, replica: Replica, model: Model) -> None:
-        assert replica.id in self._running, f"{replica.id} does not run"
-        if model.name not in self._running[replica.id].models:
+        assert replica.id in self.host.running, f"{replica.id} does not run"
+        if model.name not in self.host.running[replica.id].models:
             raise StartFailed(f"there is no {model.repository}/{model.name}/config.pbtxt")
-        self._running[replica.id].provided.add(model.name)
+        self.host.running[replica.id].provided.add(model.name)
 
     async def tidy(self, replica: Replica) -> None:
         """Nobody deletes files here."""
 
     async def gone(self, replica: Replica) -> str:
-        return await asyncio.shield(self._ended[replica.id])
+        return await asyncio.shield(self.host.ended[replica.id])
 
     async def stop(self, replica: Replica, grace_seconds: float) -> None:
         assert replica.id not in self.stopped, f"{replica.id} was stopped before"
+        assert self.host.hands[replica.id] is self, f"{replica.id} is in another's hand"
         self.stopped.append(replica.id)
         self.graces.append(grace_seconds)
         if self.stop_gate is not None:
             await self.stop_gate.wait()
-        world = self._running[replica.id]
+        world = self.host.running[replica.id]
         if grace_seconds:
             await self._drained(world, grace_seconds)
-        del self._running[replica.id]
+        del self.host.running[replica.id], self.host.hands[replica.id]
         world.die()
         self._finish(replica.id, "was stopped")
 

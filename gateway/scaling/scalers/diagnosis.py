@@ -10,6 +10,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Final
 
+from gateway.scaling.alive import alive
 from gateway.scaling.scaler import StartFailed
 from gateway.scaling.scalers.leftovers import SHARED_MEMORY
 from gateway.scaling.scalers.process import ProcessScaler, check_folder, free_port
@@ -34,8 +35,9 @@ async def diagnose(
         findings.append(Finding(f"the path {folder}", ok=False, advice=str(fault)))
     if all(finding.ok for finding in findings):
         with TemporaryDirectory() as elsewhere:
-            scaler = ProcessScaler(find_wheel(), Path(elsewhere), new_id, new_id, choose_port)
-            findings.append(await _start(scaler))
+            async with alive(Path(elsewhere)):
+                scaler = ProcessScaler(find_wheel(), Path(elsewhere), new_id, new_id, choose_port)
+                findings.append(await _start(scaler))
     return findings
 
 
@@ -73,7 +75,7 @@ async def _start(scaler: ProcessScaler) -> Finding:
     what, clock = "a tritonserver starts and answers", asyncio.get_running_loop().time
     began = clock()
     try:
-        replica = await scaler.start()
+        replica = await scaler.start("doctor")
     except StartFailed as fault:
         return Finding(what, ok=False, advice=str(fault))
     client = Client(replica.host, replica.port)

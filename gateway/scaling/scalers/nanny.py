@@ -1,13 +1,19 @@
-"""The parent of one tritonserver: it keeps the server's log, ends the server when told to, and when its gateway is gone, however that went.
+"""The parent of one tritonserver: it keeps the server's log, and ends the server when told to and when no gateway lives any more.
 
-    python -I -S nanny.py SHM_PREFIX FOLDER LOCK LOG COMMAND...
+    python -I -S nanny.py SHM_PREFIX FOLDER LOCK ALIVE LOG COMMAND...
 
-Its standard input is a pipe whose other end only the gateway holds: the kernel closes it when the gateway dies, and no new gateway can
-be mistaken for the old one. SIGTERM is passed on to the server; when the pipe closes the server is killed. The nanny leads the process
-group of the server and its stubs: when the server is gone it ends the rest, and removes their shared memory and the replica's FOLDER,
-which the descriptor LOCK keeps locked for as long as the nanny lives. Few modules and no thread, so that it starts in milliseconds.
+It starts the server once a byte came from standard input; when that ends before, the gateway died before it had written what another one
+needs to go on with the server, and there is none. From then on the nanny is nobody's: it waits for all of the flock ALIVE, of which each
+gateway has a part while it lives. When it gets that, or SIGUSR1, the server is killed; SIGTERM is passed on to it. Where the wait for
+the lock fails the server is killed too: nobody is to outlive the gateways.
+
+The nanny leads the process group of the server and its stubs: when the server is gone it ends the rest, and removes their shared memory and
+the replica's FOLDER, which the descriptor LOCK keeps locked for as long as the nanny lives. Few modules, so that it starts in
+milliseconds; a thread waits for the lock, as nothing else can do that and something besides.
 """
 
+import _thread
+import fcntl
 import os
 import select
 import signal
@@ -15,6 +21,7 @@ import sys
 
 LOG_BYTES = 16 * 1024**2
 _SHARED_MEMORY = "/dev/shm"  # noqa: S108 - where Linux keeps shared memory, not a temporary file
+_RECORD = "replica"
 _GATEWAY = 0
 _CHUNK_BYTES = 64 * 1024
 
@@ -42,9 +49,14 @@ class Log:
         self._written = 0
 
 
-def main(shm_prefix: str, folder: str, lock: int, log: str, command: list[str]) -> int:
-    os.set_inheritable(lock, False)  # noqa: FBT003 - it has no name
-    signals = _signals(signal.SIGTERM, signal.SIGCHLD)
+def main(arguments: list[str]) -> int:
+    shm_prefix, folder, lock, alive, log, *command = arguments
+    os.set_inheritable(int(lock), False)  # noqa: FBT003 - it has no name
+    if not os.read(_GATEWAY, 1):
+        _remove(folder)
+        return 0
+    signals = _signals(signal.SIGTERM, signal.SIGUSR1, signal.SIGCHLD)
+    _thread.start_new_thread(_wait, (os.open(alive, os.O_RDWR | os.O_CREAT, 0o600), folder))
     lines, output = os.pipe()
     server = os.posix_spawn(
         command[0],
@@ -76,22 +88,33 @@ def _signals(*numbers: int) -> int:
     return signals
 
 
+def _wait(alive: int, folder: str) -> None:
+    """In a thread of its own. Once no gateway lives, or that cannot be known, the server is struck from the list, so that no gateway that
+    comes now goes on with it; then the next nanny may have the lock."""
+    try:
+        fcntl.flock(alive, fcntl.LOCK_EX)
+        _unlink(f"{folder}/{_RECORD}")
+    finally:
+        os.kill(os.getpid(), signal.SIGUSR1)
+        os.close(alive)
+
+
 def _attend(server: int, lines: int, signals: int, log: Log) -> int:
     """The server's exit code, 128 and the signal that ended it; its process group is ended and its log whole."""
     poll = select.poll()
-    for source in (_GATEWAY, lines, signals):
+    for source in (lines, signals):
         poll.register(source, select.POLLIN)
     while True:
         for source, _ in poll.poll():
             data = os.read(source, _CHUNK_BYTES)
             if not data:
                 poll.unregister(source)
-            if source == _GATEWAY and not data:
-                os.kill(server, signal.SIGKILL)  # nobody is left to read an answer, or somebody is in a hurry
-            elif source == signals and signal.SIGTERM in data:
-                os.kill(server, signal.SIGTERM)
-            elif source == lines:
+            if source == lines:
                 log.write(data)
+            elif signal.SIGUSR1 in data:
+                os.kill(server, signal.SIGKILL)
+            elif signal.SIGTERM in data:
+                os.kill(server, signal.SIGTERM)
         ended, status = os.waitpid(server, os.WNOHANG)
         if ended:
             break
@@ -133,15 +156,22 @@ def _is_of_the_group(pid: int) -> bool:
 
 
 def _remove(folder: str) -> None:
-    """The links of its repository are all that is in it; what else there is stays for who looks for it."""
+    """The links of its repository and its record are all that is in it; what else there is stays for who looks for it."""
     try:
         for link in os.listdir(f"{folder}/models"):
             os.unlink(f"{folder}/models/{link}")
         os.rmdir(f"{folder}/models")
+        for part in (_RECORD, f"{_RECORD}.new"):
+            _unlink(f"{folder}/{part}")
         os.rmdir(folder)
     except OSError:
         pass
 
 
+def _unlink(path: str) -> None:
+    if os.path.lexists(path):
+        os.unlink(path)
+
+
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1], sys.argv[2], int(sys.argv[3]), sys.argv[4], sys.argv[5:]))
+    sys.exit(main(sys.argv[1:]))

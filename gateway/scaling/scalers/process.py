@@ -1,4 +1,11 @@
-"""Servers as child processes of this host: the tritonserver of the nvidia-pytriton wheel, each under a nanny.
+"""Servers as processes of this host: the tritonserver of the nvidia-pytriton wheel, each under a nanny, which outlives the gateway that
+started it while any other lives.
+
+Whoever starts servers, or adopts them, has to be `alive` in their folder: else their nannies end them at once.
+
+A start is, in this order: the folder, locked; the nanny, which waits; the record; the word that the nanny waits for; the server. Whoever
+dies between two of these leaves a folder that nobody has locked, which is cleared away at the next start or adoption; or a nanny that
+hears that nobody will say the word, and clears its folder away; or a server that is in the record, to be adopted.
 
 The server needs: its shared libraries and libpython of the running Python on LD_LIBRARY_PATH, the stub for that Python beside the Python
 backend, and the environment's `bin` first on PATH.
@@ -6,18 +13,28 @@ backend, and the environment's `bin` first on PATH.
 
 import asyncio
 import contextlib
+import logging
 import os
 import re
+import signal
 import socket
+import subprocess
 import sys
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import IO, cast
 
+from gateway.process import identity
+from gateway.scaling.alive import ALIVE
 from gateway.scaling.scaler import Replica, StartFailed
-from gateway.scaling.scalers import leftovers
+from gateway.scaling.scalers import leftovers, record
+from gateway.scaling.scalers.pidfd import Held
+from gateway.scaling.scalers.record import Record
 from gateway.scaling.scalers.wheel import Finding, Wheel, find_wheel, libpython_folder
 from tenants.model import Model
+
+log = logging.getLogger(__name__)
 
 _NANNY = Path(__file__).with_name("nanny.py")
 _PORTS = range(20_000, 32_768)  # below the range that the kernel gives to clients
@@ -27,6 +44,8 @@ _RESTRICTED = "health,shared-memory,model-config,model-repository,trace,logging"
 _RESTRICTED_GRPC = f"{_RESTRICTED},statistics"
 _EXIT_SECONDS = 86_400  # Triton's own patience after SIGTERM: the grace of `stop` ends first
 _KILL_SECONDS = 5.0
+_CLEAR_SECONDS = 5.0
+_POLL_SECONDS = 0.01
 _LOG_TAIL_BYTES = 2_000
 _PLAIN_PATH = re.compile(r"[\w./+@-]+")  # the Python backend hands paths to a shell as they are
 
@@ -56,6 +75,15 @@ def check_folder(folder: Path) -> None:
         )
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class _InHand:
+    """A server that is in this process's hand for as long as the descriptor `record` is open."""
+
+    replica: Replica
+    nanny: Held
+    record: int
+
+
 @dataclass(slots=True)
 class ProcessScaler:
     """tritonservers without models, each with a repository of its own. `folder` holds those and their logs, mode 0700.
@@ -68,13 +96,12 @@ class ProcessScaler:
     new_id: Callable[[], str]
     new_secret: Callable[[], str]
     choose_port: Callable[[range], int]
-    _nannies: dict[str, asyncio.subprocess.Process] = field(default_factory=dict)
-    _ports: dict[str, tuple[int, int]] = field(default_factory=dict)
+    _in_hand: dict[str, _InHand] = field(default_factory=dict)
 
-    async def start(self) -> Replica:
+    async def start(self, fleet: str) -> Replica:
         self.check()
         try:
-            return await self._start()
+            return self._start(fleet)
         except OSError as fault:  # no descriptors, no memory, no disk
             raise StartFailed(f"tritonserver could not be started: {fault}") from fault
 
@@ -82,9 +109,9 @@ class ProcessScaler:
         """Raise StartFailed for a folder that no server could start with."""
         check_folder(self.folder)
 
-    async def _start(self) -> Replica:
+    def _start(self, fleet: str) -> Replica:
         # A replica binds its ports only once Triton is up: until then another one that starts must not be given them.
-        given = {port for ports in self._ports.values() for port in ports}
+        given = {port for it in self._in_hand.values() for port in (it.replica.port, it.replica.grpc_port)}
         port = free_port(self.choose_port, but=given)
         replica = Replica(
             id=self.new_id(),
@@ -92,29 +119,41 @@ class ProcessScaler:
             port=port,
             grpc_port=free_port(self.choose_port, but={port, *given}),
             control=((_CONTROL_HEADER, self.new_secret()),),
+            fleet=fleet,
         )
         lock = self._prepare(replica)
-        self._ports[replica.id] = (replica.port, replica.grpc_port)
         try:
-            with self._log(replica).open("xb") as log:
-                self._nannies[replica.id] = await asyncio.create_subprocess_exec(
-                    *(sys.executable, "-I", "-S", str(_NANNY)),
-                    *(leftovers.shm_prefix(replica.id), str(self._home(replica)), str(lock), str(log.name)),
-                    *self._arguments(replica),
-                    stdin=asyncio.subprocess.PIPE,
-                    stdout=asyncio.subprocess.DEVNULL,
-                    stderr=log,
-                    env=self._environment(),
-                    start_new_session=True,
-                    pass_fds=(lock,),
-                )
+            child = self._nanny(replica, lock)
         except BaseException:
-            del self._ports[replica.id]
             leftovers.clear(self._home(replica))
             raise
         finally:
             os.close(lock)
+        with cast("IO[bytes]", child.stdin) as word:  # without a word the nanny clears the folder away
+            nanny = Held(child.pid, child)
+            made = record.put(self._home(replica), Record(replica, identity(child.pid)))
+            self._in_hand[replica.id] = _InHand(replica, nanny, made)
+            with contextlib.suppress(BrokenPipeError):  # how it ended is told by `gone`
+                word.write(b"\n")
         return replica
+
+    def _nanny(self, replica: Replica, lock: int) -> "subprocess.Popen[bytes]":
+        home = self._home(replica)
+        with self._log(replica).open("xb") as log_file:
+            return subprocess.Popen(
+                [
+                    *(sys.executable, "-I", "-S", str(_NANNY)),
+                    *(leftovers.shm_prefix(replica.id), str(home), str(lock), str(self.folder / ALIVE)),
+                    *(log_file.name, *self._arguments(replica)),
+                ],
+                bufsize=0,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.DEVNULL,
+                stderr=log_file,
+                env=self._environment(),
+                start_new_session=True,
+                pass_fds=(lock,),
+            )
 
     def _prepare(self, replica: Replica) -> int:
         """A folder with an empty repository for it, and the descriptor that locks it."""
@@ -142,38 +181,74 @@ class ProcessScaler:
                 if not link.exists():
                     link.unlink()
 
+    async def adopt(self) -> list[Replica]:
+        found = [self._adopted(path.parent) for path in self.folder.glob(f"*/{record.NAME}")]
+        leftovers.sweep(self.folder)
+        return [replica for replica in found if replica is not None]
+
+    def _adopted(self, home: Path) -> Replica | None:
+        """It is in our hand, if its nanny lives and it was in nobody's."""
+        descriptor = record.take(home)
+        if descriptor is None:
+            return None
+        try:
+            told = record.read(descriptor)
+            nanny = Held(told.nanny.pid)
+            if identity(nanny.pid) == told.nanny:
+                self._in_hand[told.replica.id] = _InHand(told.replica, nanny, descriptor)
+                return told.replica
+            nanny.forget()  # another process has its number
+        except ProcessLookupError:
+            pass
+        except record.Unreadable as fault:
+            log.warning("the server %s cannot be adopted and is ended: %s", home.name, fault)
+            leftovers.end(home.name)
+        os.close(descriptor)
+        return None
+
+    async def leave(self, replica: Replica) -> None:
+        held = self._in_hand.pop(replica.id, None)
+        if held is not None:
+            os.close(held.record)
+            held.nanny.forget()
+
     async def gone(self, replica: Replica) -> str:
-        nanny = self._nannies.get(replica.id)
-        if nanny is None:
-            how = "was stopped"
+        held = self._in_hand.get(replica.id)
+        if held is None:
+            how = "is not in hand"
         else:
-            how = f"ended with {await nanny.wait()}"
-            await self._clear(replica, nanny)
+            code = await asyncio.shield(held.nanny.ended)
+            how = f"ended with {code}"
+            if code is None:
+                how = "ended; how is not known, as another gateway had started it"
+            await self._clear(replica)
         return f"tritonserver {replica.id} {how}; its log is {self._log(replica)}, which ends:\n{self.log_tail(replica)}"
 
     async def stop(self, replica: Replica, grace_seconds: float) -> None:
-        nanny = self._nannies.get(replica.id)
-        if nanny is None:
+        held = self._in_hand.get(replica.id)
+        if held is None:
             return
+        nanny = held.nanny
         if grace_seconds > 0:
-            with contextlib.suppress(ProcessLookupError):
-                nanny.terminate()
-            await _ended(nanny, grace_seconds)
-        if nanny.returncode is None and nanny.stdin is not None:
-            nanny.stdin.close()  # the nanny kills the server, also one that is stopped
-            await _ended(nanny, _KILL_SECONDS)
-        if nanny.returncode is None:  # the nanny itself is stopped
-            leftovers.end_group(nanny.pid)
-            await nanny.wait()
-        await self._clear(replica, nanny)
-        self._nannies.pop(replica.id, None)
-        self._ports.pop(replica.id, None)
+            nanny.tell(signal.SIGTERM)
+            await nanny.over(grace_seconds)
+        nanny.tell(signal.SIGUSR1)  # it kills the server, also one that is stopped
+        await nanny.over(_KILL_SECONDS)
+        nanny.tell(signal.SIGKILL)  # it is stopped itself
+        await nanny.over()
+        await self._clear(replica)
+        if self._in_hand.pop(replica.id, None) is not None:
+            os.close(held.record)
 
-    async def _clear(self, replica: Replica, nanny: asyncio.subprocess.Process) -> None:
-        """What the nanny of a server that ended did, when it was killed itself."""
-        if nanny.returncode is not None and nanny.returncode < 0:
-            leftovers.end_group(nanny.pid)
-        leftovers.clear(self._home(replica))
+    async def _clear(self, replica: Replica) -> None:
+        """What its nanny did, unless that was killed itself."""
+        home = self._home(replica)
+        if home.exists():
+            for _ in range(round(_CLEAR_SECONDS / _POLL_SECONDS)):
+                if not leftovers.end(replica.id):
+                    break
+                await asyncio.sleep(_POLL_SECONDS)
+        leftovers.clear(home)
 
     def _arguments(self, replica: Replica) -> list[str]:
         (header, secret), *_ = replica.control
@@ -234,13 +309,6 @@ class ProcessScaler:
                 return log.read().decode(errors="replace")
         except OSError as fault:
             return str(fault)
-
-
-async def _ended(nanny: asyncio.subprocess.Process, seconds: float) -> None:
-    """Return once it has, and not later than after that many seconds."""
-    with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(seconds):
-            await nanny.wait()
 
 
 def _repository(home: Path) -> Path:

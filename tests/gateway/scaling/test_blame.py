@@ -230,7 +230,7 @@ def _is(place: Place, phase: Phase) -> bool:
 
 
 def _harm(here: Elastic, chance: random.Random) -> None:
-    running = list(here.scaler._running)
+    running = list(here.scaler.host.running)
     if running and chance.random() < 0.3:
         here.scaler.end(chance.choice(running))
     elif running:

@@ -8,6 +8,7 @@ import shutil
 import signal
 import socket
 import sys
+from collections.abc import AsyncIterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from itertools import count
@@ -17,6 +18,7 @@ import pytest
 from msgspec import structs
 
 from gateway.frontends.http_server import bound_socket
+from gateway.scaling.alive import alive
 from gateway.scaling.scaler import Replica, StartFailed
 from gateway.scaling.scalers import leftovers, nanny
 from gateway.scaling.scalers.process import ProcessScaler, find_wheel, free_port
@@ -53,6 +55,9 @@ class RealTriton:
                 if os.getpgid(pid) == group != pid:
                     os.kill(pid, signal.SIGSTOP)
 
+    def heir(self) -> ProcessScaler:
+        return replace(self.scaler, _in_hand={})
+
     def left(self, replica: Replica) -> list[str]:
         regions = leftovers.SHARED_MEMORY.glob(f"{leftovers.shm_prefix(replica.id)}*")
         home = self.scaler.folder / replica.id
@@ -75,17 +80,18 @@ class RealTriton:
 
 
 @pytest.fixture
-def stage(tmp_path: Path) -> RealTriton:
+async def stage(tmp_path: Path) -> AsyncIterator[RealTriton]:
     numbers = count(1)
-    return RealTriton(
-        ProcessScaler(
-            wheel=find_wheel(),
-            folder=tmp_path / "triton",
-            new_id=lambda: f"{os.getpid()}test{next(numbers)}",
-            new_secret=lambda: secrets.token_hex(8),
-            choose_port=secrets.choice,
+    async with alive(tmp_path / "triton"):
+        yield RealTriton(
+            ProcessScaler(
+                wheel=find_wheel(),
+                folder=tmp_path / "triton",
+                new_id=lambda: f"{os.getpid()}test{next(numbers)}",
+                new_secret=lambda: secrets.token_hex(8),
+                choose_port=secrets.choice,
+            )
         )
-    )
 
 
 class TestProcessScaler(ScalerContract):
@@ -195,7 +201,7 @@ async def test_a_server_that_is_killed_is_gone_with_its_exit_code_and_the_end_of
 
 async def test_a_server_that_ends_as_it_starts_says_why(stage: RealTriton, tmp_path: Path) -> None:
     stage.scaler.wheel = replace(stage.scaler.wheel, server=Path("/bin/ls"))
-    replica = await stage.scaler.start()
+    replica = await stage.scaler.start("local")
     why = await stage.scaler.gone(replica)
     assert "ended with 2" in why
     assert "unrecognized option" in why
@@ -220,21 +226,27 @@ async def test_what_a_nanny_cannot_end_any_more_the_scaler_ends(
 GATEWAY = """
 import asyncio, secrets, sys
 from pathlib import Path
+from gateway.scaling.alive import alive
 from gateway.scaling.scalers.process import ProcessScaler, find_wheel
 from tenants.model import Model
 
 async def main():
-    scaler = ProcessScaler(find_wheel(), Path(sys.argv[1]), lambda: sys.argv[2], secrets.token_hex, secrets.choice)
-    replica = await scaler.start()
-    await scaler.provide(replica, Model(id="m_1", name="slow", repository=sys.argv[3], tenants="*"))
-    print(replica.port, *replica.control[0], flush=True)
-    await asyncio.Event().wait()
+    folder = Path(sys.argv[1])
+    async with alive(folder):
+        scaler = ProcessScaler(find_wheel(), folder, lambda: sys.argv[2], secrets.token_hex, secrets.choice)
+        replica = await scaler.start("local")
+        await scaler.provide(replica, Model(id="m_1", name="slow", repository=sys.argv[3], tenants="*"))
+        print(replica.port, *replica.control[0], flush=True)
+        await asyncio.Event().wait()
 
 asyncio.run(main())
 """
 
 
-async def test_nothing_is_left_of_a_gateway_that_is_killed_with_a_call_under_way(stage: RealTriton) -> None:
+async def test_nothing_is_left_of_a_gateway_that_is_killed_with_a_call_under_way(
+    stage: RealTriton, tmp_path: Path
+) -> None:
+    stage.scaler.folder = tmp_path / "alone"  # nobody else lives there
     replica_id = f"{os.getpid()}orphan"
     gateway = await asyncio.create_subprocess_exec(
         *(sys.executable, "-c", GATEWAY, str(stage.scaler.folder), replica_id, str(MODELS)),
@@ -292,7 +304,6 @@ async def test_what_a_killed_nanny_and_gateway_left_is_cleared_at_the_next_start
 
 async def test_the_newest_logs_outlive_their_servers_and_the_oldest_do_not(stage: RealTriton) -> None:
     folder = stage.scaler.folder
-    folder.mkdir(mode=0o700)
     for number in range(30):
         for log in (folder / f"old{number:02}.log", folder / f"old{number:02}.log.1"):
             log.write_text("x")
@@ -311,7 +322,7 @@ async def test_a_log_that_is_full_makes_place_and_no_line_is_lost_or_holds_the_s
     chatter.write_text(f"#!/bin/sh\nseq -f %063.0f 1 {lines}\n")
     chatter.chmod(0o700)
     stage.scaler.wheel = replace(stage.scaler.wheel, server=chatter)
-    replica = await stage.scaler.start()
+    replica = await stage.scaler.start("local")
     assert f"{lines:063}" in await stage.scaler.gone(replica)
     newer, older = (stage.scaler.folder / f"{replica.id}.log{part}" for part in ("", ".1"))
     assert older.stat().st_size <= nanny.LOG_BYTES
@@ -323,15 +334,15 @@ async def test_a_log_that_is_full_makes_place_and_no_line_is_lost_or_holds_the_s
 
 
 async def test_a_failure_of_the_system_is_a_failed_start_and_nothing_worse(stage: RealTriton) -> None:
-    stage.scaler.folder.write_text("not a folder")
+    (stage.scaler.folder / "backends").write_text("not a folder")
     with pytest.raises(StartFailed, match="could not be started"):
-        await stage.scaler.start()
+        await stage.scaler.start("local")
 
 
 async def test_a_start_that_fails_leaves_nothing(stage: RealTriton) -> None:
     stage.scaler.wheel = replace(stage.scaler.wheel, backend=Path("/nowhere"))
     with pytest.raises(StartFailed, match="/nowhere"):
-        await stage.scaler.start()
+        await stage.scaler.start("local")
     assert list(stage.scaler.folder.glob("*/models")) == []
 
 
@@ -340,7 +351,7 @@ async def test_a_folder_that_no_server_could_use_is_refused_with_what_to_choose(
 ) -> None:
     stage.scaler.folder = tmp_path / "with a space"
     with pytest.raises(StartFailed, match="--state"):
-        await stage.scaler.start()
+        await stage.scaler.start("local")
 
 
 def test_when_no_port_is_free_the_start_fails_with_a_sentence() -> None:
@@ -361,7 +372,7 @@ async def test_servers_that_start_side_by_side_are_given_no_port_twice(stage: Re
     one, other, third, fourth = free
     offered = iter((one, one, other, other, one, third, third, fourth))
     stage.scaler.choose_port = lambda _: next(offered)
-    replicas = [await stage.scaler.start(), await stage.scaler.start()]
+    replicas = [await stage.scaler.start("local"), await stage.scaler.start("local")]
     try:
         ports = [(it.port, it.grpc_port) for it in replicas]
         assert ports == [(one, other), (third, fourth)]

@@ -13,6 +13,7 @@ import pytest
 from msgspec import structs
 
 from gateway.call import Outgoing
+from gateway.scaling.alive import alive
 from gateway.scaling.scalers.process import ProcessScaler, find_wheel
 from gateway.triton import canary
 from gateway.triton.canary import Health
@@ -43,17 +44,18 @@ async def serving(folder: Path, *models: Model) -> AsyncIterator[Running]:
     scaler = ProcessScaler(
         find_wheel(), folder, lambda: secrets.token_hex(6), lambda: secrets.token_hex(8), secrets.choice
     )
-    replica = await scaler.start()
-    client = Client(replica.host, replica.port)
-    try:
-        await eventually(lambda: is_ready(client, replica.id), seconds=20)
-        for model in models:
-            await scaler.provide(replica, model)
-            await load(client, replica, model.name, seconds=20)
-        yield Running(replica, client)
-    finally:
-        client.close()
-        await scaler.stop(replica, 0)
+    async with alive(folder):
+        replica = await scaler.start("local")
+        client = Client(replica.host, replica.port)
+        try:
+            await eventually(lambda: is_ready(client, replica.id), seconds=20)
+            for model in models:
+                await scaler.provide(replica, model)
+                await load(client, replica, model.name, seconds=20)
+            yield Running(replica, client)
+        finally:
+            client.close()
+            await scaler.stop(replica, 0)
 
 
 async def body_for(one: Running, model: Model) -> Outgoing:

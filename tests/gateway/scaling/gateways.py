@@ -1,0 +1,161 @@
+"""Small gateways, each a process of its own, that do with servers what they are told; and a server that does nothing, for where it need
+be no real one."""
+
+import asyncio
+import json
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from gateway.scaling.scaler import Replica
+from gateway.scaling.scalers.leftovers import SHARED_MEMORY, shm_prefix
+from gateway.scaling.scalers.wheel import Wheel
+from tests.conftest import ROOT
+from tests.worlds.host import eventually, processes_of
+
+_PROGRAM = """
+import asyncio, dataclasses, json, os, secrets, signal, sys
+from pathlib import Path
+from gateway.scaling.charge import Charge
+from gateway.scaling.scaler import Replica
+from gateway.scaling.scalers import process, record
+from gateway.scaling.alive import alive
+from gateway.scaling.scalers.process import ProcessScaler, Wheel
+
+async def main():
+    folder, state = Path(sys.argv[1]), {}
+    async with alive(folder) as living:
+        charge = Charge(folder)
+        new_id = lambda: secrets.token_hex(6)
+        scaler = ProcessScaler(Wheel(*map(Path, sys.argv[2:6])), folder, new_id, new_id, secrets.choice)
+        while line := await asyncio.to_thread(sys.stdin.readline):
+            said = None
+            match line.split():
+                case ["charge"]:
+                    await charge.taken()
+                case ["start"]:
+                    state["it"] = await scaler.start("local")
+                    said = dataclasses.asdict(state["it"])
+                case ["adopt"]:
+                    found = await scaler.adopt()
+                    state |= {"it": it for it in found}
+                    said = [it.id for it in found]
+                case ["gone"]:
+                    said = await scaler.gone(state["it"])
+                case ["stop"]:
+                    await scaler.stop(state["it"], 0.0)
+                case ["last"]:
+                    said = living.is_last()
+                case ["die", "before", "the", "nanny"]:
+                    ProcessScaler._nanny = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
+                case ["die", "before", "the", "record"]:
+                    record.put = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
+                case ["die", "after", "the", "record"]:
+                    put = record.put
+                    record.put = lambda *it: (put(*it), os.kill(os.getpid(), signal.SIGKILL))
+                case ["die", "after", "the", "word"]:
+                    process._InHand = lambda *_: (os.write(state["word"], b"."), os.kill(os.getpid(), signal.SIGKILL))
+                    nanny = ProcessScaler._nanny
+                    def noted(*it):
+                        child = nanny(*it)
+                        state["word"] = child.stdin.fileno()
+                        return child
+                    ProcessScaler._nanny = noted
+            print(json.dumps(said), flush=True)
+
+asyncio.run(main())
+"""
+
+
+@dataclass(slots=True)
+class Gateway:
+    """One that lives on a folder of servers."""
+
+    process: asyncio.subprocess.Process
+
+    async def does(self, *words: str) -> Any:
+        """What it says once it has done it; ConnectionError if it is dead."""
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        self.process.stdin.write(" ".join(words).encode() + b"\n")
+        line = await self.process.stdout.readline()
+        if not line:
+            raise ConnectionError("it is dead")
+        return json.loads(line)
+
+    async def starts(self) -> Replica:
+        said = await self.does("start")
+        said["control"] = tuple(map(tuple, said["control"]))
+        return Replica(**said)
+
+    async def killed(self) -> None:
+        with suppress(ProcessLookupError):
+            self.process.kill()
+        await self.process.wait()
+
+    async def ends(self) -> None:
+        """In good order, as its input ends."""
+        assert self.process.stdin is not None
+        self.process.stdin.close()
+        assert await self.process.wait() == 0
+
+
+@asynccontextmanager
+async def living(folder: Path, wheel: Wheel) -> AsyncIterator[Gateway]:
+    """A gateway that lives when the block begins, and is dead after it."""
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-c", _PROGRAM, str(folder)),
+        *map(str, (wheel.server, wheel.backend, wheel.stub, wheel.libraries)),
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+        cwd=ROOT,
+        start_new_session=True,
+    )
+    gateway = Gateway(process)
+    try:
+        await gateway.does("live")
+        yield gateway
+    finally:
+        await gateway.killed()
+
+
+def idle_wheel(folder: Path) -> Wheel:
+    """The parts of one whose server does nothing: it runs until it is killed, with a child, and says that it has heard of SIGTERM."""
+    backend = folder / "backend"
+    backend.mkdir(parents=True)
+    server = folder / "server"
+    server.write_text("#!/bin/sh\ntrap 'echo heard' TERM\nwhile :; do sleep 1000 & wait; done\n")
+    server.chmod(0o700)
+    stub = backend / "stub"
+    stub.touch()
+    return Wheel(server, backend, stub, folder)
+
+
+def nannies_of(folder: Path) -> list[int]:
+    return [
+        pid for pid, line in processes_of(f"{folder}/") if any(word.endswith("nanny.py") for word in line)
+    ]
+
+
+def left(folder: Path) -> list[str]:
+    """What there is of servers in this folder: processes, shared memory, files."""
+    homes = [path for path in folder.iterdir() if path.is_dir() and path.name != "backends"]
+    logs = [path.stem for path in folder.glob("*.log")]
+    regions = [path for log in logs for path in SHARED_MEMORY.glob(f"{shm_prefix(log)}*")]
+    return [*(" ".join(line) for _, line in processes_of(f"{folder}/")), *map(str, (*homes, *regions))]
+
+
+async def nothing_left(folder: Path, *, seconds: float) -> None:
+    async def is_so() -> bool:
+        return left(folder) == []
+
+    await eventually(is_so, seconds=seconds)
+
+
+def kill(pid: int) -> None:
+    os.kill(pid, signal.SIGKILL)
