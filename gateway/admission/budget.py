@@ -21,6 +21,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from tenants.ports import Key, Row
+from tenants.rows import decoded
 
 Span = Literal["minute", "day", "month"]
 MICRO: Final = 1_000_000
@@ -103,10 +104,7 @@ def encoded(budget: Budget) -> bytes:
 
 def read(row: Row) -> Budget:
     """Raises Damaged."""
-    try:
-        return msgspec.json.decode(row.value, type=Budget)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as fault:
-        raise Damaged(f"the budget {row.key.partition} cannot be read: {fault}") from fault
+    return decoded(row, Budget, Damaged)
 
 
 def laid_out(start_us: int) -> Budget:

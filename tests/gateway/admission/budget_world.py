@@ -3,8 +3,9 @@
 A schedule is data, as in `simulated.py`: the same one gives the same run, and a smaller one is found by leaving faults out.
 """
 
+from asyncio import CancelledError
 from collections import Counter, deque
-from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from random import Random
@@ -14,8 +15,17 @@ from gateway.admission.budgets import Budgets, Refused
 from gateway.admission.chunk import Chunk
 from tenants.errors import TableUnavailable
 from tests.gateway.admission.simulated import Fault
-from tests.gateway.admission.virtual import MS, SECOND, Call, Clocks, Link, Process, Weather, World
-from tests.worlds.table import MemoryTable
+from tests.worlds.virtual import (
+    MS,
+    SECOND,
+    Clocks,
+    Process,
+    RecordingTable,
+    VirtualTable,
+    Weather,
+    World,
+    pause,
+)
 
 NAME = "tenant/t_1/requests-minute"
 SLOTS = 4
@@ -23,7 +33,7 @@ SKEW = (97, 1, 1, 1)
 APART_US = SECOND
 """Between the clocks of two members, at most."""
 EPOCH_US = 1_700_000_000 * SECOND
-MOST_WAITING = 20
+MOST_WAITING = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,16 +74,8 @@ class Member:
         self.process = Process(run.world, name, run.schedule.clocks[slot])
         self.life = run.lives[name] = Life()
         self.reading = 0
-        link = Link(
-            rows=run.memory.rows,
-            world=run.world,
-            weather=run.weather,
-            draw=run.draw,
-            landed=run.landed,
-            say=run.say,
-        )
         self.budgets = run.kind(
-            table=link,
+            table=VirtualTable(),
             me=name,
             clock=self.process.clock,
             wall_us=self._wall,
@@ -93,7 +95,7 @@ class Member:
 
     def _serve(self, calls: int) -> None:
         for _ in range(calls):
-            units = self.run.draw.randint(1, self.run.schedule.ceiling)
+            units = self.run.world.random.randint(1, self.run.schedule.ceiling)
             found = self.budgets.admit(NAME, self.limit, units)
             if found is None:
                 self.waiting.append(units)
@@ -104,12 +106,12 @@ class Member:
     def judge(self, found: Chunk | Refused, units: int) -> None:
         if isinstance(found, Chunk):
             found.reserve(units)
-            used = self.run.draw.randint(0, units) if self.run.schedule.ceiling > 1 else units
+            used = self.run.world.random.randint(0, units) if self.run.schedule.ceiling > 1 else units
             start_us = found.start_us
             self.run.admit(start_us, units, self.reading)
             self.life.used[start_us] += used
             self.life.unused[start_us] += units - used
-            later = self.run.world.now + self.run.draw.randrange(2 * SECOND)
+            later = self.run.world.now + self.run.world.random.randrange(2 * SECOND)
             settle = partial(self._settle, found, units, used, start_us)
             self.run.world.at(later, lambda: self.process.do(settle))
 
@@ -129,7 +131,8 @@ class Member:
                 await self._ask(self.waiting.popleft())
             else:
                 for name in self.budgets.due():
-                    await self.budgets.renew(name)
+                    with suppress(CancelledError):
+                        await self.budgets.renew(name)
         self.works = False
 
     async def _ask(self, units: int) -> None:
@@ -141,7 +144,7 @@ class Member:
                 held.wanted += behind
             try:
                 found = await self.budgets.ask(NAME, self.limit, units)
-            except TableUnavailable:
+            except (TableUnavailable, CancelledError):
                 self.waiting.clear()
                 return
             finally:
@@ -156,10 +159,7 @@ class Run:
 
     schedule: Schedule
     kind: type[Budgets] = Budgets
-    world: World = field(default_factory=World)
-    memory: MemoryTable = field(default_factory=MemoryTable)
-    weather: Weather = field(default_factory=Weather)
-    draw: Random = field(init=False)
+    world: World = field(init=False)
     members: list[Member] = field(default_factory=list)
     lives: dict[str, Life] = field(default_factory=dict)
     certificates: set[str] = field(default_factory=set)
@@ -169,23 +169,24 @@ class Run:
     worth: Counter[int] = field(default_factory=Counter)
     """By periods, what was used or is reserved by calls under way."""
     offered: Counter[int] = field(default_factory=Counter)
-    said: deque[str] = field(default_factory=lambda: deque(maxlen=400))
     broken: list[str] = field(default_factory=list)
     owed: list[float] = field(default_factory=lambda: [0.0] * SLOTS)
     skew: tuple[int, ...] = field(init=False)
     generations: list[int] = field(default_factory=lambda: [0] * SLOTS)
 
     def __post_init__(self) -> None:
-        self.draw, self.units = Random(self.schedule.seed), self.schedule.units
-        self.skew = self.schedule.skew
-        self.weather.latency_us = self.schedule.latency_us
+        table = RecordingTable(wrote=lambda _, __: self.landed())
+        weather = Weather(self.schedule.latency_us, late_us=6 * SECOND)
+        self.world = World(Random(self.schedule.seed), table, weather)
+        self.units, self.skew = self.schedule.units, self.schedule.skew
+
+    @property
+    def weather(self) -> Weather:
+        return self.world.weather
 
     @property
     def limit(self) -> Limit:
         return Limit(self.units, "minute")
-
-    def say(self, what: str) -> None:
-        self.said.append(f"{self.world.now / SECOND:8.3f}  {what}")
 
     def go(self) -> "Run":
         self.members = [Member(self, slot, f"m{slot}.0", self.limit) for slot in range(SLOTS)]
@@ -193,6 +194,7 @@ class Run:
             self.world.at(fault.at_us, partial(self.befall, fault))
         self.world.at(0, self.tick)
         self.world.run(self.schedule.seconds * SECOND)
+        self.world.end()
         return self
 
     def tick(self) -> None:
@@ -201,7 +203,7 @@ class Run:
         a_call = (schedule.ceiling + 1) / 2 if schedule.ceiling > 1 else 1
         a_tick = schedule.offered * self.units / a_call * schedule.tick_us / (60 * SECOND)
         for slot, member in enumerate(self.members):
-            self.owed[slot] += a_tick * self.skew[slot] / 100 * self.draw.uniform(0.5, 1.5)
+            self.owed[slot] += a_tick * self.skew[slot] / 100 * self.world.random.uniform(0.5, 1.5)
             calls = int(self.owed[slot])
             self.owed[slot] -= calls
             if member.process.runs:
@@ -224,16 +226,12 @@ class Run:
             )
 
     async def spent(self, member: str, _name: str, start_us: int) -> int | None:
-        def begin(told: Callable[[object, Exception | None], None]) -> None:
-            life = self.lives[member]
-            answer = life.used[start_us] if life.is_known else None
-            self.world.at(self.world.now + self.weather.latency_us, lambda: told(answer, None))
-
-        found: int | None = await Call(begin)
-        return found
+        await pause(self.weather.latency_us)
+        life = self.lives[member]
+        return life.used[start_us] if life.is_known else None
 
     def befall(self, fault: Fault) -> None:
-        self.say(f"{fault.kind} slot {fault.slot} {fault.lasts_us / SECOND:g} s {fault.amount:g}")
+        self.world.say(f"{fault.kind} slot {fault.slot} {fault.lasts_us / SECOND:g} s {fault.amount:g}")
         member, now = self.members[fault.slot], self.world.now
         match fault.kind:
             case "kill":
@@ -279,7 +277,7 @@ class Run:
         before, self.units = self.units, int(self.units * fault.amount)
         heard_us = 0
         for member in self.members:
-            delay = self.draw.randrange(3 * SECOND)
+            delay = self.world.random.randrange(3 * SECOND)
             heard_us = max(heard_us, delay)
             hear = partial(setattr, member, "limit", self.limit)
             self.world.at(self.world.now + delay, partial(member.process.do, hear))
@@ -295,12 +293,12 @@ class Run:
 
     def heard(self, units: int) -> None:
         """All have: nothing more is taken than the plan has, but what was held before is spent."""
-        row = read(self.memory.rows[place(NAME)])
+        row = read(self.world.table.rows[place(NAME)])
         for start_us in self.cap:
             self.cap[start_us] = units if start_us > row.start_us else max(units, total(row))
 
     def landed(self) -> None:
-        row = self.memory.rows.get(place(NAME))
+        row = self.world.table.rows.get(place(NAME))
         if row is not None:
             found = read(row)
             self.broken += [f"{self.world.now / SECOND:.3f}: {fault}" for fault in faults(found)]
@@ -344,5 +342,5 @@ def smaller(schedule: Schedule, kind: type[Budgets]) -> Schedule:
 def transcript(schedule: Schedule, kind: type[Budgets]) -> str:
     """What a failure prints."""
     run = Run(schedule, kind).go()
-    said = [f"SEED {schedule.seed}: {schedule}", *map(str, schedule.faults), "...", *list(run.said)[-40:]]
+    said = [f"SEED {schedule.seed}: {schedule}", *map(str, schedule.faults), "...", *run.world.log[-40:]]
     return "\n".join([*said, *run.faults(), f"used {run.used:.4f} {dict(run.worth)}"])
