@@ -44,6 +44,7 @@ class Code(StrEnum):
     AUDIT_UNAVAILABLE = "audit_unavailable"
     SEALING_UNAVAILABLE = "sealing_unavailable"
     DIRECTORY_UNAVAILABLE = "directory_unavailable"
+    LIMITS_UNAVAILABLE = "limits_unavailable"
     IDEMPOTENCY_UNAVAILABLE = "idempotency_unavailable"
     ISSUER_UNAVAILABLE = "issuer_unavailable"
     DEADLINE_EXCEEDED = "deadline_exceeded"
@@ -148,6 +149,9 @@ TABLE: MappingProxyType[Code, Rendering] = MappingProxyType(
         ),
         Code.DIRECTORY_UNAVAILABLE: Rendering(
             503, "UNAVAILABLE", "api_error", "credentials cannot be checked at the moment"
+        ),
+        Code.LIMITS_UNAVAILABLE: Rendering(
+            503, "UNAVAILABLE", "api_error", "the limits of this call cannot be told at the moment; try again"
         ),
         Code.IDEMPOTENCY_UNAVAILABLE: Rendering(
             503,

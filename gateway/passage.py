@@ -76,6 +76,14 @@ class Passage(msgspec.Struct, eq=False):
         """Whether the client has been told a status; nothing else can be told then."""
         return self.downstream is not None and self.downstream.started
 
+    def hold(self, reservation: Reservation) -> None:
+        """What the limits admitted, with what they did before."""
+        if self.reservation is None:
+            self.reservation = reservation
+        else:
+            self.reservation.join(reservation)
+        self.standing = self.reservation.standing
+
     def release_reply(self) -> None:
         if self.upstream is not None and self.reply is not None:
             self.upstream.release(self.reply)

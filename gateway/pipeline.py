@@ -205,8 +205,8 @@ class Pipeline:
         model = passage.model = self.known.model(call.model) or _NO_MODEL
         if action is not None:
             self._authorize(passage, principal, action, model)  # 4
-        reservation = passage.reservation = self.limiter.admit(principal, call.payload.declared_bytes)  # 5
-        passage.standing = reservation.standing
+        asked = principal, call.payload.declared_bytes, "" if action in (None, "describe") else model.name
+        passage.hold(self.limiter.admit(*asked) or await self.limiter.ask(*asked))  # 5
         return principal, model
 
     async def _name(self, passage: Passage, principal: Principal, naming: Naming) -> ModelView:
@@ -215,6 +215,8 @@ class Pipeline:
         call = passage.call = await naming.name(passage.call, limit_bytes, principal.tenant_id)
         model = passage.model = self.known.model(call.model) or _NO_MODEL
         self._authorize(passage, principal, call.verb, model)
+        if principal.plan.limits.per_model:
+            passage.hold(await self.limiter.ask_model(principal, model.name))  # 5
         return model
 
     def _authorize(self, passage: Passage, principal: Principal, action: Action, model: ModelView) -> None:

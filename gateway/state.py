@@ -51,6 +51,11 @@ clock: Callable[[], float] = time.monotonic  # noqa: TID251 - the composition ro
 boot_clock: Callable[[], float] = partial(time.clock_gettime, time.CLOCK_BOOTTIME)
 
 
+def boot_us() -> int:
+    """The same in whole microseconds."""
+    return time.clock_gettime_ns(time.CLOCK_BOOTTIME) // 1_000
+
+
 def _ids() -> Iterator[str]:
     """One system call gives random bytes for 256 ids: a request needs three, and each is never given twice."""
     while True:

@@ -15,7 +15,10 @@ from tenants.names import ModelName, PlanName
 MOST_MODELS: Final = 100
 
 # Limits that somebody keeps (`gateway/admission`). No plan with another gets in: a limit that nobody keeps would be none.
-ENFORCED: Final = frozenset({"body_bytes", "requests_per_second", "concurrent_requests"})
+# Those of a key and of a model are the same, each by its own name.
+ENFORCED: Final = frozenset(
+    {"body_bytes", "requests_per_second", "concurrent_requests", "per_key", "per_model"}
+)
 _NOT_ENFORCED: Final = "is not enforced yet, and a limit that nobody keeps would be none"
 
 # Money is a text all the way: a float has no tenth of a cent.
@@ -127,9 +130,16 @@ def faults(plan: Plan) -> Iterator[Invalid]:
 
 
 def unenforced(limits: Limits) -> tuple[str, ...]:
-    """Those of its limits that nobody keeps."""
-    said = (name for name in limits.__struct_fields__ if getattr(limits, name) is not None)
-    return tuple(name for name in said if name not in ENFORCED)
+    """Those of its limits that nobody keeps, by their paths."""
+    parts: dict[str, Limits | Part | None] = {"": limits, "per_key.": limits.per_key}
+    parts |= {f"per_model.{name}.": part for name, part in (limits.per_model or {}).items()}
+    return tuple(
+        f"{path}{name}"
+        for path, part in parts.items()
+        if part is not None
+        for name in part.__struct_fields__
+        if getattr(part, name) is not None and name not in ENFORCED
+    )
 
 
 def _money_faults(plan: Plan) -> Iterator[Invalid]:

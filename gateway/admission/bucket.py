@@ -96,6 +96,25 @@ class Bucket:
             return Verdict(now_us, 0, _UNKNOWN_WAIT_US, _UNKNOWN_WAIT_US)
         return Verdict(now_us, 0, (_TOKEN - tokens) // refill + 1, (full - tokens) // refill + 1)
 
+    def look(self, now_us: int) -> Verdict:
+        """How it stands, for one who asks for nothing: admitted where there is one, and no less than before."""
+        if now_us >= self.deadline_us:
+            return Verdict(now_us, 0, _UNKNOWN_WAIT_US, _UNKNOWN_WAIT_US)
+        self.settle(now_us)
+        full, refill, tokens = self._full, self._refill, self._tokens
+        reset_us = (full - tokens) // refill + 1 if refill and tokens < full else 0
+        if tokens >= _TOKEN:
+            return Verdict(now_us, tokens // _TOKEN, 0, reset_us)
+        if not refill or full < _TOKEN:
+            return Verdict(now_us, 0, _UNKNOWN_WAIT_US, _UNKNOWN_WAIT_US)
+        return Verdict(now_us, 0, (_TOKEN - tokens) // refill + 1, reset_us)
+
+    def refund(self) -> None:
+        """The last admission has not been. Only in the same breath: with nothing awaited since, the bucket is as it was before, so it is as
+        if nobody had asked. Later it would not be: what refilled meanwhile might have found no room, and the share may be another's.
+        """
+        self._tokens += _TOKEN
+
     def settle(self, now_us: int) -> None:
         """The tokens of this reading: what refilled until then, or until the deadline."""
         until = min(now_us, self.deadline_us)

@@ -45,6 +45,8 @@ class Drawn:
     asked_us: int
     limit: Limit
     seen: _Seen | None = None
+    before: _Seen | None = None
+    """The row as it would be without the last admission here, for as long as nobody has written since."""
     empty_until_us: int = 0
     silent_until_us: int = 0
     turn: asyncio.Lock = field(default_factory=asyncio.Lock)
@@ -53,6 +55,15 @@ class Drawn:
         """What is known without asking anybody."""
         wait_us = self.empty_until_us - now_us
         return Verdict(now_us, 0, wait_us, wait_us) if wait_us > 0 else None
+
+    def look(self, now_us: int) -> Verdict | None:
+        """How it stands by what is known here, for one who asks for nothing; None: nothing is."""
+        refusal = self.refusal(now_us)
+        if refusal is not None or self.seen is None:
+            return refusal
+        shares = rows.refilled(self.seen.shares, now_us - self.seen.since_us)
+        tokens = shares.free.tokens // ONE
+        return Verdict(now_us, tokens, 0 if tokens else _wait_us(shares), _reset_us(shares))
 
     def told(self, limit: Limit) -> None:
         """The plan as the caller knows it."""
@@ -83,6 +94,21 @@ class Drawing:
                 drawn.silent_until_us = self.clock() + SILENT_US
                 raise
 
+    async def give_back(self, drawn: Drawn) -> None:
+        """The last admission has not been, if nobody has written the row since: it is as if nobody had asked then. Else what was drawn is
+        lost, as nobody can tell whether it would have found room. Raises TableUnavailable: it may be lost.
+        """
+        async with drawn.turn:
+            before, drawn.before = drawn.before, None
+            if before is None:
+                return
+            drawn.seen = None
+            try:
+                await self.table.transact(Put(drawn.key, rows.encoded(before.shares), before.version))
+            except Conflict:
+                return
+            drawn.seen = _Seen(before.shares, before.version + 1, before.since_us, is_own=True)
+
     async def _draw(self, drawn: Drawn) -> Verdict:
         for _ in range(_ATTEMPTS):
             seen = drawn.seen = drawn.seen or await self._read(drawn)
@@ -95,12 +121,14 @@ class Drawing:
                 drawn.empty_until_us = now_us + _wait_us(found)
                 return Verdict(now_us, 0, drawn.empty_until_us - now_us, _reset_us(found))
             after = rows.stamped(after, self.me, self.wall_us())
-            drawn.seen = None
+            drawn.seen = drawn.before = None
             try:
                 await self.table.transact(Put(drawn.key, rows.encoded(after), seen.version))
             except Conflict:
                 continue
             drawn.seen = _Seen(after, seen.version + 1, now_us, is_own=True)
+            unspent = rows.stamped(found, self.me, after.at_us)
+            drawn.before = _Seen(unspent, seen.version + 1, now_us, is_own=True)
             return Verdict(now_us, after.free.tokens // ONE, 0, _reset_us(after))
         return Verdict(self.clock(), 0, _AGAIN_US, _AGAIN_US)
 

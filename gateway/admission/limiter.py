@@ -1,178 +1,317 @@
-"""The limits of a tenant's plan, and a key's own, in one process: rate with burst (GCRA), calls at once, size of a body.
+"""The limits that a call is judged by: its tenant's, its key's, its model's. Each has a rate with burst, calls at once, or both.
 
-A key with limits of its own has an account beside its tenant's: both must admit, and of one nothing is taken that the other refuses.
+All of them must admit, and of none is anything taken that another refuses. A warm call is judged here alone: no call of the store and
+no await. Where `admit` says None, `ask` goes to the table: for a share of a limit that is new here, or for the one write that an
+admission by a slow or tight limit takes (`sharing`).
 
-Fails closed: there is no path on which a call is admitted without its reservation.
+Fails closed: there is no path on which a call is admitted without its reservation. While the table gives no answer, shares that are held
+go on until their deadlines, and all else is refused with LIMITS_UNAVAILABLE.
 """
 
+import asyncio
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import Final
 
 from msgspec import Struct
 
+from gateway.admission.bucket import MICRO, Verdict
+from gateway.admission.shares import Damaged, Limit, limit_of, overrules
+from gateway.admission.sharing import Sharing
 from gateway.auth.principal import Principal
 from gateway.call import Quota, Standing
 from gateway.errors import Code, GatewayError
-from tenants import quotas
 from tenants.conditions import KeyLimits
-from tenants.plans import Limits
+from tenants.errors import TableUnavailable
+from tenants.plans import Limits, Part, Rate
 
 # How long to wait for one of one's own calls to end is not ours to know: a second is polite and cheap.
-_AT_ONCE_RETRY_SECONDS = 1.0
+_AT_ONCE_RETRY_SECONDS: Final = 1.0
+_ASK_SECONDS: Final = 5.0
+_TRIES: Final = 4
+_MOST_SEATS: Final = 50_000
 
 
-@dataclass(slots=True)
-class _Account:
-    """What one tenant, or one key with limits of its own, holds at this moment."""
+class Account(Struct, eq=False):
+    """One limit of a tenant, a key or a model as this process keeps it. `name` is its row's; `prefix` goes before the names of what clients
+    are told.
+    """
 
-    tat: float = 0.0
+    name: str
+    prefix: str
+    since: int = -1
+    rate: Rate | None = None
+    limit: Limit | None = None
+    """The same, as shares count it."""
+    most: int | None = None
     at_once: int = 0
+    window_seconds: int = 0
+
+    def told(self, limits: "Limits | KeyLimits | Part", since: int) -> None:
+        """What its plan or its key says. Of two the one that was read at a later change of the directory counts, of two at once, which
+        cannot be for long, the smaller. Nothing is reset.
+        """
+        if since < self.since:
+            return
+        is_later, rate, most = since > self.since, limits.requests_per_second, limits.concurrent_requests
+        limit = None if rate is None else limit_of(rate, since)
+        if is_later or (limit is not None and (self.limit is None or overrules(limit, self.limit))):
+            self.rate, self.limit = rate, limit
+            self.window_seconds = 0 if rate is None else max(1, math.ceil(rate.burst / rate.rate))
+        if is_later or (most is not None and (self.most is None or most < self.most)):
+            self.most = most
+        self.since = since
+
+    @property
+    def is_full(self) -> bool:
+        return self.most is not None and self.at_once >= self.most
+
+    def standing(self, verdict: Verdict | None) -> Iterator[Quota]:
+        """`remaining` is what this process would admit yet: others hold the rest."""
+        rate = self.rate
+        if rate is not None and verdict is not None:
+            yield Quota(
+                f"{self.prefix}requests",
+                rate.burst,
+                verdict.remaining,
+                self.window_seconds,
+                -(-verdict.reset_us // MICRO),
+            )
+        if self.most is not None:
+            yield Quota(f"{self.prefix}concurrency", self.most, max(0, self.most - self.at_once))
 
 
 class Reservation(Struct, eq=False):
     """One admitted call. `standing` is what the client is told; releasing twice is a no-op."""
 
     standing: Standing
-    _account: _Account
-    _own: _Account | None = None
-    _held: bool = True
+    accounts: tuple[Account, ...]
+    is_held: bool = True
 
     def release(self) -> None:
-        if self._held:
-            self._held = False
-            self._account.at_once -= 1
-            if self._own is not None:
-                self._own.at_once -= 1
+        if self.is_held:
+            self.is_held = False
+            for it in self.accounts:
+                it.at_once -= 1
+
+    def join(self, other: "Reservation") -> None:
+        """What the other holds is held here from now on."""
+        self.standing += other.standing
+        self.accounts += other.accounts
+        other.is_held = False
+
+
+class _Seat(Struct, frozen=True, eq=False):
+    """By which accounts a principal's calls of one model are judged, the tenant's first."""
+
+    principal: Principal
+    accounts: tuple[Account, ...]
 
 
 @dataclass(slots=True)
 class Limiter:
-    """`clock` gives monotonic seconds. Not shared between loops, so nothing here needs a lock."""
+    """Not shared between loops, so nothing here needs a lock."""
 
-    clock: Callable[[], float]
-    _accounts: dict[str, _Account] = field(default_factory=dict)
-    """By the tenants' ids."""
-    _own: dict[str, _Account] = field(default_factory=dict)
-    """By the ids of keys that have limits of their own."""
+    sharing: Sharing
+    _accounts: dict[str, Account] = field(default_factory=dict)
+    """By their names."""
+    _seats: dict[tuple[int, str], _Seat] = field(default_factory=dict)
+    """By the identity of the principal, which it keeps, and the model: whoever's terms change becomes another object."""
 
-    def admit(self, principal: Principal, declared_bytes: int | None) -> Reservation:
-        """Hold what this call takes. Raises BODY_TOO_LARGE, TOO_MANY_AT_ONCE, RATE_LIMITED, in this order."""
-        limits = principal.plan.limits
-        if declared_bytes is not None and declared_bytes > limits.body_bytes:
+    def admit(self, principal: Principal, declared_bytes: int | None, model: str = "") -> Reservation | None:
+        """Hold what this call takes; None: it takes a call of the table, `ask`. `model` counts for the limits that its plan has for that
+        model. Raises BODY_TOO_LARGE, TOO_MANY_AT_ONCE, RATE_LIMITED, in this order; nothing is held then.
+        """
+        if declared_bytes is not None and declared_bytes > principal.plan.limits.body_bytes:
             raise GatewayError(Code.BODY_TOO_LARGE)
-        account = self._accounts.get(principal.tenant_id)
-        if account is None:
-            account = self._accounts.setdefault(principal.tenant_id, _Account())
-        if principal.limits is not None:
-            own = self._own.setdefault(principal.id, _Account())
-            return self._admit_both((_Side(limits, account), _Side(principal.limits, own, "key-")))
-        at_once = limits.concurrent_requests
-        if at_once is not None and account.at_once >= at_once:
-            raise GatewayError(
-                Code.TOO_MANY_AT_ONCE,
-                standing=_standing(limits, None, account),
-                retry_after_seconds=_AT_ONCE_RETRY_SECONDS,
-            )
-        admission = None
-        if limits.requests_per_second is not None:
-            admission = quotas.admit(limits.requests_per_second, account.tat, self.clock())
-            if not admission.admitted:
-                raise GatewayError(
-                    Code.RATE_LIMITED,
-                    standing=_standing(limits, admission, account),
-                    retry_after_seconds=admission.retry_after_seconds,
-                )
-            account.tat = admission.tat
-        account.at_once += 1
-        return Reservation(_standing(limits, admission, account), account)
+        return self._admit(self._seat(principal, model))
 
-    def _admit_both(self, sides: "tuple[_Side, _Side]") -> Reservation:
-        """Ask the tenant's limits and the key's, and take of both or of none."""
-        if any(side.is_full for side in sides):
-            raise GatewayError(
-                Code.TOO_MANY_AT_ONCE,
-                standing=sum((side.standing(None) for side in sides), ()),
-                retry_after_seconds=_AT_ONCE_RETRY_SECONDS,
-            )
-        now = self.clock()
-        answers = [side.ask(now) for side in sides]
-        waits = [it.retry_after_seconds for it in answers if it is not None and not it.admitted]
-        if waits:
-            raise GatewayError(
-                Code.RATE_LIMITED,
-                standing=sum((side.standing(side.look(now)) for side in sides), ()),
-                retry_after_seconds=max(waits),
-            )
-        for side, answer in zip(sides, answers, strict=True):
-            side.take(answer)
-        standing = sum((side.standing(it) for side, it in zip(sides, answers, strict=True)), ())
-        tenants, keys = sides
-        return Reservation(standing, tenants.account, keys.account)
+    async def ask(self, principal: Principal, declared_bytes: int | None, model: str = "") -> Reservation:
+        """As `admit`, where it has said None. Raises LIMITS_UNAVAILABLE too."""
+        if declared_bytes is not None and declared_bytes > principal.plan.limits.body_bytes:
+            raise GatewayError(Code.BODY_TOO_LARGE)
+        return await self._ask(lambda: self._seat(principal, model))
+
+    async def ask_model(self, principal: Principal, model: str) -> Reservation:
+        """By the limits for that model alone, of a call that is admitted already and has named it now. What it has taken of others stays
+        taken if this refuses: its body was read on their account, and later a refund is none (`Bucket.refund`). Raises as `ask`.
+        """
+        accounts = self._models_alone(principal, model)
+        return self._admit(accounts) or await self._ask(lambda: self._models_alone(principal, model))
 
     @property
     def at_once(self) -> int:
         """All admitted calls that have not ended."""
-        return sum(account.at_once for account in self._accounts.values())
+        return sum(it.at_once for it in self._accounts.values() if not it.prefix)
 
     async def forget_idle(self) -> None:
-        """Drop the accounts that say nothing: full buckets with no call under way."""
-        now = self.clock()
-        for accounts in (self._accounts, self._own):
-            idle = [name for name, it in accounts.items() if not it.at_once and it.tat <= now]
-            for name in idle:
-                del accounts[name]
+        """Drop the accounts that have no call under way; what is used of their rates is in their shares."""
+        self._seats.clear()
+        for name in [name for name, it in self._accounts.items() if not it.at_once]:
+            del self._accounts[name]
 
+    # By whose limits
 
-@dataclass(frozen=True, slots=True)
-class _Side:
-    """Limits with the account that is judged by them; `prefix` is before the names of what is told of it."""
+    def _seat(self, principal: Principal, model: str) -> tuple[Account, ...]:
+        seat = self._seats.get((id(principal), model))
+        if seat is None:
+            if len(self._seats) >= _MOST_SEATS:
+                self._seats.clear()
+            accounts = tuple(self._told(principal, model))
+            seat = self._seats[id(principal), model] = _Seat(principal, accounts)
+        return seat.accounts
 
-    limits: Limits | KeyLimits
-    account: _Account
-    prefix: str = ""
+    def _told(self, principal: Principal, model: str) -> Iterator[Account]:
+        limits, key, tenant = principal.plan.limits, principal.id, principal.tenant_id
+        yield self._account(f"tenant/{tenant}", "", limits, principal.since)
+        if limits.per_key is not None:
+            yield self._account(f"plan-key/{key}", "plan-key-", limits.per_key, principal.since)
+        if principal.limits is not None:
+            yield self._account(f"key/{key}", "key-", principal.limits, principal.since)
+        if limits.per_model and model in limits.per_model:
+            part = limits.per_model[model]
+            yield self._account(f"model/{tenant}/{model}", "model-", part, principal.since)
 
-    @property
-    def is_full(self) -> bool:
-        most = self.limits.concurrent_requests
-        return most is not None and self.account.at_once >= most
+    def _account(self, name: str, prefix: str, limits: "Limits | KeyLimits | Part", since: int) -> Account:
+        found = self._accounts.get(name)
+        if found is None:
+            found = self._accounts[name] = Account(name, prefix)
+        found.told(limits, since)
+        return found
 
-    def ask(self, now: float) -> quotas.Admission | None:
-        """What the rate says to one call more; None without one. Nothing is taken."""
-        rate = self.limits.requests_per_second
-        return None if rate is None else quotas.admit(rate, self.account.tat, now)
+    def _models_alone(self, principal: Principal, model: str) -> tuple[Account, ...]:
+        return tuple(it for it in self._seat(principal, model) if it.prefix == "model-")
 
-    def look(self, now: float) -> quotas.Admission | None:
-        rate = self.limits.requests_per_second
-        return None if rate is None else quotas.look(rate, self.account.tat, now)
+    # Here alone
 
-    def take(self, answer: quotas.Admission | None) -> None:
-        if answer is not None:
-            self.account.tat = answer.tat
-        self.account.at_once += 1
+    def _admit(self, accounts: tuple[Account, ...]) -> Reservation | None:
+        """The narrowest limit is asked first: what it refuses is no demand on the wider ones."""
+        for it in accounts:
+            if it.most is not None and it.at_once >= it.most:
+                raise self._full(accounts)
+        verdicts = self._spent(accounts)
+        return None if verdicts is None else self._reserved(accounts, verdicts)
 
-    def standing(self, answer: quotas.Admission | None) -> Standing:
-        return _standing(self.limits, answer, self.account, self.prefix)
+    def _spent(self, accounts: Sequence[Account]) -> list[Verdict | None] | None:
+        """Of each rate one is spent, or of none. None: not all of it can be said here."""
+        verdicts: list[Verdict | None] = []
+        for account in reversed(accounts):
+            if account.limit is None:
+                verdicts.append(None)
+                continue
+            verdict = self.sharing.admit(account.name, account.limit)
+            if verdict is None or verdict.retry_after_us:
+                for it in accounts[len(accounts) - len(verdicts) :]:
+                    if it.limit is not None:
+                        self.sharing.refund(it.name)
+                if verdict is not None:
+                    raise self._limited(accounts, verdict)
+                return None
+            verdicts.append(verdict)
+        verdicts.reverse()
+        return verdicts
 
+    def _reserved(self, accounts: tuple[Account, ...], verdicts: Iterable[Verdict | None]) -> Reservation:
+        standing: Standing = ()
+        for account, verdict in zip(accounts, verdicts, strict=True):
+            account.at_once += 1
+            standing += tuple(account.standing(verdict))
+        return Reservation(standing, accounts)
 
-def _standing(
-    limits: Limits | KeyLimits, admission: "quotas.Admission | None", account: _Account, prefix: str = ""
-) -> Standing:
-    standing: Standing = ()
-    rate = limits.requests_per_second
-    if rate is not None and admission is not None:
-        standing += (
-            Quota(
-                name=f"{prefix}requests",
-                quota=rate.burst,
-                remaining=admission.remaining,
-                window_seconds=max(1, math.ceil(rate.burst / rate.rate)),
-                reset_seconds=math.ceil(admission.reset_seconds),
-            ),
+    # With the table
+
+    async def _ask(self, seat: Callable[[], tuple[Account, ...]]) -> Reservation:
+        try:
+            async with asyncio.timeout(_ASK_SECONDS):
+                for _ in range(_TRIES):
+                    reservation = await self._warmed(seat)
+                    if reservation is not None:
+                        return reservation
+        except (TableUnavailable, Damaged, TimeoutError) as fault:
+            private = str(fault) or f"no answer in {_ASK_SECONDS:g} s"
+            raise GatewayError(Code.LIMITS_UNAVAILABLE, private=private, retry_after_seconds=1) from fault
+        private = "the shares change faster than they can be taken"
+        raise GatewayError(Code.LIMITS_UNAVAILABLE, private=private, retry_after_seconds=1)
+
+    async def _warmed(self, seat: Callable[[], tuple[Account, ...]]) -> Reservation | None:
+        drawn = [
+            it.name
+            for it in seat()
+            if it.limit is not None and not await self.sharing.warmed(it.name, it.limit)
+        ]
+        accounts = seat()  # meanwhile they may have been forgotten
+        if not drawn:
+            return self._admit(accounts)
+        if any(it.is_full for it in accounts):
+            raise self._full(accounts)
+        held = Reservation((), accounts)
+        for it in accounts:
+            it.at_once += 1
+        try:
+            verdicts = await self._drawn(accounts, drawn)
+        except GatewayError as refusal:
+            held.release()
+            refusal.standing = self._standing(accounts)
+            raise
+        finally:
+            held.release()
+        return (
+            None if verdicts is None else self._reserved(accounts, (verdicts.get(it.name) for it in accounts))
         )
-    if limits.concurrent_requests is not None:
-        remaining = max(0, limits.concurrent_requests - account.at_once)
-        standing += (
-            Quota(name=f"{prefix}concurrency", quota=limits.concurrent_requests, remaining=remaining),
+
+    async def _drawn(
+        self, accounts: tuple[Account, ...], drawn: Collection[str]
+    ) -> dict[str, Verdict | None] | None:
+        """Of each rate one is spent, or of none. What is held here is looked at before the table is asked, and is spent behind it: what
+        was drawn is given back only if a share ran dry meanwhile.
+        """
+        shared = [it for it in accounts if it.name not in drawn]
+        for it in shared:
+            look = self.sharing.look(it.name) if it.limit is not None else None
+            if look is not None and not look.admitted:
+                raise self._limited(accounts, look)
+        verdicts: dict[str, Verdict | None] = {}
+        try:
+            for it in reversed(accounts):
+                if it.limit is not None and it.name in drawn:
+                    verdict = await self.sharing.ask(it.name, it.limit)
+                    if not verdict.admitted:
+                        raise self._limited(accounts, verdict)
+                    verdicts[it.name] = verdict
+            spent = self._spent(shared)
+        except (GatewayError, TableUnavailable, Damaged):
+            await self._give_back(verdicts)
+            raise
+        if spent is None:
+            await self._give_back(verdicts)
+            return None
+        return verdicts | {it.name: verdict for it, verdict in zip(shared, spent, strict=True)}
+
+    async def _give_back(self, names: Iterable[str]) -> None:
+        for name in names:
+            await self.sharing.give_back(name)
+
+    # Refusals
+
+    def _full(self, accounts: Iterable[Account]) -> GatewayError:
+        return GatewayError(
+            Code.TOO_MANY_AT_ONCE,
+            standing=self._standing(accounts),
+            retry_after_seconds=_AT_ONCE_RETRY_SECONDS,
         )
-    return standing
+
+    def _limited(self, accounts: Iterable[Account], verdict: Verdict) -> GatewayError:
+        """To wait for as long as the slowest says, if nobody else comes first."""
+        looks = [self.sharing.look(it.name) for it in accounts if it.limit is not None]
+        wait_us = max([verdict.retry_after_us, *(it.retry_after_us for it in looks if it is not None)])
+        return GatewayError(
+            Code.RATE_LIMITED, standing=self._standing(accounts), retry_after_seconds=wait_us / MICRO
+        )
+
+    def _standing(self, accounts: Iterable[Account]) -> Standing:
+        return tuple(
+            quota
+            for it in accounts
+            for quota in it.standing(None if it.limit is None else self.sharing.look(it.name))
+        )

@@ -27,6 +27,9 @@ log = logging.getLogger(__name__)
 
 MARGIN_US: Final = MICRO // 2
 """Between the end of a share for its holder and for the others, on both sides. With a thousandth of `stale_us` it covers clocks."""
+STEP_SECONDS: Final = 0.05
+"""Between two looks at what is due."""
+_CLOSE_SECONDS: Final = 2.0
 MOST_LIMITS: Final = 10_000
 """In use at once; the one that was asked longest ago is given back for another."""
 _FASTER: Final = 1_000  # a clock runs fast or slow by one part in so many at most
@@ -146,19 +149,45 @@ class Sharing:
             return None
         return drawn.refusal(self.clock())
 
+    def look(self, name: str) -> Verdict | None:
+        """How a limit stands by what is known here, for one who asks for nothing; None: nothing is."""
+        held = self._held.get(name)
+        if held is not None:
+            return held.bucket.look(self.clock())
+        drawn = self._drawn.get(name)
+        return None if drawn is None else drawn.look(self.clock())
+
+    def refund(self, name: str) -> None:
+        """The last admission of `admit` has not been. Nothing may have been awaited since."""
+        held = self._held.get(name)
+        if held is not None:
+            held.bucket.refund()
+
+    async def give_back(self, name: str) -> None:
+        """The last admission by a token out of the row has not been, as far as that can be said (`drawing`)."""
+        drawn = self._drawn.get(name)
+        if drawn is not None:
+            await self._drawing.give_back(drawn)
+
+    async def warmed(self, name: str, limit: Limit) -> bool:
+        """Whether a share of it is held now; else it is not shared out. Raises TableUnavailable, Damaged."""
+        held = self._held.get(name)
+        if held is None and rows.is_slow(limit, self._members):
+            return False
+        self._drawn.pop(name, None)
+        held = held or await self._new(name, limit)
+        async with held.turn:
+            if held.bucket.is_over(self.clock()) and self._held.get(name) is held:
+                if self.clock() < held.silent_until_us:
+                    raise TableUnavailable("it has just given no answer")
+                await self._renewed(held)
+        return True
+
     async def ask(self, name: str, limit: Limit) -> Verdict:
         """As `admit`, with a share of it first, or a token out of the row. Raises TableUnavailable, Damaged; nothing is admitted then."""
         for _ in range(_ATTEMPTS):
-            held = self._held.get(name)
-            if held is None and rows.is_slow(limit, self._members):
+            if not await self.warmed(name, limit):
                 return await self._draw(name, limit)
-            self._drawn.pop(name, None)
-            held = held or await self._new(name, limit)
-            async with held.turn:
-                if held.bucket.is_over(self.clock()) and self._held.get(name) is held:
-                    if self.clock() < held.silent_until_us:
-                        break
-                    await self._renewed(held)
             verdict = self.admit(name, limit)
             if verdict is not None:
                 return verdict
@@ -348,3 +377,12 @@ class Sharing:
         if limit is not drawn.asked:
             drawn.told(limit)
         return await self._drawing.draw(drawn)
+
+
+async def given_back(sharing: Sharing) -> None:
+    """As this process ends others have its shares at once; or, without an answer, once they know that it is dead."""
+    try:
+        async with asyncio.timeout(_CLOSE_SECONDS):
+            await sharing.close()
+    except (TableUnavailable, Damaged, TimeoutError) as fault:
+        log.warning("shares of limits were not given back: %r", fault)

@@ -48,6 +48,7 @@ class Certificates:
         return principal
 
     async def _principal(self, certificate: Certificate, address: str) -> Principal:
+        since = self.look_ups.known.since
         if self.now_us() < certificate.begins_us:
             raise refusal("it does not hold yet")
         found = await self.look_ups.mapped(certificate, address)
@@ -60,10 +61,12 @@ class Certificates:
         belonging = await self.look_ups.tenant(found[0].tenant_id, None, address)
         if belonging is None or tenant.state(belonging.tenant, self.now_us()) == "closed":
             raise refusal("of no tenant that is served")
-        return principal_of(certificate, found[0].certificate, belonging)
+        return principal_of(certificate, found[0].certificate, belonging, since)
 
 
-def principal_of(certificate: Certificate, mapping: TenantCertificate, belonging: Belonging) -> Principal:
+def principal_of(
+    certificate: Certificate, mapping: TenantCertificate, belonging: Belonging, since: int = 0
+) -> Principal:
     """Who shows a certificate with that name: always the same, whichever certificate it is in."""
     owner = belonging.tenant
     own_id = identity_id(owner.id, mapping.identity)
@@ -78,6 +81,7 @@ def principal_of(certificate: Certificate, mapping: TenantCertificate, belonging
         certificate=certificate.fingerprint,
         conditions=conditions(None, None, networks_of(owner)),
         privacy=belonging.privacy,
+        since=since,
     )
 
 

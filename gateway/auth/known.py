@@ -47,6 +47,8 @@ class Known:
     serves_until: float = -inf
     epoch: int = 0
     """Moves with each change. What was read across one may be older than it, and is not remembered."""
+    since: int = 0
+    """The number of the directory's last change whose effects are known here, or are about to be read."""
     emptied: int = 0
     elsewhere: frozenset[str] = frozenset()
     """The models that a server has which speaks OpenAI's API and no other."""
@@ -132,7 +134,7 @@ class Known:
 
     def learn(self, digest: str, credentials: Credentials | None) -> Principal | None:
         """Remember who the key stands for, or that there is no such key; beyond `most_keys` the longest unused is forgotten."""
-        principal = principal_of(credentials)
+        principal = principal_of(credentials, self.since)
         if principal is None:
             self._principals.pop(digest, None)
             self.learn_unknown(digest)
@@ -178,8 +180,8 @@ class Known:
         return is_new
 
 
-def principal_of(credentials: Credentials | None) -> Principal | None:
-    """Who is served by these; None where nobody ever is again."""
+def principal_of(credentials: Credentials | None, since: int = 0) -> Principal | None:
+    """Who is served by these, which were read once that change was known; None where nobody ever is again."""
     if credentials is None or credentials.key.revoked_us is not None or credentials.tenant.state == "closed":
         return None
     key, tenant, plan, account = credentials.key, credentials.tenant, credentials.plan, credentials.account
@@ -199,6 +201,7 @@ def principal_of(credentials: Credentials | None) -> Principal | None:
         expires_us=end_of(key.expires_us, tenant),
         conditions=bounds,
         limits=key.limits,
+        since=since,
         privacy=credentials.privacy,
     )
 

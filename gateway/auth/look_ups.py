@@ -51,8 +51,9 @@ class LookUps:
         """Who the key with this digest stands for; None for nobody. Raises DIRECTORY_UNAVAILABLE, RATE_LIMITED."""
 
         async def read() -> tuple[Principal | None, Callable[[], object]]:
+            since = self.known.since
             credentials = await self.directory.keys.find(digest)
-            return principal_of(credentials), lambda: self.known.learn(digest, credentials)
+            return principal_of(credentials, since), lambda: self.known.learn(digest, credentials)
 
         return await self._ask(_Question(digest, lambda: self.known.warm(digest), read), address)
 

@@ -28,4 +28,7 @@ class Principal:
     certificate: str | None = None  # the SHA-256, in hex, of the one that was shown instead of a key or token
     conditions: Conditions | None = None  # from where and when it may be used
     limits: KeyLimits | None = None  # its own, beside its tenant's
+    since: int = (
+        0  # the directory's last change that was known when its tenant's plan and its own limits were read
+    )
     privacy: Privacy | None = None  # its tenant's; None: it has none, never that it could not be read

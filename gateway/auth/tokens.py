@@ -75,6 +75,7 @@ class Tokens:
         return principal
 
     async def _principal(self, credential: Secret, address: str) -> Principal:
+        since = self.look_ups.known.since
         token, trusted = await self.holder(credential, address)
         name = issuers.tenant_of(trusted.issuer, token.claims)
         if trusted.tenant_id is None and name is None:
@@ -82,7 +83,7 @@ class Tokens:
         belonging = await self.look_ups.tenant(trusted.tenant_id, name, address)
         if belonging is None or tenant.state(belonging.tenant, self.now_us()) == "closed":
             raise _refusal("of no tenant that is served")
-        return principal_of(token, trusted, belonging)
+        return principal_of(token, trusted, belonging, since)
 
     def may_use(self, source: Source) -> bool:
         """Whether what was verified with the keys of this issuer still counts; asking keeps them fresh while nobody new comes."""
@@ -163,7 +164,7 @@ def meant_by(token: Token, found: Iterable[Trusted]) -> list[Trusted]:
     return [it for it in found if it.issuer.audience in token.audiences]
 
 
-def principal_of(token: Token, trusted: Trusted, belonging: Belonging) -> Principal:
+def principal_of(token: Token, trusted: Trusted, belonging: Belonging, since: int = 0) -> Principal:
     """Who the holder of a verified token is. A member, by the address that the issuer has verified, is known as that member."""
     owner, issuer = belonging.tenant, trusted.issuer
     member = member_of(token, belonging)
@@ -179,6 +180,7 @@ def principal_of(token: Token, trusted: Trusted, belonging: Belonging) -> Princi
         source=source_of(trusted),
         conditions=conditions(None, None, networks_of(owner)),
         privacy=belonging.privacy,
+        since=since,
     )
 
 

@@ -106,6 +106,7 @@ class Feed:
         if head == self.sequence == self._settled:
             return _Found(head, head, [])
         subjects = await self._subjects(head)
+        self.known.since = head
         if subjects is None:
             self.known.empty()
             self.rekeyed(None)

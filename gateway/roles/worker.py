@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from gateway.admission.limiter import Limiter
+from gateway.admission.sharing import STEP_SECONDS, Sharing, given_back
 from gateway.audit.ledger import Ledger
 from gateway.auth.known import FRESH_SECONDS, Known
 from gateway.frontends.grpc_memory import MessageMemory
@@ -24,7 +25,7 @@ from gateway.pipeline import Pipeline
 from gateway.process import resident_bytes, used_bytes
 from gateway.roles.shared import Shared
 from gateway.scaling.sequences import Sequences
-from gateway.state import clock, new_id, now_us, opened_blobs, opened_ledger, opened_once
+from gateway.state import boot_us, clock, new_id, now_us, opened_blobs, opened_ledger, opened_once
 from gateway.telemetry.rooms import WorkerRooms, watch_captures, watch_once
 
 _FORGET_SECONDS: Final = 60.0
@@ -57,7 +58,10 @@ async def opened_worker(shared: Shared) -> AsyncIterator[Worker]:
         blobs = await stack.enter_async_context(opened_blobs(settings))
         captures = Captures(keyring, blobs, draw=random.random, clock=clock, entropy=secrets.token_bytes)
         watch_captures(meter, captures)
-        limiter = Limiter(clock)
+        life = shared.life
+        sharing = Sharing(shared.live, life.name, boot_us, now_us, life.is_dead, life.live)
+        stack.push_async_callback(given_back, sharing)
+        limiter = Limiter(sharing)
         sequences = Sequences(shared.throttler, clock, secrets.randbelow)
         pipeline = Pipeline(
             auth=shared.auth,
@@ -80,6 +84,7 @@ async def opened_worker(shared: Shared) -> AsyncIterator[Worker]:
         await stack.enter_async_context(
             running(
                 series=every(_CLOSE_SECONDS, ledger.close_destroyed),
+                shares=every(STEP_SECONDS, sharing.step),
                 forget=every(_FORGET_SECONDS, limiter.forget_idle),
                 sweep=every(_SWEEP_SECONDS, sequences.sweep),
             )

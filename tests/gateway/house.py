@@ -13,7 +13,6 @@ from pathlib import Path
 
 import msgspec
 
-from gateway.admission.limiter import Limiter
 from gateway.audit.ledger import Knobs, Ledger
 from gateway.audit.ports import SegmentStore
 from gateway.audit.record import DenialBody, OutcomeBody
@@ -46,6 +45,7 @@ from tenants.issuers import TenantIssuer
 from tenants.keys import Secret
 from tenants.model import Model
 from tenants.plans import Limits, Plan, Rate
+from tests.gateway.admission.alone import limiter
 from tests.worlds.blobs import BlobWorld
 from tests.worlds.issuer import IssuerWorld, key_sets
 from tests.worlds.keyring import KeyringWorld
@@ -307,7 +307,7 @@ async def house(
             ),
             known=known,
             policies=in_force(),
-            limiter=Limiter(loop.time),
+            limiter=limiter(loop.time),
             ledger=ledger,
             throttler=throttler,
             sequences=Sequences(throttler, loop.time, random.Random(7).randrange),

@@ -50,6 +50,7 @@ LOOPS = {
     "members": "Life.sweep",
     "policies": "Current.look",
     "retention": "opened_ageing.<locals>.forget",
+    "shares": "Sharing.step",
     "series": "Ledger.close_destroyed",
     "sweep": "Sequences.sweep",
     "used": "LastUsed.flush",

@@ -115,14 +115,18 @@ UNENFORCED: dict[str, object] = {
     "compute_seconds_per_day": 36_000.0,
     "money_per_month": "500.00",
     "soft": Soft("400.00"),
-    "per_key": Part(Rate(20.0, 40)),
-    "per_model": {"digits": Part(concurrent_requests=5)},
 }
 
 
 def test_every_limit_is_kept_or_refused() -> None:
     assert set(Limits.__struct_fields__) == ENFORCED | set(UNENFORCED)
     assert unenforced(Limits(1, Rate(1.0, 1), 1)) == ()
+    kept, lost = Part(Rate(1.0, 1), 1), Part(requests_per_day=1)
+    assert unenforced(Limits(1, per_key=kept, per_model={"digits": kept})) == ()
+    assert unenforced(Limits(1, per_key=lost, per_model={"digits": lost})) == (
+        "per_key.requests_per_day",
+        "per_model.digits.requests_per_day",
+    )
 
 
 @pytest.mark.parametrize(("name", "value"), UNENFORCED.items())

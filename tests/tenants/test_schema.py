@@ -66,6 +66,8 @@ PLAN: dict[str, Any] = {
         "body_bytes": 16777216,
         "requests_per_second": {"rate": 50, "burst": 100},
         "concurrent_requests": 20,
+        "per_key": {"requests_per_second": {"rate": 20, "burst": 40}},
+        "per_model": {"digits": {"concurrent_requests": 5}},
     },
     "prices": {"currency": "USD", "per_1000_requests": "0.10", "per_compute_second": "0.0012"},
 }
@@ -83,8 +85,6 @@ UNENFORCED: dict[str, Any] = {
     "compute_seconds_per_day": 36000,
     "money_per_month": "500.00",
     "soft": {"money_per_month": "400.00"},
-    "per_key": {"requests_per_second": {"rate": 20, "burst": 40}},
-    "per_model": {"digits": {"concurrent_requests": 5}},
 }
 
 

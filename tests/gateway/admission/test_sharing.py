@@ -1,7 +1,6 @@
 """One member's side of the limits: what it may spend without asking, and what it does when the table does not answer."""
 
 import asyncio
-from collections import Counter
 from dataclasses import dataclass, field
 from itertools import pairwise
 
@@ -12,24 +11,12 @@ from gateway.admission.bucket import MICRO, ONE, Bucket, Share
 from gateway.admission.shares import Damaged, Limit, Shares, faults, place, read
 from gateway.admission.sharing import Sharing
 from tenants.errors import TableUnavailable
-from tenants.ports import Item, Key, Put, Row
-from tests.worlds.table import Fault, MemoryTable, Pause
+from tenants.ports import Put
+from tests.gateway.admission.counted import Counted
+from tests.worlds.table import Fault, Pause
 
 LIMIT = Limit(200 * MICRO, 100 * ONE, 0)
 NAME = "tenant/t_1"
-
-
-@dataclass(slots=True)
-class Counted(MemoryTable):
-    calls: Counter[str] = field(default_factory=Counter)
-
-    async def get(self, key: Key) -> Row | None:
-        self.calls["get"] += 1
-        return await MemoryTable.get(self, key)
-
-    async def transact(self, *items: Item) -> None:
-        self.calls["transact"] += 1
-        await MemoryTable.transact(self, *items)
 
 
 @dataclass

@@ -1,0 +1,49 @@
+"""A limiter of one process alone, over a table in memory, with a clock that a test moves."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from gateway.admission.limiter import Limiter, Reservation
+from gateway.admission.sharing import Sharing
+from gateway.auth.principal import Principal
+from tests.gateway.admission.counted import Counted
+from tests.worlds.table import MemoryTable
+
+
+@dataclass(slots=True)
+class Clock:
+    now: float = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def limiter(
+    clock: Callable[[], float], table: MemoryTable | None = None, me: str = "m1", members: int = 1
+) -> Limiter:
+    """`clock` gives seconds."""
+
+    def clock_us() -> int:
+        return round(clock() * 1_000_000)
+
+    store = MemoryTable() if table is None else table
+    return Limiter(Sharing(store, me, clock_us, clock_us, lambda _: False, lambda: members))
+
+
+async def admitted(
+    limiter: Limiter, who: Principal, declared_bytes: int | None = 0, model: str = ""
+) -> Reservation:
+    """As the pipeline asks."""
+    return limiter.admit(who, declared_bytes, model) or await limiter.ask(who, declared_bytes, model)
+
+
+@dataclass
+class Alone:
+    """One limiter, its clock and its table, whose calls are counted."""
+
+    clock: Clock = field(default_factory=Clock)
+    table: Counted = field(default_factory=Counted)
+    limiter: Limiter = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.limiter = limiter(self.clock, self.table)
