@@ -6,6 +6,7 @@ from typing import Any, Final
 import msgspec
 from msgspec.structs import replace
 
+from gateway.admission.fair_queueing import Ticket
 from gateway.admission.limiter import Reservation
 from gateway.audit.ledger import Denial, Intent, Outcome
 from gateway.audit.record import Sealer, Status
@@ -56,6 +57,7 @@ class Passage(msgspec.Struct, eq=False):
     standing: Standing = ()
     intent: Intent | None = None
     claim: Claim | None = None  # of its Idempotency-Key, until it is said what became of it
+    ticket: Ticket | None = None  # its turn at the model
     slot: Resident | None = None
     sequence: Sequence | None = None
     open_sequence: Open | None = None
@@ -197,6 +199,25 @@ def with_own_id(passage: Passage, error: bytes) -> bytes:
     if passage.call.protocol != GRPC:  # a text within JSON
         own = msgspec.json.encode(str(found.key.id))[1:-1]
     return error.replace(str(found.ours).encode(), own)
+
+
+def turn(passage: Passage) -> Ticket | None:
+    """A new ticket for its turn at the model; None of a call that does not have the model run."""
+    call, principal = passage.call, passage.principal
+    if principal is None or call.verb != "infer":
+        return None
+    passage.ticket = Ticket(principal.tenant_id, principal.plan.weight, deadline=call.deadline)
+    return passage.ticket
+
+
+def spent(passage: Passage, now: float) -> tuple[Ticket | None, float | None]:
+    """Its turn, and how long the model had it: 0.0, it never got there; None, its client left and nobody knows."""
+    seconds: float | None = None
+    if not passage.forwarded_at:
+        seconds = 0.0
+    elif passage.replied_at or passage.fault is not None:
+        seconds = (passage.replied_at or now) - passage.forwarded_at
+    return passage.ticket, seconds
 
 
 def evidence(passage: Passage) -> Evidence:

@@ -6,7 +6,7 @@
  4 authorize     may this principal do this with this model?             authz
  5 admit         rate, calls at once, size -> Reservation                admission
  6 intend        the audit intent is queued for the disk                 audit
- 7 acquire       a slot on a ready replica; a cold model is started      scaling
+ 7 acquire       its turn at a ready replica; a cold model is started    scaling
  8 forward       to Triton; elsewhere only if it cannot have run         triton
  9 relay         the reply, once the intent is durable, as it comes in   frontends
    repeat        with an Idempotency-Key, behind 6: the claim, or what was answered before; behind 9 the answer is kept    kept
@@ -50,7 +50,9 @@ from gateway.passage import (
     microseconds,
     outbound,
     outcome,
+    spent,
     tagged,
+    turn,
     with_own_id,
 )
 from gateway.privacy.looks import NotScreened
@@ -289,12 +291,12 @@ class Pipeline:
         )
 
     async def _acquire(self, passage: Passage, model: ModelView) -> Resident:
-        """A place on a ready replica; for a call of a sequence the one that has its state."""
-        sequence, principal = passage.sequence, passage.principal
-        if sequence is None or principal is None:
-            return await self.throttler.acquire(model.name)
-        key = Key(principal.tenant_id, model.name, passage.call.version, sequence.id)
-        slot, passage.open_sequence = await self.sequences.acquire(key, sequence)
+        """A place on a ready replica, in its tenant's turn; for a call of a sequence the one that has its state."""
+        sequence, ticket = passage.sequence, turn(passage)
+        if sequence is None or ticket is None:
+            return await self.throttler.acquire(model.name, ticket)
+        key = Key(ticket.tenant, model.name, passage.call.version, sequence.id)
+        slot, passage.open_sequence = await self.sequences.acquire(key, sequence, ticket)
         return slot
 
     def _leave(self, passage: Passage, slot: Resident, why: object) -> None:
@@ -303,7 +305,7 @@ class Pipeline:
         passage.release_reply()
         passage.slot = passage.reply = None
         self.throttler.lost(slot, why)
-        self.throttler.release(slot, "none")
+        self.throttler.release(slot, "none", passage.ticket)
 
     async def _relay(self, passage: Passage, intent: Intent, reply: Reply, listener: Listener) -> None:
         """No byte of the reply leaves before the intent is durable; one that has begun goes on also if the log is lost then."""
@@ -354,7 +356,7 @@ class Pipeline:
         self._leave_sequence(passage)
         if passage.slot is not None:
             passage.release_reply()
-            self.throttler.release(passage.slot, evidence(passage))
+            self.throttler.release(passage.slot, evidence(passage), *spent(passage, now))
         if passage.reservation is not None:
             passage.reservation.release()
         if passage.intent is not None:

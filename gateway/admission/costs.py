@@ -10,9 +10,9 @@ _RECENT_OF_TENANT = 1 / 4  # a tenant's calls are alike
 @dataclass(slots=True)
 class Costs:
     """A tenant that is not among the `most_tenants` who called last is taken for an average one. `seconds` is what a unit costs while
-    nothing was measured."""
+    nothing was measured: so little that nobody is refused for it."""
 
-    seconds: float = 0.1
+    seconds: float = 0.001
     most_tenants: int = 256
     held_seconds: float = 0.0
     """How long a call holds its slot, in the mean."""

@@ -11,7 +11,7 @@ from typing import Literal
 from msgspec import Struct
 
 from gateway.admission.costs import Costs
-from gateway.admission.fair_queueing import Class, FairQueue, Ticket
+from gateway.admission.fair_queueing import FairQueue, Ticket
 from gateway.admission.slots import Demand, Grant
 
 # Of compute, to batch calls that wait while interactive ones do.
@@ -43,6 +43,8 @@ class FairOrder:
     """
 
     slots: int = 1
+    is_open: bool = True
+    """False while no place takes calls: all wait, and nobody knows how long."""
     most_waiting: int = 1_000
     most_of_tenant: int = 200
     costs: Costs = field(default_factory=Costs)
@@ -55,24 +57,24 @@ class FairOrder:
     _fractions: Mapping[str, float] = field(default_factory=dict)
     _told: frozenset[str] = frozenset()  # the tenants of whom the leader knows that they wait here
 
-    def offer(
-        self, tenant: str, weight: float, size: float, service_class: Class, *, deadline: float, now: float
-    ) -> Ticket | Refused:
-        """A ticket that is `running` has its slot; one that is `waiting` gets it from `next`. `size` is more than 0.
+    def offer(self, ticket: Ticket, now: float) -> Refused | None:
+        """A new ticket: `running` it has its slot; `waiting` it gets it from `next`; or it is refused, and no more asked about.
 
         A member without a slot lets one call pass, of a tenant that the leader could not know of: it need not wait for the next round.
         """
+        tenant, weight = ticket.tenant, ticket.weight
         known = self._tenants.get(tenant)
-        ticket = Ticket(tenant, weight, size, service_class, deadline)
         is_free = self.running < self.slots and not self.waiting
-        if is_free or (not self.slots and not self.running and tenant not in self._told):
+        if self.is_open and (is_free or self._is_first(tenant)):
             if known is None:
                 known = self._tenants[tenant] = _Tenant(weight)
-            return self._start(ticket, known, now)
+            self._start(ticket, known, now)
+            return None
         ticket.weight = self._weight(tenant, weight)
-        ticket.seconds = self.costs.estimate(tenant, size)
+        ticket.seconds = self.costs.estimate(tenant, ticket.size)
         refused = self._refusal(ticket, known, now)
         if refused is not None:
+            ticket.state = "over"
             return refused
         if known is None:
             known = self._tenants[tenant] = _Tenant(weight)
@@ -80,11 +82,11 @@ class FairOrder:
         known.waiting += 1
         self.waiting += 1
         self._queue(ticket).push(ticket)
-        return ticket
+        return None
 
     def next(self, now: float) -> Ticket | None:
         """The next call, now `running`; None without a free slot or without one that waits. One whose deadline has passed is let go."""
-        while self.waiting and self.running < self.slots:
+        while self.is_open and self.waiting and self.running < self.slots:
             queue = self._choose()
             is_contested = self._interactive.waiting and self._batch.waiting
             ticket = queue.pop(self.costs.estimate)
@@ -109,6 +111,12 @@ class FairOrder:
         self._stop(ticket)
         self.costs.learn(ticket.tenant, ticket.size, seconds, now - ticket.started_at)
         self._queue(ticket).end(ticket, seconds)
+
+    def decline(self, ticket: Ticket) -> None:
+        """A call that has its slot does not use it: it costs nothing, and nothing is learned of it."""
+        if ticket.state == "running":
+            self._stop(ticket)
+            self._queue(ticket).end(ticket, 0.0)
 
     def withdraw(self, ticket: Ticket) -> None:
         """Its client has left. One that waits leaves no trace; of one that runs nobody knows the cost, so the estimate stands."""
@@ -150,6 +158,9 @@ class FairOrder:
             work = min(work + self._interactive.waiting_seconds, (work + ticket.seconds) / BATCH_FLOOR)
         return (work + self.costs.call_seconds) / self._pace  # and until the first slot is free
 
+    def _is_first(self, tenant: str) -> bool:
+        return not self.slots and not self.running and tenant not in self._told
+
     @property
     def _pace(self) -> float:
         """Compute seconds a second. Without a slot as with one: how long it will be without, nobody knows here."""
@@ -161,6 +172,8 @@ class FairOrder:
         waiting = 0 if known is None else known.waiting
         if waiting >= min(self.most_of_tenant, self.most_waiting - self.waiting):
             return Refused("full", self._retry_after(ticket, known, 0.0, now))
+        if not self.is_open:
+            return None  # nobody knows how long it will be
         # By the model's mean where that is less: a tenant is not kept out by one call that took long.
         own = min(ticket.seconds, ticket.size * self.costs.seconds)
         late = self.wait_seconds(ticket) + own - (ticket.deadline - now)

@@ -15,6 +15,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from itertools import count
+from math import inf
 from typing import Literal
 
 from msgspec import Struct
@@ -27,13 +28,13 @@ _FEW = 64
 
 
 class Ticket(Struct, eq=False):
-    """One call that was not refused. `weight` is its tenant's, `size` what it asks for in the model's own unit."""
+    """One call. `weight` is its tenant's, `size` what it asks for in the model's own unit, more than 0."""
 
     tenant: str
     weight: float
-    size: float
-    service_class: Class
-    deadline: float
+    size: float = 1.0
+    service_class: Class = "interactive"
+    deadline: float = inf
     """Seconds on the clock of whoever asks."""
     state: State = "waiting"
     seconds: float = 0.0

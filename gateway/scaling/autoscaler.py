@@ -254,7 +254,9 @@ def _is_used(place: Resident) -> bool:
 
 def _want(row: Model, demand: Demand, now: float) -> Want:
     """A model whose loads fail is not loaded for a while; one that nobody called for its idle time is not wanted."""
-    is_waited_for = bool(demand.waiting) and demand.loads.state(now) != "open"
+    is_waited_for = (
+        bool(demand.waiting) and not demand.rotation and demand.loads.state(now) != "open"
+    )  # for a place, and not for a turn
     in_use = is_waited_for or demand.in_flight or now - demand.called_at < row.scaling.idle_seconds
-    waiting_since = demand.waiting[0].since if is_waited_for else None
+    waiting_since = next(iter(demand.waiting.values())).since if is_waited_for else None
     return Want(row.name, row.memory_bytes, demand.wanted if in_use else 0, waiting_since)

@@ -155,7 +155,7 @@ class Lifecycle:
         """The first inference. Of zeros it may fail, and there is no canary then, unless it worked before; the document's must work."""
         started = self.clock()
         async with asyncio.timeout(_CONTROL_SECONDS):
-            config = await control.config(place.client, place.replica, place.model)
+            config, place.deployment = await control.config(place.client, place.replica, place.model)
         place.config = config
         place.grpc.is_decoupled = config.is_decoupled
         request = canary.request(place.row, config)

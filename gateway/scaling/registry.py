@@ -4,11 +4,13 @@ go) and the autoscaler (servers and models come and go), on one loop.
 
 import asyncio
 import math
-from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Literal, Protocol, cast
 
+from gateway.admission.fair_order import FairOrder
+from gateway.admission.fair_queueing import Ticket
+from gateway.admission.slots import slots_of
 from gateway.call import GRPC, GRPC_STREAM, PASSED, InferenceCall, Outgoing, Upstream
 from gateway.errors import Code, GatewayError
 from gateway.scaling.breaker import Breaker
@@ -16,7 +18,7 @@ from gateway.scaling.decider import Decider
 from gateway.scaling.residency import Life, Place, Server
 from gateway.scaling.scaler import Replica
 from gateway.triton.client import Client
-from gateway.triton.control import Correlation, ModelConfig
+from gateway.triton.control import Correlation, Deployment, ModelConfig
 from gateway.triton.grpc_client import GrpcClient
 from tenants.model import Model
 
@@ -25,6 +27,8 @@ FleetEvent = Literal["start", "start_failed", "crash", "stop"]
 ModelEvent = Literal["load", "load_failed", "eviction", "idle_unload", "canary_failed", "breaker_opened"]
 Event = FleetEvent | ModelEvent
 
+# Slots of a place of which nobody knows how many calls run there at once: none of its calls waits for another.
+UNBOUNDED = 1_000_000
 _PASSIVE_FAILURES = 5
 _FREE_FAILURES = 2  # the first failure is tried again at once
 
@@ -70,6 +74,8 @@ class Resident(Place):
     versions: tuple[str, ...] = ()  # the newest last
     canary: Outgoing | None = None
     config: ModelConfig | None = None  # as Triton loaded it
+    deployment: Deployment | None = None
+    slots_taken: int = 0  # of its calls, those that came in fair order
     well: int = 0  # replies that show that it works
     failures: int = 0  # calls in a row that met a dead process or a cut connection
     is_broken: bool = False
@@ -114,6 +120,13 @@ class Resident(Place):
         """How it knows its sequences, should it keep any."""
         return self.config.correlation if self.config else None
 
+    def slots(self, batch_seconds: float) -> int:
+        """How many calls may be under way there."""
+        found = self.deployment
+        if found is None or not found.instances:
+            return UNBOUNDED
+        return slots_of(found.instances, found.batch, batch_seconds)
+
     @property
     def newest(self) -> str:
         """The version that serves a call which names none."""
@@ -122,7 +135,7 @@ class Resident(Place):
 
 @dataclass(slots=True, eq=False)
 class Waiter:
-    """A call that is held until the model has a place."""
+    """A call that is held until it is its turn."""
 
     place: "asyncio.Future[Resident]"
     since: float
@@ -133,7 +146,11 @@ class Demand:
     """What is asked of one model, and what is known of its loads."""
 
     rotation: list[Resident] = field(default_factory=list)  # the places that take calls
-    waiting: deque[Waiter] = field(default_factory=deque)
+    order: FairOrder = field(default_factory=lambda: FairOrder(slots=0, is_open=False))
+    waiting: dict[Ticket, Waiter] = field(default_factory=dict)  # those of the order; who came first is first
+    sends_ahead: bool = True  # a batch more than the instances take, while batches are short
+    closed_at: float = -math.inf  # when the last place went
+    is_timed: bool = False  # who waits for a place too long will be refused
     in_flight: int = 0
     last_use: int = 0
     seen_use: int = 0

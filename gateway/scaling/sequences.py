@@ -13,6 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from gateway.admission.fair_queueing import Ticket
 from gateway.call import Sequence
 from gateway.errors import Code, GatewayError
 from gateway.scaling.registry import Resident
@@ -57,15 +58,16 @@ class Sequences:
     _of_tenant: Counter[str] = field(default_factory=Counter)
     _taken: set[tuple[str, int | str]] = field(default_factory=set)  # models, and the ids that Triton knows
 
-    async def acquire(self, key: Key, sequence: Sequence) -> tuple[Resident, Open | None]:
-        """The place for a call of the sequence, to be released, and the sequence, to be left; None when the model keeps none.
+    async def acquire(self, key: Key, sequence: Sequence, ticket: Ticket) -> tuple[Resident, Open | None]:
+        """The place for a call of the sequence, to be released, and the sequence, to be left; None when the model keeps none. Only the
+        call that begins it comes in its turn: the others' place is theirs.
 
         Raises SEQUENCE_LOST, BAD_REQUEST, TOO_MANY_AT_ONCE, and what the throttler does.
         """
         found = self._rejoined(key, sequence)
         if found is not None:
             return found.place, found
-        place = await self.throttler.acquire(key.model)
+        place = await self.throttler.acquire(key.model, ticket)
         if place.correlation is None:
             return place, None
         try:
@@ -73,9 +75,9 @@ class Sequences:
             if found is None:
                 return place, self._begin(key, place, place.correlation)
         except GatewayError:
-            self.throttler.release(place, "none")
+            self.throttler.release(place, "none", ticket)
             raise
-        self.throttler.release(place, "none")
+        self.throttler.release(place, "none", ticket)
         return found.place, found
 
     def _rejoined(self, key: Key, sequence: Sequence) -> Open | None:

@@ -1,18 +1,22 @@
-"""Gives each call a place on a ready replica, and holds it while there is none.
+"""Gives each call a place on a ready replica, in fair order (`admission/fair_order`), and holds it until there is one and it is its turn.
 
-Bounded: at most `most_waiting` calls are held, half of them for one model, each no longer than its own deadline and its model's
-`start_deadline_seconds`; the others are refused with a Retry-After that says what starts have taken lately. A place is given and counted in
-one step without an await, so none can be unloaded between.
+Bounded: at most `most_waiting` calls are held, half of them for one model, and of a tenant as many as there is room for more; each no
+longer than its own deadline, and while there is no place no longer than its model's `start_deadline_seconds`. The others are refused with
+a Retry-After that says when it would be their turn, or what starts have taken lately. A place is given and counted in one step without an
+await, so none can be unloaded between.
 """
 
 import asyncio
 import logging
 import math
+from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from gateway.admission.fair_queueing import Ticket
+from gateway.admission.slots import LOOK_AHEAD_SECONDS
 from gateway.errors import Code, GatewayError
 from gateway.scaling.balancer import least_loaded
 from gateway.scaling.registry import Demand, Observer, Registry, Resident, Waiter
@@ -27,6 +31,9 @@ log = logging.getLogger(__name__)
 Evidence = Literal["well", "failed", "dead", "left", "none"]
 
 _NUDGE_SECONDS = 0.02
+_TIMERS_SECONDS = 0.001  # a timer may be early by less
+_DID_NOT_RUN = 0.0
+_NOBODYS = ""  # a call that asks nothing of the model
 
 
 @dataclass(slots=True)
@@ -39,19 +46,26 @@ class Throttler:
     observer: Observer
     most_waiting: int = 1_000
     held: int = 0
+    _held_of: Counter[str] = field(default_factory=Counter)
     _uses: int = 0
     _is_nudged: bool = False
 
-    async def acquire(self, model: str) -> Resident:
-        """A place for a call of this model, to be released. The caller's deadline cancels the wait.
+    async def acquire(self, model: str, ticket: Ticket | None = None) -> Resident:
+        """A place for a call of this model, to be released with its ticket, which is a new one. The caller's deadline cancels the wait.
 
+        Without a ticket the call asks nothing of the model, and waits for a place but for no turn.
         Raises MODEL_NOT_FOUND, MODEL_UNAVAILABLE, UPSTREAM_UNTRUSTED, OVERLOADED.
         """
         demand = self.registry.demands.get(model)
         if demand is None or not demand.rotation:
-            return await self._wait(model)
-        rotation = demand.rotation
-        return self._take(demand, rotation[0] if len(rotation) == 1 else least_loaded(rotation))
+            return await self._wait_for_place(model, ticket)
+        if ticket is not None:
+            refused = demand.order.offer(ticket, self.clock())
+            if refused is not None:
+                raise _overloaded(refused.why, refused.retry_after_seconds)
+            if ticket.state == "waiting":
+                return await self._wait(demand, ticket)
+        return self._take(demand, ticket)
 
     def has(self, place: Resident) -> bool:
         """Whether the place still serves calls that belong to it and no other, if only while it drains."""
@@ -63,10 +77,15 @@ class Throttler:
         """One more call for this place and no other, to be released. Whether it is still there."""
         if not self.has(place):
             return False
-        self._take(place.demand, place)
+        self._take(place.demand, None, place)
         return True
 
-    def _take(self, demand: Demand, place: Resident) -> Resident:
+    def _take(self, demand: Demand, ticket: Ticket | None, place: Resident | None = None) -> Resident:
+        if place is None:
+            rotation = demand.rotation
+            place = rotation[0] if len(rotation) == 1 else least_loaded(rotation)
+        if ticket is not None:
+            place.slots_taken += 1
         self._uses += 1
         if place.is_elsewhere and place.last_use == place.used_at_check:
             self.registry.wake.set()  # nothing else would have it looked at while it is used
@@ -75,10 +94,21 @@ class Throttler:
         demand.in_flight += 1
         return place
 
-    def release(self, place: Resident, evidence: Evidence) -> None:
-        """The call is over. A failure has the place looked at; only what no client can bring about counts against it."""
+    def release(
+        self,
+        place: Resident,
+        evidence: Evidence,
+        ticket: Ticket | None = None,
+        seconds: float | None = _DID_NOT_RUN,
+    ) -> None:
+        """The call is over. A failure has the place looked at; only what no client can bring about counts against it.
+
+        It took so many seconds: 0.0, it did not run; None, nobody knows.
+        """
         place.in_flight -= 1
         place.demand.in_flight -= 1
+        if ticket is not None and ticket.state == "running":
+            self._return(place, ticket, seconds)
         if evidence == "well":
             place.well += 1
             place.server.well += 1
@@ -93,6 +123,45 @@ class Throttler:
                 self.registry.wake.set()
             elif self.held:  # somebody may wait for just this room
                 self._nudge()
+
+    def _return(self, place: Resident, ticket: Ticket, seconds: float | None) -> None:
+        """Its slot is the next one's."""
+        demand, order = place.demand, place.demand.order
+        place.slots_taken -= 1
+        if seconds is None:
+            order.withdraw(ticket)
+        elif seconds == _DID_NOT_RUN:
+            order.decline(ticket)
+        else:
+            order.end(ticket, seconds, self.clock())
+        if place not in demand.rotation:
+            self._count_slots(demand)
+        if demand.waiting:
+            self._call_up(demand)
+
+    def _call_up(self, demand: Demand) -> None:
+        """Those whose turn it is, as many as there are slots for."""
+        self._count_slots(demand)
+        order, now = demand.order, self.clock()
+        while (ticket := order.next(now)) is not None:
+            waiter = demand.waiting.pop(ticket)
+            if waiter.place.done():  # it left a moment ago
+                order.decline(ticket)
+            elif ticket.tenant == _NOBODYS:
+                order.decline(ticket)
+                waiter.place.set_result(self._take(demand, None))
+            else:
+                waiter.place.set_result(self._take(demand, ticket))
+
+    def _count_slots(self, demand: Demand) -> None:
+        """Of the places that take calls; and what is in use at others, so that theirs are not short of it."""
+        order = demand.order
+        held_seconds = order.costs.held_seconds
+        # While a batch is sent ahead, a call is held for two of them.
+        batch_seconds = held_seconds / 2 if demand.sends_ahead else held_seconds
+        demand.sends_ahead = batch_seconds <= LOOK_AHEAD_SECONDS
+        taken = sum(place.slots_taken for place in demand.rotation)
+        order.slots = order.running - taken + sum(place.slots(batch_seconds) for place in demand.rotation)
 
     def _nudge(self) -> None:
         """Wake the autoscaler soon: not for each of many calls a second."""
@@ -137,40 +206,83 @@ class Throttler:
             return False
         return version in found if version else bool(found)
 
-    async def _wait(self, model: str) -> Resident:
+    async def _wait_for_place(self, model: str, ticket: Ticket | None) -> Resident:
         row = self.models().get(model)
         if row is None:
             raise GatewayError(Code.MODEL_NOT_FOUND)
         started = self.clock()
         self._refuse_hopeless(row, started)
         demand = self.registry.demand(model)
-        waiter = Waiter(asyncio.get_running_loop().create_future(), started)
-        demand.waiting.append(waiter)
-        self.held += 1
+        demand.order.most_waiting = max(1, self.most_waiting // 2)
+        ticket = ticket or Ticket(_NOBODYS, 1.0)
+        refused = demand.order.offer(ticket, started)
+        if refused is not None:
+            raise _overloaded(refused.why, self.registry.eta_seconds(row))
         self.registry.wake.set()
-        try:
-            async with asyncio.timeout(row.scaling.start_deadline_seconds):
-                place = await waiter.place
-        except BaseException as fault:
-            if waiter.place.done() and not waiter.place.cancelled() and waiter.place.exception() is None:
-                self.release(
-                    waiter.place.result(), "none"
-                )  # it came in the moment in which the caller gave up
-            if isinstance(fault, TimeoutError):
-                raise self._unavailable(row, "no place was ready in time") from fault
-            raise
-        finally:
-            self.held -= 1
-            if waiter in demand.waiting:
-                demand.waiting.remove(waiter)
+        place = await self._wait(demand, ticket, self.registry.eta_seconds(row), model)
         self.observer.phase("queue", self.clock() - started)
         return place
 
+    async def _wait(
+        self, demand: Demand, ticket: Ticket, eta_seconds: float = 1.0, model: str = ""
+    ) -> Resident:
+        """The place that it gets when it is its turn. `model` is named by those for whom there is no place yet."""
+        tenant = ticket.tenant
+        if self._held_of[tenant] >= self.most_waiting - self.held:
+            demand.order.withdraw(ticket)
+            raise _overloaded("full", eta_seconds)
+        waiter = Waiter(asyncio.get_running_loop().create_future(), self.clock())
+        demand.waiting[ticket] = waiter
+        self.held += 1
+        self._held_of[tenant] += 1
+        if not demand.rotation:
+            self._hold_to_deadline(demand, model)
+        try:
+            return await waiter.place
+        except BaseException:
+            if waiter.place.done() and not waiter.place.cancelled() and waiter.place.exception() is None:
+                # It came in the moment in which the caller gave up.
+                self.release(waiter.place.result(), "none", ticket)
+            raise
+        finally:
+            self.held -= 1
+            self._held_of[tenant] -= 1
+            if not self._held_of[tenant]:
+                del self._held_of[tenant]
+            if ticket.state == "waiting":
+                demand.order.withdraw(ticket)
+            demand.waiting.pop(ticket, None)
+
+    def _hold_to_deadline(self, demand: Demand, model: str) -> None:
+        """Who waits for a place is refused when a start may take no longer. One timer for all of them."""
+        row = self.models().get(model)
+        if demand.is_timed or row is None:
+            return
+        demand.is_timed = True
+        oldest = next(iter(demand.waiting.values()))
+        seconds = max(oldest.since, demand.closed_at) + row.scaling.start_deadline_seconds - self.clock()
+        asyncio.get_running_loop().call_later(max(0.0, seconds), self._overdue, demand, row)
+
+    def _overdue(self, demand: Demand, row: Model) -> None:
+        demand.is_timed = False
+        bound = self.clock() - row.scaling.start_deadline_seconds + _TIMERS_SECONDS
+        while demand.waiting and not demand.rotation:
+            ticket, waiter = next(iter(demand.waiting.items()))
+            if max(waiter.since, demand.closed_at) > bound:
+                self._hold_to_deadline(demand, row.name)
+                return
+            self._turn_away(demand, ticket, self._unavailable(row, "no place was ready in time"))
+
+    def _turn_away(self, demand: Demand, ticket: Ticket, error: GatewayError) -> None:
+        waiter = demand.waiting.pop(ticket)
+        demand.order.withdraw(ticket)
+        if not waiter.place.done():
+            waiter.place.set_exception(error)
+
     def _refuse_hopeless(self, row: Model, now: float) -> None:
         """Fails at once what would fail after a wait: crash loops are not waited for."""
-        is_crowd = len(self.registry.demand(row.name).waiting) >= max(1, self.most_waiting // 2)
-        if is_crowd or self.held >= self.most_waiting:
-            raise GatewayError(Code.OVERLOADED, retry_after_seconds=math.ceil(self.registry.eta_seconds(row)))
+        if self.held >= self.most_waiting:
+            raise _overloaded("full", self.registry.eta_seconds(row))
         loads = self.registry.demand(row.name).loads
         if loads.state(now) == "open":
             raise self._unavailable(row, loads.why, loads.wait_seconds(now))
@@ -193,22 +305,34 @@ class Throttler:
         demand = place.demand
         if place not in demand.rotation:
             demand.rotation.append(place)
-        while demand.waiting:
-            waiter = demand.waiting.popleft()
-            if not waiter.place.done():
-                waiter.place.set_result(self._take(demand, place))
+        demand.order.most_waiting = max(1, self.most_waiting // 2)
+        demand.order.is_open = True
+        self._call_up(demand)
 
     def withdraw(self, place: Resident) -> None:
-        """The place gets no more calls."""
-        if place in place.demand.rotation:
-            place.demand.rotation.remove(place)
+        """The place gets no more calls. Who waits waits for another one."""
+        demand = place.demand
+        if place not in demand.rotation:
+            return
+        demand.rotation.remove(place)
+        self._count_slots(demand)
+        if not demand.rotation:
+            demand.order.is_open, demand.closed_at = False, self.clock()
+            if demand.waiting:
+                self._hold_to_deadline(demand, place.model)
+                self.registry.wake.set()
 
     def refuse(self, row: Model, why: str, now: float) -> None:
         """Who waits for this model need not wait on."""
         demand = self.registry.demand(row.name)
         starts = self.registry.fleet(row.fleet).starts
         wait_seconds = max(demand.loads.wait_seconds(now), starts.wait_seconds(now))
-        while demand.waiting:
-            waiter = demand.waiting.popleft()
-            if not waiter.place.done():
-                waiter.place.set_exception(self._unavailable(row, why, wait_seconds))
+        for ticket in list(demand.waiting):
+            self._turn_away(demand, ticket, self._unavailable(row, why, wait_seconds))
+
+
+def _overloaded(why: Literal["full", "deadline"], retry_after_seconds: float) -> GatewayError:
+    private = "too many of its tenant wait" if why == "full" else "it would end after its deadline"
+    return GatewayError(
+        Code.OVERLOADED, private=private, retry_after_seconds=max(1, math.ceil(retry_after_seconds))
+    )

@@ -5,7 +5,7 @@ once, always; the model is UNLOADING until its requests are done and its memory 
 """
 
 import asyncio
-from typing import Annotated, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 import msgspec
 
@@ -121,6 +121,35 @@ class ModelConfig(msgspec.Struct, frozen=True):
         return Correlation(idle_seconds, _LARGEST[kinds[0]] if kinds else _LARGEST["TYPE_UINT64"])
 
 
+class _Instances(msgspec.Struct, frozen=True):
+    count: int = 1
+    gpus: tuple[int, ...] = ()
+
+
+class Deployment(msgspec.Struct, frozen=True):
+    """How many calls of a model can run at once. Kept apart from what tenants may be shown."""
+
+    max_batch_size: int = 0
+    instance_group: tuple[_Instances, ...] = ()
+    dynamic_batching: dict[str, Any] | None = None
+    sequence_batching: dict[str, Any] | None = None
+    model_transaction_policy: _Transactions = _Transactions()
+
+    @property
+    def instances(self) -> int:
+        """0 where nobody can say: of an ensemble, which is other models, and of a decoupled model, whose instance takes the next call
+        while it still answers the last one."""
+        if self.model_transaction_policy.decoupled:
+            return 0
+        return sum(group.count * max(1, len(group.gpus)) for group in self.instance_group)
+
+    @property
+    def batch(self) -> int:
+        """Calls that one instance runs together; each by itself unless the scheduler puts them into batches."""
+        is_batched = self.dynamic_batching is not None or self.sequence_batching is not None
+        return max(1, self.max_batch_size) if is_batched else 1
+
+
 class _Indexed(msgspec.Struct):
     name: str
     state: State = ""
@@ -136,6 +165,7 @@ class _Error(msgspec.Struct):
 
 _index = msgspec.json.Decoder(list[_Indexed])
 _config = msgspec.json.Decoder(ModelConfig)
+_deployment = msgspec.json.Decoder(Deployment)
 _metadata = msgspec.json.Decoder(_Metadata)
 _error = msgspec.json.Decoder(_Error)
 
@@ -163,11 +193,11 @@ async def state(client: Client, replica: Replica, model: str) -> State:
     return next((name for name in _STATES if name in found), "")
 
 
-async def config(client: Client, replica: Replica, model: str) -> ModelConfig:
+async def config(client: Client, replica: Replica, model: str) -> tuple[ModelConfig, Deployment]:
     """Of a model that is loaded. Raises as `versions` does."""
     async with asyncio.timeout(_ANSWER_SECONDS):
         answer = await client.ask("GET", f"/v2/models/{model}/config", headers=replica.control)
-    return _decoded(_config, answer)
+    return _decoded(_config, answer), _decoded(_deployment, answer)
 
 
 async def versions(client: Client, model: str) -> tuple[str, ...]:

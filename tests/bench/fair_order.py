@@ -18,9 +18,9 @@ def passing() -> float:
     order = FairOrder(slots=8)
     began = process_time()
     for now in range(TIMES):
-        found = order.offer("acme", 1.0, 1.0, "interactive", deadline=1e9, now=now)
-        if isinstance(found, Ticket):
-            order.end(found, 0.05, now + 0.05)
+        ticket = Ticket("acme", 1.0, 1.0, "interactive", 1e9)
+        order.offer(ticket, now)
+        order.end(ticket, 0.05, now + 0.05)
     return (process_time() - began) / TIMES * 1e6
 
 
@@ -29,9 +29,10 @@ def waiting(tenants: int, each: int = 10) -> float:
     order = FairOrder(slots=8, most_waiting=10**9)
     running: deque[Ticket] = deque()
     for call in range(tenants * each + 8):
-        found = order.offer(f"t{call % tenants}", 1.0, 1.0, "interactive", deadline=1e9, now=0.0)
-        if isinstance(found, Ticket) and found.state == "running":
-            running.append(found)
+        ticket = Ticket(f"t{call % tenants}", 1.0)
+        order.offer(ticket, 0.0)
+        if ticket.state == "running":
+            running.append(ticket)
     began = process_time()
     for now in range(TIMES):
         ended = running.popleft()
@@ -39,7 +40,7 @@ def waiting(tenants: int, each: int = 10) -> float:
         found_next = order.next(now)
         if found_next is not None:
             running.append(found_next)
-        order.offer(ended.tenant, 1.0, 1.0, "interactive", deadline=1e9, now=now)
+        order.offer(Ticket(ended.tenant, 1.0), now)
     return (process_time() - began) / TIMES * 1e6
 
 
@@ -48,7 +49,7 @@ def refusing() -> float:
     order = FairOrder(slots=1, most_of_tenant=100)
     began = process_time()
     for _ in range(TIMES):
-        order.offer("acme", 1.0, 1.0, "interactive", deadline=1e9, now=0.0)
+        order.offer(Ticket("acme", 1.0), 0.0)
     return (process_time() - began) / TIMES * 1e6
 
 

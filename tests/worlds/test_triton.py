@@ -64,7 +64,7 @@ def worlds() -> Worlds:
 
 
 async def health(worlds: Worlds, one: Running) -> Health:
-    body = canary_of(DIGITS, await config(one.client, one.replica, "digits"))
+    body = canary_of(DIGITS, (await config(one.client, one.replica, "digits"))[0])
     assert body is not None
     return await ask_canary(one.client, "digits", body, seconds=0.2)
 

@@ -27,18 +27,15 @@ class FirstCome:
     running: int = 0
     queue: deque[Ticket] = field(default_factory=deque)
 
-    def offer(
-        self, tenant: str, weight: float, size: float, service_class: Class, *, deadline: float, now: float
-    ) -> Ticket | Refused:
+    def offer(self, ticket: Ticket, now: float) -> Refused | None:
         if len(self.queue) >= self.most_waiting:
             return Refused("full", 1.0)
-        ticket = Ticket(tenant, weight, size, service_class, deadline)
         if self.running < self.slots and not self.queue:
             self.running += 1
             ticket.state = "running"
         else:
             self.queue.append(ticket)
-        return ticket
+        return None
 
     def next(self, now: float) -> Ticket | None:
         if not self.queue or self.running >= self.slots:
@@ -193,15 +190,16 @@ class World:
         then: Callable[[], None] | None = None,
     ) -> Ticket | Refused:
         order = self.orders[member]
-        found = order.offer(tenant, weight, 1.0, service_class, deadline=self.now + deadline, now=self.now)
-        if isinstance(found, Refused):
-            self.seen[tenant].refusals.append(found)
-            return found
-        call = Call(tenant, seconds, member, self.now, then, found)
-        self._calls[found] = call
-        if found.state == "running":
+        ticket = Ticket(tenant, weight, 1.0, service_class, self.now + deadline)
+        refused = order.offer(ticket, self.now)
+        if refused is not None:
+            self.seen[tenant].refusals.append(refused)
+            return refused
+        call = Call(tenant, seconds, member, self.now, then, ticket)
+        self._calls[ticket] = call
+        if ticket.state == "running":
             self._send(call)
-        return found
+        return ticket
 
     # The replica
 

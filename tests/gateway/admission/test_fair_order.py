@@ -22,7 +22,8 @@ def offer(
     weight: float = 1.0,
     service_class: Class = "interactive",
 ) -> Ticket | Refused:
-    return order.offer(tenant, weight, 1.0, service_class, deadline=deadline, now=now)
+    ticket = Ticket(tenant, weight, 1.0, service_class, deadline)
+    return order.offer(ticket, now) or ticket
 
 
 def accepted(
@@ -59,7 +60,7 @@ def test_never_more_run_than_there_are_slots_and_nothing_is_lost_or_left_behind(
         now += 0.01
         before = (order.running, order.waiting)
         if act == "offer":
-            found = order.offer(str(what), 1.0, 1.0, how, deadline=FAR, now=now)  # type: ignore[arg-type]
+            found = offer(order, str(what), now=now, service_class=how)  # type: ignore[arg-type]
             if isinstance(found, Refused):
                 refused += 1
                 assert (order.running, order.waiting) == before

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 import pytest
 from msgspec import structs
 
+from gateway.admission.fair_queueing import Ticket
 from gateway.errors import GatewayError
 from gateway.loops import running
 from gateway.scaling.autoscaler import Autoscaler
@@ -45,15 +46,16 @@ class Elastic:
     models: dict[str, Model]
     fleets: dict[str, Fleet]
 
-    async def served_by(self, model: str = "digits") -> str:
+    async def served_by(self, model: str = "digits", tenant: str = "acme") -> str:
         """One whole call: which replica took it."""
-        place = await self.throttler.acquire(model)
-        self.throttler.release(place, "well")
+        ticket = Ticket(tenant, 1.0)
+        place = await self.throttler.acquire(model, ticket)
+        self.throttler.release(place, "well", ticket, 0.001)
         return place.replica.id
 
-    async def refused(self, model: str = "digits") -> GatewayError:
+    async def refused(self, model: str = "digits", tenant: str = "acme") -> GatewayError:
         with pytest.raises(GatewayError) as caught:
-            await self.throttler.acquire(model)
+            await self.throttler.acquire(model, Ticket(tenant, 1.0))
         return caught.value
 
     async def until(self, holds: Callable[[], bool]) -> None:

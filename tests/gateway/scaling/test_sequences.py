@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import pytest
 
+from gateway.admission.fair_queueing import Ticket
 from gateway.call import Sequence
 from gateway.errors import Code, GatewayError
 from gateway.scaling import sequences
@@ -34,7 +35,7 @@ class World:
         self, named: int | str = 1, tenant: str = "t", model: str = "digits", *, starts: bool = False
     ) -> tuple[Resident, Open]:
         key = Key(tenant, model, "", named)
-        place, found = await self.sequences.acquire(key, a_call(named, starts=starts))
+        place, found = await self.sequences.acquire(key, a_call(named, starts=starts), Ticket(tenant, 1.0))
         assert found is not None
         return place, found
 
@@ -123,7 +124,7 @@ async def test_an_id_of_the_wrong_type_never_reaches_the_server(kind: str, named
 async def test_a_model_without_sequences_has_none() -> None:
     async with opened(TritonWorld()) as world:
         key = Key("t", "digits", "", 1)
-        place, found = await world.sequences.acquire(key, a_call(1, starts=True))
+        place, found = await world.sequences.acquire(key, a_call(1, starts=True), Ticket("t", 1.0))
         assert found is None
         assert place.in_flight == 1
 

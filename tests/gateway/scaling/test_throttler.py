@@ -41,9 +41,10 @@ async def test_calls_beyond_the_bound_are_refused_at_once_and_one_model_leaves_r
         elastic(triton, most_waiting=4, models=models) as here,
     ):
         async with asyncio.TaskGroup() as group:
-            held = [group.create_task(here.served_by(name)) for name in ("a", "a", "b", "b")]
+            who = (("a", "t"), ("a", "u"), ("b", "v"), ("b", "w"))
+            held = [group.create_task(here.served_by(*each)) for each in who]
             await asyncio.sleep(0)
-            errors = [await here.refused(name) for name in ("a", "b")]
+            errors = [await here.refused(name, "x") for name in ("a", "b")]
         assert [task.result() for task in held] == ["replica-0"] * 4
     assert {error.code for error in errors} == {Code.OVERLOADED}
     assert all(error.retry_after_seconds for error in errors)

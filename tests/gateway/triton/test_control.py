@@ -4,11 +4,12 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
+import msgspec
 import pytest
 
 from gateway.scaling.scaler import Replica
 from gateway.triton.client import Client, UpstreamFailed
-from gateway.triton.control import LoadFailed, ModelConfig, config, load, state, unload, versions
+from gateway.triton.control import Deployment, LoadFailed, ModelConfig, config, load, state, unload, versions
 from tests.gateway.triton.worlds import Reader, Script, Writer, answers, parts, read_request, served
 
 T = TypeVar("T")
@@ -131,7 +132,7 @@ async def test_a_configuration_says_how_the_model_can_be_called() -> None:
         "model_transaction_policy":{"decoupled":true},"input":[
         {"name":"image","data_type":"TYPE_FP32","format":"FORMAT_NONE","dims":[1,-1],"optional":true,"is_shape_tensor":false},
         {"name":"text","data_type":"TYPE_STRING","dims":[]}]}"""
-    found = await asked(replies(body), lambda client: config(client, REPLICA, "digits"))
+    found, _ = await asked(replies(body), lambda client: config(client, REPLICA, "digits"))
     assert (found.max_batch_size, found.has_sequences, found.is_decoupled) == (64, True, True)
     assert [(entry.name, entry.datatype, entry.dims, entry.optional) for entry in found.inputs] == [
         ("image", "FP32", (1, -1), True),
@@ -139,3 +140,25 @@ async def test_a_configuration_says_how_the_model_can_be_called() -> None:
     ]
     plain = ModelConfig(name="digits")
     assert (plain.has_sequences, plain.is_decoupled) == (False, False)
+
+
+@pytest.mark.parametrize(
+    ("told", "instances", "batch"),
+    [
+        ({"instance_group": [{"count": 2}, {"count": 3}], "max_batch_size": 8}, 5, 1),
+        (
+            {"instance_group": [{"count": 2, "gpus": [0, 1]}], "max_batch_size": 8, "dynamic_batching": {}},
+            4,
+            8,
+        ),
+        ({"instance_group": [{"count": 1}], "max_batch_size": 0, "dynamic_batching": {}}, 1, 1),
+        ({"instance_group": [{"count": 1}], "max_batch_size": 4, "sequence_batching": {"direct": {}}}, 1, 4),
+        ({"instance_group": [{"count": 4}], "model_transaction_policy": {"decoupled": True}}, 0, 1),
+        ({"platform": "ensemble"}, 0, 1),
+    ],
+)
+def test_how_many_calls_run_at_once_is_read_from_the_configuration_where_it_says_so(
+    told: dict[str, object], instances: int, batch: int
+) -> None:
+    found = msgspec.convert(told, Deployment)
+    assert (found.instances, found.batch) == (instances, batch)

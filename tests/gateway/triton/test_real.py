@@ -59,7 +59,7 @@ async def serving(folder: Path, *models: Model) -> AsyncIterator[Running]:
 
 
 async def body_for(one: Running, model: Model) -> Outgoing:
-    body = canary.request(model, await config(one.client, one.replica, model.name))
+    body = canary.request(model, (await config(one.client, one.replica, model.name))[0])
     assert body is not None
     return body
 

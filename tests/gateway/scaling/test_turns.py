@@ -1,0 +1,192 @@
+"""In what order calls get the slots of a model's places, and what becomes of those that wait when places come and go."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+
+from gateway.admission.fair_queueing import Ticket
+from gateway.errors import Code, GatewayError
+from gateway.scaling.registry import Resident
+from tests.gateway.scaling.elastic import Elastic, elastic, model
+from tests.worlds.triton import TritonWorld
+
+SECONDS = 0.05  # of a call: too long for a second one to be sent ahead
+
+
+@asynccontextmanager
+async def opened(instances: int = 1, **scaling: float | int) -> AsyncIterator[tuple[Elastic, Resident]]:
+    """A model of so many instances that runs, of which it is known how long its calls take."""
+    world = TritonWorld(configs={"digits": {"instance_group": [{"count": instances}]}})
+    async with world, elastic(world, models=(model("digits", **scaling),)) as here:
+        ticket = Ticket("past", 1.0)
+        place = await here.throttler.acquire("digits", ticket)
+        place.demand.order.costs.held_seconds = 1.0
+        here.throttler.release(place, "well", ticket, SECONDS)
+        place.demand.order.costs.held_seconds = 1.0
+        here.throttler._count_slots(place.demand)
+        yield here, place
+
+
+async def took(here: Elastic, group: asyncio.TaskGroup, tenant: str, done: list[str]) -> Ticket:
+    """A call that waits, and says so once it has its turn."""
+    ticket = Ticket(tenant, 1.0)
+
+    async def call() -> None:
+        await here.throttler.acquire("digits", ticket)
+        done.append(tenant)
+
+    group.create_task(call())
+    await asyncio.sleep(0)
+    return ticket
+
+
+async def test_so_many_calls_are_under_way_as_the_instances_take_and_the_others_wait() -> None:
+    async with opened(instances=2) as (here, place), asyncio.TaskGroup() as group:
+        done: list[str] = []
+        tickets = [await took(here, group, "t", done) for _ in range(5)]
+        assert (len(done), place.in_flight, here.throttler.held) == (2, 2, 3)
+        here.throttler.release(place, "well", tickets[0], SECONDS)
+        await asyncio.sleep(0)
+        assert (len(done), place.in_flight, here.throttler.held) == (3, 2, 2)
+        for ticket in tickets[1:]:
+            await asyncio.sleep(0)
+            here.throttler.release(place, "well", ticket, SECONDS)
+        await asyncio.sleep(0)
+        assert (len(done), place.in_flight, here.throttler.held) == (5, 0, 0)
+
+
+async def test_who_sends_one_call_waits_behind_one_of_a_tenant_that_sends_many() -> None:
+    async with opened() as (here, place), asyncio.TaskGroup() as group:
+        done: list[str] = []
+        tickets = [await took(here, group, "loud", done) for _ in range(4)]
+        tickets.append(await took(here, group, "quiet", done))
+        while len(done) < 5:
+            running = next(it for it in tickets if it.state == "running")
+            here.throttler.release(place, "well", running, SECONDS)
+            await asyncio.sleep(0)
+    assert done.index("quiet") <= 2
+
+
+async def test_a_call_that_could_not_end_before_its_deadline_is_refused_at_once_and_told_when_it_could() -> (
+    None
+):
+    async with opened() as (here, place), asyncio.TaskGroup() as group:
+        done: list[str] = []
+        tickets = [await took(here, group, "t", done) for _ in range(4)]
+        now = here.throttler.clock()
+        with pytest.raises(GatewayError) as caught:
+            await here.throttler.acquire("digits", Ticket("t", 1.0, deadline=now + SECONDS))
+        assert caught.value.code is Code.OVERLOADED
+        assert caught.value.retry_after_seconds
+        for ticket in tickets:
+            here.throttler.release(place, "well", ticket, SECONDS)
+            await asyncio.sleep(0)
+
+
+async def test_a_caller_that_leaves_while_it_waits_leaves_nothing_behind() -> None:
+    async with opened() as (here, place):
+        async with asyncio.TaskGroup() as group:
+            done: list[str] = []
+            first = await took(here, group, "t", done)
+            with pytest.raises(TimeoutError):
+                async with asyncio.timeout(0):
+                    await here.throttler.acquire("digits", Ticket("t", 1.0))
+            assert (here.throttler.held, place.demand.order.waiting, len(place.demand.waiting)) == (0, 0, 0)
+            here.throttler.release(place, "well", first, SECONDS)
+        assert (place.demand.order.running, place.in_flight, place.slots_taken) == (0, 0, 0)
+
+
+async def test_a_slot_that_comes_as_its_caller_leaves_goes_to_the_next_one() -> None:
+    async with opened() as (here, place), asyncio.TaskGroup() as group:
+        done: list[str] = []
+        first = await took(here, group, "t", done)
+        leaves = group.create_task(here.throttler.acquire("digits", Ticket("t", 1.0)))
+        await asyncio.sleep(0)
+        last = await took(here, group, "u", done)
+        here.throttler.release(place, "well", first, SECONDS)  # whose turn it is now ...
+        leaves.cancel()  # ... leaves before it knows
+        await asyncio.wait([leaves])
+        await asyncio.sleep(0)
+        assert (done, place.in_flight) == (["t", "u"], 1)
+        here.throttler.release(place, "well", last, SECONDS)
+
+
+async def test_a_call_that_never_ran_costs_its_tenant_nothing_and_teaches_nothing() -> None:
+    async with opened() as (here, place):
+        known = place.demand.order.costs.seconds
+        ticket = Ticket("t", 1.0)
+        await here.throttler.acquire("digits", ticket)
+        here.throttler.release(place, "none", ticket)
+        assert place.demand.order.costs.seconds == known
+        assert place.demand.order.running == 0
+
+
+async def test_calls_at_a_place_that_drains_keep_no_slot_of_another_place() -> None:
+    async with opened() as (here, place):
+        slow, next_one = Ticket("t", 1.0), Ticket("t", 1.0)
+        await here.throttler.acquire("digits", slow)
+        here.throttler.withdraw(place)  # it would take a new call only once this one is over
+        here.throttler.admit(place)
+        assert place.demand.order.slots == 1
+        here.throttler.withdraw(place)
+        other = Resident(
+            **{
+                name: getattr(place, name)
+                for name in ("model", "memory_bytes", "row", "server", "replica", "client", "grpc", "demand")
+            },
+            deployment=place.deployment,
+        )
+        here.throttler.admit(other)
+        assert await here.throttler.acquire("digits", next_one) is other
+        here.throttler.release(place, "well", slow, SECONDS)
+        assert place.demand.order.slots == 1
+        here.throttler.release(other, "well", next_one, SECONDS)
+        here.throttler.withdraw(other)
+        here.throttler.admit(place)
+
+
+async def test_who_waits_for_a_turn_is_refused_when_the_last_place_went_and_none_comes_in_time() -> None:
+    async with opened(start_deadline_seconds=0.05) as (here, place):
+        first = Ticket("t", 1.0)
+        await here.throttler.acquire("digits", first)
+        waits = asyncio.ensure_future(here.throttler.acquire("digits", Ticket("u", 1.0)))
+        await asyncio.sleep(0)
+        here.throttler.withdraw(place)
+        with pytest.raises(GatewayError) as caught:
+            await waits
+        assert caught.value.code is Code.MODEL_UNAVAILABLE
+        assert here.throttler.held == 0
+        here.throttler.release(place, "well", first, SECONDS)
+
+
+async def test_a_tenant_that_waits_for_many_models_leaves_room_for_another() -> None:
+    names = ("a", "b", "c", "d")
+    async with (
+        TritonWorld(models=names, boots=asyncio.Event()) as triton,
+        elastic(triton, most_waiting=10, models=tuple(map(model, names))) as here,
+    ):
+        tasks = []
+        for name in names * 3:
+            tasks.append(asyncio.ensure_future(here.throttler.acquire(name, Ticket("loud", 1.0))))
+            await asyncio.sleep(0)
+        assert here.throttler.held == 5
+        tasks.append(asyncio.ensure_future(here.throttler.acquire("a", Ticket("quiet", 1.0))))
+        await asyncio.sleep(0)
+        assert here.throttler.held == 6
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        assert here.throttler.held == 0
+
+
+async def test_a_short_batch_is_sent_ahead_and_a_long_one_is_not() -> None:
+    async with opened() as (here, place):
+        order = place.demand.order
+        seen = []
+        for held_seconds in (0.03, 0.015, 0.03, 0.05, 0.03, 0.019):
+            order.costs.held_seconds = held_seconds
+            here.throttler._count_slots(place.demand)
+            seen.append(order.slots)
+        assert seen == [1, 2, 2, 1, 1, 2]
