@@ -1,5 +1,6 @@
 """What one call gathers on its way through the pipeline, and what that amounts to when it is settled."""
 
+import logging
 import re
 from typing import Any, Final
 
@@ -8,7 +9,7 @@ from msgspec.structs import replace
 
 from gateway.admission.fair_queueing import Ticket
 from gateway.admission.limiter import Reservation
-from gateway.audit.ledger import Denial, Intent, Outcome
+from gateway.audit.ledger import Denial, Intent, Outcome, SinkFailed
 from gateway.audit.record import Sealer, Status
 from gateway.auth.principal import Principal
 from gateway.authz.cedar import Decision, ModelView
@@ -25,16 +26,22 @@ from gateway.call import (
     Take,
     Upstream,
 )
+from gateway.envelope.ports import KeyRefused, KeysUnavailable
 from gateway.errors import Code, GatewayError
 from gateway.kept.capture import Head
 from gateway.kept.capturing import Capture, Captures
 from gateway.kept.once import Claim
+from gateway.privacy.looks import NotScreened
+from gateway.privacy.mask import NotRestored
 from gateway.scaling.registry import Resident
 from gateway.scaling.sequences import Open
 from gateway.scaling.throttler import Evidence
 from gateway.telemetry.traceparent import Trace
 from gateway.triton.canary import Health, judge
+from gateway.triton.client import UpstreamFailed
 from gateway.wire.oip_grpc import renamed
+
+log = logging.getLogger(__name__)
 
 _OK = 200
 _CLIENT_CLOSED = 499
@@ -210,16 +217,6 @@ def turn(passage: Passage) -> Ticket | None:
     return passage.ticket
 
 
-def spent(passage: Passage, now: float) -> tuple[Ticket | None, float | None]:
-    """Its turn, and how long the model had it: 0.0, it never got there; None, its client left and nobody knows."""
-    seconds: float | None = None
-    if not passage.forwarded_at:
-        seconds = 0.0
-    elif passage.replied_at or passage.fault is not None:
-        seconds = (passage.replied_at or now) - passage.forwarded_at
-    return passage.ticket, seconds
-
-
 def evidence(passage: Passage) -> Evidence:
     """What the call has shown of its place. An error of the client's, or metadata, shows nothing."""
     if passage.fault is not None and passage.fault.code is Code.UPSTREAM_FAILED:
@@ -263,3 +260,26 @@ def anonymous_denial(request_id: str, address: str, fault: GatewayError) -> Deni
 
 def microseconds(start: float, end: float) -> int:
     return max(0, int((end - start) * 1e6))
+
+
+def as_gateway_error(fault: Exception) -> GatewayError:
+    """What a client may be told of what went wrong."""
+    match fault:
+        case GatewayError():
+            return fault
+        case NotScreened():
+            return GatewayError(Code.NOT_MASKED, detail=str(fault))
+        case NotRestored():
+            return GatewayError(Code.NOT_RESTORED, detail=str(fault))
+        case SinkFailed():
+            return GatewayError(Code.AUDIT_UNAVAILABLE, private=str(fault), retry_after_seconds=1)
+        case KeysUnavailable() | KeyRefused():
+            return GatewayError(
+                Code.SEALING_UNAVAILABLE, private=str(fault), retry_after_seconds=fault.retry_after_seconds
+            )
+        case UpstreamFailed():
+            return GatewayError(Code.UPSTREAM_FAILED, private=str(fault))
+        case TimeoutError():
+            return GatewayError(Code.DEADLINE_EXCEEDED)
+    log.error("a fault of our own", exc_info=fault)
+    return GatewayError(Code.INTERNAL, private=repr(fault))

@@ -26,7 +26,7 @@ from msgspec import Struct
 
 from gateway import figures
 from gateway.admission.limiter import Limiter
-from gateway.audit.ledger import Intent, IntentBody, Ledger, SinkFailed
+from gateway.audit.ledger import Intent, IntentBody, Ledger
 from gateway.auth.authenticator import Authenticator
 from gateway.auth.known import Known
 from gateway.auth.presented import Credential
@@ -43,6 +43,7 @@ from gateway.loops import Deadlines
 from gateway.passage import (
     Passage,
     anonymous_denial,
+    as_gateway_error,
     captured,
     denial,
     ending,
@@ -50,13 +51,11 @@ from gateway.passage import (
     microseconds,
     outbound,
     outcome,
-    spent,
     tagged,
     turn,
     with_own_id,
 )
-from gateway.privacy.looks import NotScreened
-from gateway.privacy.mask import NotRestored, Screen
+from gateway.privacy.mask import Screen
 from gateway.scaling.health import is_unloaded
 from gateway.scaling.registry import Resident
 from gateway.scaling.sequences import Key, Sequences
@@ -64,7 +63,7 @@ from gateway.scaling.throttler import Throttler
 from gateway.telemetry.meter import Meter
 from gateway.telemetry.shares import Shares
 from gateway.telemetry.traceparent import Tracer
-from gateway.triton.client import NotSent, UpstreamFailed
+from gateway.triton.client import NotSent
 from gateway.triton.control import ModelConfig
 
 log = logging.getLogger(__name__)
@@ -189,7 +188,7 @@ class Pipeline:
         try:
             return await self.auth.authenticate(credential, address)
         except Exception as fault:
-            self._settle(refused := Passage(call(), self.clock(), fault=_as_gateway_error(fault)))
+            self._settle(refused := Passage(call(), self.clock(), fault=as_gateway_error(fault)))
             raise refused.fault or fault from fault
 
     def refused(self, request_id: str, address: str, error: GatewayError) -> None:
@@ -282,6 +281,8 @@ class Pipeline:
                 self._leave(passage, slot, fault)
                 continue
             if reply.status != _NOT_LOADED or not await is_unloaded(slot):
+                if reply.length_bytes >= 0:  # whole: who reads it slowly keeps nobody waiting
+                    self.throttler.ended(slot, passage.ticket)
                 return reply
             self._leave(passage, slot, "the model is not loaded there")
             if outgoing.rest is not None:  # some of the body is gone
@@ -340,7 +341,7 @@ class Pipeline:
 
     def _judge_fault(self, passage: Passage, fault: Exception) -> Exception:
         """Turn what went wrong into what the front end may say, and note it for settle and for the operator."""
-        error = passage.fault = _as_gateway_error(fault)
+        error = passage.fault = as_gateway_error(fault)
         error.standing = error.standing or passage.standing
         if error.rendering.http >= _OURS:
             log.warning(
@@ -356,7 +357,9 @@ class Pipeline:
         self._leave_sequence(passage)
         if passage.slot is not None:
             passage.release_reply()
-            self.throttler.release(passage.slot, evidence(passage), *spent(passage, now))
+            if passage.reply is not None:
+                self.throttler.ended(passage.slot, passage.ticket)
+            self.throttler.release(passage.slot, evidence(passage), passage.ticket)
         if passage.reservation is not None:
             passage.reservation.release()
         if passage.intent is not None:
@@ -374,28 +377,6 @@ class Pipeline:
         if sequence is not None and found is not None:
             self.sequences.left(found, sequence, answered=ending(passage) == "done")
             passage.open_sequence = None
-
-
-def _as_gateway_error(fault: Exception) -> GatewayError:
-    match fault:
-        case GatewayError():
-            return fault
-        case NotScreened():
-            return GatewayError(Code.NOT_MASKED, detail=str(fault))
-        case NotRestored():
-            return GatewayError(Code.NOT_RESTORED, detail=str(fault))
-        case SinkFailed():
-            return GatewayError(Code.AUDIT_UNAVAILABLE, private=str(fault), retry_after_seconds=1)
-        case KeysUnavailable() | KeyRefused():
-            return GatewayError(
-                Code.SEALING_UNAVAILABLE, private=str(fault), retry_after_seconds=fault.retry_after_seconds
-            )
-        case UpstreamFailed():
-            return GatewayError(Code.UPSTREAM_FAILED, private=str(fault))
-        case TimeoutError():
-            return GatewayError(Code.DEADLINE_EXCEEDED)
-    log.error("a fault of our own", exc_info=fault)
-    return GatewayError(Code.INTERNAL, private=repr(fault))
 
 
 # Stands in for a model that is not in the directory, so that asking for one goes the same way as asking for a foreign one.

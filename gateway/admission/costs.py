@@ -18,6 +18,8 @@ class Costs:
     """How long a call holds its slot, in the mean."""
     call_seconds: float = 0.0
     """What it computes meanwhile, in the mean: less, when it waits there or shares a batch."""
+    batch_seconds: float = 0.0
+    """How long it would hold it with nothing ahead of it."""
     _tenants: "OrderedDict[str, float]" = field(default_factory=OrderedDict)
     _calls: int = 0
 
@@ -30,14 +32,17 @@ class Costs:
         """Compute seconds that one slot gives in a second."""
         return self.call_seconds / self.held_seconds if self.held_seconds and self.call_seconds else 1.0
 
-    def learn(self, tenant: str, size: float, seconds: float, held_seconds: float) -> None:
-        """A call of this size took so much compute, and so long from the slot to its end."""
+    def learn(
+        self, tenant: str, size: float, seconds: float, held_seconds: float, rounds: float = 1.0
+    ) -> None:
+        """A call of this size took so much compute, and so long from the slot to its end, `rounds` batches one after another."""
         unit = seconds / size
         self._calls += 1
         part = max(_RECENT, 1 / self._calls)
         self.seconds += (unit - self.seconds) * part
         self.call_seconds += (seconds - self.call_seconds) * part
         self.held_seconds += (held_seconds - self.held_seconds) * part
+        self.batch_seconds += (held_seconds / rounds - self.batch_seconds) * part
         known = self._tenants.get(tenant)
         if known is not None:
             self._tenants[tenant] = known + (unit - known) * _RECENT_OF_TENANT

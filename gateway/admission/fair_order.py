@@ -109,7 +109,7 @@ class FairOrder:
         if ticket.state != "running":
             return
         self._stop(ticket)
-        self.costs.learn(ticket.tenant, ticket.size, seconds, now - ticket.started_at)
+        self.costs.learn(ticket.tenant, ticket.size, seconds, now - ticket.started_at, ticket.rounds)
         self._queue(ticket).end(ticket, seconds)
 
     def decline(self, ticket: Ticket) -> None:

@@ -40,6 +40,8 @@ class Ticket(Struct, eq=False):
     seconds: float = 0.0
     """Of compute, as estimated when it came: what its flow was charged."""
     started_at: float = 0.0
+    rounds: float = 1.0
+    """How many batches its place had to run when it got there, its own the last of them."""
     flow: "Flow | None" = None
     """None for one that found a free slot."""
 

@@ -13,9 +13,10 @@ from dataclasses import dataclass, field
 
 from msgspec import Struct
 
-# Of a batch that takes longer, the next one is not sent before it ends: who comes then would wait for two, which costs more
-# than what the replica stands idle between them.
+# So much work is sent ahead of an instance that runs. Of a batch that takes longer, the next one is not sent before it ends: who
+# comes then would wait for two, which costs more than what the replica stands idle between them.
 LOOK_AHEAD_SECONDS = 0.02
+_MOST_AHEAD = 64  # batches
 # A slot that moves is idle until it is known to be free, so it moves only for more than what rounding alone would ask for.
 _HOLD = 1.0
 _FITTINGS = 8
@@ -147,9 +148,11 @@ class Slots:
 
 
 def slots_of(instances: int, batch: int, batch_seconds: float) -> int:
-    """Slots of a model: as many calls as its instances take at once, and one batch more, so that the next one is there when the last
-    ends, where batches are short. `instances` of all its replicas; `batch` calls are one batch, 1 for a model that has none."""
-    return (instances + (batch_seconds <= LOOK_AHEAD_SECONDS)) * batch
+    """Slots of a place: as many calls as its instances take at once, and where batches are short so many more that the next one is
+    there when the last ends, and ends in time. `batch` calls are one batch, 1 for a model that has none; one is sent ahead while
+    nothing was measured (0)."""
+    ahead = min(_MOST_AHEAD, int(LOOK_AHEAD_SECONDS / batch_seconds)) if batch_seconds else 1
+    return instances * (1 + ahead) * batch
 
 
 def _parts(total: int, reports: Mapping[str, Report]) -> dict[str, dict[str, float]]:

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from gateway.scaling.health import CANARY_SECONDS, health, is_alive
+from gateway.scaling.registry import UNBOUNDED, Observer, Registry, Resident, residents_on
 from gateway.scaling.registry import ManagedServer as Server
-from gateway.scaling.registry import Observer, Registry, Resident, residents_on
 from gateway.scaling.residency import Life, Phase
 from gateway.scaling.scaler import Replica, Scaler, StartFailed
 from gateway.scaling.throttler import Throttler
@@ -155,8 +155,9 @@ class Lifecycle:
         """The first inference. Of zeros it may fail, and there is no canary then, unless it worked before; the document's must work."""
         started = self.clock()
         async with asyncio.timeout(_CONTROL_SECONDS):
-            config, place.deployment = await control.config(place.client, place.replica, place.model)
-        place.config = config
+            config, deployment = await control.config(place.client, place.replica, place.model)
+        place.config, place.deployment = config, deployment
+        place.at_once = deployment.instances * deployment.batch or UNBOUNDED
         place.grpc.is_decoupled = config.is_decoupled
         request = canary.request(place.row, config)
         if request is None:

@@ -75,6 +75,7 @@ class Resident(Place):
     canary: Outgoing | None = None
     config: ModelConfig | None = None  # as Triton loaded it
     deployment: Deployment | None = None
+    at_once: int = UNBOUNDED  # so many calls run there together
     slots_taken: int = 0  # of its calls, those that came in fair order
     well: int = 0  # replies that show that it works
     failures: int = 0  # calls in a row that met a dead process or a cut connection
@@ -120,12 +121,13 @@ class Resident(Place):
         """How it knows its sequences, should it keep any."""
         return self.config.correlation if self.config else None
 
-    def slots(self, batch_seconds: float) -> int:
+    @property
+    def slots(self) -> int:
         """How many calls may be under way there."""
         found = self.deployment
         if found is None or not found.instances:
             return UNBOUNDED
-        return slots_of(found.instances, found.batch, batch_seconds)
+        return slots_of(found.instances, found.batch, self.demand.order.costs.batch_seconds)
 
     @property
     def newest(self) -> str:
@@ -148,7 +150,6 @@ class Demand:
     rotation: list[Resident] = field(default_factory=list)  # the places that take calls
     order: FairOrder = field(default_factory=lambda: FairOrder(slots=0, is_open=False))
     waiting: dict[Ticket, Waiter] = field(default_factory=dict)  # those of the order; who came first is first
-    sends_ahead: bool = True  # a batch more than the instances take, while batches are short
     closed_at: float = -math.inf  # when the last place went
     is_timed: bool = False  # who waits for a place too long will be refused
     in_flight: int = 0

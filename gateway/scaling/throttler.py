@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Literal
 
 from gateway.admission.fair_queueing import Ticket
-from gateway.admission.slots import LOOK_AHEAD_SECONDS
 from gateway.errors import Code, GatewayError
 from gateway.scaling.balancer import least_loaded
 from gateway.scaling.registry import Demand, Observer, Registry, Resident, Waiter
@@ -32,7 +31,6 @@ Evidence = Literal["well", "failed", "dead", "left", "none"]
 
 _NUDGE_SECONDS = 0.02
 _TIMERS_SECONDS = 0.001  # a timer may be early by less
-_DID_NOT_RUN = 0.0
 _NOBODYS = ""  # a call that asks nothing of the model
 
 
@@ -86,6 +84,8 @@ class Throttler:
             place = rotation[0] if len(rotation) == 1 else least_loaded(rotation)
         if ticket is not None:
             place.slots_taken += 1
+            if place.slots_taken > place.at_once:
+                ticket.rounds = place.slots_taken / place.at_once
         self._uses += 1
         if place.is_elsewhere and place.last_use == place.used_at_check:
             self.registry.wake.set()  # nothing else would have it looked at while it is used
@@ -94,21 +94,25 @@ class Throttler:
         demand.in_flight += 1
         return place
 
-    def release(
-        self,
-        place: Resident,
-        evidence: Evidence,
-        ticket: Ticket | None = None,
-        seconds: float | None = _DID_NOT_RUN,
-    ) -> None:
-        """The call is over. A failure has the place looked at; only what no client can bring about counts against it.
+    def ended(self, place: Resident, ticket: Ticket | None) -> None:
+        """The model is done with the call: its slot is the next one's. Its reply may still be on its way to the client."""
+        if ticket is not None and ticket.state == "running":
+            now, order = self.clock(), place.demand.order
+            order.end(ticket, now - ticket.started_at, now)
+            self._returned(place)
 
-        It took so many seconds: 0.0, it did not run; None, nobody knows.
+    def release(self, place: Resident, evidence: Evidence, ticket: Ticket | None = None) -> None:
+        """The call is over. A failure has the place looked at; only what no client can bring about counts against it. Of one that has not
+        ended nobody knows the cost, unless it shows nothing: it did not run.
         """
         place.in_flight -= 1
         place.demand.in_flight -= 1
         if ticket is not None and ticket.state == "running":
-            self._return(place, ticket, seconds)
+            if evidence == "none":
+                place.demand.order.decline(ticket)
+            else:
+                place.demand.order.withdraw(ticket)
+            self._returned(place)
         if evidence == "well":
             place.well += 1
             place.server.well += 1
@@ -124,20 +128,13 @@ class Throttler:
             elif self.held:  # somebody may wait for just this room
                 self._nudge()
 
-    def _return(self, place: Resident, ticket: Ticket, seconds: float | None) -> None:
-        """Its slot is the next one's."""
-        demand, order = place.demand, place.demand.order
+    def _returned(self, place: Resident) -> None:
+        demand = place.demand
         place.slots_taken -= 1
-        if seconds is None:
-            order.withdraw(ticket)
-        elif seconds == _DID_NOT_RUN:
-            order.decline(ticket)
-        else:
-            order.end(ticket, seconds, self.clock())
-        if place not in demand.rotation:
-            self._count_slots(demand)
         if demand.waiting:
             self._call_up(demand)
+        elif place not in demand.rotation:
+            self._count_slots(demand)
 
     def _call_up(self, demand: Demand) -> None:
         """Those whose turn it is, as many as there are slots for."""
@@ -155,13 +152,10 @@ class Throttler:
 
     def _count_slots(self, demand: Demand) -> None:
         """Of the places that take calls; and what is in use at others, so that theirs are not short of it."""
-        order = demand.order
-        held_seconds = order.costs.held_seconds
-        # While a batch is sent ahead, a call is held for two of them.
-        batch_seconds = held_seconds / 2 if demand.sends_ahead else held_seconds
-        demand.sends_ahead = batch_seconds <= LOOK_AHEAD_SECONDS
-        taken = sum(place.slots_taken for place in demand.rotation)
-        order.slots = order.running - taken + sum(place.slots(batch_seconds) for place in demand.rotation)
+        slots = demand.order.running
+        for place in demand.rotation:
+            slots += place.slots - place.slots_taken
+        demand.order.slots = slots
 
     def _nudge(self) -> None:
         """Wake the autoscaler soon: not for each of many calls a second."""

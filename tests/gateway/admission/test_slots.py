@@ -219,6 +219,8 @@ def test_a_new_leader_begins_with_what_members_have() -> None:
 
 
 def test_the_next_batch_is_sent_ahead_where_batches_are_short() -> None:
-    assert slots_of(2, 8, 0.005) == 24
+    assert slots_of(2, 8, 0.011) == 32
+    assert slots_of(2, 8, 0.006) == 64
+    assert slots_of(2, 8, 0.0) == 32
     assert slots_of(2, 8, 0.05) == 16
     assert slots_of(1, 1, 0.05) == 1

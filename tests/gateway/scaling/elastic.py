@@ -50,7 +50,8 @@ class Elastic:
         """One whole call: which replica took it."""
         ticket = Ticket(tenant, 1.0)
         place = await self.throttler.acquire(model, ticket)
-        self.throttler.release(place, "well", ticket, 0.001)
+        self.throttler.ended(place, ticket)
+        self.throttler.release(place, "well", ticket)
         return place.replica.id
 
     async def refused(self, model: str = "digits", tenant: str = "acme") -> GatewayError:

@@ -22,11 +22,18 @@ async def opened(instances: int = 1, **scaling: float | int) -> AsyncIterator[tu
     async with world, elastic(world, models=(model("digits", **scaling),)) as here:
         ticket = Ticket("past", 1.0)
         place = await here.throttler.acquire("digits", ticket)
-        place.demand.order.costs.held_seconds = 1.0
-        here.throttler.release(place, "well", ticket, SECONDS)
-        place.demand.order.costs.held_seconds = 1.0
+        over(here, place, ticket)
+        costs = place.demand.order.costs
+        costs.seconds = costs.call_seconds = costs.held_seconds = costs.batch_seconds = SECONDS
         here.throttler._count_slots(place.demand)
         yield here, place
+
+
+def over(here: Elastic, place: Resident, ticket: Ticket) -> None:
+    """It ended, and took as long as all do."""
+    ticket.started_at = here.throttler.clock() - SECONDS * ticket.rounds
+    here.throttler.ended(place, ticket)
+    here.throttler.release(place, "well", ticket)
 
 
 async def took(here: Elastic, group: asyncio.TaskGroup, tenant: str, done: list[str]) -> Ticket:
@@ -47,12 +54,12 @@ async def test_so_many_calls_are_under_way_as_the_instances_take_and_the_others_
         done: list[str] = []
         tickets = [await took(here, group, "t", done) for _ in range(5)]
         assert (len(done), place.in_flight, here.throttler.held) == (2, 2, 3)
-        here.throttler.release(place, "well", tickets[0], SECONDS)
+        over(here, place, tickets[0])
         await asyncio.sleep(0)
         assert (len(done), place.in_flight, here.throttler.held) == (3, 2, 2)
         for ticket in tickets[1:]:
             await asyncio.sleep(0)
-            here.throttler.release(place, "well", ticket, SECONDS)
+            over(here, place, ticket)
         await asyncio.sleep(0)
         assert (len(done), place.in_flight, here.throttler.held) == (5, 0, 0)
 
@@ -64,7 +71,7 @@ async def test_who_sends_one_call_waits_behind_one_of_a_tenant_that_sends_many()
         tickets.append(await took(here, group, "quiet", done))
         while len(done) < 5:
             running = next(it for it in tickets if it.state == "running")
-            here.throttler.release(place, "well", running, SECONDS)
+            over(here, place, running)
             await asyncio.sleep(0)
     assert done.index("quiet") <= 2
 
@@ -81,7 +88,7 @@ async def test_a_call_that_could_not_end_before_its_deadline_is_refused_at_once_
         assert caught.value.code is Code.OVERLOADED
         assert caught.value.retry_after_seconds
         for ticket in tickets:
-            here.throttler.release(place, "well", ticket, SECONDS)
+            over(here, place, ticket)
             await asyncio.sleep(0)
 
 
@@ -94,7 +101,7 @@ async def test_a_caller_that_leaves_while_it_waits_leaves_nothing_behind() -> No
                 async with asyncio.timeout(0):
                     await here.throttler.acquire("digits", Ticket("t", 1.0))
             assert (here.throttler.held, place.demand.order.waiting, len(place.demand.waiting)) == (0, 0, 0)
-            here.throttler.release(place, "well", first, SECONDS)
+            over(here, place, first)
         assert (place.demand.order.running, place.in_flight, place.slots_taken) == (0, 0, 0)
 
 
@@ -105,12 +112,12 @@ async def test_a_slot_that_comes_as_its_caller_leaves_goes_to_the_next_one() -> 
         leaves = group.create_task(here.throttler.acquire("digits", Ticket("t", 1.0)))
         await asyncio.sleep(0)
         last = await took(here, group, "u", done)
-        here.throttler.release(place, "well", first, SECONDS)  # whose turn it is now ...
+        over(here, place, first)  # whose turn it is now ...
         leaves.cancel()  # ... leaves before it knows
         await asyncio.wait([leaves])
         await asyncio.sleep(0)
         assert (done, place.in_flight) == (["t", "u"], 1)
-        here.throttler.release(place, "well", last, SECONDS)
+        over(here, place, last)
 
 
 async def test_a_call_that_never_ran_costs_its_tenant_nothing_and_teaches_nothing() -> None:
@@ -140,9 +147,9 @@ async def test_calls_at_a_place_that_drains_keep_no_slot_of_another_place() -> N
         )
         here.throttler.admit(other)
         assert await here.throttler.acquire("digits", next_one) is other
-        here.throttler.release(place, "well", slow, SECONDS)
+        over(here, place, slow)
         assert place.demand.order.slots == 1
-        here.throttler.release(other, "well", next_one, SECONDS)
+        over(here, other, next_one)
         here.throttler.withdraw(other)
         here.throttler.admit(place)
 
@@ -158,7 +165,7 @@ async def test_who_waits_for_a_turn_is_refused_when_the_last_place_went_and_none
             await waits
         assert caught.value.code is Code.MODEL_UNAVAILABLE
         assert here.throttler.held == 0
-        here.throttler.release(place, "well", first, SECONDS)
+        over(here, place, first)
 
 
 async def test_a_tenant_that_waits_for_many_models_leaves_room_for_another() -> None:
@@ -181,12 +188,38 @@ async def test_a_tenant_that_waits_for_many_models_leaves_room_for_another() -> 
         assert here.throttler.held == 0
 
 
-async def test_a_short_batch_is_sent_ahead_and_a_long_one_is_not() -> None:
+async def test_so_much_is_sent_ahead_as_an_instance_works_off_in_a_moment() -> None:
     async with opened() as (here, place):
-        order = place.demand.order
+        costs = place.demand.order.costs
         seen = []
-        for held_seconds in (0.03, 0.015, 0.03, 0.05, 0.03, 0.019):
-            order.costs.held_seconds = held_seconds
+        for costs.batch_seconds in (0.03, 0.02, 0.006, 0.0001):
             here.throttler._count_slots(place.demand)
-            seen.append(order.slots)
-        assert seen == [1, 2, 2, 1, 1, 2]
+            seen.append(place.demand.order.slots)
+        assert seen == [1, 2, 4, 65]
+
+
+async def test_what_is_sent_ahead_is_not_taken_for_a_longer_batch() -> None:
+    async with opened() as (here, place), asyncio.TaskGroup() as group:
+        costs = place.demand.order.costs
+        costs.batch_seconds = 0.006
+        here.throttler._count_slots(place.demand)
+        done: list[str] = []
+        tickets = [await took(here, group, "t", done) for _ in range(4)]
+        assert [ticket.rounds for ticket in tickets] == [1, 2, 3, 4]
+        for ticket in tickets:
+            ticket.started_at = here.throttler.clock() - 0.006 * ticket.rounds
+            here.throttler.ended(place, ticket)
+            here.throttler.release(place, "well", ticket)
+        assert costs.batch_seconds == pytest.approx(0.006, rel=0.1)
+
+
+async def test_a_reply_that_is_read_slowly_keeps_no_slot() -> None:
+    async with opened() as (here, place):
+        slow, other = Ticket("t", 1.0), Ticket("u", 1.0)
+        await here.throttler.acquire("digits", slow)
+        here.throttler.ended(place, slow)
+        assert await here.throttler.acquire("digits", other) is place
+        assert (place.in_flight, place.slots_taken) == (2, 1)
+        here.throttler.release(place, "well", slow)
+        assert (place.in_flight, place.slots_taken) == (1, 1)
+        over(here, place, other)
