@@ -18,8 +18,8 @@ class Costs:
     """How long a call holds its slot, in the mean."""
     call_seconds: float = 0.0
     """What it computes meanwhile, in the mean: less, when it waits there or shares a batch."""
-    batch_seconds: float = 0.0
-    """How long it would hold it with nothing ahead of it."""
+    rounds: float = 1.0
+    """How many batches run one after another meanwhile, in the mean."""
     _tenants: "OrderedDict[str, float]" = field(default_factory=OrderedDict)
     _calls: int = 0
 
@@ -32,6 +32,12 @@ class Costs:
         """Compute seconds that one slot gives in a second."""
         return self.call_seconds / self.held_seconds if self.held_seconds and self.call_seconds else 1.0
 
+    @property
+    def batch_seconds(self) -> float:
+        """How long one would hold its slot with nothing ahead of it: of the means, as a call that came first of many waits for the
+        gateway to send the others."""
+        return self.held_seconds / self.rounds
+
     def learn(
         self, tenant: str, size: float, seconds: float, held_seconds: float, rounds: float = 1.0
     ) -> None:
@@ -42,7 +48,7 @@ class Costs:
         self.seconds += (unit - self.seconds) * part
         self.call_seconds += (seconds - self.call_seconds) * part
         self.held_seconds += (held_seconds - self.held_seconds) * part
-        self.batch_seconds += (held_seconds / rounds - self.batch_seconds) * part
+        self.rounds += (rounds - self.rounds) * part
         known = self._tenants.get(tenant)
         if known is not None:
             self._tenants[tenant] = known + (unit - known) * _RECENT_OF_TENANT

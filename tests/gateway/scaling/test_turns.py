@@ -24,7 +24,7 @@ async def opened(instances: int = 1, **scaling: float | int) -> AsyncIterator[tu
         place = await here.throttler.acquire("digits", ticket)
         over(here, place, ticket)
         costs = place.demand.order.costs
-        costs.seconds = costs.call_seconds = costs.held_seconds = costs.batch_seconds = SECONDS
+        costs.seconds = costs.call_seconds = costs.held_seconds = SECONDS
         here.throttler._count_slots(place.demand)
         yield here, place
 
@@ -192,7 +192,7 @@ async def test_so_much_is_sent_ahead_as_an_instance_works_off_in_a_moment() -> N
     async with opened() as (here, place):
         costs = place.demand.order.costs
         seen = []
-        for costs.batch_seconds in (0.03, 0.02, 0.006, 0.0001):
+        for costs.held_seconds in (0.03, 0.02, 0.006, 0.0001):
             here.throttler._count_slots(place.demand)
             seen.append(place.demand.order.slots)
         assert seen == [1, 2, 4, 65]
@@ -201,7 +201,7 @@ async def test_so_much_is_sent_ahead_as_an_instance_works_off_in_a_moment() -> N
 async def test_what_is_sent_ahead_is_not_taken_for_a_longer_batch() -> None:
     async with opened() as (here, place), asyncio.TaskGroup() as group:
         costs = place.demand.order.costs
-        costs.batch_seconds = 0.006
+        costs.held_seconds = 0.006
         here.throttler._count_slots(place.demand)
         done: list[str] = []
         tickets = [await took(here, group, "t", done) for _ in range(4)]
