@@ -23,7 +23,8 @@ _encode = msgspec.json.Encoder().encode
 
 class Entry(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     """Version 1 (rule above). Ids are pseudonymous, `interval_us` is (start, end), the counts are priced. `sealed_with` is the id of the
-    data key that the body is sealed with; without one it is in the clear, or empty: withheld.
+    data key that the body is sealed with; without one it is in the clear, or empty: withheld. `status` is the outcome's, so that usage can
+    be counted without a key; None: only its body says it, as in outcomes of the first programs, or it is no outcome.
     """
 
     v: Literal[1]
@@ -44,6 +45,7 @@ class Entry(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     compute_us: int = 0
     price_version: int | None = None
     sealed_with: str | None = None
+    status: Status | None = None
     body_sha256: str
 
     @property
@@ -250,8 +252,7 @@ def outcome_record(
         body_sha256=digest(stored),
     )
     # Apart: CPython makes a call with more than 15 keywords four times slower.
-    if sealer is not None:
-        entry = replace(entry, sealed_with=sealer.data_key)
+    entry = replace(entry, status=outcome.status, sealed_with=sealer.data_key if sealer is not None else None)
     if outcome.tokens or outcome.compute_us:
         entry = replace(entry, tokens=outcome.tokens, compute_us=outcome.compute_us)
     return Record(_encode(entry), stored)

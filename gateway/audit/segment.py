@@ -172,11 +172,20 @@ def scan(segment_id: str, data: bytes) -> Scan:
     return Scan(tuple(commits), Tail.CLEAN, None)
 
 
-def walk(segment_id: str, data: bytes) -> Iterator[Commit | Fault]:
+class Behind(NamedTuple):
+    """A place in a segment: so many commits are before it, and the chain after the last of them."""
+
+    commits: int
+    chain: bytes
+
+
+def walk(segment_id: str, data: bytes, behind: Behind | None = None) -> Iterator[Commit | Fault]:
     """The same one by one, and behind them the fault if there is one. Who needs no more than one at a time has no more in memory: to
-    free all of a segment at once takes hundreds of milliseconds, in which no other thread runs.
+    free all of a segment at once takes hundreds of milliseconds, in which no other thread runs. `behind`: where `data` begins, if not at
+    the segment's start; `end_bytes` are counted from there.
     """
-    offset, chain, number = 0, first_chain(segment_id), 0
+    number, chain = behind or Behind(0, first_chain(segment_id))
+    offset = 0
     while not _is_rest(data, offset):
         found = _read(data, offset, number, chain, segment_id)
         yield found

@@ -357,6 +357,12 @@ class SegmentBytes(Mapping[str, bytes]):
                     found.append(segment_id)
         return found
 
+    def piece(self, segment_id: str, offset_bytes: int, most_bytes: int) -> bytes:
+        """So much of it from there, less where it ends."""
+        with self._paths[segment_id].open("rb") as file:
+            file.seek(offset_bytes)
+            return file.read(most_bytes)
+
     def __getitem__(self, segment_id: str) -> bytes:
         return self._paths[segment_id].read_bytes()
 

@@ -57,7 +57,7 @@ async def test_what_is_of_a_request_is_sealed_and_the_log_verifies_without_a_key
     for record in [it for those in found.values() for it in those]:
         assert opened(keys, record).startswith(b"{")
     for data in world.everything().values():
-        for planted in (b"192.0.2.7", b'"acme"', b'"done"'):
+        for planted in (b"192.0.2.7", b'"acme"', b'"http_status"'):
             assert planted not in data
     assert verify(world.everything()).fault is None
     assert keys.fetches == 1
