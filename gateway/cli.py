@@ -38,6 +38,7 @@ from gateway.commands import (
     schema,
     serve,
     tenants,
+    usage,
     values,
 )
 from gateway.commands.arguments import USAGE, Parser, example
@@ -73,6 +74,7 @@ _EXAMPLES: Final = {
     "apply": "-f documents --dry-run --config gateway.yaml",
     "export": "-f documents --config gateway.yaml",
     "doctor": "--config gateway.yaml",
+    "usage": "--tenant acme --by day --from 2026-11-01",
     "schema": "--kind Model",
     "backup": "/backups/monday --config gateway.yaml",
     "restore": "/backups/monday --state new",
@@ -174,6 +176,7 @@ def parser() -> Parser:
     apply.add(commands, common)
     export.add(commands, common)
     doctor.add(commands, common)
+    usage.add(commands, common)
     schema.add(commands)
     backup.add(commands, common)
     for name, words in _EXAMPLES.items():

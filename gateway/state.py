@@ -113,6 +113,12 @@ def opened_usage(settings: Settings) -> SqliteTable:
     return SqliteTable(state_folder(settings) / backup.USAGE)
 
 
+def usage_log(settings: Settings) -> Callable[[], SegmentBytes]:
+    """What gives the audit log as it is at that moment, to be counted; empty where there is none yet."""
+    folder = state_folder(settings) / backup.AUDIT
+    return lambda: SegmentBytes(folder, may_lack=True)
+
+
 def opened_claims(settings: Settings) -> SqliteTable:
     """The claims of this state, as they are stored; to be entered."""
     return SqliteTable(state_folder(settings) / ONCE)

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from decimal import ROUND_HALF_UP, Decimal
-from typing import Final, Literal, NamedTuple, get_args
+from typing import Final, Literal, NamedTuple, Protocol, get_args
 
 import msgspec
 from msgspec import Struct
@@ -25,6 +25,7 @@ Unit = Literal["hour", "day", "month"]
 UNITS: Final[tuple[Unit, ...]] = get_args(Unit)
 Ending = Literal["done", "failed", "refused", "partial", "cancelled", "unknown"]
 """How a call ended, as its outcome says it."""
+ENDINGS: Final[tuple[Ending, ...]] = get_args(Ending)
 
 _LENGTHS: Final[Mapping[Unit, int]] = {"hour": 13, "day": 10, "month": 7}
 """Characters of 2026-11-27T15 that name the period."""
@@ -189,6 +190,13 @@ class Used(NamedTuple):
 
     sums: Mapping[Group, Sums]
     waiting: int
+
+
+class UsageReader(Protocol):
+    """Who knows what was used."""
+
+    async def used(self, asked: Asked) -> Used:
+        """All calls whose outcome was on the disk when it was asked. Raises TableUnavailable, Unreadable."""
 
 
 def started(text: str, unit: Unit, path: str) -> str:

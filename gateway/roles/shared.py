@@ -33,8 +33,10 @@ from gateway.state import (
     now_us,
     opened_directory,
     opened_live,
+    opened_usage,
     opened_web,
     state_folder,
+    usage_log,
 )
 from gateway.state_keys import DataKeys, opened_data_keys
 from gateway.telemetry.collector import collector
@@ -45,11 +47,13 @@ from gateway.telemetry.traceparent import Tracer
 from gateway.tls import current as tls
 from gateway.tls.current import Certificates
 from gateway.tls.trusted import Trusted
+from gateway.usage.reading import Reader
 from tenants.api.application import Control
 from tenants.directory import Directory
 from tenants.errors import TableUnavailable
 from tenants.plans import Rate
 from tenants.ports import Table
+from tenants.usage import UsageReader
 
 _REKEY_SECONDS: Final = 5.0
 _REFRESH_SECONDS: Final = 5.0
@@ -79,10 +83,13 @@ class Shared:
     """This process among them."""
     alive: Alive
     """That it lives, for the servers of this host."""
+    usage: Table
+    """What was used, and what is left of budgets."""
 
 
 @asynccontextmanager
 async def opened_shared(settings: Settings, member: str = "") -> AsyncIterator[Shared]:
+    # long because it is the list of the rooms, in their order
     """Open, with their loops running, while the block runs. `member` is this process's name among those of the state, which none had
     before; "": one is made. Raises TlsRefused, TableUnavailable, Crowded, PolicyError, StartFailed,
     OSError.
@@ -96,6 +103,7 @@ async def opened_shared(settings: Settings, member: str = "") -> AsyncIterator[S
         lives = await stack.enter_async_context(alive(state / TRITON))
         directory = await stack.enter_async_context(opened_directory(settings))
         life = await stack.enter_async_context(opened_life(settings, member))
+        usage = await stack.enter_async_context(opened_usage(settings))
         registry = Registry()
         known = Known(boot_clock, settings.directory.stale_seconds)
         data_keys = await stack.enter_async_context(
@@ -110,7 +118,9 @@ async def opened_shared(settings: Settings, member: str = "") -> AsyncIterator[S
             collector(Destination.of(os.environ), meter, now_us=now_us, draw=random.random)
         )
         policies = Current.load(settings.policies)
-        control = control_api(settings, directory, auth, policies, keyring)
+        control = control_api(
+            settings, directory, auth, policies, keyring, usage=Reader(usage_log(settings), usage)
+        )
         watch_process(meter, clock)
         watch_life(meter, life)
         watch_certificates(meter, certificates)
@@ -141,11 +151,18 @@ async def opened_shared(settings: Settings, member: str = "") -> AsyncIterator[S
             live=life.membership.table,
             life=life,
             alive=lives,
+            usage=usage,
         )
 
 
 def control_api(
-    settings: Settings, directory: Directory, auth: Authenticator, policies: Current, keyring: Keys
+    settings: Settings,
+    directory: Directory,
+    auth: Authenticator,
+    policies: Current,
+    keyring: Keys,
+    *,
+    usage: UsageReader,
 ) -> Control:
     return Control(
         directory,
@@ -156,6 +173,7 @@ def control_api(
         settings.http.request_seconds,
         settings.keys.backup_days,
         DerivedKeys(keyring),
+        usage,
     )
 
 

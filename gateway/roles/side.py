@@ -10,12 +10,15 @@ from gateway.roles.shared import Shared
 from gateway.scaling.autoscaler import Autoscaler
 from gateway.scaling.charge import Charge, Orphans
 from gateway.scaling.scaler import Scaler
-from gateway.state import TRITON, clock, new_id
-from gateway.telemetry.rooms import watch_servers
+from gateway.state import TRITON, clock, new_id, usage_log
+from gateway.telemetry.rooms import watch_servers, watch_usage
 from gateway.triton.reach import Reach
+from gateway.usage.fold import Folder
+from tenants.errors import TableUnavailable, Unreadable
 
 _CARE_SECONDS: Final = 60.0
 _ADOPT_SECONDS: Final = 1.0
+_FOLD_SECONDS: Final = 1.0
 
 
 @asynccontextmanager
@@ -42,11 +45,14 @@ async def opened_side(shared: Shared, scaler: Scaler, progress: Callable[[str], 
             trust=shared.trusted.context,
             leaves=lambda: charge.is_taken and not shared.alive.is_last(),
         )
+        folder = Folder(usage_log(settings), shared.usage)
+        watch_usage(shared.meter, folder)
         watch_servers(shared.meter, shared.registry)
         await stack.enter_async_context(
             running(
                 autoscaler=autoscaler.run(),
                 orphans=every(_ADOPT_SECONDS, Orphans(charge, scaler).look, OSError),
+                usage=every(_FOLD_SECONDS, folder.look, TableUnavailable, Unreadable, OSError),
                 caretaker=every(_CARE_SECONDS, shared.data_keys.caretaker.look),
                 **{name: loop() for name, loop in ageing.items()},
             )

@@ -328,24 +328,16 @@ class FileSegments:
 
 class SegmentBytes(Mapping[str, bytes]):
     """A folder's segments for somebody who only reads, a copy too: each is read when it is asked for, as a log may be larger
-    than memory. FileNotFoundError without the folder.
+    than memory. FileNotFoundError without the folder, unless it `may_lack`.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self._paths = {
-            path.name.removesuffix(_SUFFIX): path
-            for path in sorted(folder.iterdir())
-            if path.suffix == _SUFFIX
-        }
+    def __init__(self, folder: Path, *, may_lack: bool = False) -> None:
+        paths = [] if may_lack and not folder.exists() else sorted(folder.iterdir())
+        self._paths = {path.name.removesuffix(_SUFFIX): path for path in paths if path.suffix == _SUFFIX}
 
     def begun(self) -> list[str]:
         """Those that hold something."""
-        found = []
-        for segment_id, path in self._paths.items():
-            with path.open("rb") as file:
-                if any(file.read(1)):
-                    found.append(segment_id)
-        return found
+        return [segment_id for segment_id in self._paths if any(self.piece(segment_id, 0, 1))]
 
     def owned(self, among: Iterable[str] | None = None) -> list[str]:
         """Those that a living process is writing."""

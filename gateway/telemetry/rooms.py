@@ -23,6 +23,7 @@ from gateway.scaling.registry import Registry
 from gateway.telemetry import table
 from gateway.telemetry.meter import Meter, Points
 from gateway.tls.current import Certificates
+from gateway.usage.fold import Folder
 from tenants.api.application import Control
 
 
@@ -112,6 +113,10 @@ def watch_ageing(meter: Meter, retention: Retention, expiry: Expiry, sweep: Swee
     meter.watch_number(table.AUDIT_REPLACED, lambda: retention.segments)
     meter.watch_number(table.KEPT_EXPIRED, lambda: expiry.expired)
     meter.watch_number(table.CLAIMS_SWEPT, lambda: sweep.swept)
+
+
+def watch_usage(meter: Meter, folder: Folder) -> None:
+    meter.watch_number(table.USAGE_FOLDED, lambda: folder.calls)
 
 
 def watch_captures(meter: Meter, captures: Captures) -> None:

@@ -4,6 +4,8 @@ Names follow OpenTelemetry's semantic conventions where they have one. No attrib
 give it: a tenant is never one, as there may be any number; what a tenant used is in the audit log.
 """
 
+# long because it is one table
+
 from dataclasses import dataclass
 from typing import Literal
 
@@ -240,6 +242,13 @@ AUDIT_REPLACED = Metric(
     (),
     "times that a closed segment was written anew, without what was over in it",
 )
+USAGE_FOLDED = Metric(
+    "gateway.usage.folded",
+    "counter",
+    "{call}",
+    (),
+    "calls of the audit log that this process added to the sums of usage",
+)
 KEPT_EXPIRED = Metric(
     "gateway.kept.expired",
     "counter",
@@ -368,7 +377,7 @@ TABLE = (
     *(CERTIFICATE_EXPIRES, CERTIFICATES_REPLACED, CERTIFICATES_REFUSED),
     *(AUDIT_OPEN, AUDIT_RECORDS, AUDIT_COMMITS, AUDIT_BYTES),
     *(AUDIT_FAILURES, AUDIT_REFUSED, AUDIT_UNKNOWN, AUDIT_WITHHELD),
-    *(AUDIT_FORGOTTEN, AUDIT_REPLACED, KEPT_EXPIRED),
+    *(AUDIT_FORGOTTEN, AUDIT_REPLACED, USAGE_FOLDED, KEPT_EXPIRED),
     *(CAPTURES_STORED, CAPTURES_LOST, CAPTURE_MEMORY),
     *(CLAIMS, ANSWERS_LOST, CLAIMS_SWEPT),
     *(HELD, REPLICAS, RESIDENT, COLD_START, STARTS, START_FAILURES, CRASHES, STOPS),

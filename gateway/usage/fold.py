@@ -1,8 +1,8 @@
 """The calls of the audit log are added to the sums, each once: a portion and where it leads to are one transaction, which the row of that
 place guards. Whoever else folds meanwhile makes it fail, and is followed; so one leads for the sake of work alone.
 
-Fails open: requests do not wait for it, and what cannot be folded now is folded later. A row that cannot be read stops it (Unreadable): that
-is for an operator, as to count on from anything else would be wrong.
+Fails open: requests do not wait for it, and what cannot be folded now is folded later. A row that cannot be read stops it (Unreadable),
+which is for an operator: to count on from anything else would be wrong.
 """
 
 import asyncio
@@ -35,11 +35,10 @@ class Place(Struct, frozen=True):
 
 
 class Folder:
-    """Of one process. `calls` were folded by it since the start, of which so many are `unknown`."""
+    """Of one process, which added so many `calls` since its start."""
 
     def __init__(self, log: Callable[[], Log], table: Table) -> None:
         self.calls = 0
-        self.unknown = 0
         self._segments = Segments(log)
         self._table = table
         self._places: dict[str, Place] = {}
@@ -104,7 +103,6 @@ class Folder:
             puts = [_sum(group, rows.get(group.at), more) for group in more]
             place = await self._write(name, Place(portion.standing, place.version), puts)
             self.calls += len(portion.calls)
-            self.unknown += sum(call.ended == "unknown" for call in portion.calls)
         self._places[name] = place
         return place
 

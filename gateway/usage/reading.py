@@ -13,6 +13,7 @@ from gateway.usage.fold import places
 from gateway.usage.segments import Log, Segments
 from gateway.usage.standing import Standing, calls_of, start
 from tenants import usage
+from tenants.errors import TableUnavailable
 from tenants.ports import MOST_ROWS, Table
 from tenants.usage import Asked, Call, Group, Sums, Used
 
@@ -25,7 +26,13 @@ class Reader:
         self._table = table
 
     async def used(self, asked: Asked) -> Used:
-        """Raises TableUnavailable, Unreadable, OSError."""
+        """Raises TableUnavailable, also where the log cannot be read; Unreadable."""
+        try:
+            return await self._used(asked)
+        except OSError as fault:
+            raise TableUnavailable(f"the audit log cannot be read: {fault}") from fault
+
+    async def _used(self, asked: Asked) -> Used:
         for _ in range(_TRIES):
             before = await self._standings()
             stored = await self._stored(asked)

@@ -33,6 +33,7 @@ from tenants.errors import NotFound, TenantsError
 from tenants.keys import Secret
 from tenants.ports import Authorizer, RecordKeys
 from tenants.tenant import Tenant
+from tenants.usage import UsageReader
 
 Listener = Literal["operator", "public"]
 Credential = Callable[[Sequence[bytes], Sequence[bytes]], Secret | None]
@@ -64,6 +65,8 @@ class Control:
     """How long back-ups of the wrapped data keys are kept."""
     record_keys: RecordKeys | None = None
     """None: here is nothing sealed."""
+    usage: UsageReader | None = None
+    """None: nobody counts here."""
     uses: Counter[str] = field(default_factory=Counter)
     """Requests of each break-glass key."""
     _under_way: Counter[str] = field(default_factory=Counter)
@@ -211,6 +214,7 @@ class Control:
             backup_days=self.backup_days,
             query=query,
             record_keys=self.record_keys,
+            usage=self.usage,
         )
 
     async def _told(self, request: Request, listener: Listener, error: Exception) -> Problem:

@@ -26,6 +26,7 @@ from tenants.ports import (
     TenantAction,
 )
 from tenants.tenant import Tenant, state
+from tenants.usage import UsageReader
 
 _Value = TypeVar("_Value")
 _Stored = TypeVar("_Stored")
@@ -165,6 +166,7 @@ class Asked:
     backup_days: int = BACKUP_DAYS
     query: Mapping[str, str] = field(default_factory=dict)
     record_keys: RecordKeys | None = None
+    usage: UsageReader | None = None
 
     @property
     def now_us(self) -> int:

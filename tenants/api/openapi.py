@@ -8,6 +8,7 @@ from tenants.api.bodies import MOST_BYTES, MOST_OTHER_BYTES
 from tenants.api.problems import CONTENT_TYPE, TABLE, TYPE, ProblemDetails
 from tenants.api.routes import BASE, OPERATIONS, Operation
 from tenants.ports import MOST_KEYS
+from tenants.usage import UNITS
 
 PATH: Final = "/control/openapi.json"
 
@@ -31,6 +32,14 @@ _QUERY: Final[dict[str, tuple[str, dict[str, Any]]]] = {
         "The key that they are sealed with, as their entries name it in sealed_with",
         {"type": "string"},
     ),
+    "by": ("How long a period is: a month, if it is not said", {"type": "string", "enum": [*UNITS]}),
+    "from": (
+        "The period in which that time is, and later ones: as 2026-11, 2026-11-27 or 2026-11-27T15, UTC",
+        {"type": "string"},
+    ),
+    "to": ("Only periods that begin before that time", {"type": "string"}),
+    "key": ("Of the key with this id alone", {"type": "string"}),
+    "model": ("Of this model alone, by its name, or by its id where it is gone", {"type": "string"}),
     "reason": (
         "Why: it is in the event of a change. A break-glass key says it with every request, reads too, or is refused (403)",
         {"type": "string", "maxLength": 500},

@@ -11,7 +11,7 @@ from typing import Any, Final, Literal
 
 from msgspec import Struct
 
-from tenants.api import data_keys, keys, records, tenants
+from tenants.api import data_keys, keys, records, tenants, usage
 from tenants.api.asked import Answer, Asked
 from tenants.api.bodies import MOST_BYTES, MOST_OTHER_BYTES
 from tenants.api.holdings import CERTIFICATES, Holdings
@@ -355,6 +355,16 @@ OPERATIONS: Final[tuple[Operation, ...]] = (
             f"{about.split()[0]}Tenant{title}", "GET", f"{_TENANT}/{title.lower()}", action, do, answer, about
         )
         for title, action, do, answer, about in _READING
+    ),
+    Operation(
+        "listTenantUsage",
+        "GET",
+        f"{_TENANT}/usage",
+        "view",
+        usage.list_all,
+        Listed[usage.UsageView],
+        "list what a tenant used, by period, key and model",
+        more_query=usage.QUERY,
     ),
     *_held("Issuers", OWN_ISSUERS, OwnIssuers, "issuers"),
     *_held("Certificates", CERTIFICATES, OwnCertificates, "client certificates"),

@@ -32,6 +32,7 @@ resumeTenant                   ok         403   403       403    403     403    
 closeTenant                    ok         403   403       403    403     403     403   403       403      404    401
 reopenTenant                   ok         403   403       403    403     403     403   403       403      404    401
 showTenantPlan                 ok         403    ok        ok     ok      ok      ok   403        ok      404    401
+listTenantUsage                ok         403    ok        ok     ok      ok      ok   403        ok      404    401
 showTenantPrivacy              ok         403    ok        ok     ok      ok      ok   403        ok      404    401
 listTenantModels               ok         403    ok        ok     ok     403      ok   403        ok      404    401
 listTenantAudit                ok         403    ok        ok     ok     403      ok   403        ok      404    401

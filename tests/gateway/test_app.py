@@ -53,6 +53,7 @@ LOOPS = {
     "shares": "Sharing.step",
     "series": "Ledger.close_destroyed",
     "sweep": "Sequences.sweep",
+    "usage": "Folder.look",
     "used": "LastUsed.flush",
     **{f"captures {number}": "Captures._write" for number in range(4)},
 }

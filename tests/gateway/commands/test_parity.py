@@ -36,6 +36,7 @@ SAME = {
     "listTenantModels": "models list --tenant",
     "listTenantAudit": "audit events --tenant",
     "listAudit": "audit events",
+    "listTenantUsage": "usage --tenant --by --from --to --key --model",
     "inviteMember": "members invite",
     "createAccount": "accounts create",
     **{f"{deed}Member": f"members {deed}" for deed in ("show", "change", "remove")},
@@ -99,8 +100,9 @@ def test_every_command_over_the_directory_has_its_operation() -> None:
 
 @pytest.mark.parametrize(("operation", "line"), SAME.items(), ids=str)
 def test_a_command_is_there_with_what_its_operation_takes(operation: str, line: str) -> None:
-    noun, verb, *needed = line.split()
-    told = parser_of((noun, verb)).format_help()
+    noun, *rest = line.split()
+    verbs, needed = [it for it in rest if it[0] != "-"], [it for it in rest if it[0] == "-"]
+    told = parser_of((noun, *verbs)).format_help()
     (found,) = [it for it in OPERATIONS if it.id == operation]
     needed += ["--limit", "--after"] if found.is_list else []
     needed += ["--reason"] if found.is_change else []

@@ -30,14 +30,17 @@ from gateway.telemetry.rooms import (
     watch_process,
     watch_servers,
     watch_shared,
+    watch_usage,
 )
 from gateway.telemetry.table import TABLE
+from gateway.usage.fold import Folder
 from tenants.acts import Act
 from tenants.api.application import Control
 from tenants.keys import Secret
 from tests.gateway.house import Client, House, house
 from tests.gateway.kept.once_world import OnceWorld
 from tests.gateway.telemetry.test_spans import NOT_SAMPLED, PARENT, SAMPLED, TRACE, Kept, tracing
+from tests.gateway.usage.support import WorldLog
 from tests.worlds.blobs import BlobWorld
 from tests.worlds.segments import SegmentWorld
 from tests.worlds.table import MemoryTable
@@ -78,6 +81,7 @@ async def watched(triton: TritonWorld) -> AsyncIterator[tuple[House, Meter]]:
             Expiry(BlobWorld(), nothing, 1, lambda: 0),
             Sweep(claims.table, lambda: 0),
         )
+        watch_usage(at.meter, Folder(lambda: WorldLog(SegmentWorld()), MemoryTable()))
         watch_captures(at.meter, it.captures)
         watch_once(at.meter, claims.process())
         life = Life.of(MemoryTable(), "m1", Process("here", "kernel", 1, 1), lambda: 0.0, lambda _: None)

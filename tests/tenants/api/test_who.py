@@ -67,6 +67,7 @@ ROWS = {
     "showTenantPrivacy": Row(ROLES, OF_ACME),
     "listTenantModels": Row(READERS, OF_ACME),
     "listTenantAudit": Row(READERS, OF_ACME),
+    "listTenantUsage": Row(ROLES, OF_ACME),
     "showTenantIssuers": Row(READERS, OF_ACME),
     "changeTenantIssuers": Row(OPERATORS, OF_ACME, {"issuers": [OWN_ISSUER]}),
     "showTenantCertificates": Row(READERS, OF_ACME),

@@ -22,6 +22,7 @@ from gateway.authz.control import ControlAuthorizer
 from gateway.cluster.feed import Feed
 from gateway.envelope.keyring import Keyring
 from gateway.frontends.control import Callers, DerivedKeys, control_credential
+from gateway.usage.reading import Reader
 from tenants.acts import Act
 from tenants.api.application import Control, Listener
 from tenants.data_keys import DataKeyRecord
@@ -34,9 +35,11 @@ from tenants.model import Model
 from tenants.plans import Limits, Plan, Rate
 from tenants.ports import Authorizer, Item, Key, Row
 from tenants.privacy import Privacy
+from tests.gateway.usage.support import WorldLog
 from tests.tenants.conftest import BY, NOW, TEAM
 from tests.worlds.issuer import IssuerWorld, key_sets
 from tests.worlds.key_service import MemoryKeyService
+from tests.worlds.segments import SegmentWorld
 from tests.worlds.table import MemoryTable
 
 AUTHORIZER = ControlAuthorizer.load(Path(policies.__file__).parent)
@@ -107,6 +110,9 @@ class World:
     service: MemoryKeyService = field(default_factory=MemoryKeyService)
     """Wraps the data keys of its `keyring`."""
     keyring: Keyring = field(init=False)
+    log: SegmentWorld = field(default_factory=SegmentWorld)
+    counted: MemoryTable = field(default_factory=MemoryTable)
+    """The audit log, and the sums of its usage."""
     tasks: set[asyncio.Task[None]] = field(default_factory=set)
     _doors: dict[tuple[str, int], ASGIApp] = field(default_factory=dict)
     _requests: Any = field(default_factory=count)
@@ -132,6 +138,7 @@ class World:
                 lambda: self.now_us,
                 self.seconds,
                 record_keys=DerivedKeys(self.keyring),
+                usage=Reader(lambda: WorldLog(self.log), self.counted),
             )
             self.controls.append(control)
 
