@@ -30,13 +30,13 @@ def add(commands: Commands, common: Parser) -> None:
 
 async def _backup(settings: Settings, given: argparse.Namespace) -> int:
     made = backed_up(settings, given.backup, _told(given))
-    segments = len(made.files) - 1  # the other one is the table
+    segments = sum(file.path.endswith(".segment") for file in made.files)  # the others are tables
     if given.json:
         said = {"backup": str(given.backup), "made": when(made.made_us)}
         print(json.dumps({**said, "segments": segments, "bytes": made.bytes}))
     else:
         print(
-            f"{short(given.backup.absolute())} holds the state as it was at {when(made.made_us)}: the table and {segments} audit "
+            f"{short(given.backup.absolute())} holds the state as it was at {when(made.made_us)}: the tables and {segments} audit "
             f"segments, {made.bytes} bytes. Whoever can write it can make keys: keep it as safe as the state.\n"
             f"To go back to it:\n\n  {program()} restore {given.backup} --state NEW_DIR"
         )
