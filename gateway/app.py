@@ -6,45 +6,48 @@ Only here, in `state`, in `roles` and in `cli` are adapters named, clocks read a
 import gc
 import logging
 import secrets
-from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
+import socket
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from gateway.frontends.grpc_server import GrpcDoor, listening
-from gateway.frontends.http import HttpDoor
-from gateway.frontends.http_server import Listener, bound_socket, is_loopback, serve_http
+from gateway.frontends.grpc_server import GrpcServer, listening
+from gateway.frontends.http import Readiness
+from gateway.frontends.http_server import ALONE, Listener, Orders, serve_http
 from gateway.frontends.operator import CONNECTIONS, OperatorDoor, operator_paths
-from gateway.roles.shared import opened_shared
-from gateway.roles.side import opened_side
-from gateway.roles.worker import opened_worker
+from gateway.frontends.sockets import Addresses, bound_socket, is_loopback
+from gateway.roles.shared import Shared, opened_shared
+from gateway.roles.side import opened_scaling, opened_side, opened_upkeep
+from gateway.roles.worker import Worker, opened_worker
 from gateway.scaling.scalers.process import ProcessScaler, Wheel, find_wheel, free_port
 from gateway.settings import CLOSED, Settings
 from gateway.state import TRITON, new_id
+from gateway.supervision.plan import Role
 from gateway.telemetry.prometheus import text
 from gateway.tls.current import Certificates
 
 log = logging.getLogger(__name__)
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Gateway:
-    """What is served, and how."""
+    """What a process serves, and how. A worker has no door for operators, the side none for clients."""
 
     settings: Settings
-    door: HttpDoor
-    operator: OperatorDoor
-    grpc: GrpcDoor
     certificates: Certificates
+    clients: Worker | None = None
+    operator: OperatorDoor | None = None
 
 
 @dataclass(frozen=True, slots=True)
-class Addresses:
-    """Where a gateway listens."""
+class Sockets:
+    """Where it listens. None, or -1: that door is closed. `shares_grpc_port`: others listen there too."""
 
-    http: str
-    operator: str
-    grpc: str | None
+    http: socket.socket | None = None
+    operator: socket.socket | None = None
+    grpc_port: int = CLOSED
+    shares_grpc_port: bool = False
 
 
 def process_scaler(wheel: Wheel, state: Path) -> ProcessScaler:
@@ -73,9 +76,30 @@ async def opened(
         scaler = process_scaler(wheel, shared.state)
         worker = await stack.enter_async_context(opened_worker(shared))
         await stack.enter_async_context(opened_side(shared, scaler, progress))
-        figures = operator_paths(lambda: text(shared.meter.read()), worker.present)
-        operator = OperatorDoor(figures, new_id, shared.control.paths("operator"))
-        yield Gateway(settings, worker.door, operator, worker.grpc, shared.certificates)
+        yield Gateway(settings, shared.certificates, worker, operator_door(shared, worker.present))
+
+
+@asynccontextmanager
+async def opened_as(
+    role: Role, settings: Settings, progress: Callable[[str], None], member: str
+) -> AsyncIterator[Gateway]:
+    """A process of several: the rooms of a worker, or those of the side. As `opened` in all else."""
+    wheel = find_wheel()
+    async with AsyncExitStack() as stack:
+        shared = await stack.enter_async_context(opened_shared(settings, member))
+        if role == "side":
+            await stack.enter_async_context(opened_upkeep(shared))
+            yield Gateway(settings, shared.certificates, operator=operator_door(shared, shared.present))
+            return
+        scaler = process_scaler(wheel, shared.state)
+        worker = await stack.enter_async_context(opened_worker(shared))
+        await stack.enter_async_context(opened_scaling(shared, scaler, progress))
+        yield Gateway(settings, shared.certificates, worker)
+
+
+def operator_door(shared: Shared, present: Callable[[], Readiness]) -> OperatorDoor:
+    figures = operator_paths(lambda: text(shared.meter.read()), present)
+    return OperatorDoor(figures, new_id, shared.control.paths("operator"))
 
 
 def _spare_the_collector() -> None:
@@ -104,34 +128,61 @@ def tell_what_is_in_the_clear(settings: Settings) -> None:
             )
 
 
+@contextmanager
+def own_sockets(settings: Settings) -> Iterator[Sockets]:
+    """Those of a process that nobody supervises. Raises OSError, StartFailed."""
+    with (
+        bound_socket(settings.host, settings.port or free_port(secrets.choice)) as http,
+        bound_socket(settings.operator_host, settings.operator_port or free_port(secrets.choice)) as operator,
+    ):
+        port = settings.grpc_port
+        yield Sockets(http, operator, free_port(secrets.choice) if port == 0 else port)
+
+
 async def serve(gateway: Gateway, started: Callable[[Addresses], None]) -> None:
     """Serve until SIGTERM or SIGINT, then finish what is under way. `started` gets the addresses. Raises OSError."""
-    settings, certificates = gateway.settings, gateway.certificates
+    tell_what_is_in_the_clear(gateway.settings)
+    with own_sockets(gateway.settings) as sockets:
+        await serve_at(sockets, gateway, started, ALONE)
+
+
+async def serve_at(
+    sockets: Sockets, gateway: Gateway, started: Callable[[Addresses], None], orders: Orders
+) -> None:
+    """Serve what there is until orders say otherwise, then finish what is under way. `started` gets the addresses. Raises OSError."""
+    settings, certificates, clients = gateway.settings, gateway.certificates, gateway.clients
     _spare_the_collector()
-    tell_what_is_in_the_clear(settings)
+    listeners: list[Listener] = []
+    beside: list[GrpcServer] = []
     async with AsyncExitStack() as stack:
-        public = stack.enter_context(bound_socket(settings.host, settings.port or free_port(secrets.choice)))
-        private = stack.enter_context(
-            bound_socket(settings.operator_host, settings.operator_port or free_port(secrets.choice))
-        )
-        beside = []
-        if settings.grpc_port != CLOSED:
-            port = settings.grpc_port or free_port(secrets.choice)
+        if clients is not None and sockets.grpc_port != CLOSED:
             grpc = listening(
-                gateway.grpc, settings.grpc_host, port, settings.grpc, settings.http, tls=certificates.public
+                clients.grpc,
+                settings.grpc_host,
+                sockets.grpc_port,
+                settings.grpc,
+                settings.http,
+                tls=certificates.public,
+                shares_port=sockets.shares_grpc_port,
             )
             beside.append(await stack.enter_async_context(grpc))
-        listeners = [
-            Listener(gateway.door, public, gateway.door.oip.pipeline.refused, tls=certificates.public),
+        public = private = None
+        if clients is not None and sockets.http is not None:
+            public = Listener(
+                clients.door, sockets.http, clients.door.oip.pipeline.refused, tls=certificates.public
+            )
+            listeners.append(public)
+        if gateway.operator is not None and sockets.operator is not None:
             # Nobody is denied anything there, so nothing is recorded.
-            Listener(gateway.operator, private, lambda *_: None, CONNECTIONS, certificates.operator),
-        ]
+            private = Listener(
+                gateway.operator, sockets.operator, lambda *_: None, CONNECTIONS, certificates.operator
+            )
+            listeners.append(private)
+        found = Addresses(
+            public.address if public else "",
+            private.address if private else "",
+            next((it.address for it in beside), None),
+        )
         await serve_http(
-            listeners,
-            settings.http,
-            new_id,
-            started=lambda found: started(
-                Addresses(found[0], found[1], next((it.address for it in beside), None))
-            ),
-            beside=beside,
+            listeners, settings.http, new_id, started=lambda _: started(found), beside=beside, orders=orders
         )

@@ -3,6 +3,10 @@
 import ctypes
 import os
 import resource
+import socket
+import stat
+from collections.abc import Iterator
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import Final
@@ -48,3 +52,35 @@ def stat_of(pid: int) -> bytes | None:
         return Path(f"/proc/{pid}/stat").read_bytes()
     except (FileNotFoundError, ProcessLookupError):
         return None
+
+
+def close_listeners(port: int) -> None:
+    """No connection comes to this port any more; those that are there stay. For grpc, whose Python gives nobody its sockets, and stops to
+    listen only as it ends; it says so on the standard error ("Failed accept4").
+    """
+    for found in _at(port):
+        if found.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
+            found.shutdown(socket.SHUT_RD)
+
+
+def connections_at(port: int) -> int:
+    """How many there are."""
+    return sum(_is_connected(found) for found in _at(port))
+
+
+def _at(port: int) -> Iterator[socket.socket]:
+    """Each for as long as the loop's turn lasts: what is closed then is our number for it, and not grpc's."""
+    for name in os.listdir("/proc/self/fd"):
+        with suppress(OSError):  # it was the listing's own, or was closed meanwhile
+            if stat.S_ISSOCK(os.fstat(int(name)).st_mode):
+                with socket.socket(fileno=os.dup(int(name))) as found:
+                    if found.family in (socket.AF_INET, socket.AF_INET6) and found.getsockname()[1] == port:
+                        yield found
+
+
+def _is_connected(found: socket.socket) -> bool:
+    try:
+        found.getpeername()
+    except OSError:
+        return False
+    return True

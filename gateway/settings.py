@@ -72,6 +72,13 @@ class Grpc:
     connection_calls: int = _knob(1_000, "calls and streams at once on one connection; more wait", least=1)
     connections: int = _knob(10_000, "connections at once; more are closed", least=1)
     most_calls: int = _knob(10_000, "calls and streams at once; more: RESOURCE_EXHAUSTED", least=1)
+    connection_seconds: float = _knob(
+        30.0,
+        "with several workers, how long a connection is kept: then its client is told to make another one, calls go on, and clients are "
+        "spread over the workers anew. So long a worker takes at most to hand over",
+        least=1,
+        most=86_400,
+    )
 
 
 @dataclass(frozen=True, slots=True)

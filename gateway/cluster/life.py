@@ -159,7 +159,7 @@ async def living(life: Life) -> AsyncIterator[None]:
         await life.end()
 
 
-def member_name(host: str, pid: int, secret: str) -> str:
-    """A name that no other life of any process has."""
+def member_name(host: str, part: int | str, secret: str) -> str:
+    """A name that no other life of any process has. `part` is its pid, or what it is for."""
     kept = "".join(it for it in host if it.isascii() and (it.isalnum() or it in "_.-"))
-    return f"{kept[:_HOST_LETTERS] or 'host'}-{pid}-{secret[:12]}"
+    return f"{kept[:_HOST_LETTERS] or 'host'}-{part}-{secret[:12]}"

@@ -26,7 +26,7 @@ from tenants.model import Model, Scaling
 from tenants.openai import Generate, Parameter
 
 if TYPE_CHECKING:
-    from gateway.app import Addresses
+    from gateway.frontends.sockets import Addresses
 
 PLAN: Final = "demo"
 

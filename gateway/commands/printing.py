@@ -16,7 +16,7 @@ from tenants.errors import Fault
 from tenants.ports import MOST_ROWS
 
 if TYPE_CHECKING:
-    from gateway.app import Addresses
+    from gateway.frontends.sockets import Addresses
 
 Row: TypeAlias = Mapping[str, Any]
 

@@ -2,16 +2,20 @@
 
 import argparse
 import json
-from typing import TYPE_CHECKING
+import secrets
+from typing import Final
+
+import msgspec
 
 from gateway.commands.apply import applied, tell
 from gateway.commands.arguments import Commands, Parser, add_doors
 from gateway.commands.files import documents
 from gateway.commands.printing import doors, over_grpc, program, progress
+from gateway.frontends.sockets import Addresses
 from gateway.settings import Settings
+from gateway.supervision.plan import Part, Ready
 
-if TYPE_CHECKING:
-    from gateway.app import Addresses
+_MOST_WORKERS: Final = 64
 
 
 def add(commands: Commands, common: Parser) -> None:
@@ -19,21 +23,51 @@ def add(commands: Commands, common: Parser) -> None:
     parser.set_defaults(run=_serve)
     add_doors(parser)
     parser.add_argument(
-        "--workers", type=_workers, default=1, metavar="N", help="processes; only 1 is built yet"
+        "--workers",
+        type=_workers,
+        default=1,
+        metavar="N",
+        help="processes that serve clients (default: 1, without another one beside it)",
     )
+    parser.add_argument(
+        "--part", type=_part, help=argparse.SUPPRESS
+    )  # what a process of several is told by the one that starts it
 
 
 async def _serve(settings: Settings, given: argparse.Namespace) -> int:
-    from gateway.app import opened, serve
+    if given.part is not None:
+        from gateway.supervision.member import serve_part
 
+        await serve_part(settings, given.part)
+        return 0
     if settings.documents is not None:
         tell(await applied(settings, documents(settings.documents)))
+    if given.workers > 1:
+        return await _supervise(settings, given)
+    from gateway.app import opened, serve
+
     async with opened(settings, progress=progress) as gateway:
         await serve(gateway, lambda found: _announce(found, settings, given))
     return 0
 
 
-def _announce(found: "Addresses", settings: Settings, given: argparse.Namespace) -> None:
+async def _supervise(settings: Settings, given: argparse.Namespace) -> int:
+    from gateway.scaling.scalers.process import free_port
+    from gateway.supervision.host import supervise
+    from gateway.supervision.supervisor import StartFailed
+
+    def started(said: list[Ready]) -> None:
+        side, worker, *_ = said
+        _announce(Addresses(worker.address, side.address, worker.grpc), settings, given)
+
+    try:
+        await supervise(settings, given.workers, free_port=lambda: free_port(secrets.choice), started=started)
+    except StartFailed as fault:
+        return fault.code
+    return 0
+
+
+def _announce(found: Addresses, settings: Settings, given: argparse.Namespace) -> None:
     if given.json:
         print(json.dumps(doors(found)), flush=True)
         return
@@ -48,8 +82,13 @@ def _announce(found: "Addresses", settings: Settings, given: argparse.Namespace)
 
 
 def _workers(text: str) -> int:
-    if text != "1":
-        raise argparse.ArgumentTypeError(
-            f"{text!r} workers are not built yet, only 1; more gateways may serve one state directory, each with limits of its own"
-        )
-    return 1
+    if not (text.isascii() and text.isdigit()) or not 1 <= int(text) <= _MOST_WORKERS:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of workers; write 1 to {_MOST_WORKERS}")
+    return int(text)
+
+
+def _part(text: str) -> Part:
+    try:
+        return msgspec.json.decode(text, type=Part)
+    except (msgspec.DecodeError, UnicodeEncodeError) as fault:
+        raise argparse.ArgumentTypeError("is for processes that gateway serve starts") from fault

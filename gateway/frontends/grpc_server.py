@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -12,11 +12,16 @@ from gateway.frontends.grpc_health import Health
 from gateway.frontends.http import Readiness
 from gateway.frontends.oip_grpc import Handler, OipGrpc
 from gateway.loops import every, running
+from gateway.process import close_listeners, connections_at
 from gateway.settings import Grpc, Http
 from gateway.tls.current import Shown
 from gateway.tls.material import Material
 
 _LOOK_SECONDS: Final = 0.1  # from one at what awaited messages take to the next
+_JITTER: Final = 1.1  # so much longer than it is told grpc keeps some connections
+_SLACK_SECONDS: Final = 1.0
+# Two gateways that are started for one port by mistake: grpc shares it else, and each gets half of the clients.
+_ALONE: Final = (("grpc.so_reuseport", 0),)
 
 
 @dataclass(slots=True)
@@ -46,18 +51,41 @@ class GrpcDoor(grpc.GenericRpcHandler):
 
 @dataclass(slots=True)
 class GrpcServer:
-    """A server that listens. `stop` is for signals: the second one does not wait."""
+    """A server that listens. `stop` is for signals: the second one does not wait. `connection_seconds` is how long it keeps a connection
+    where others share its port.
+    """
 
     door: GrpcDoor
     server: grpc.aio.Server
     address: str
+    port: int
     grace_seconds: float
+    connection_seconds: float
+    _asked: asyncio.Event = field(default_factory=asyncio.Event)
     _forced: asyncio.Event = field(default_factory=asyncio.Event)
+    _hands_over: bool = False
 
     async def serve(self) -> None:
         """Return when it has stopped, and what was under way is finished, or cut after the grace."""
-        await self.door.stopping.wait()
+        await self._asked.wait()
+        if self._hands_over:
+            await self._left()
+        self.door.drain()
         await asyncio.gather(self._finish(), self._cut())
+
+    async def _left(self) -> None:
+        """Every client has gone over to who shares the port, or had the time to. A server that stops gives up calls that come before its
+        clients know, and they are told that this is the answer; one that sends a connection away for its age serves them. So first no
+        connection comes any more, and those that are there grow old.
+        """
+        close_listeners(self.port)
+        loop = asyncio.get_running_loop()
+        over = loop.time() + self.connection_seconds * _JITTER + _SLACK_SECONDS
+        while connections_at(self.port) and loop.time() < over:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(_LOOK_SECONDS):
+                    await self._forced.wait()
+                    return
 
     async def _finish(self) -> None:
         loop = asyncio.get_running_loop()
@@ -73,22 +101,38 @@ class GrpcServer:
         await self.server.stop(0)
 
     def stop(self) -> None:
-        if self.door.stopping.is_set():
+        if self._asked.is_set():
             self._forced.set()
+        self.end()
+
+    def hand_over(self) -> None:
+        """Finish what is under way, while others that share the port take what comes."""
+        self._hands_over = not self._asked.is_set() and self.connection_seconds > 0
         self.end()
 
     def end(self) -> None:
         """Finish what is under way, as another server has ended."""
-        self.door.drain()
+        self._asked.set()
 
 
 @asynccontextmanager
 async def listening(
-    door: GrpcDoor, host: str, port: int, knobs: Grpc, http: Http, *, tls: Shown | None = None
+    door: GrpcDoor,
+    host: str,
+    port: int,
+    knobs: Grpc,
+    http: Http,
+    *,
+    tls: Shown | None = None,
+    shares_port: bool = False,
 ) -> AsyncIterator[GrpcServer]:
-    """A server at this address, while the block runs; without `tls` in the clear. Raises OSError that names the address."""
+    """A server at this address, while the block runs; without `tls` in the clear. Where it shares the port, clients are spread over all who
+    do, each connection for `connection_seconds`. Raises OSError that names the address.
+    """
     server = grpc.aio.server(
-        handlers=[door], options=options(knobs, http), maximum_concurrent_rpcs=knobs.most_calls
+        handlers=[door],
+        options=[*options(knobs, http), *(_shared(knobs) if shares_port else _ALONE)],
+        maximum_concurrent_rpcs=knobs.most_calls,
     )
     where = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
     try:
@@ -101,7 +145,8 @@ async def listening(
     await server.start()
     try:
         async with running(memory=every(_LOOK_SECONDS, door.oip.memory.look)):
-            yield GrpcServer(door, server, where, http.grace_seconds)
+            seconds = knobs.connection_seconds if shares_port else 0.0
+            yield GrpcServer(door, server, where, port, http.grace_seconds, seconds)
     finally:
         await server.stop(0)
         await door.oip.over()  # the rooms behind it are closed next
@@ -132,10 +177,13 @@ def _configuration(material: Material) -> grpc.ServerCertificateConfiguration:
     )
 
 
+def _shared(knobs: Grpc) -> list[tuple[str, int]]:
+    return [("grpc.so_reuseport", 1), ("grpc.max_connection_age_ms", round(knobs.connection_seconds * 1000))]
+
+
 def options(knobs: Grpc, http: Http) -> list[tuple[str, int]]:
     """What grpc's core is to keep to. It counts a message's bytes when they are inflated."""
     return [
-        ("grpc.so_reuseport", 0),
         # It counts as a connection from its first byte on.
         ("grpc.server_handshake_timeout_ms", round(http.head_seconds * 1000)),
         ("grpc.max_receive_message_length", knobs.message_bytes),

@@ -1,20 +1,21 @@
 """The listening side of the HTTP doors: uvicorn with our protocol and our own signal handling. All of them start and end together."""
 
 import asyncio
+import os
 import resource
 import signal
 import socket
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
-from ipaddress import ip_address
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 import uvicorn
 
 from gateway.frontends.http_protocol import HttpLimits, Refused, http_protocol
 from gateway.frontends.tls_protocol import tls_protocol
 from gateway.settings import Http
+from gateway.supervision.plan import HAND_OVER
 from gateway.tls.current import Shown
 
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
@@ -50,8 +51,23 @@ class Serving(Protocol):
     def stop(self) -> None:
         """Finish what is under way; the second time, do not."""
 
+    def hand_over(self) -> None:
+        """Finish what is under way, while another process takes what comes."""
+
     def end(self) -> None:
         """Finish what is under way, as another server has ended."""
+
+
+@dataclass(frozen=True, slots=True)
+class Orders:
+    """What tells a process to end. `pipe` is a descriptor: its end does, and to hand over if HAND_OVER came before."""
+
+    heeds_signals: bool = True
+    pipe: int | None = None
+
+
+ALONE: Final = Orders()
+"""Of a process that nobody supervises."""
 
 
 async def serve_http(
@@ -61,8 +77,10 @@ async def serve_http(
     *,
     started: Callable[[list[str]], None],
     beside: Sequence[Serving] = (),
+    orders: Orders = ALONE,
 ) -> None:
-    """Serve until SIGTERM or SIGINT, then finish what is under way; a second signal ends it at once. So it goes with `beside`.
+    """Serve until SIGTERM or SIGINT, or what else `orders` say, then finish what is under way; a second signal ends it at once. So it goes
+    with `beside`.
 
     Raises this process's limit of open files as far as it may, and takes no more connections than that allows. `started` gets the
     addresses once all of them listen.
@@ -81,7 +99,7 @@ async def serve_http(
     for listener in listeners:
         protocol = _protocol(listener, settings, listener.connections or most, new_id)
         servers.append(_Server(_config(listener.app, settings, protocol), one_started, listener.socket))
-    with _signals(servers):
+    with _heeded(orders, servers):
         await _all_ended(servers)
 
 
@@ -99,28 +117,6 @@ def _protocol(
     if (tls := listener.tls) is None:
         return protocol
     return tls_protocol(protocol, lambda: tls.context, max(connections // _OF_HANDSHAKES, 1))
-
-
-def bound_socket(host: str, port: int) -> socket.socket:
-    """A socket bound to this address. Raises OSError that names the address."""
-    listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
-    try:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind((host, port))
-    except OSError as fault:
-        listener.close()
-        raise OSError(
-            fault.errno, f"cannot listen on {host}:{port}: {fault.strerror}; choose another port"
-        ) from fault
-    return listener
-
-
-def is_loopback(host: str) -> bool:
-    """Whether what listens there is reached from this machine alone; of a name other than localhost nobody knows."""
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 def connections_within(files: int) -> int:
@@ -182,26 +178,56 @@ class _Server(uvicorn.Server):
         self.force_exit = self.should_exit
         self.should_exit = True
 
+    def hand_over(self) -> None:
+        self.should_exit = True
+
     def end(self) -> None:
         self.should_exit = True
 
 
 @contextmanager
-def _signals(servers: Sequence[Serving]) -> Iterator[None]:
-    """Signals stop all of them, while the block runs."""
+def _heeded(orders: Orders, servers: Sequence[Serving]) -> Iterator[None]:
+    """Orders stop all of them, while the block runs."""
+    loop, signals = asyncio.get_running_loop(), _SIGNALS if orders.heeds_signals else ()
 
     def stop() -> None:
         for server in servers:
             server.stop()
 
-    loop = asyncio.get_running_loop()
-    for number in _SIGNALS:
+    for number in signals:
         loop.add_signal_handler(number, stop)
+    reading = _heard(orders.pipe, servers) if orders.pipe is not None else nullcontext()
+    try:
+        with reading:
+            yield
+    finally:
+        for number in signals:
+            loop.remove_signal_handler(number)
+
+
+@contextmanager
+def _heard(pipe: int, servers: Sequence[Serving]) -> Iterator[None]:
+    """The end of the pipe stops all of them, while the block runs."""
+    loop, said = asyncio.get_running_loop(), bytearray()
+
+    def hear() -> None:
+        try:
+            piece = os.read(pipe, len(HAND_OVER))
+        except BlockingIOError:
+            return
+        said.extend(piece)
+        if piece:
+            return
+        loop.remove_reader(pipe)
+        for server in servers:
+            server.hand_over() if said == HAND_OVER else server.end()
+
+    os.set_blocking(pipe, False)
+    loop.add_reader(pipe, hear)
     try:
         yield
     finally:
-        for number in _SIGNALS:
-            loop.remove_signal_handler(number)
+        loop.remove_reader(pipe)
 
 
 async def _all_ended(servers: Sequence[Serving]) -> None:

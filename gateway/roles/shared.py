@@ -10,7 +10,7 @@ from typing import Final
 
 from gateway.audit.reading import Keys
 from gateway.auth.authenticator import Authenticator
-from gateway.auth.known import Known
+from gateway.auth.known import FRESH_SECONDS, Known
 from gateway.auth.last_used import LastUsed
 from gateway.auth.look_ups import LookUps
 from gateway.auth.networks import Networks
@@ -19,6 +19,7 @@ from gateway.authz.current import LOOK_SECONDS, Current
 from gateway.cluster.feed import Feed
 from gateway.cluster.life import Life, living, member_name
 from gateway.frontends.control import Callers, DerivedKeys, control_credential
+from gateway.frontends.http import Readiness
 from gateway.loops import every, jobs, running
 from gateway.process import identity, stat_of
 from gateway.scaling.alive import Alive, alive
@@ -85,6 +86,10 @@ class Shared:
     """That it lives, for the servers of this host."""
     usage: Table
     """What was used, and what is left of budgets."""
+
+    def present(self) -> Readiness:
+        """Of these rooms alone."""
+        return readiness_of(self.known)
 
 
 @asynccontextmanager
@@ -153,6 +158,15 @@ async def opened_shared(settings: Settings, member: str = "") -> AsyncIterator[S
             alive=lives,
             usage=usage,
         )
+
+
+def readiness_of(known: Known) -> Readiness:
+    """Closed by a directory that is too long out of reach."""
+    if known.is_stale:
+        return Readiness(ready=False, state="the directory has been out of reach for too long")
+    if known.age_seconds >= FRESH_SECONDS:
+        return Readiness(ready=True, state="degraded")
+    return Readiness(ready=True, state="ok")
 
 
 def control_api(

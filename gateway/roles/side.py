@@ -1,7 +1,7 @@
 """What one process of a host does for all: servers and models come and go with demand, what is old goes, data keys are looked after."""
 
 from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack, asynccontextmanager, closing
+from contextlib import asynccontextmanager, closing
 from typing import Final
 
 from gateway.ageing import opened_ageing
@@ -23,38 +23,53 @@ _FOLD_SECONDS: Final = 1.0
 
 @asynccontextmanager
 async def opened_side(shared: Shared, scaler: Scaler, progress: Callable[[str], None]) -> AsyncIterator[None]:
-    """The loops run while the block does; `progress` is told of servers that start. Raises TableUnavailable, UnknownFormat,
+    """All of it runs while the block does; `progress` is told of servers that start. Raises TableUnavailable, UnknownFormat,
     BlobsUnavailable, SegmentFailed.
     """
-    settings, known = shared.settings, shared.known
-    async with AsyncExitStack() as stack:
-        charge = stack.enter_context(closing(Charge(shared.state / TRITON)))
-        ageing = await stack.enter_async_context(opened_ageing(settings, shared.directory, shared.meter))
-        autoscaler = Autoscaler(
-            scaler=scaler,
-            registry=shared.registry,
-            throttler=shared.throttler,
-            observer=shared.meter,
-            clock=clock,
-            models=known.models,
-            fleets=known.fleets,
-            new_name=lambda: new_id()[:12],
-            start_seconds=settings.triton.start_seconds,
-            progress=progress,
-            reach=Reach.of(settings.upstream.networks),
-            trust=shared.trusted.context,
-            leaves=lambda: charge.is_taken and not shared.alive.is_last(),
-        )
-        folder = Folder(usage_log(settings), shared.usage)
-        watch_usage(shared.meter, folder)
-        watch_servers(shared.meter, shared.registry)
-        await stack.enter_async_context(
-            running(
-                autoscaler=autoscaler.run(),
-                orphans=every(_ADOPT_SECONDS, Orphans(charge, scaler).look, OSError),
-                usage=every(_FOLD_SECONDS, folder.look, TableUnavailable, Unreadable, OSError),
-                caretaker=every(_CARE_SECONDS, shared.data_keys.caretaker.look),
-                **{name: loop() for name, loop in ageing.items()},
-            )
-        )
+    async with opened_upkeep(shared), opened_scaling(shared, scaler, progress):
         yield
+
+
+@asynccontextmanager
+async def opened_upkeep(shared: Shared) -> AsyncIterator[None]:
+    """What is old goes, data keys are looked after, what was used is summed. Raises as `opened_side`."""
+    folder = Folder(usage_log(shared.settings), shared.usage)
+    watch_usage(shared.meter, folder)
+    async with (
+        opened_ageing(shared.settings, shared.directory, shared.meter) as ageing,
+        running(
+            usage=every(_FOLD_SECONDS, folder.look, TableUnavailable, Unreadable, OSError),
+            caretaker=every(_CARE_SECONDS, shared.data_keys.caretaker.look),
+            **{name: loop() for name, loop in ageing.items()},
+        ),
+    ):
+        yield
+
+
+@asynccontextmanager
+async def opened_scaling(
+    shared: Shared, scaler: Scaler, progress: Callable[[str], None]
+) -> AsyncIterator[None]:
+    """Servers and models come and go with demand, and those of gateways that are gone are stopped by who has charge."""
+    settings, known = shared.settings, shared.known
+    charge = Charge(shared.state / TRITON)
+    autoscaler = Autoscaler(
+        scaler=scaler,
+        registry=shared.registry,
+        throttler=shared.throttler,
+        observer=shared.meter,
+        clock=clock,
+        models=known.models,
+        fleets=known.fleets,
+        new_name=lambda: new_id()[:12],
+        start_seconds=settings.triton.start_seconds,
+        progress=progress,
+        reach=Reach.of(settings.upstream.networks),
+        trust=shared.trusted.context,
+        leaves=lambda: charge.is_taken and not shared.alive.is_last(),
+    )
+    watch_servers(shared.meter, shared.registry)
+    orphans = every(_ADOPT_SECONDS, Orphans(charge, scaler).look, OSError)
+    with closing(charge):
+        async with running(autoscaler=autoscaler.run(), orphans=orphans):
+            yield

@@ -10,7 +10,7 @@ from typing import Final
 from gateway.admission.limiter import Limiter
 from gateway.admission.sharing import STEP_SECONDS, Sharing, given_back
 from gateway.audit.ledger import Ledger
-from gateway.auth.known import FRESH_SECONDS, Known
+from gateway.auth.known import Known
 from gateway.frontends.grpc_memory import MessageMemory
 from gateway.frontends.grpc_server import GrpcDoor
 from gateway.frontends.http import HttpDoor, Readiness, other_paths
@@ -23,7 +23,7 @@ from gateway.kept.capturing import Captures
 from gateway.loops import every, running
 from gateway.pipeline import Pipeline
 from gateway.process import resident_bytes, used_bytes
-from gateway.roles.shared import Shared
+from gateway.roles.shared import Shared, readiness_of
 from gateway.scaling.sequences import Sequences
 from gateway.state import boot_us, clock, new_id, now_us, opened_blobs, opened_ledger, opened_once
 from gateway.telemetry.rooms import WorkerRooms, watch_captures, watch_once
@@ -129,8 +129,4 @@ def readiness(ledger: Ledger, known: Known) -> Readiness:
     """Whether new requests are served now. Closed by a failed audit log or a directory that is too long out of reach."""
     if not ledger.is_open:
         return Readiness(ready=False, state="the audit log cannot be written")
-    if known.is_stale:
-        return Readiness(ready=False, state="the directory has been out of reach for too long")
-    if known.age_seconds >= FRESH_SECONDS:
-        return Readiness(ready=True, state="degraded")
-    return Readiness(ready=True, state="ok")
+    return readiness_of(known)

@@ -97,8 +97,8 @@ def make_repository(folder: Path, fleet: Fleet) -> None:
             config.write(f"instance_group: [{{ count: {(fleet.instances or {}).get(name, 1)} }}]\n")
 
 
-def configure(state: Path, fleet: Fleet, port: int = 0) -> str:
-    """A state whose configuration serves the fleet; gives the key of a tenant without tight limits."""
+def configure(state: Path, fleet: Fleet, port: int = 0, **listen: str) -> str:
+    """A state whose configuration serves the fleet, and listens there too; gives the key of a tenant without tight limits."""
     state.mkdir(mode=0o700)
     make_repository(state / "models", fleet)
     (state / "documents").mkdir()
@@ -106,7 +106,7 @@ def configure(state: Path, fleet: Fleet, port: int = 0) -> str:
     # JSON is YAML.
     (state / "documents" / "all.yaml").write_text("\n---\n".join(map(json.dumps, documents)))
     settings = {
-        "listen": {"http": f"127.0.0.1:{port}"},
+        "listen": {"http": f"127.0.0.1:{port}", **listen},
         "operator_listen": "127.0.0.1:0",
         "state": str(state),
         "documents": str(state / "documents"),
@@ -133,10 +133,10 @@ def killed(demo: Demo) -> None:
 
 
 @contextmanager
-def serve(state: Path, key: str, **environ: str) -> Iterator[Demo]:
+def serve(state: Path, key: str, *arguments: str, **environ: str) -> Iterator[Demo]:
     """`gateway serve` over a configured state; the block has to end it."""
-    arguments = ("serve", "--config", str(state / "gateway.yaml"), "--json")
-    with started_warm(state, *arguments, **environ) as process:
+    words = ("serve", "--config", str(state / "gateway.yaml"), "--json", *arguments)
+    with started_warm(state, *words, **environ) as process:
         yield replace(announced(process, state), key=key)
 
 

@@ -142,6 +142,7 @@ def test_what_is_not_there_or_there_already_is_said(state: Path) -> None:
         ["demo", "--operator-port", "many"],
         ["apply"],
         ["serve", "--workers", "0"],
+        ["serve", "--workers", "65"],
         ["schema", "--kind", "Float"],
     ],
     ids=" ".join,

@@ -34,13 +34,6 @@ SEVEN = ROOT / "infra" / "examples" / "digit.json"
 # Serve
 
 
-def test_one_process_is_all_that_is_built(place: Place) -> None:
-    done = command("serve", "--config", place.config, "--workers", "2")
-    assert done.returncode == 64
-    assert "not built yet" in done.stderr
-    assert not place.state.exists()
-
-
 def test_a_gateway_does_not_start_over_documents_with_a_fault(place: Place) -> None:
     place.write("fleets.yaml", FLEET, FLEET.replace("local", "other") + "colour: red\n")
     with place.starting() as process:

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Final
 
-from gateway.frontends.http_server import bound_socket
+from gateway.frontends.sockets import bound_socket
 from gateway.scaling.scalers.process import free_port
 
 REGION: Final = "eu-west-1"

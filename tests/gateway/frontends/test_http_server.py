@@ -7,7 +7,8 @@ import socket
 
 import pytest
 
-from gateway.frontends.http_server import Listener, bound_socket, connections_within, serve_http
+from gateway.frontends.http_server import Listener, connections_within, serve_http
+from gateway.frontends.sockets import bound_socket
 from gateway.settings import Http
 from tests.gateway.frontends.worlds import GET, Echo, Message, Receive, Send, Wire
 

@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 from msgspec import structs
 
-from gateway.frontends.http_server import bound_socket
+from gateway.frontends.sockets import bound_socket
 from gateway.scaling.alive import alive
 from gateway.scaling.scaler import Replica, StartFailed
 from gateway.scaling.scalers import leftovers, nanny

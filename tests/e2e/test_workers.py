@@ -1,0 +1,103 @@
+"""`gateway serve --workers 2`, the real program: who ends is replaced, who is renewed loses no request, and nothing is left of it."""
+
+import json
+import os
+import re
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from gateway.frontends.sockets import bound_socket
+from tests.e2e.fleets import Fleet, configure, gateway_log, serve
+from tests.e2e.grpc_load import GrpcLoad, loading_grpc
+from tests.e2e.load import Record, Traffic, faults, loading, seeded, statuses, times
+from tests.e2e.world import Demo, command, end, expect_nothing_left, fp32, until
+
+pytestmark = [pytest.mark.triton, pytest.mark.chaos]
+
+FLEET = Fleet(["times01"])
+FOUR = fp32(1.0, 2.0, 3.0, 4.0)
+SOON = {"GATEWAY_GRPC_CONNECTION_SECONDS": "2"}
+_SERVES = re.compile(r"supervisor (\w+) serves as (\S+), process (\d+)")
+
+
+@contextmanager
+def many(state: Path) -> Iterator[Demo]:
+    key = configure(state, FLEET, grpc="127.0.0.1:0")
+    with serve(state, key, "--workers", "2", **SOON) as gateway:
+        try:
+            yield gateway
+        finally:
+            end(gateway.process, state)
+
+
+def serving(state: Path) -> dict[str, int]:
+    """Which process each slot has, as the supervisor tells."""
+    return {slot: int(pid) for slot, _, pid in _SERVES.findall(gateway_log(state))}
+
+
+def test_workers_that_are_renewed_one_by_one_fail_no_request_of_kept_connections(
+    state: Path, record_property: Record
+) -> None:
+    with many(state) as gateway:
+        assert gateway.infer("times01", FOUR).status == 200
+        before = serving(state)
+        calls = GrpcLoad(gateway.grpc, gateway.key, "times01")
+        traffic = Traffic(times("times01"), 32, 0.05)
+        with loading_grpc(calls, 16), loading(gateway, seeded(record_property), traffic) as load:
+            gateway.kill(signal.SIGHUP)
+            until(lambda: "all are renewed" in gateway_log(state), 60, lambda: gateway_log(state)[-2000:])
+            until(lambda: len(load.seen) >= 2000 and calls.calls >= 1000, 60)
+        after = serving(state)
+    assert [before[slot] == after[slot] for slot in before] == [False] * 3
+    assert faults(load.seen) == []
+    assert (set(statuses(load.seen)), dict(calls.failures)) == ({200}, {})
+    record_property("renewed under", f"{len(load.seen)} requests and {calls.calls} gRPC calls, 0 failed")
+
+
+def test_a_worker_that_is_killed_is_replaced_and_the_others_serve_on(state: Path) -> None:
+    with many(state) as gateway:
+        before = serving(state)
+        os.kill(before["worker1"], signal.SIGKILL)
+        for _ in range(20):
+            assert gateway.infer("times01", FOUR).status == 200
+        until(lambda: serving(state)["worker1"] != before["worker1"], 30)
+        assert gateway.infer("times01", FOUR).status == 200
+        after = serving(state)
+        assert (after["worker2"], after["side"]) == (before["worker2"], before["side"])
+
+
+def test_nothing_outlives_a_supervisor_that_is_killed(state: Path) -> None:
+    key = configure(state, FLEET)
+    with serve(state, key, "--workers", "2") as gateway:
+        assert gateway.infer("times01", FOUR).status == 200
+        gateway.kill()
+        gateway.process.wait()
+        expect_nothing_left(state, within_seconds=20)
+
+
+def test_a_side_that_hangs_is_killed_and_replaced(state: Path) -> None:
+    with many(state):
+        before = serving(state)
+        os.kill(before["side"], signal.SIGSTOP)
+        until(lambda: serving(state)["side"] != before["side"], 40)
+        after = serving(state)
+        assert (after["worker1"], after["worker2"]) == (before["worker1"], before["worker2"])
+
+
+def test_workers_that_cannot_start_end_it_all_with_what_one_says(state: Path) -> None:
+    with bound_socket("127.0.0.1", 0) as taken:
+        taken.listen()
+        port = taken.getsockname()[1]
+        configure(state, FLEET, port)
+        done = command("serve", "--config", state / "gateway.yaml", "--workers", "2")
+        assert (done.returncode, f"cannot listen on 127.0.0.1:{port}" in done.stderr) == (1, True)
+    (state / "keys.json").write_text(json.dumps("nonsense"))
+    (state / "keys.json").chmod(0o600)
+    done = command("serve", "--config", state / "gateway.yaml", "--workers", "2", "--port", "0")
+    assert done.returncode == 1
+    assert len([line for line in done.stderr.splitlines() if line.startswith("gateway: ")]) == 1
+    expect_nothing_left(state)
