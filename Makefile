@@ -45,7 +45,7 @@ models: $(VENV)/.all ## train the demo's models anew
 
 packages: ## the system packages that tests and benchmarks use (Debian, as root)
 	apt-get update -qq
-	DEBIAN_FRONTEND=noninteractive apt-get install -y -qq wrk nginx-light nghttp2-client chromium \
+	DEBIAN_FRONTEND=noninteractive apt-get install -y -qq wrk nginx-light nghttp2-client chromium libfaketime \
 		$$($(PYTHON) -c 'import sys, sysconfig, pathlib; \
 			v = "%d.%d" % sys.version_info[:2]; \
 			has = pathlib.Path(sysconfig.get_config_var("LIBDIR"), f"libpython{v}.so.1.0").exists(); \
