@@ -17,7 +17,7 @@ from gateway.usage.fold import Folder
 from tenants.errors import TableUnavailable, Unreadable
 
 _CARE_SECONDS: Final = 60.0
-_ADOPT_SECONDS: Final = 1.0
+_ADOPT_SECONDS: Final = 0.5
 _FOLD_SECONDS: Final = 1.0
 
 

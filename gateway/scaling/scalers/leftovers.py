@@ -34,6 +34,15 @@ def lock(home: Path) -> int:
     return descriptor
 
 
+def is_locked(home: Path) -> bool:
+    """Whether its nanny runs, or is about to."""
+    try:
+        os.close(lock(home))
+    except BlockingIOError:
+        return True
+    return False
+
+
 def clear(home: Path) -> None:
     """The shared memory and the folder of a server that is gone are gone too."""
     for region in SHARED_MEMORY.glob(f"{shm_prefix(home.name)}*"):

@@ -194,11 +194,12 @@ class ProcessScaler:
         try:
             told = record.read(descriptor)
             nanny = Held(told.nanny.pid)
-            if identity(nanny.pid) == told.nanny:
+            # The one that was started, and no zombie of it: the lock says that.
+            if identity(nanny.pid) == told.nanny and leftovers.is_locked(home):
                 self._in_hand[told.replica.id] = _InHand(told.replica, nanny, descriptor)
                 return told.replica
-            nanny.forget()  # another process has its number
-        except ProcessLookupError:
+            nanny.forget()
+        except (ProcessLookupError, FileNotFoundError):
             pass
         except record.Unreadable as fault:
             log.warning("the server %s cannot be adopted and is ended: %s", home.name, fault)

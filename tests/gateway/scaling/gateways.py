@@ -93,6 +93,18 @@ class Gateway:
         said["control"] = tuple(map(tuple, said["control"]))
         return Replica(**said)
 
+    async def adopts(self) -> str:
+        """The one server that it adopts, once nobody has it in hand: one that dies has it a moment longer."""
+        found: list[str] = []
+
+        async def is_so() -> bool:
+            found[:] = await self.does("adopt")
+            return bool(found)
+
+        await eventually(is_so, seconds=1)
+        (replica_id,) = found
+        return replica_id
+
     async def killed(self) -> None:
         with suppress(ProcessLookupError):
             self.process.kill()

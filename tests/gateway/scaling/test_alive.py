@@ -12,6 +12,7 @@ from gateway.scaling.charge import Charge
 from gateway.scaling.scaler import StartFailed
 from gateway.scaling.scalers.wheel import Wheel
 from tests.gateway.scaling.gateways import idle_wheel, living
+from tests.worlds.host import eventually
 
 
 @pytest.fixture
@@ -132,6 +133,11 @@ async def test_who_gave_up_waiting_stands_in_nobodys_way(tmp_path: Path) -> None
             async with asyncio.timeout(0.05):
                 await second.taken()
         first.close()
+
+        async def was_given() -> bool:
+            return second._waits is None
+
+        await eventually(was_given, seconds=5)  # as its thread waited on
         with closing(Charge(tmp_path)) as third:
             async with asyncio.timeout(1):
                 await third.taken()
