@@ -5,6 +5,7 @@ from typing import Any, Final, Literal, Protocol, get_args
 
 from msgspec import Struct
 
+from gateway.admission.fair_queueing import Class
 from gateway.auth.presented import Credential
 from gateway.kept.answer import Answer
 from gateway.privacy.mask import Screen
@@ -138,6 +139,7 @@ class InferenceCall(Struct, frozen=True):
     encoding: str = ""  # what the reply's body may be compressed with
     naming: Naming | None = None  # its payload, where only that knows the model
     once: str = ""  # its Idempotency-Key; "" without
+    service_class: Class = "interactive"  # as it declares it
 
     @property
     def verb(self) -> Verb:

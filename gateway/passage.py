@@ -213,7 +213,9 @@ def turn(passage: Passage) -> Ticket | None:
     call, principal = passage.call, passage.principal
     if principal is None or call.verb != "infer":
         return None
-    passage.ticket = Ticket(principal.tenant_id, principal.plan.weight, deadline=call.deadline)
+    passage.ticket = Ticket(
+        principal.tenant_id, principal.plan.weight, 1.0, call.service_class, call.deadline
+    )
     return passage.ticket
 
 

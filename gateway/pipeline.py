@@ -281,7 +281,7 @@ class Pipeline:
                 self._leave(passage, slot, fault)
                 continue
             if reply.status != _NOT_LOADED or not await is_unloaded(slot):
-                if reply.length_bytes >= 0:  # whole: who reads it slowly keeps nobody waiting
+                if not slot.grpc.is_decoupled:  # one reply: who reads it slowly keeps nobody waiting
                     self.throttler.ended(slot, passage.ticket)
                 return reply
             self._leave(passage, slot, "the model is not loaded there")

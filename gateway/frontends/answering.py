@@ -3,8 +3,9 @@
 import asyncio
 from collections.abc import Callable, MutableMapping, Sequence
 from contextlib import suppress
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, get_args
 
+from gateway.admission.fair_queueing import Class
 from gateway.call import Source
 from gateway.errors import Code, GatewayError
 from gateway.kept.answer import MOST_BYTES, Answer
@@ -16,6 +17,7 @@ from tenants.api.heads import IDEMPOTENCY_KEY
 _PIECE_BYTES: Final = 256 * 1024
 _LENGTH: Final = b"content-length"
 _OF_EACH_CALL: Final = frozenset({b"x-request-id", b"ratelimit", b"ratelimit-policy", _LENGTH})
+_CLASSES: Final[dict[bytes, Class]] = {it.encode(): it for it in get_args(Class)}
 _REPLAYED: Final = (b"idempotent-replayed", b"true")
 
 
@@ -25,6 +27,16 @@ def idempotency_key(given: Sequence[bytes]) -> str:
     if len(given) > 1 or not IDEMPOTENCY_KEY.fullmatch(key):
         raise bad_request("Idempotency-Key must be 1 to 255 printable ASCII characters, once")
     return key
+
+
+def declared_class(given: Sequence[bytes]) -> Class:
+    """The class that a request declares by its headers, or the metadata of its RPC. Raises BAD_REQUEST."""
+    if not given:
+        return "interactive"
+    found = _CLASSES.get(given[0])
+    if len(given) > 1 or found is None:
+        raise bad_request("x-gateway-class must be interactive or batch, once")
+    return found
 
 
 class Answering(Protocol):

@@ -9,11 +9,13 @@ from urllib.parse import unquote
 import grpc
 from msgspec import Struct
 
+from gateway.admission.fair_queueing import Class
 from gateway.auth.credentials import credential
 from gateway.auth.presented import Certificate, Credential, of_pem
 from gateway.auth.principal import Principal
 from gateway.call import GRPC, GRPC_STREAM, Endpoint, InferenceCall, Outgoing, Payload, Standing
 from gateway.errors import GatewayError, forget_frames
+from gateway.frontends.answering import declared_class
 from gateway.frontends.grpc_restoring import over_grpc
 from gateway.frontends.restoring import Hold
 from gateway.frontends.screening import AT_ONCE_BYTES, beside
@@ -28,7 +30,7 @@ Metadata = list[tuple[str, str]]
 
 CODES: Final = {code.name: code for code in grpc.StatusCode}
 _WANTED: Final = frozenset(
-    {"authorization", "x-api-key", "traceparent", "triton_grpc_error", "idempotency-key"}
+    {"authorization", "x-api-key", "traceparent", "triton_grpc_error", "idempotency-key", "x-gateway-class"}
 )
 _AT_ONCE_BYTES: Final = 256 * 1024  # more is hashed in a thread
 _PEER: Final = re.compile(r"ipv[46]:\[?([^\]]+?)\]?:[0-9]+")
@@ -45,6 +47,7 @@ class Caller(Struct, frozen=True):
     principal: Principal | None = None  # once the caller is known
     wants_status: bool = False  # of a model's error on a stream, instead of a message that tells it
     keys: tuple[bytes, ...] = ()  # its Idempotency-Keys, of which there should be one
+    service_class: Class = "interactive"
 
     @property
     def tenant_id(self) -> str:
@@ -77,6 +80,7 @@ class Caller(Struct, frozen=True):
             traceparent=self.traceparent,
             endpoint=endpoint,
             once=once,
+            service_class=self.service_class,
         )
 
 
@@ -135,7 +139,7 @@ def infer_call(
 
 
 def caller(context: Context, request_id: str, now: float, most_seconds: float) -> Caller:
-    """Step 2, as far as it goes without a message. Raises TWO_CREDENTIALS, UNAUTHENTICATED."""
+    """Step 2, as far as it goes without a message. Raises TWO_CREDENTIALS, UNAUTHENTICATED, BAD_REQUEST."""
     found: dict[str, list[bytes]] = {}
     for name, value in context.invocation_metadata() or ():
         if name in _WANTED:
@@ -152,6 +156,7 @@ def caller(context: Context, request_id: str, now: float, most_seconds: float) -
         traceparent=valid_traceparent(found["traceparent"]) if "traceparent" in found else "",
         wants_status=found.get("triton_grpc_error") == [b"true"],
         keys=keys,
+        service_class=declared_class(found.get("x-gateway-class", ())),
     )
 
 

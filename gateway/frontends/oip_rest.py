@@ -14,7 +14,7 @@ import msgspec
 from gateway.auth.credentials import credential
 from gateway.call import Endpoint, InferenceCall, Payload, Standing
 from gateway.errors import Code, GatewayError, forget_frames
-from gateway.frontends.answering import idempotency_key
+from gateway.frontends.answering import declared_class, idempotency_key
 from gateway.frontends.http_body import Collected, GenerateBody, Incoming, InferBody, JsonMemory, NoBody
 from gateway.frontends.http_downstream import HttpDownstream
 from gateway.frontends.routes import OF_MODEL
@@ -47,6 +47,7 @@ _WANTED = frozenset(
         b"inference-header-content-length",
         b"traceparent",
         b"idempotency-key",
+        b"x-gateway-class",
     }
 )
 
@@ -166,6 +167,7 @@ class OipRest:
             if endpoint == "infer" and b"accept-encoding" in found and not once
             else "",
             once=once,
+            service_class=declared_class(found.get(b"x-gateway-class", ())),
         )
 
 

@@ -11,7 +11,7 @@ from gateway.auth.credentials import credential
 from gateway.authz.cedar import Subject
 from gateway.call import InferenceCall
 from gateway.errors import Code, GatewayError, forget_frames
-from gateway.frontends.answering import idempotency_key
+from gateway.frontends.answering import declared_class, idempotency_key
 from gateway.frontends.http_body import Incoming, JsonMemory, NoBody
 from gateway.frontends.oip_rest import Scope, peer, promised, read_headers
 from gateway.frontends.openai_body import OpenAiBody
@@ -147,6 +147,7 @@ class OpenAiRest:
             endpoint="generate_stream" if body else "metadata",
             naming=body,
             once=once,
+            service_class=declared_class(found.get(b"x-gateway-class", ())),
         )
 
     def _may(self, subject: Subject, name: str) -> bool:

@@ -7,7 +7,7 @@ import pytest
 
 from gateway.call import Quota
 from gateway.errors import Code, GatewayError
-from gateway.frontends.answering import Held, idempotency_key
+from gateway.frontends.answering import Held, declared_class, idempotency_key
 from gateway.frontends.http_downstream import HttpDownstream
 from gateway.kept.answer import MOST_BYTES, Answer
 from tests.gateway.frontends.test_oip_rest import Said
@@ -181,3 +181,18 @@ def test_a_key_that_two_readers_could_read_in_two_ways_is_refused(given: Sequenc
     with pytest.raises(GatewayError) as caught:
         idempotency_key(given)
     assert (caught.value.code, "Idempotency-Key" in str(caught.value.sentence)) == (Code.BAD_REQUEST, True)
+
+
+@pytest.mark.parametrize("given", [(), (b"interactive",)])
+def test_a_call_that_declares_nothing_is_interactive(given: Sequence[bytes]) -> None:
+    assert declared_class(given) == "interactive"
+    assert declared_class([b"batch"]) == "batch"
+
+
+@pytest.mark.parametrize(
+    "given", [[b""], [b"Batch"], [b"flex"], [b"batch", b"batch"], [b"batch, interactive"]]
+)
+def test_a_class_that_there_is_not_is_refused_and_not_guessed(given: Sequence[bytes]) -> None:
+    with pytest.raises(GatewayError) as caught:
+        declared_class(given)
+    assert (caught.value.code, "x-gateway-class" in str(caught.value.sentence)) == (Code.BAD_REQUEST, True)
