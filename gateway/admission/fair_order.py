@@ -199,7 +199,7 @@ class FairOrder:
         if not self._batch.waiting:
             self._owed = 0.0
             return self._interactive
-        is_due = self._owed >= self.costs.call_seconds
+        is_due = self._owed > 0 and self._owed >= self.costs.call_seconds
         return self._batch if is_due or not self._interactive.waiting else self._interactive
 
     def _start(self, ticket: Ticket, known: _Tenant, now: float) -> Ticket:
