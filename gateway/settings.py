@@ -132,7 +132,11 @@ class Audit:
 @dataclass(frozen=True, slots=True)
 class Triton:
     start_seconds: float = _knob(30.0, "how long a server may take until it is ready", least=1)
-    most_waiting: int = _knob(1000, "calls held while a server starts; more are refused with 503", least=1)
+    most_waiting: int = _knob(
+        1000,
+        "calls held while a server starts, or until it is their turn; more are refused with 503",
+        least=1,
+    )
 
 
 _CLIENTS: Final = ("off", "optional", "required")

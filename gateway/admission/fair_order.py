@@ -19,9 +19,9 @@ BATCH_FLOOR = 0.05
 
 
 class Refused(Struct, frozen=True):
-    """`full`: its tenant has as many waiting as it may now. `deadline`: it would not end in time."""
+    """`full`: its tenant has as many waiting as it may now. `late`: it would not end before its deadline."""
 
-    why: Literal["full", "deadline"]
+    why: Literal["full", "late"]
     retry_after_seconds: float
     """Then there is room for one more; every refused call is told a time of its own."""
 
@@ -178,7 +178,7 @@ class FairOrder:
         own = min(ticket.seconds, ticket.size * self.costs.seconds)
         late = self.wait_seconds(ticket) + own - (ticket.deadline - now)
         if late > 0:
-            return Refused("deadline", self._retry_after(ticket, known, late, now))
+            return Refused("late", self._retry_after(ticket, known, late, now))
         return None
 
     def _retry_after(self, ticket: Ticket, known: _Tenant | None, late: float, now: float) -> float:

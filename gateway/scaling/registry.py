@@ -25,7 +25,8 @@ from tenants.model import Model
 ColdPhase = Literal["queue", "boot", "load", "first_inference"]
 FleetEvent = Literal["start", "start_failed", "crash", "stop"]
 ModelEvent = Literal["load", "load_failed", "eviction", "idle_unload", "canary_failed", "breaker_opened"]
-Event = FleetEvent | ModelEvent
+QueueEvent = Literal["full", "late"]
+Event = FleetEvent | ModelEvent | QueueEvent
 
 # Slots of a place of which nobody knows how many calls run there at once: none of its calls waits for another.
 UNBOUNDED = 1_000_000

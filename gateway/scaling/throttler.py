@@ -18,7 +18,7 @@ from typing import Literal
 from gateway.admission.fair_queueing import Ticket
 from gateway.errors import Code, GatewayError
 from gateway.scaling.balancer import least_loaded
-from gateway.scaling.registry import Demand, Observer, Registry, Resident, Waiter
+from gateway.scaling.registry import Demand, Observer, QueueEvent, Registry, Resident, Waiter
 from gateway.scaling.residency import Life, Phase
 from gateway.triton.repository import versions
 from tenants.model import Model
@@ -60,9 +60,9 @@ class Throttler:
         if ticket is not None:
             refused = demand.order.offer(ticket, self.clock())
             if refused is not None:
-                raise _overloaded(refused.why, refused.retry_after_seconds)
+                raise self._overloaded(model, refused.why, refused.retry_after_seconds)
             if ticket.state == "waiting":
-                return await self._wait(demand, ticket)
+                return await self._wait(demand, ticket, model)
         return self._take(demand, ticket)
 
     def has(self, place: Resident) -> bool:
@@ -211,20 +211,18 @@ class Throttler:
         ticket = ticket or Ticket(_NOBODYS, 1.0)
         refused = demand.order.offer(ticket, started)
         if refused is not None:
-            raise _overloaded(refused.why, self.registry.eta_seconds(row))
+            raise self._overloaded(model, refused.why, self.registry.eta_seconds(row))
         self.registry.wake.set()
-        place = await self._wait(demand, ticket, self.registry.eta_seconds(row), model)
+        place = await self._wait(demand, ticket, model, self.registry.eta_seconds(row))
         self.observer.phase("queue", self.clock() - started)
         return place
 
-    async def _wait(
-        self, demand: Demand, ticket: Ticket, eta_seconds: float = 1.0, model: str = ""
-    ) -> Resident:
-        """The place that it gets when it is its turn. `model` is named by those for whom there is no place yet."""
+    async def _wait(self, demand: Demand, ticket: Ticket, model: str, eta_seconds: float = 1.0) -> Resident:
+        """The place that it gets when it is its turn."""
         tenant = ticket.tenant
         if self._held_of[tenant] >= self.most_waiting - self.held:
             demand.order.withdraw(ticket)
-            raise _overloaded("full", eta_seconds)
+            raise self._overloaded(model, "full", eta_seconds)
         waiter = Waiter(asyncio.get_running_loop().create_future(), self.clock())
         demand.waiting[ticket] = waiter
         self.held += 1
@@ -276,7 +274,7 @@ class Throttler:
     def _refuse_hopeless(self, row: Model, now: float) -> None:
         """Fails at once what would fail after a wait: crash loops are not waited for."""
         if self.held >= self.most_waiting:
-            raise _overloaded("full", self.registry.eta_seconds(row))
+            raise self._overloaded(row.name, "full", self.registry.eta_seconds(row))
         loads = self.registry.demand(row.name).loads
         if loads.state(now) == "open":
             raise self._unavailable(row, loads.why, loads.wait_seconds(now))
@@ -284,6 +282,12 @@ class Throttler:
         is_up = any(server.is_open for server in self.registry.of_fleet(row.fleet))
         if starts.state(now) == "open" and not is_up:
             raise self._unavailable(row, starts.why, starts.wait_seconds(now))
+
+    def _overloaded(self, model: str, why: QueueEvent, retry_after_seconds: float) -> GatewayError:
+        self.observer.happened(why, model)
+        private = f"{model}: " + ("too many wait" if why == "full" else "it would end after its deadline")
+        seconds = max(1, math.ceil(retry_after_seconds))
+        return GatewayError(Code.OVERLOADED, private=private, retry_after_seconds=seconds)
 
     def _unavailable(self, row: Model, why: str, wait_seconds: float = 0.0) -> GatewayError:
         seconds = math.ceil(wait_seconds + self.registry.eta_seconds(row))
@@ -323,10 +327,3 @@ class Throttler:
         wait_seconds = max(demand.loads.wait_seconds(now), starts.wait_seconds(now))
         for ticket in list(demand.waiting):
             self._turn_away(demand, ticket, self._unavailable(row, why, wait_seconds))
-
-
-def _overloaded(why: Literal["full", "deadline"], retry_after_seconds: float) -> GatewayError:
-    private = "too many of its tenant wait" if why == "full" else "it would end after its deadline"
-    return GatewayError(
-        Code.OVERLOADED, private=private, retry_after_seconds=max(1, math.ceil(retry_after_seconds))
-    )

@@ -30,6 +30,8 @@ EVENTS: Final[Mapping[str, Metric]] = {
     "idle_unload": table.IDLE_UNLOADS,
     "canary_failed": table.CANARY_FAILURES,
     "breaker_opened": table.BREAKER_OPENS,
+    "full": table.QUEUE_FULL,
+    "late": table.QUEUE_LATE,
 }
 
 

@@ -295,6 +295,16 @@ CLAIMS_SWEPT = Metric(
 HELD = Metric(
     "gateway.held_calls", "up-down counter", "{call}", (MODEL,), "calls held until a replica can take them"
 )
+QUEUE_FULL = Metric(
+    "gateway.queue.full", "counter", "{call}", (MODEL,), "calls refused as too many waited for the model"
+)
+QUEUE_LATE = Metric(
+    "gateway.queue.late",
+    "counter",
+    "{call}",
+    (MODEL,),
+    "calls refused as they could not end before their deadline",
+)
 REPLICAS = Metric(
     "gateway.replicas", "up-down counter", "{replica}", (FLEET, PHASE), "Triton servers, by what they do"
 )
@@ -380,7 +390,7 @@ TABLE = (
     *(AUDIT_FORGOTTEN, AUDIT_REPLACED, USAGE_FOLDED, KEPT_EXPIRED),
     *(CAPTURES_STORED, CAPTURES_LOST, CAPTURE_MEMORY),
     *(CLAIMS, ANSWERS_LOST, CLAIMS_SWEPT),
-    *(HELD, REPLICAS, RESIDENT, COLD_START, STARTS, START_FAILURES, CRASHES, STOPS),
+    *(HELD, QUEUE_FULL, QUEUE_LATE, REPLICAS, RESIDENT, COLD_START, STARTS, START_FAILURES, CRASHES, STOPS),
     *(LOADS, LOAD_FAILURES, EVICTIONS, IDLE_UNLOADS, CANARY_FAILURES, BREAKER_OPENS),
     *(CPU, MEMORY, FILES, UPTIME),
 )

@@ -150,7 +150,7 @@ def test_what_would_not_end_in_time_is_refused_at_once_and_told_when_it_would() 
         accepted(order, "a")
     found = offer(order, "a", deadline=4.5)  # three wait, one runs: it would end after five
     assert isinstance(found, Refused)
-    assert found.why == "deadline"
+    assert found.why == "late"
     assert 0.5 <= found.retry_after_seconds <= 2.0
     assert isinstance(offer(order, "a", deadline=5.5), Ticket)
     assert isinstance(offer(order, "b", deadline=4.5), Ticket)  # which need not wait for the others of a

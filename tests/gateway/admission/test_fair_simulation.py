@@ -208,7 +208,7 @@ def test_who_could_not_be_in_time_is_told_when_it_can(seed: int) -> None:
     def ask(tried: int) -> None:
         found = world.call("crowd", SERVICE, deadline=2.0)
         if isinstance(found, Refused):
-            assert found.why == "deadline"
+            assert found.why == "late"
             world.at(world.now + found.retry_after_seconds, lambda: ask(tried + 1))
         else:
             tries.append(tried)

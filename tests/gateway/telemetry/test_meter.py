@@ -5,7 +5,7 @@ from typing import get_args
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.scaling.registry import ColdPhase, FleetEvent, ModelEvent
+from gateway.scaling.registry import ColdPhase, FleetEvent, ModelEvent, QueueEvent
 from gateway.telemetry import table
 from gateway.telemetry.meter import EVENTS, MOST_MODELS, OTHER, Buckets, Meter
 from gateway.telemetry.table import TABLE
@@ -80,7 +80,7 @@ def test_what_happens_in_scaling_is_counted_under_its_own_name() -> None:
 
 def test_everything_that_scaling_tells_is_counted() -> None:
     meter = Meter()
-    told = {*get_args(FleetEvent), *get_args(ModelEvent)}
+    told = {*get_args(FleetEvent), *get_args(ModelEvent), *get_args(QueueEvent)}
     for event in told:
         meter.happened(event, "one")
     for phase in get_args(ColdPhase):
