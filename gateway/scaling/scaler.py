@@ -35,7 +35,7 @@ class Scaler(Protocol):
 
     async def adopt(self) -> list[Replica]:
         """Those that ran in nobody's hand are in this one's, as they were started; they may not answer yet, or have ended by now. What
-        was left of others is cleared away. To be asked again and again: who dies has in hand what it had for a moment longer. Raises
+        was left of others is cleared away. All of them, once this process has charge and only who has charge starts servers. Raises
         OSError.
         """
 

@@ -88,9 +88,11 @@ def sweep(folder: Path) -> None:
         home = models.parent
         with contextlib.suppress(OSError):
             descriptor = lock(home)
-            end(home.name)
-            clear(home)
-            os.close(descriptor)
+            try:
+                end(home.name)
+                clear(home)
+            finally:
+                os.close(descriptor)
     ended = [log for log in folder.glob("*.log") if not log.with_suffix("").exists()]
     for log in sorted(ended, key=_changed_at)[:-KEPT_LOGS]:
         log.unlink(missing_ok=True)

@@ -130,11 +130,8 @@ class ProcessScaler:
         finally:
             os.close(lock)
         with cast("IO[bytes]", child.stdin) as word:  # without a word the nanny clears the folder away
-            nanny = Held(child.pid, child)
-            made = record.put(self._home(replica), Record(replica, identity(child.pid)))
-            self._in_hand[replica.id] = _InHand(replica, nanny, made)
-            with contextlib.suppress(BrokenPipeError):  # how it ended is told by `gone`
-                word.write(b"\n")
+            self._take(replica, child)
+            self._say(word)
         return replica
 
     def _nanny(self, replica: Replica, lock: int) -> "subprocess.Popen[bytes]":
@@ -154,6 +151,16 @@ class ProcessScaler:
                 start_new_session=True,
                 pass_fds=(lock,),
             )
+
+    def _take(self, replica: Replica, child: "subprocess.Popen[bytes]") -> None:
+        """It is in our hand, and whoever finds the record after our end can go on with it."""
+        nanny = Held(child.pid, child)
+        made = record.put(self._home(replica), Record(replica, identity(child.pid)))
+        self._in_hand[replica.id] = _InHand(replica, nanny, made)
+
+    def _say(self, word: IO[bytes]) -> None:
+        with contextlib.suppress(BrokenPipeError):  # how it ended is told by `gone`
+            word.write(b"\n")
 
     def _prepare(self, replica: Replica) -> int:
         """A folder with an empty repository for it, and the descriptor that locks it."""
@@ -200,10 +207,12 @@ class ProcessScaler:
                 return told.replica
             nanny.forget()
         except (ProcessLookupError, FileNotFoundError):
-            pass
+            log.info("the server %s has ended with its nanny", home.name)
         except record.Unreadable as fault:
             log.warning("the server %s cannot be adopted and is ended: %s", home.name, fault)
             leftovers.end(home.name)
+        except OSError as fault:  # no descriptors, say: the next one may have more luck
+            log.warning("the server %s cannot be adopted: %s", home.name, fault)
         os.close(descriptor)
         return None
 

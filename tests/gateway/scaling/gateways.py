@@ -1,5 +1,4 @@
-"""Small gateways, each a process of its own, that do with servers what they are told; and a server that does nothing, for where it need
-be no real one."""
+"""Small gateways (`told`), each a process of its own; and a server that does nothing, for where it need be no real one."""
 
 import asyncio
 import json
@@ -17,59 +16,6 @@ from gateway.scaling.scalers.leftovers import SHARED_MEMORY, shm_prefix
 from gateway.scaling.scalers.wheel import Wheel
 from tests.conftest import ROOT
 from tests.worlds.host import eventually, processes_of
-
-_PROGRAM = """
-import asyncio, dataclasses, json, os, secrets, signal, sys
-from pathlib import Path
-from gateway.scaling.charge import Charge
-from gateway.scaling.scaler import Replica
-from gateway.scaling.scalers import process, record
-from gateway.scaling.alive import alive
-from gateway.scaling.scalers.process import ProcessScaler, Wheel
-
-async def main():
-    folder, state = Path(sys.argv[1]), {}
-    async with alive(folder) as living:
-        charge = Charge(folder)
-        new_id = lambda: secrets.token_hex(6)
-        scaler = ProcessScaler(Wheel(*map(Path, sys.argv[2:6])), folder, new_id, new_id, secrets.choice)
-        while line := await asyncio.to_thread(sys.stdin.readline):
-            said = None
-            match line.split():
-                case ["charge"]:
-                    await charge.taken()
-                case ["start"]:
-                    state["it"] = await scaler.start("local")
-                    said = dataclasses.asdict(state["it"])
-                case ["adopt"]:
-                    found = await scaler.adopt()
-                    state |= {"it": it for it in found}
-                    said = [it.id for it in found]
-                case ["gone"]:
-                    said = await scaler.gone(state["it"])
-                case ["stop"]:
-                    await scaler.stop(state["it"], 0.0)
-                case ["last"]:
-                    said = living.is_last()
-                case ["die", "before", "the", "nanny"]:
-                    ProcessScaler._nanny = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
-                case ["die", "before", "the", "record"]:
-                    record.put = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
-                case ["die", "after", "the", "record"]:
-                    put = record.put
-                    record.put = lambda *it: (put(*it), os.kill(os.getpid(), signal.SIGKILL))
-                case ["die", "after", "the", "word"]:
-                    process._InHand = lambda *_: (os.write(state["word"], b"."), os.kill(os.getpid(), signal.SIGKILL))
-                    nanny = ProcessScaler._nanny
-                    def noted(*it):
-                        child = nanny(*it)
-                        state["word"] = child.stdin.fileno()
-                        return child
-                    ProcessScaler._nanny = noted
-            print(json.dumps(said), flush=True)
-
-asyncio.run(main())
-"""
 
 
 @dataclass(slots=True)
@@ -121,7 +67,7 @@ class Gateway:
 async def living(folder: Path, wheel: Wheel) -> AsyncIterator[Gateway]:
     """A gateway that lives when the block begins, and is dead after it."""
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-c", _PROGRAM, str(folder)),
+        *(sys.executable, "-m", "tests.gateway.scaling.told", str(folder)),
         *map(str, (wheel.server, wheel.backend, wheel.stub, wheel.libraries)),
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,

@@ -2,16 +2,20 @@
 
 import asyncio
 import fcntl
+import os
 from contextlib import AsyncExitStack, closing, suppress
 from pathlib import Path
 
+import msgspec
 import pytest
 
+from gateway.cluster.certificates import Process
+from gateway.process import identity
 from gateway.scaling.alive import ALIVE, alive
-from gateway.scaling.charge import Charge
+from gateway.scaling.charge import CHARGE, Charge
 from gateway.scaling.scaler import StartFailed
 from gateway.scaling.scalers.wheel import Wheel
-from tests.gateway.scaling.gateways import idle_wheel, living
+from tests.gateway.scaling.gateways import idle_wheel, kill, living
 from tests.worlds.host import eventually
 
 
@@ -155,3 +159,27 @@ async def test_who_gave_up_once_may_wait_again(tmp_path: Path) -> None:
         async with asyncio.timeout(1):
             await second.taken()
         assert second.is_taken
+
+
+async def test_who_has_charge_next_waits_until_the_one_before_is_over_and_not_only_its_lock_is_free(
+    tmp_path: Path, wheel: Wheel
+) -> None:
+    async with living(tmp_path, wheel) as dying:
+        for words in (["charge"], ["unlock", "charge"]):
+            await dying.does(*words)
+        with closing(Charge(tmp_path)) as charge:
+            waits = asyncio.ensure_future(charge.taken())
+            done, _ = await asyncio.wait([waits], timeout=0.1)
+            assert not done
+            kill(dying.process.pid)
+            async with asyncio.timeout(5):
+                await waits
+
+
+@pytest.mark.parametrize("named", [b"", b"{", b'{"host":"h","kernel":"k","pid":1,"started":1}'])
+async def test_who_is_not_there_is_not_waited_for(tmp_path: Path, named: bytes) -> None:
+    (tmp_path / CHARGE).write_bytes(named)
+    with closing(Charge(tmp_path)) as charge:
+        await charge.taken()
+        assert msgspec.json.decode((tmp_path / CHARGE).read_bytes(), type=Process) == identity(os.getpid())
+    assert (tmp_path / CHARGE).read_bytes() == b""
