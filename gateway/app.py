@@ -7,27 +7,34 @@ import gc
 import logging
 import secrets
 import socket
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 from gateway.frontends.grpc_server import GrpcServer, listening
 from gateway.frontends.http import Readiness
 from gateway.frontends.http_server import ALONE, Listener, Orders, serve_http
 from gateway.frontends.operator import CONNECTIONS, OperatorDoor, operator_paths
 from gateway.frontends.sockets import Addresses, bound_socket, is_loopback
+from gateway.loops import every, running
 from gateway.roles.shared import Shared, opened_shared
 from gateway.roles.side import opened_scaling, opened_side, opened_upkeep
 from gateway.roles.worker import Worker, opened_worker
 from gateway.scaling.scalers.process import ProcessScaler, Wheel, find_wheel, free_port
 from gateway.settings import CLOSED, Settings
-from gateway.state import TRITON, new_id
-from gateway.supervision.plan import Role
+from gateway.state import RUN, TRITON, new_id
+from gateway.supervision.figures import Gathering, telling
+from gateway.supervision.plan import Part
 from gateway.telemetry.prometheus import text
+from gateway.telemetry.rooms import watch_silent
+from gateway.telemetry.sums import encoded
 from gateway.tls.current import Certificates
 
 log = logging.getLogger(__name__)
+
+_GATHER_SECONDS: Final = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,30 +83,58 @@ async def opened(
         scaler = process_scaler(wheel, shared.state)
         worker = await stack.enter_async_context(opened_worker(shared))
         await stack.enter_async_context(opened_side(shared, scaler, progress))
-        yield Gateway(settings, shared.certificates, worker, operator_door(shared, worker.present))
+        watch_silent(shared.meter, lambda: 0)
+
+        async def figures() -> str:
+            return text(shared.meter.read())
+
+        async def present() -> Readiness:
+            return worker.present()
+
+        yield Gateway(settings, shared.certificates, worker, operator_door(shared, figures, present))
 
 
 @asynccontextmanager
 async def opened_as(
-    role: Role, settings: Settings, progress: Callable[[str], None], member: str
+    part: Part, settings: Settings, progress: Callable[[str], None]
 ) -> AsyncIterator[Gateway]:
     """A process of several: the rooms of a worker, or those of the side. As `opened` in all else."""
     wheel = find_wheel()
     async with AsyncExitStack() as stack:
-        shared = await stack.enter_async_context(opened_shared(settings, member))
-        if role == "side":
-            await stack.enter_async_context(opened_upkeep(shared))
-            yield Gateway(settings, shared.certificates, operator=operator_door(shared, shared.present))
+        shared = await stack.enter_async_context(opened_shared(settings, part.name))
+        if part.role == "side":
+            yield await _side(shared, part, stack)
             return
         scaler = process_scaler(wheel, shared.state)
         worker = await stack.enter_async_context(opened_worker(shared))
         await stack.enter_async_context(opened_scaling(shared, scaler, progress))
+
+        def tell() -> bytes:
+            now = worker.present()
+            return encoded(shared.meter.read(), ready=now.ready, state=now.state)
+
+        await stack.enter_async_context(telling(shared.state / RUN, part.name, tell))
         yield Gateway(settings, shared.certificates, worker)
 
 
-def operator_door(shared: Shared, present: Callable[[], Readiness]) -> OperatorDoor:
-    figures = operator_paths(lambda: text(shared.meter.read()), present)
-    return OperatorDoor(figures, new_id, shared.control.paths("operator"))
+async def _side(shared: Shared, part: Part, stack: AsyncExitStack) -> Gateway:
+    await stack.enter_async_context(opened_upkeep(shared))
+    gathering = Gathering(shared.state / RUN, part.workers, shared.meter.read, shared.present)
+    watch_silent(shared.meter, lambda: gathering.silent)
+    await stack.enter_async_context(running(figures=every(_GATHER_SECONDS, gathering.look)))
+
+    async def figures() -> str:
+        return text(await gathering.figures())
+
+    return Gateway(
+        shared.settings, shared.certificates, operator=operator_door(shared, figures, gathering.readiness)
+    )
+
+
+def operator_door(
+    shared: Shared, figures: Callable[[], Awaitable[str]], readiness: Callable[[], Awaitable[Readiness]]
+) -> OperatorDoor:
+    return OperatorDoor(operator_paths(figures, readiness), new_id, shared.control.paths("operator"))
 
 
 def _spare_the_collector() -> None:

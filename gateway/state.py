@@ -35,6 +35,8 @@ LIVE: Final = "live.sqlite"
 """Of a state: what its processes tell one another, and is worth nothing once all of them have ended."""
 _LIVE_BUSY_SECONDS: Final = 1.0  # nobody waits for longer, and the next write stands in line behind it
 
+RUN: Final = "run"
+"""Of a state: the sockets that its processes reach one another by."""
 TRITON: Final = "triton"
 """Of a state: the servers of this host, who lives here and who has charge of them."""
 

@@ -61,7 +61,7 @@ PURE_OF = {
     "gateway.cluster": "certificates member stillness",
     "gateway.kept": "answer claims",
     "gateway.auth": "reading claims weak jwk jose conditions presented",
-    "gateway.telemetry": "table meter prometheus traceparent destination",
+    "gateway.telemetry": "table meter sums prometheus traceparent destination",
     "tenants": (
         "acts tenant members model keys ids plans privacy quotas usage fleet openai nodes reading "
         "documents catalogue rows ports conditions hours networks entities events errors names "
@@ -70,6 +70,7 @@ PURE_OF = {
     ),
     "tenants.api": "problems strict bodies",
     "gateway.tls": "errors material",
+    "gateway.supervision": "plan",
 }
 PURE = tuple(f"{room}.{name}" for room, names in PURE_OF.items() for name in names.split())
 PARSERS = ("yaml", "jinja2", "tokenizers", "jwt", "cryptography", "stdnum", "phonenumbers")  # they decide too

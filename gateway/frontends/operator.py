@@ -4,7 +4,7 @@ Figures and health are without a credential, so nothing of them names a tenant, 
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Final
 
@@ -54,17 +54,19 @@ class OperatorDoor:
                 await downstream.refuse(GatewayError(Code.STOPPING, retry_after_seconds=1))
 
 
-def operator_paths(metrics: Callable[[], str], readiness: Callable[[], Readiness]) -> Starlette:
+def operator_paths(
+    metrics: Callable[[], Awaitable[str]], readiness: Callable[[], Awaitable[Readiness]]
+) -> Starlette:
     """`metrics` gives the present figures as Prometheus text."""
 
     async def figures(_: Request) -> Response:
-        return Response(metrics(), headers={"content-type": CONTENT_TYPE})
+        return Response(await metrics(), headers={"content-type": CONTENT_TYPE})
 
     async def healthz(_: Request) -> Response:
         return JSONResponse({"status": "ok"})
 
     async def readyz(_: Request) -> Response:
-        now = readiness()
+        now = await readiness()
         return JSONResponse({"status": now.state}, status_code=200 if now.ready else 503)
 
     async def refuse(_: Request, error: Exception) -> Response:

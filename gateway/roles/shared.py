@@ -120,7 +120,9 @@ async def opened_shared(settings: Settings, member: str = "") -> AsyncIterator[S
         )
         meter = Meter()
         tracer = await stack.enter_async_context(
-            collector(Destination.of(os.environ), meter, now_us=now_us, draw=random.random)
+            collector(
+                Destination.of(os.environ), meter, now_us=now_us, draw=random.random, instance=life.name
+            )
         )
         policies = Current.load(settings.policies)
         control = control_api(

@@ -77,7 +77,7 @@ async def supervise(
             own = identity(os.getpid())
             drain = settings.http.grace_seconds + settings.http.drain_seconds + _SLACK_SECONDS
             supervisor = Supervisor(
-                start=lambda role, slot, stage: _started(doors, role, slot, stage),
+                start=lambda role, slot, stage: _started(doors, workers, role, slot, stage),
                 certify=lambda child: _certify(table, child, own),
                 clock=boot_clock,
                 workers=workers,
@@ -88,13 +88,13 @@ async def supervise(
                 await supervisor.run(started, doors.close)
 
 
-async def _started(doors: Doors, role: Role, slot: str, stage: Stage) -> Child:
+async def _started(doors: Doors, workers: int, role: Role, slot: str, stage: Stage) -> Child:
     """A fresh interpreter, so that it has nothing of ours but what it is given. In a session of its own: Ctrl-C is for us alone, who end
     all in their order. Raises OSError.
     """
     listener = doors.http if role == "worker" else doors.operator
     name = member_name(os.uname().nodename, slot, new_id())
-    part = Part(role, name, listener.fileno(), doors.grpc_port if role == "worker" else CLOSED)
+    part = Part(role, name, listener.fileno(), workers, doors.grpc_port if role == "worker" else CLOSED)
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-P", "-m", "gateway.cli", *sys.argv[1:]),
         *("--part", msgspec.json.encode(part).decode()),

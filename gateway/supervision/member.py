@@ -37,7 +37,7 @@ async def serve_part(settings: Settings, part: Part) -> None:
         else Sockets(operator=listener)
     )
     async with (
-        opened_as(part.role, settings, progress, part.name) as gateway,
+        opened_as(part, settings, progress) as gateway,
         running(beat=every(_BEAT_SECONDS, _beat)),
     ):
         await serve_at(sockets, gateway, _tell, Orders(heeds_signals=is_worker, pipe=_ORDERS))

@@ -11,9 +11,15 @@ from gateway.telemetry.traceparent import Tracer
 
 @asynccontextmanager
 async def collector(
-    destination: Destination, meter: Meter, *, now_us: Callable[[], int], draw: Callable[[], float]
+    destination: Destination,
+    meter: Meter,
+    *,
+    now_us: Callable[[], int],
+    draw: Callable[[], float],
+    instance: str = "",
 ) -> AsyncIterator[Tracer | None]:
     """Figures go to the collector while the block runs, and spans if the tracer that it gives is used; None without one.
+    By `instance` the collector tells this process from others.
 
     The SDK is loaded only here: it is 15 MB that a process without a collector need not have.
     """
@@ -21,9 +27,11 @@ async def collector(
         if destination.metrics_url:
             from opentelemetry.exporter.otlp.proto.http.metric_exporter import OTLPMetricExporter
 
-            from gateway.telemetry.otlp import Push
+            from gateway.telemetry.otlp import Push, our_resource
 
-            push = Push(meter.read, OTLPMetricExporter(destination.metrics_url), now_us)
+            push = Push(
+                meter.read, OTLPMetricExporter(destination.metrics_url), now_us, our_resource(instance)
+            )
             stack.push_async_callback(push.close)
             await stack.enter_async_context(running(push=every(destination.interval_seconds, push.push)))
         if not destination.traces_url:
@@ -31,9 +39,12 @@ async def collector(
             return
         from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 
+        from gateway.telemetry.otlp import our_resource
         from gateway.telemetry.spans import Tracing, batched
 
         exporter = OTLPSpanExporter(destination.traces_url)
-        tracing = Tracing(batched(exporter), destination.sampling, now_us=now_us, draw=draw)
+        tracing = Tracing(
+            batched(exporter), destination.sampling, now_us=now_us, draw=draw, resource=our_resource(instance)
+        )
         stack.push_async_callback(tracing.close, exporter)
         yield tracing

@@ -38,9 +38,10 @@ SCOPE: Final = "gateway"
 LAST_SECONDS: Final = 2.0  # for what is left when the process ends
 
 
-def our_resource() -> Resource:
-    """Who says all this; OTEL_SERVICE_NAME and OTEL_RESOURCE_ATTRIBUTES go before it."""
-    ours = Resource.create({"service.name": "model-gateway", "service.version": __version__})
+def our_resource(instance: str = "") -> Resource:
+    """Who says all this; OTEL_SERVICE_NAME and OTEL_RESOURCE_ATTRIBUTES go before it. `instance` is of this process alone."""
+    told = {"service.name": "model-gateway", "service.version": __version__}
+    ours = Resource.create(told | ({"service.instance.id": instance} if instance else {}))
     return ours.merge(OTELResourceDetector().detect())
 
 

@@ -131,6 +131,11 @@ def watch_once(meter: Meter, once: Once) -> None:
     meter.watch_number(table.ANSWERS_LOST, lambda: once.lost)
 
 
+def watch_silent(meter: Meter, silent: Callable[[], int]) -> None:
+    """Workers that did not answer the side; a process without any has none."""
+    meter.watch_number(table.WORKERS_SILENT, silent)
+
+
 def watch_process(meter: Meter, clock: Callable[[], float]) -> None:
     """What the kernel says of this process. Linux only, as Triton is."""
     started = clock()

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 Kind = Literal["counter", "up-down counter", "gauge", "histogram"]
+Across = Literal["sum", "least", "most"]
 
 # Finer at the low end than the convention advises: a warm call takes a millisecond.
 CALL_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
@@ -18,7 +19,9 @@ START_SECONDS = (0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 15.0, 30.0, 60.
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Metric:
-    """One row. `bounds` are a histogram's: a bucket counts what is above the bound before it and at most its own."""
+    """One row. `bounds` are a histogram's: a bucket counts what is above the bound before it and at most its own. `across`: what several
+    processes amount to.
+    """
 
     name: str
     kind: Kind
@@ -26,6 +29,7 @@ class Metric:
     attributes: tuple[str, ...]
     meaning: str
     bounds: tuple[float, ...] = ()
+    across: Across = "sum"
 
 
 MODEL, VERB, FLEET, PHASE = "gateway.model", "gateway.verb", "gateway.fleet", "gateway.phase"
@@ -91,6 +95,7 @@ POLICIES = Metric(
     "",
     (POLICY_VERSION,),
     "by their version's first 12 digits: 1 while the files are the policies in force, 0 while they are others, refused or just written",
+    across="least",
 )
 POLICIES_REPLACED = Metric(
     "gateway.policies.replaced",
@@ -107,7 +112,12 @@ POLICIES_REFUSED = Metric(
     "times that changed files were refused, and what was in force stayed",
 )
 DIRECTORY_AGE = Metric(
-    "gateway.directory.age", "gauge", "s", (), "how long ago the directory last confirmed what is known"
+    "gateway.directory.age",
+    "gauge",
+    "s",
+    (),
+    "how long ago the directory last confirmed what is known",
+    across="most",
 )
 DIRECTORY_SEQUENCE = Metric(
     "gateway.directory.sequence",
@@ -115,6 +125,7 @@ DIRECTORY_SEQUENCE = Metric(
     "",
     (),
     "number of the directory's last change that is known here; gateways of one directory should not differ for long",
+    across="least",
 )
 DIRECTORY_EMPTIED = Metric(
     "gateway.directory.emptied",
@@ -129,6 +140,7 @@ MEMBERS = Metric(
     "{member}",
     (STANDING,),
     "processes of this state by how they stand with this one: live, silent, dead; of the dead those that are not forgotten yet",
+    across="most",
 )
 LEADS = Metric(
     "gateway.leads", "up-down counter", "{process}", (), "1 while this process leads; of all of them one does"
@@ -139,6 +151,7 @@ TERM = Metric(
     "{term}",
     (),
     "the highest term of a leader that was seen; one more with each change",
+    across="most",
 )
 LOOK_UPS_REFUSED = Metric(
     "gateway.directory.lookups_refused",
@@ -187,6 +200,7 @@ CERTIFICATE_EXPIRES = Metric(
     "s",
     (LISTENER,),
     "how long the certificate that new handshakes are shown is still valid; below 0 it is over. Wake somebody at two days",
+    across="least",
 )
 CERTIFICATES_REPLACED = Metric(
     "gateway.tls.certificate.replaced",
@@ -203,7 +217,12 @@ CERTIFICATES_REFUSED = Metric(
     "times that changed files were refused, and what was shown stayed",
 )
 AUDIT_OPEN = Metric(
-    "gateway.audit.open", "gauge", "", (), "1 while the audit log takes records, 0 while nothing is served"
+    "gateway.audit.open",
+    "gauge",
+    "",
+    (),
+    "1 while the audit log takes records, 0 while nothing is served",
+    across="least",
 )
 AUDIT_RECORDS = Metric("gateway.audit.records", "counter", "{record}", (), "durable audit records")
 AUDIT_COMMITS = Metric("gateway.audit.commits", "counter", "{commit}", (), "durable commits of the audit log")
@@ -369,13 +388,27 @@ BREAKER_OPENS = Metric(
     (MODEL,),
     "places of the model that were taken out of rotation",
 )
+WORKERS_SILENT = Metric(
+    "gateway.workers.silent",
+    "counter",
+    "{answer}",
+    (),
+    "times that a worker did not tell the side its figures within a second; meanwhile it stands for what it last said that it had counted",
+)
 # The process
 CPU = Metric("process.cpu.time", "counter", "s", (CPU_MODE,), "processor time of the gateway's own process")
 MEMORY = Metric("process.memory.usage", "up-down counter", "By", (), "resident memory of that process")
 FILES = Metric(
     "process.unix.file_descriptor.count", "up-down counter", "{file_descriptor}", (), "its open files"
 )
-UPTIME = Metric("process.uptime", "gauge", "s", (), "how long it serves")
+UPTIME = Metric(
+    "process.uptime",
+    "gauge",
+    "s",
+    (),
+    "how long it serves",
+    across="least",
+)
 
 TABLE = (
     *(CALLS, IN_FLIGHT, UPSTREAM, RECEIVED, SENT, ERRORS),
@@ -392,7 +425,7 @@ TABLE = (
     *(CLAIMS, ANSWERS_LOST, CLAIMS_SWEPT),
     *(HELD, QUEUE_FULL, QUEUE_LATE, REPLICAS, RESIDENT, COLD_START, STARTS, START_FAILURES, CRASHES, STOPS),
     *(LOADS, LOAD_FAILURES, EVICTIONS, IDLE_UNLOADS, CANARY_FAILURES, BREAKER_OPENS),
-    *(CPU, MEMORY, FILES, UPTIME),
+    *(WORKERS_SILENT, CPU, MEMORY, FILES, UPTIME),
 )
 
 

@@ -4,6 +4,7 @@ import json
 import os
 import re
 import signal
+import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -39,6 +40,20 @@ def serving(state: Path) -> dict[str, int]:
     return {slot: int(pid) for slot, _, pid in _SERVES.findall(gateway_log(state))}
 
 
+def told(gateway: Demo, path: str) -> str:
+    """What operators are told by the side."""
+    with urllib.request.urlopen(gateway.operator + path, timeout=20) as answer:
+        return str(answer.read().decode())
+
+
+def counted(figures: str) -> int:
+    """The calls that all workers have answered with 200."""
+    found = re.findall(
+        r'^http_server_request_duration_seconds_count\{.*code="200"\} (\d+)$', figures, re.MULTILINE
+    )
+    return sum(map(int, found))
+
+
 def test_workers_that_are_renewed_one_by_one_fail_no_request_of_kept_connections(
     state: Path, record_property: Record
 ) -> None:
@@ -52,9 +67,12 @@ def test_workers_that_are_renewed_one_by_one_fail_no_request_of_kept_connections
             until(lambda: "all are renewed" in gateway_log(state), 60, lambda: gateway_log(state)[-2000:])
             until(lambda: len(load.seen) >= 2000 and calls.calls >= 1000, 60)
         after = serving(state)
+        figures = told(gateway, "/metrics")
     assert [before[slot] == after[slot] for slot in before] == [False] * 3
     assert faults(load.seen) == []
     assert (set(statuses(load.seen)), dict(calls.failures)) == ({200}, {})
+    # Each worker that is gone told what it had counted within the last five seconds of its life.
+    assert counted(figures) > len(load.seen) + calls.calls - 2000
     record_property("renewed under", f"{len(load.seen)} requests and {calls.calls} gRPC calls, 0 failed")
 
 
@@ -65,6 +83,7 @@ def test_a_worker_that_is_killed_is_replaced_and_the_others_serve_on(state: Path
         for _ in range(20):
             assert gateway.infer("times01", FOUR).status == 200
         until(lambda: serving(state)["worker1"] != before["worker1"], 30)
+        assert told(gateway, "/readyz") == '{"status":"ok"}'
         assert gateway.infer("times01", FOUR).status == 200
         after = serving(state)
         assert (after["worker2"], after["side"]) == (before["worker2"], before["side"])

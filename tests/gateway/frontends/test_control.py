@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 
 from gateway.frontends.control import Callers, control_credential
-from gateway.frontends.http import Readiness
 from gateway.frontends.http_exchange import EXTENSION
 from gateway.frontends.operator import OperatorDoor, operator_paths
 from tenants.acts import Act
@@ -19,10 +18,10 @@ from tenants.api.problems import Problem
 from tenants.errors import TableUnavailable
 from tenants.keys import Secret, mint
 from tenants.plans import Rate
-from tests.gateway.frontends.worlds import Answer, Asked, Door, door, post
+from tests.gateway.frontends.worlds import Answer, Asked, Door, door, nothing, post, ready
 from tests.tenants.api.worlds import AUTHORIZER, World, callers, peopled
 
-FIGURES = operator_paths(lambda: "", lambda: Readiness(ready=True, state="ok"))
+FIGURES = operator_paths(nothing, ready)
 REQUEST_ID = "1" * 32
 
 

@@ -17,7 +17,13 @@ OK = Readiness(ready=True, state="ok")
 
 @asynccontextmanager
 async def operator(meter: Meter, readiness: Readiness = OK) -> AsyncIterator[Door]:
-    paths = operator_paths(lambda: text(meter.read()), lambda: readiness)
+    async def figures() -> str:
+        return text(meter.read())
+
+    async def present() -> Readiness:
+        return readiness
+
+    paths = operator_paths(figures, present)
     async with door(OperatorDoor(paths, lambda: "1" * 32)) as listening:
         yield listening
 

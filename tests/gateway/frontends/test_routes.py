@@ -24,6 +24,7 @@ from tenants.api.application import Control, Listener
 from tenants.api.openapi import PATH
 from tenants.api.routes import OPERATIONS
 from tests.conftest import ROOT
+from tests.gateway.frontends.worlds import nothing, ready
 
 FRONTENDS = ROOT / "gateway" / "frontends"
 SOURCES = sorted(
@@ -73,7 +74,7 @@ def test_starlette_routes_what_the_tables_have() -> None:
     oip = OipRest(NO_PIPELINE, cast("Any", None), 1)
     read = {"GET", "HEAD"}
     assert routed(other_paths(oip, lambda: READY)) == {it.path: read for it in routes.OTHERS}
-    assert routed(operator_paths(lambda: "", lambda: READY)) == {it.path: read for it in routes.OPERATOR}
+    assert routed(operator_paths(nothing, ready)) == {it.path: read for it in routes.OPERATOR}
 
 
 @pytest.mark.parametrize("listener", ["public", "operator"])

@@ -14,6 +14,7 @@ import uvicorn
 
 from gateway.call import Source
 from gateway.errors import GatewayError
+from gateway.frontends.http import Readiness
 from gateway.frontends.http_exchange import Headers
 from gateway.frontends.http_protocol import GatewayProtocol, HttpLimits, http_protocol
 
@@ -32,6 +33,15 @@ LIMITS = HttpLimits(
     linger_seconds=0.1,
 )
 PATIENCE_SECONDS = 10
+
+
+async def nothing() -> str:
+    """No figures."""
+    return ""
+
+
+async def ready() -> Readiness:
+    return Readiness(ready=True, state="ok")
 
 
 @dataclass(frozen=True, slots=True)

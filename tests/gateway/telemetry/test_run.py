@@ -30,6 +30,7 @@ from gateway.telemetry.rooms import (
     watch_process,
     watch_servers,
     watch_shared,
+    watch_silent,
     watch_usage,
 )
 from gateway.telemetry.table import TABLE
@@ -88,6 +89,7 @@ async def watched(triton: TritonWorld) -> AsyncIterator[tuple[House, Meter]]:
         await life.begin()
         await life.turn()
         watch_life(at.meter, life)
+        watch_silent(at.meter, lambda: 0)
         watch_process(at.meter, asyncio.get_running_loop().time)
         yield it, at.meter
 

@@ -1,0 +1,103 @@
+"""What the side tells of workers that serve, hang, end and die: sums that never shrink, and whether all serve."""
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from gateway.frontends.http import Readiness
+from gateway.supervision.figures import Gathering, telling
+from gateway.telemetry import table
+from gateway.telemetry.meter import Meter
+from gateway.telemetry.sums import encoded
+
+OK = Readiness(ready=True, state="ok")
+
+
+def gathering(folder: Path, workers: int = 2) -> Gathering:
+    return Gathering(folder, workers, Meter().read, lambda: OK)
+
+
+@asynccontextmanager
+async def worker(folder: Path, name: str, readiness: Readiness = OK) -> AsyncIterator[Meter]:
+    meter = Meter()
+    meter.watch_number(table.IN_FLIGHT, lambda: 1)
+    async with telling(
+        folder, name, lambda: encoded(meter.read(), ready=readiness.ready, state=readiness.state)
+    ):
+        yield meter
+
+
+async def failures(side: Gathering) -> float:
+    found = (await side.figures())[table.ERRORS].get(("overloaded",), 0)
+    assert isinstance(found, int | float)
+    return found
+
+
+async def test_the_figures_of_all_are_told_and_what_one_counted_stays_when_it_has_ended(
+    tmp_path: Path,
+) -> None:
+    side = gathering(tmp_path)
+    async with worker(tmp_path, "host.one-1") as one:
+        one.failed("overloaded")
+        async with worker(tmp_path, "host.one-2") as two:
+            for _ in range(2):
+                two.failed("overloaded")
+            assert await failures(side) == 3
+            assert (await side.figures())[table.IN_FLIGHT] == {(): 2}
+        assert await failures(side) == 3
+        one.failed("overloaded")
+        assert await failures(side) == 4
+        assert (await side.figures())[table.IN_FLIGHT] == {(): 1}
+    assert [await failures(side) for _ in range(3)] == [4, 4, 4]
+
+
+async def test_a_worker_that_died_leaves_what_it_had_counted_and_no_socket(tmp_path: Path) -> None:
+    side = gathering(tmp_path)
+    async with worker(tmp_path, "one") as one:
+        one.failed("overloaded")
+        assert await failures(side) == 1
+    with socket.socket(socket.AF_UNIX) as dead:
+        dead.bind(str(tmp_path / "one.figures"))  # and nobody listens there
+    assert [await failures(side) for _ in range(3)] == [1, 1, 1]
+    assert (list(tmp_path.iterdir()), side.silent) == ([], 0)
+
+
+async def test_a_worker_that_hangs_is_counted_and_stands_for_what_it_had_counted(tmp_path: Path) -> None:
+    side = gathering(tmp_path)
+    async with worker(tmp_path, "one") as one:
+        one.failed("overloaded")
+        assert await failures(side) == 1
+    with socket.socket(socket.AF_UNIX) as hung:
+        hung.bind(str(tmp_path / "one.figures"))
+        hung.listen()
+        assert await failures(side) == 1
+        assert side.silent == 1
+        assert not (await side.readiness()).ready
+
+
+async def test_all_serve_only_if_each_says_so_and_all_are_there(tmp_path: Path) -> None:
+    side = gathering(tmp_path)
+    async with worker(tmp_path, "one"):
+        assert await side.readiness() == Readiness(ready=False, state="1 of 2 workers answer")
+        async with worker(tmp_path, "two", Readiness(ready=True, state="degraded")):
+            assert await side.readiness() == Readiness(ready=True, state="degraded")
+        async with worker(tmp_path, "three", Readiness(ready=False, state="no log")):
+            assert await side.readiness() == Readiness(ready=False, state="no log")
+
+
+async def test_a_state_may_lie_deeper_than_the_address_of_a_socket_is_long(tmp_path: Path) -> None:
+    deep = tmp_path.joinpath(*["a" * 60] * 3)
+    deep.mkdir(parents=True)
+    async with worker(deep, "one") as one:
+        one.failed("overloaded")
+        assert await failures(gathering(deep)) == 1
+
+
+async def test_many_who_ask_at_once_are_told_the_same(tmp_path: Path) -> None:
+    side = gathering(tmp_path)
+    async with worker(tmp_path, "one") as one:
+        one.failed("overloaded")
+        assert await asyncio.gather(*(failures(side) for _ in range(5))) == [1] * 5
+    assert await asyncio.gather(*(failures(side) for _ in range(5))) == [1] * 5
