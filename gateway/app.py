@@ -25,7 +25,7 @@ from gateway.roles.worker import Worker, opened_worker
 from gateway.scaling.scalers.process import ProcessScaler, Wheel, find_wheel, free_port
 from gateway.settings import CLOSED, Settings
 from gateway.state import RUN, TRITON, new_id
-from gateway.supervision.figures import Gathering, telling
+from gateway.supervision.figures import Gathering, leaving, telling
 from gateway.supervision.plan import Part
 from gateway.telemetry.prometheus import text
 from gateway.telemetry.rooms import watch_silent
@@ -113,14 +113,18 @@ async def opened_as(
             now = worker.present()
             return encoded(shared.meter.read(), ready=now.ready, state=now.state)
 
-        await stack.enter_async_context(telling(shared.state / RUN, part.name, tell))
+        await stack.enter_async_context(telling(shared.state / RUN / part.supervisor, part.name, tell))
         yield Gateway(settings, shared.certificates, worker)
 
 
 async def _side(shared: Shared, part: Part, stack: AsyncExitStack) -> Gateway:
     await stack.enter_async_context(opened_upkeep(shared))
-    gathering = Gathering(shared.state / RUN, part.workers, shared.meter.read, shared.present)
+    folder = shared.state / RUN / part.supervisor
+    gathering = Gathering(folder, part.workers, shared.meter.read, shared.present)
     watch_silent(shared.meter, lambda: gathering.silent)
+    stack.enter_context(
+        leaving(folder, part.name, lambda: encoded(shared.meter.read(), ready=False, state=""))
+    )
     await stack.enter_async_context(running(figures=every(_GATHER_SECONDS, gathering.look)))
 
     async def figures() -> str:

@@ -24,8 +24,9 @@ from gateway.frontends.sockets import bound_socket, reserved_socket
 from gateway.loops import every
 from gateway.process import identity
 from gateway.settings import CLOSED, Settings
-from gateway.state import boot_clock, new_id, opened_live
+from gateway.state import RUN, boot_clock, new_id, opened_live, state_folder
 from gateway.supervision.child import Child
+from gateway.supervision.figures import own_folder
 from gateway.supervision.plan import Part, Ready, Role, Stage
 from gateway.supervision.supervisor import Supervisor
 from tenants.errors import TableUnavailable, Unreadable
@@ -73,11 +74,15 @@ async def supervise(
             if settings.grpc_port == CLOSED
             else stack.enter_context(reserved_socket(settings.grpc_host, settings.grpc_port or free_port())),
         )
+        name = new_id()[:12]
+        stack.enter_context(own_folder(state_folder(settings) / RUN, name))
         async with opened_live(settings) as table:
             own = identity(os.getpid())
             drain = settings.http.grace_seconds + settings.http.drain_seconds + _SLACK_SECONDS
             supervisor = Supervisor(
-                start=lambda role, slot, stage: _started(doors, workers, role, slot, stage),
+                start=lambda role, slot, stage: _started(
+                    doors, workers, name, role=role, slot=slot, stage=stage
+                ),
                 certify=lambda child: _certify(table, child, own),
                 clock=boot_clock,
                 workers=workers,
@@ -88,13 +93,17 @@ async def supervise(
                 await supervisor.run(started, doors.close)
 
 
-async def _started(doors: Doors, workers: int, role: Role, slot: str, stage: Stage) -> Child:
+async def _started(
+    doors: Doors, workers: int, supervisor: str, *, role: Role, slot: str, stage: Stage
+) -> Child:
     """A fresh interpreter, so that it has nothing of ours but what it is given. In a session of its own: Ctrl-C is for us alone, who end
     all in their order. Raises OSError.
     """
     listener = doors.http if role == "worker" else doors.operator
     name = member_name(os.uname().nodename, slot, new_id())
-    part = Part(role, name, listener.fileno(), workers, doors.grpc_port if role == "worker" else CLOSED)
+    part = Part(
+        role, name, supervisor, listener.fileno(), workers, doors.grpc_port if role == "worker" else CLOSED
+    )
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-P", "-m", "gateway.cli", *sys.argv[1:]),
         *("--part", msgspec.json.encode(part).decode()),

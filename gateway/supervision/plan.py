@@ -34,12 +34,14 @@ HAND_OVER: Final = b"hand over\n"
 
 
 class Part(Struct, frozen=True, forbid_unknown_fields=True):
-    """What a child is told at its start, as JSON. `listener` is the descriptor of a bound socket: of a worker the public one, of the
-    side the operators'. `grpc_port` is shared by all `workers`; -1: there is none.
+    """What a child is told at its start, as JSON. `supervisor` is the name of who starts it, of `workers` and a side. `listener` is the
+    descriptor of a bound socket: of a worker the public one, of the side the operators'. `grpc_port` is shared by all workers; -1: there
+    is none.
     """
 
     role: Role
     name: str
+    supervisor: str
     listener: int
     workers: int
     grpc_port: int = -1

@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 from gateway.frontends.http import Readiness
-from gateway.supervision.figures import Gathering, telling
+from gateway.supervision.figures import Gathering, leaving, own_folder, telling
 from gateway.telemetry import table
 from gateway.telemetry.meter import Meter
 from gateway.telemetry.sums import encoded
@@ -53,15 +53,42 @@ async def test_the_figures_of_all_are_told_and_what_one_counted_stays_when_it_ha
     assert [await failures(side) for _ in range(3)] == [4, 4, 4]
 
 
-async def test_a_worker_that_died_leaves_what_it_had_counted_and_no_socket(tmp_path: Path) -> None:
+async def test_a_worker_that_died_leaves_what_it_had_counted_by_its_last_answer_and_no_socket(
+    tmp_path: Path,
+) -> None:
     side = gathering(tmp_path)
     async with worker(tmp_path, "one") as one:
         one.failed("overloaded")
         assert await failures(side) == 1
+        died(tmp_path, "one")
+        assert [await failures(it) for it in (side, side, gathering(tmp_path))] == [1, 1, 1]
+        assert ([it.name for it in tmp_path.iterdir()], side.silent) == (["one.past"], 0)
+
+
+async def test_the_next_side_tells_what_those_counted_that_ended_before_it(tmp_path: Path) -> None:
+    async with worker(tmp_path, "one") as one:
+        one.failed("overloaded")
+    with leaving(tmp_path, "side", lambda: encoded(one.read(), ready=False, state="")):
+        pass
+    assert await failures(gathering(tmp_path)) == 2
+
+
+def died(folder: Path, name: str) -> None:
+    """As behind a `kill -9`: its socket is there, and nobody listens."""
+    (folder / f"{name}.figures").unlink()
     with socket.socket(socket.AF_UNIX) as dead:
-        dead.bind(str(tmp_path / "one.figures"))  # and nobody listens there
-    assert [await failures(side) for _ in range(3)] == [1, 1, 1]
-    assert (list(tmp_path.iterdir()), side.silent) == ([], 0)
+        dead.bind(str(folder / f"{name}.figures"))
+
+
+def test_a_supervisor_removes_what_dead_ones_left_and_nothing_of_those_that_live(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    with own_folder(run, "one"):
+        (run / "dead").mkdir()
+        (run / "dead" / "x.past").touch()
+        (run / "member.sock").touch()
+        with own_folder(run, "two"):
+            assert sorted(it.name for it in run.iterdir()) == ["member.sock", "one", "two"]
+    assert [it.name for it in run.iterdir()] == ["member.sock"]
 
 
 async def test_a_worker_that_hangs_is_counted_and_stands_for_what_it_had_counted(tmp_path: Path) -> None:
@@ -69,12 +96,14 @@ async def test_a_worker_that_hangs_is_counted_and_stands_for_what_it_had_counted
     async with worker(tmp_path, "one") as one:
         one.failed("overloaded")
         assert await failures(side) == 1
-    with socket.socket(socket.AF_UNIX) as hung:
-        hung.bind(str(tmp_path / "one.figures"))
-        hung.listen()
-        assert await failures(side) == 1
-        assert side.silent == 1
-        assert not (await side.readiness()).ready
+        died(tmp_path, "one")
+        (tmp_path / "one.figures").unlink()
+        with socket.socket(socket.AF_UNIX) as hung:
+            hung.bind(str(tmp_path / "one.figures"))
+            hung.listen()
+            assert await failures(side) == 1
+            assert (side.silent, (await side.figures())[table.IN_FLIGHT]) == (1, {})
+            assert not (await side.readiness()).ready
 
 
 async def test_all_serve_only_if_each_says_so_and_all_are_there(tmp_path: Path) -> None:

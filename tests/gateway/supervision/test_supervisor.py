@@ -93,7 +93,7 @@ class Hosted:
         self.started_at[played.name] = clock()
         process = cast("asyncio.subprocess.Process", played)
         self.fates.get(played.name, Played.serve)(played)
-        return Child(Part(role, played.name, 0, 2), process, None, clock, stage, born=clock())
+        return Child(Part(role, played.name, "host", 0, 2), process, None, clock, stage, born=clock())
 
     async def certify(self, child: Child) -> None:
         self.dead.append(child.name)
