@@ -100,6 +100,19 @@ def nannies_of(folder: Path) -> list[int]:
     ]
 
 
+async def runs(replica_id: str) -> int:
+    """The number of the process that was started as its server, once it is that."""
+    found: list[int] = []
+
+    async def is_so() -> bool:
+        lines = processes_of(f"--id={replica_id}")
+        found[:] = [pid for pid, line in lines if not any(word.endswith("nanny.py") for word in line)]
+        return bool(found)
+
+    await eventually(is_so, seconds=5)
+    return found[0]
+
+
 def left(folder: Path) -> list[str]:
     """What there is of servers in this folder: processes, shared memory, files."""
     homes = [path for path in folder.iterdir() if path.is_dir() and path.name != "backends"]

@@ -19,7 +19,7 @@ from gateway.scaling.scalers import nanny, record
 from gateway.scaling.scalers.pidfd import Held
 from gateway.scaling.scalers.record import Record, Unreadable
 from gateway.scaling.scalers.wheel import Wheel
-from tests.gateway.scaling.gateways import idle_wheel, kill, left, living, nannies_of, nothing_left
+from tests.gateway.scaling.gateways import idle_wheel, kill, left, living, nannies_of, nothing_left, runs
 from tests.worlds.host import eventually, processes_of
 
 
@@ -33,19 +33,6 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path / "triton"
 
 
-async def runs(replica: Replica) -> int:
-    """The number of the process that was started as its server, once it is that."""
-    found: list[int] = []
-
-    async def is_so() -> bool:
-        lines = processes_of(f"--id={replica.id}")
-        found[:] = [pid for pid, line in lines if not any(word.endswith("nanny.py") for word in line)]
-        return bool(found)
-
-    await eventually(is_so, seconds=5)
-    return found[0]
-
-
 # Gateways that are killed
 
 
@@ -55,21 +42,21 @@ async def test_a_server_outlives_the_gateway_that_started_it_and_who_has_charge_
     async with living(folder, wheel) as one, living(folder, wheel) as other:
         await one.does("charge")
         replica = await one.starts()
-        server = await runs(replica)
+        server = await runs(replica.id)
         assert await other.does("adopt") == []  # it is in a hand
         await one.killed()
         await other.does("charge")
         assert await other.does("adopt") == [replica.id]
-        assert await runs(replica) == server
+        assert await runs(replica.id) == server
         assert await other.does("adopt") == []
-        await other.does("stop")
+        await other.does("stop", replica.id)
         assert left(folder) == []
 
 
 async def test_when_all_gateways_are_killed_at_once_nothing_is_left(folder: Path, wheel: Wheel) -> None:
     async with living(folder, wheel) as one, living(folder, wheel) as other:
         for gateway in (one, one, other):
-            await runs(await gateway.starts())
+            await runs((await gateway.starts()).id)
         for gateway in (one, other):
             kill(gateway.process.pid)
         await nothing_left(folder, seconds=2)
@@ -77,7 +64,7 @@ async def test_when_all_gateways_are_killed_at_once_nothing_is_left(folder: Path
 
 async def test_a_server_that_was_adopted_dies_with_the_last_gateway_too(folder: Path, wheel: Wheel) -> None:
     async with living(folder, wheel) as one, living(folder, wheel) as other:
-        await runs(await one.starts())
+        await runs((await one.starts()).id)
         await one.killed()
         await other.adopts()
         await other.killed()
@@ -86,35 +73,37 @@ async def test_a_server_that_was_adopted_dies_with_the_last_gateway_too(folder: 
 
 async def test_a_gateway_that_is_stopped_lives(folder: Path, wheel: Wheel) -> None:
     async with living(folder, wheel) as one:
-        server = await runs(await one.starts())
+        replica = await one.starts()
+        server = await runs(replica.id)
         os.kill(one.process.pid, signal.SIGSTOP)
         async with living(folder, wheel) as other:
             assert await other.does("adopt") == []
         os.kill(one.process.pid, signal.SIGCONT)
         assert Path(f"/proc/{server}").exists()
-        await one.does("stop")
+        await one.does("stop", replica.id)
         assert left(folder) == []
 
 
 async def test_how_an_adopted_server_ended_is_told_as_not_known(folder: Path, wheel: Wheel) -> None:
     async with living(folder, wheel) as one, living(folder, wheel) as other:
         replica = await one.starts()
-        server = await runs(replica)
+        server = await runs(replica.id)
         await one.killed()
         await other.adopts()
         kill(server)
-        assert f"{replica.id} ended; how is not known" in await other.does("gone")
+        assert f"{replica.id} ended; how is not known" in await other.does("gone", replica.id)
         assert left(folder) == []
 
 
 async def test_what_an_adopted_nanny_cannot_end_any_more_the_scaler_ends(folder: Path, wheel: Wheel) -> None:
     async with living(folder, wheel) as one, living(folder, wheel) as other:
-        await runs(await one.starts())
+        replica = await one.starts()
+        await runs(replica.id)
         await one.killed()
         await other.adopts()
         for number in nannies_of(folder):
             kill(number)
-        await other.does("stop")
+        await other.does("stop", replica.id)
         assert left(folder) == []
 
 
@@ -122,7 +111,7 @@ async def test_what_a_nanny_left_that_was_killed_with_all_gateways_is_cleared_wh
     folder: Path, wheel: Wheel
 ) -> None:
     async with living(folder, wheel) as one:
-        await runs(await one.starts())
+        await runs((await one.starts()).id)
         for number in nannies_of(folder):
             kill(number)
         await one.killed()
@@ -143,8 +132,10 @@ async def test_of_a_start_that_was_cut_off_before_its_server_ran_nothing_is_left
         with pytest.raises(ConnectionError):
             await one.does("start")
         await one.killed()
-        for _ in await other.does("adopt"):  # whose nanny has not heard yet that nobody will say the word
-            await other.does("gone")
+        for number in await other.does(
+            "adopt"
+        ):  # whose nanny has not heard yet that nobody will say the word
+            await other.does("gone", number)
         await other.does("adopt")
         await nothing_left(folder, seconds=2)
 
@@ -158,8 +149,8 @@ async def test_a_server_whose_gateway_was_killed_right_after_it_had_said_the_wor
             await one.does("start")
         await one.killed()
         number = await other.adopts()
-        await runs(Replica(number, "127.0.0.1", 0))
-        await other.does("stop")
+        await runs(number)
+        await other.does("stop", number)
         assert left(folder) == []
 
 
@@ -274,7 +265,7 @@ async def test_a_server_whose_record_cannot_be_read_is_ended(
 ) -> None:
     async with living(folder, wheel) as one, living(folder, wheel) as other:
         replica = await one.starts()
-        await runs(replica)
+        await runs(replica.id)
         await one.killed()
         path = folder / replica.id / record.NAME
         path.write_bytes(written(record.decode(path.read_bytes())))
@@ -292,14 +283,15 @@ async def test_another_process_that_has_a_nannys_number_is_not_taken_for_it(
 ) -> None:
     async with living(folder, wheel) as one, living(folder, wheel) as other:
         replica = await one.starts()
-        await runs(replica)
+        await runs(replica.id)
         await one.killed()
         path = folder / replica.id / record.NAME
         earlier = msgspec.structs.replace(identity(os.getpid()), started=1)
         told = msgspec.structs.replace(record.decode(path.read_bytes()), nanny=earlier)
         path.write_bytes(record.encode(told))
         assert await other.does("adopt") == []
-        assert await runs(replica)  # whose nanny nobody here knows: it sees to it, and this process goes on
+        # Its nanny, which nobody here knows, sees to it; and this process goes on.
+        assert await runs(replica.id)
         await other.killed()
         await nothing_left(folder, seconds=2)
 
@@ -312,7 +304,7 @@ async def test_of_a_process_that_is_none_of_ours_the_end_is_noticed_and_the_code
 ) -> None:
     async with living(folder, wheel) as one:
         replica = await one.starts()
-        await runs(replica)
+        await runs(replica.id)
         (number,) = nannies_of(folder)
         held = Held(number)
         await held.over(0.02)
@@ -320,7 +312,7 @@ async def test_of_a_process_that_is_none_of_ours_the_end_is_noticed_and_the_code
         held.tell(signal.SIGUSR1)
         assert await held.ended is None
         held.tell(signal.SIGUSR1)
-        assert "ended with 137" in await one.does("gone")
+        assert "ended with 137" in await one.does("gone", replica.id)
     with pytest.raises(ProcessLookupError):
         Held(number)
 
@@ -328,7 +320,7 @@ async def test_of_a_process_that_is_none_of_ours_the_end_is_noticed_and_the_code
 async def test_a_nanny_hands_on_sigterm_and_goes_on(folder: Path, wheel: Wheel) -> None:
     async with alive(folder), living(folder, wheel) as one:
         replica = await one.starts()
-        await runs(replica)
+        await runs(replica.id)
         (number,) = nannies_of(folder)
         log = folder / f"{replica.id}.log"
 
@@ -338,5 +330,5 @@ async def test_a_nanny_hands_on_sigterm_and_goes_on(folder: Path, wheel: Wheel) 
 
         await eventually(heard, seconds=5)
         assert nannies_of(folder) == [number]
-        await one.does("stop")
+        await one.does("stop", replica.id)
         assert left(folder) == []

@@ -52,8 +52,7 @@ class Told:
     lives: Alive
     charge: Charge
     scaler: Mortal
-    last: Replica | None = None
-    """The server that it started or adopted last."""
+    servers: dict[str, Replica] = dataclasses.field(default_factory=dict)
 
     async def do(self, words: list[str]) -> object:
         match words:
@@ -62,16 +61,20 @@ class Told:
             case ["unlock", "charge"]:
                 fcntl.flock(self.charge._held or 0, fcntl.LOCK_UN)
             case ["start"]:
-                self.last = await self.scaler.start("local")
-                return dataclasses.asdict(self.last)
+                replica = await self.scaler.start("local")
+                self.servers[replica.id] = replica
+                return dataclasses.asdict(replica)
             case ["adopt"]:
                 found = await self.scaler.adopt()
-                self.last = next(iter(found), self.last)
+                self.servers |= {it.id: it for it in found}
                 return [it.id for it in found]
-            case ["gone"] if self.last:
-                return await self.scaler.gone(self.last)
-            case ["stop"] if self.last:
-                await self.scaler.stop(self.last, 0.0)
+            case ["gone", number]:
+                return await self.scaler.gone(self.servers[number])
+            case ["stop", number]:
+                await self.scaler.stop(self.servers[number], 0.0)
+            case ["leave"]:
+                for replica in self.servers.values():
+                    await self.scaler.leave(replica)
             case ["last"]:
                 return self.lives.is_last()
             case ["die", *when]:
