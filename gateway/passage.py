@@ -2,6 +2,7 @@
 
 import logging
 import re
+from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
 import msgspec
@@ -22,6 +23,7 @@ from gateway.call import (
     Outgoing,
     Reply,
     Sequence,
+    Source,
     Standing,
     Take,
     Upstream,
@@ -35,7 +37,7 @@ from gateway.privacy.looks import NotScreened
 from gateway.privacy.mask import NotRestored
 from gateway.scaling.registry import Resident
 from gateway.scaling.sequences import Open
-from gateway.scaling.throttler import Evidence
+from gateway.scaling.throttler import Evidence, Throttler
 from gateway.telemetry.traceparent import Trace
 from gateway.triton.canary import Health, judge
 from gateway.triton.client import UpstreamFailed
@@ -206,6 +208,47 @@ def with_own_id(passage: Passage, error: bytes) -> bytes:
     if passage.call.protocol != GRPC:  # a text within JSON
         own = msgspec.json.encode(str(found.key.id))[1:-1]
     return error.replace(str(found.ours).encode(), own)
+
+
+class InTurn:
+    """The rest of a request, whose last piece waits until it is the call's turn: a body that comes slowly keeps nobody else waiting."""
+
+    __slots__ = ("_left", "_source", "_turn")
+
+    def __init__(self, source: Source, size: int, turn: Callable[[], Awaitable[None]]) -> None:
+        self._source, self._left, self._turn = source, size, turn
+
+    async def pour(self, take: Take) -> None:
+        last: list[bytes] = []
+
+        def keep(piece: bytes) -> bool | None:
+            self._left -= len(piece)
+            if self._left > 0:
+                return take(piece)
+            last.append(piece)
+            return None
+
+        await self._source.pour(keep)
+        if self._left > 0:  # nobody wants more of it
+            return
+        await self._turn()
+        for piece in last:
+            take(piece)
+
+    def pause(self) -> None:
+        self._source.pause()
+
+    def resume(self) -> None:
+        self._source.resume()
+
+
+def in_turn(passage: Passage, outgoing: Outgoing, throttler: Throttler, slot: Resident) -> Outgoing:
+    """What is sent: of a body that is still coming, with its end in its turn."""
+    ticket, rest = passage.ticket, outgoing.rest
+    if rest is None or ticket is None or passage.sequence is not None:
+        return outgoing
+    size = outgoing.tensor_bytes - len(outgoing.first)
+    return replace(outgoing, rest=InTurn(rest, size, lambda: throttler.turn(slot, ticket)))
 
 
 def turn(passage: Passage) -> Ticket | None:

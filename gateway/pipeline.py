@@ -48,6 +48,7 @@ from gateway.passage import (
     denial,
     ending,
     evidence,
+    in_turn,
     microseconds,
     outbound,
     outcome,
@@ -171,7 +172,8 @@ class Pipeline:
             await self._admit(passage, "describe")
             self._find(call)
             with self.deadlines.within(call.deadline - self.clock()):
-                slot = await self.throttler.acquire(call.model)
+                tenant = passage.principal.tenant_id if passage.principal else ""
+                slot = await self.throttler.acquire(call.model, None, tenant)
             self.throttler.release(slot, "none")
         except Exception as fault:
             raise self._judge_fault(passage, fault) from fault
@@ -268,15 +270,14 @@ class Pipeline:
     async def _forward(self, passage: Passage, model: ModelView, outgoing: Outgoing) -> Reply:
         """Send the call to a ready replica; to another one only when it cannot have run."""
         for _ in range(_TRIES):
-            slot = passage.slot = await self._acquire(passage, model)  # 7
+            slot = passage.slot = await self._acquire(passage, model, outgoing)  # 7
             if passage.call.version and passage.call.version not in slot.versions:
                 raise GatewayError(Code.MODEL_NOT_FOUND)
             passage.forwarded_at, passage.forwarded_us = self.clock(), self.now_us()
             try:
                 passage.upstream = slot.upstream(passage.call)
-                passage.reply = reply = await passage.upstream.send(
-                    outbound(passage, slot), tagged(passage, outgoing)
-                )  # 8
+                body = in_turn(passage, tagged(passage, outgoing), self.throttler, slot)
+                passage.reply = reply = await passage.upstream.send(outbound(passage, slot), body)  # 8
             except NotSent as fault:
                 self._leave(passage, slot, fault)
                 continue
@@ -291,11 +292,13 @@ class Pipeline:
             Code.MODEL_UNAVAILABLE, private="no replica could take the call", retry_after_seconds=1
         )
 
-    async def _acquire(self, passage: Passage, model: ModelView) -> Resident:
+    async def _acquire(self, passage: Passage, model: ModelView, outgoing: Outgoing) -> Resident:
         """A place on a ready replica, in its tenant's turn; for a call of a sequence the one that has its state."""
         sequence, ticket = passage.sequence, turn(passage)
         if sequence is None or ticket is None:
-            return await self.throttler.acquire(model.name, ticket)
+            is_here = outgoing.rest is None  # else it is its turn when it is
+            tenant = passage.principal.tenant_id if passage.principal else ""
+            return await self.throttler.acquire(model.name, ticket if is_here else None, tenant)
         key = Key(ticket.tenant, model.name, passage.call.version, sequence.id)
         slot, passage.open_sequence = await self.sequences.acquire(key, sequence, ticket)
         return slot

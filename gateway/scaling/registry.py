@@ -142,6 +142,8 @@ class Waiter:
 
     place: "asyncio.Future[Resident]"
     since: float
+    at: "Resident | None" = None  # the place that it has already
+    is_past: bool = False  # it waits for a place, and for no turn
 
 
 @dataclass(slots=True, eq=False)

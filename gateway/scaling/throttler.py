@@ -31,7 +31,6 @@ Evidence = Literal["well", "failed", "dead", "left", "none"]
 
 _NUDGE_SECONDS = 0.02
 _TIMERS_SECONDS = 0.001  # a timer may be early by less
-_NOBODYS = ""  # a call that asks nothing of the model
 
 
 @dataclass(slots=True)
@@ -48,15 +47,15 @@ class Throttler:
     _uses: int = 0
     _is_nudged: bool = False
 
-    async def acquire(self, model: str, ticket: Ticket | None = None) -> Resident:
+    async def acquire(self, model: str, ticket: Ticket | None = None, tenant: str = "") -> Resident:
         """A place for a call of this model, to be released with its ticket, which is a new one. The caller's deadline cancels the wait.
 
-        Without a ticket the call asks nothing of the model, and waits for a place but for no turn.
+        Without a ticket the tenant's call asks nothing of the model, or not yet (`turn`): it waits for a place but for no turn.
         Raises MODEL_NOT_FOUND, MODEL_UNAVAILABLE, UPSTREAM_UNTRUSTED, OVERLOADED.
         """
         demand = self.registry.demands.get(model)
         if demand is None or not demand.rotation:
-            return await self._wait_for_place(model, ticket)
+            return await self._wait_for_place(model, ticket, tenant)
         if ticket is not None:
             refused = demand.order.offer(ticket, self.clock())
             if refused is not None:
@@ -64,6 +63,19 @@ class Throttler:
             if ticket.state == "waiting":
                 return await self._wait(demand, ticket, model)
         return self._take(demand, ticket)
+
+    async def turn(self, place: Resident, ticket: Ticket) -> None:
+        """It is the call's turn at a place that it has already; to be released with this ticket. Raises OVERLOADED."""
+        demand = place.demand
+        if place not in demand.rotation:
+            return  # it takes no others
+        refused = demand.order.offer(ticket, self.clock())
+        if refused is not None:
+            raise self._overloaded(place.model, refused.why, refused.retry_after_seconds)
+        if ticket.state == "waiting":
+            await self._wait(demand, ticket, place.model, at=place)
+        else:
+            _seat(place, ticket)
 
     def has(self, place: Resident) -> bool:
         """Whether the place still serves calls that belong to it and no other, if only while it drains."""
@@ -83,9 +95,7 @@ class Throttler:
             rotation = demand.rotation
             place = rotation[0] if len(rotation) == 1 else least_loaded(rotation)
         if ticket is not None:
-            place.slots_taken += 1
-            if place.slots_taken > place.at_once:
-                ticket.rounds = place.slots_taken / place.at_once
+            _seat(place, ticket)
         self._uses += 1
         if place.is_elsewhere and place.last_use == place.used_at_check:
             self.registry.wake.set()  # nothing else would have it looked at while it is used
@@ -144,9 +154,12 @@ class Throttler:
             waiter = demand.waiting.pop(ticket)
             if waiter.place.done():  # it left a moment ago
                 order.decline(ticket)
-            elif ticket.tenant == _NOBODYS:
+            elif waiter.is_past:
                 order.decline(ticket)
                 waiter.place.set_result(self._take(demand, None))
+            elif waiter.at is not None:
+                _seat(waiter.at, ticket)
+                waiter.place.set_result(waiter.at)
             else:
                 waiter.place.set_result(self._take(demand, ticket))
 
@@ -200,7 +213,7 @@ class Throttler:
             return False
         return version in found if version else bool(found)
 
-    async def _wait_for_place(self, model: str, ticket: Ticket | None) -> Resident:
+    async def _wait_for_place(self, model: str, ticket: Ticket | None, tenant: str) -> Resident:
         row = self.models().get(model)
         if row is None:
             raise GatewayError(Code.MODEL_NOT_FOUND)
@@ -208,22 +221,32 @@ class Throttler:
         self._refuse_hopeless(row, started)
         demand = self.registry.demand(model)
         demand.order.most_waiting = max(1, self.most_waiting // 2)
-        ticket = ticket or Ticket(_NOBODYS, 1.0)
+        is_past = ticket is None
+        ticket = ticket or Ticket(tenant, 1.0)
         refused = demand.order.offer(ticket, started)
         if refused is not None:
             raise self._overloaded(model, refused.why, self.registry.eta_seconds(row))
         self.registry.wake.set()
-        place = await self._wait(demand, ticket, model, self.registry.eta_seconds(row))
+        place = await self._wait(demand, ticket, model, self.registry.eta_seconds(row), is_past=is_past)
         self.observer.phase("queue", self.clock() - started)
         return place
 
-    async def _wait(self, demand: Demand, ticket: Ticket, model: str, eta_seconds: float = 1.0) -> Resident:
+    async def _wait(
+        self,
+        demand: Demand,
+        ticket: Ticket,
+        model: str,
+        eta_seconds: float = 1.0,
+        *,
+        at: Resident | None = None,
+        is_past: bool = False,
+    ) -> Resident:
         """The place that it gets when it is its turn."""
         tenant = ticket.tenant
         if self._held_of[tenant] >= self.most_waiting - self.held:
             demand.order.withdraw(ticket)
             raise self._overloaded(model, "full", eta_seconds)
-        waiter = Waiter(asyncio.get_running_loop().create_future(), self.clock())
+        waiter = Waiter(asyncio.get_running_loop().create_future(), self.clock(), at, is_past)
         demand.waiting[ticket] = waiter
         self.held += 1
         self._held_of[tenant] += 1
@@ -232,8 +255,8 @@ class Throttler:
         try:
             return await waiter.place
         except BaseException:
-            if waiter.place.done() and not waiter.place.cancelled() and waiter.place.exception() is None:
-                # It came in the moment in which the caller gave up.
+            is_given = waiter.place.done() and not waiter.place.cancelled() and not waiter.place.exception()
+            if is_given and at is None:  # it came in the moment in which the caller gave up
                 self.release(waiter.place.result(), "none", ticket)
             raise
         finally:
@@ -314,6 +337,12 @@ class Throttler:
             return
         demand.rotation.remove(place)
         self._count_slots(demand)
+        for ticket, waiter in list(demand.waiting.items()):
+            if waiter.at is place:  # whose turn it is for want of others
+                del demand.waiting[ticket]
+                demand.order.withdraw(ticket)
+                if not waiter.place.done():
+                    waiter.place.set_result(place)
         if not demand.rotation:
             demand.order.is_open, demand.closed_at = False, self.clock()
             if demand.waiting:
@@ -327,3 +356,10 @@ class Throttler:
         wait_seconds = max(demand.loads.wait_seconds(now), starts.wait_seconds(now))
         for ticket in list(demand.waiting):
             self._turn_away(demand, ticket, self._unavailable(row, why, wait_seconds))
+
+
+def _seat(place: Resident, ticket: Ticket) -> None:
+    """The slot that it has is one of that place's."""
+    place.slots_taken += 1
+    if place.slots_taken > place.at_once:
+        ticket.rounds = place.slots_taken / place.at_once

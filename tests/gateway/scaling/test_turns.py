@@ -223,3 +223,52 @@ async def test_a_reply_that_is_read_slowly_keeps_no_slot() -> None:
         here.throttler.release(place, "well", slow)
         assert (place.in_flight, place.slots_taken) == (1, 1)
         over(here, place, other)
+
+
+async def test_a_call_whose_body_comes_slowly_takes_its_turn_when_it_is_here() -> None:
+    async with opened() as (here, place), asyncio.TaskGroup() as group:
+        assert await here.throttler.acquire("digits") is place  # its body is still coming
+        done: list[str] = []
+        quick = await took(here, group, "u", done)
+        assert done == ["u"]
+        slow = Ticket("t", 1.0)
+        turn = group.create_task(here.throttler.turn(place, slow))
+        await asyncio.sleep(0)
+        assert (turn.done(), place.slots_taken) == (False, 1)
+        over(here, place, quick)
+        await turn
+        assert (slow.state, place.slots_taken, place.in_flight) == ("running", 1, 1)
+        here.throttler.release(place, "well", slow)
+        assert (place.slots_taken, place.in_flight) == (0, 0)
+
+
+async def test_who_waits_for_its_turn_at_a_place_that_takes_no_more_goes_on_there() -> None:
+    async with opened() as (here, place), asyncio.TaskGroup() as group:
+        done: list[str] = []
+        first = await took(here, group, "u", done)
+        assert await here.throttler.acquire("digits") is place
+        slow = Ticket("t", 1.0)
+        turn = group.create_task(here.throttler.turn(place, slow))
+        await asyncio.sleep(0)
+        here.throttler.withdraw(place)
+        await turn
+        await here.throttler.turn(place, Ticket("t", 1.0))  # nor does who comes then wait
+        here.throttler.release(place, "well", slow)
+        over(here, place, first)
+        assert (place.slots_taken, place.in_flight, place.demand.order.running) == (0, 0, 0)
+
+
+async def test_who_leaves_as_its_turn_comes_at_its_own_place_gives_the_slot_back_when_it_is_released() -> (
+    None
+):
+    async with opened() as (here, place):
+        first, slow = Ticket("u", 1.0), Ticket("t", 1.0)
+        await here.throttler.acquire("digits", first)
+        await here.throttler.acquire("digits")
+        turn = asyncio.ensure_future(here.throttler.turn(place, slow))
+        await asyncio.sleep(0)
+        over(here, place, first)
+        turn.cancel()
+        await asyncio.wait([turn])
+        here.throttler.release(place, "left", slow)
+        assert (place.slots_taken, place.in_flight, place.demand.order.running) == (0, 0, 0)
