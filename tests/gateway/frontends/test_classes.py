@@ -101,3 +101,29 @@ async def test_over_grpc_an_interactive_call_goes_before_a_batch_call_that_came_
         assert (await ended(here.call("ModelInfer", infer(), ("x-gateway-class", "flex"))))[
             0
         ] == "INVALID_ARGUMENT"
+
+
+async def test_who_sends_a_body_slowly_keeps_nobody_waiting_and_its_call_is_not_run_out_of_turn() -> None:
+    head = b'{"inputs":[{"name":"i","datatype":"UINT8","shape":[200],"parameters":{"binary_data_size":200}}]}'
+    more = (f"Inference-Header-Content-Length: {len(head)}", f"Content-Length: {len(head) + 200}")
+    async with TritonWorld() as triton, house(triton) as here:
+        oip = OipRest(here.pipeline, JsonMemory(10**6, 10**6), 60.0)
+        app = HttpDoor(oip, other_paths(oip, lambda: Readiness(ready=True, state="ok")), ids())
+        async with door(app) as world:
+            model = await busy(here.pipeline.throttler)
+            model.free()
+            slow = await world.connect()
+            await slow.send(request(here, "POST", INFER, None, *more) + head + bytes(50))
+            async with asyncio.timeout(5):
+                while not model.place.in_flight:
+                    await asyncio.sleep(0.001)
+            assert (await world.ask(request(here, "POST", INFER, BODY))).status == 200
+            await here.pipeline.throttler.acquire("digits", other := Ticket("other", 1.0))
+            model.place.demand.order.costs.held_seconds = 1.0
+            here.pipeline.throttler.admit(model.place)
+            await slow.send(bytes(150))
+            assert await model.waiting(1) == ["interactive"]
+            assert len(triton.asked) == 1
+            here.pipeline.throttler.release(model.place, "none", other)
+            assert (await slow.answer()).status == 200
+        assert len(triton.asked) == 2
