@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from gateway.cluster.certificates import NotProven, Process, gone
 from gateway.cluster.leadership import Leadership
-from gateway.cluster.membership import Crowded, Membership, certify
+from gateway.cluster.membership import Crowded, Membership, Standing, certify
 from gateway.loops import every, running
 from tenants.errors import TableUnavailable, Unreadable
 from tenants.ports import Table
@@ -56,6 +56,18 @@ class Life:
     def is_dead(self, name: str) -> bool:
         """Whether that member is gone, by its certificate."""
         return self.membership.is_dead(name)
+
+    def standing(self, name: str) -> Standing | None:
+        """Of another member, as it was found last; this one lives."""
+        return "live" if name == self.name else self.membership.standing(name)
+
+    def acting(self) -> int | None:
+        """The term that an act of the leader carries now; None: this one does not lead."""
+        return self.leadership.acting(self.membership.clock())
+
+    def outranked(self, term: int) -> None:
+        """An act of that term was found."""
+        self.leadership.outranked(term)
 
     def live(self) -> int:
         """How many members live, this one among them."""

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from gateway.admission.handing import STEP_SECONDS, Handing
 from gateway.audit.reading import Keys
 from gateway.auth.authenticator import Authenticator
 from gateway.auth.known import FRESH_SECONDS, Known
@@ -128,6 +129,9 @@ async def opened_shared(settings: Settings, member: str = "") -> AsyncIterator[S
         control = control_api(
             settings, directory, auth, policies, keyring, usage=Reader(usage_log(settings), usage)
         )
+        throttler = Throttler(registry, clock, known.models, meter, settings.triton.most_waiting)
+        handing = Handing(life.membership.table, life, throttler)
+        stack.push_async_callback(handing.leave)
         watch_process(meter, clock)
         watch_life(meter, life)
         watch_certificates(meter, certificates)
@@ -138,6 +142,7 @@ async def opened_shared(settings: Settings, member: str = "") -> AsyncIterator[S
                 keyring=every(_REKEY_SECONDS, keyring.refresh),
                 certificates=every(tls.LOOK_SECONDS, certificates.look, OSError),
                 authorities=every(tls.LOOK_SECONDS, trusted.look, OSError),
+                slots=every(STEP_SECONDS, handing.step),
             )
         )
         yield Shared(
@@ -151,7 +156,7 @@ async def opened_shared(settings: Settings, member: str = "") -> AsyncIterator[S
             data_keys=data_keys,
             policies=policies,
             registry=registry,
-            throttler=Throttler(registry, clock, known.models, meter, settings.triton.most_waiting),
+            throttler=throttler,
             control=control,
             meter=meter,
             tracer=tracer,

@@ -10,7 +10,7 @@ from typing import Literal, Protocol, cast
 
 from gateway.admission.fair_order import FairOrder
 from gateway.admission.fair_queueing import Ticket
-from gateway.admission.slots import slots_of
+from gateway.admission.slots import Grant, slots_of
 from gateway.call import GRPC, GRPC_STREAM, PASSED, InferenceCall, Outgoing, Upstream
 from gateway.errors import Code, GatewayError
 from gateway.scaling.breaker import Breaker
@@ -153,6 +153,7 @@ class Demand:
     rotation: list[Resident] = field(default_factory=list)  # the places that take calls
     order: FairOrder = field(default_factory=lambda: FairOrder(slots=0, is_open=False))
     waiting: dict[Ticket, Waiter] = field(default_factory=dict)  # those of the order; who came first is first
+    grant: Grant | None = None  # of its slots, to this member; None: an even part
     closed_at: float = -math.inf  # when the last place went
     is_timed: bool = False  # who waits for a place too long will be refused
     in_flight: int = 0

@@ -16,9 +16,11 @@ from pathlib import Path
 from typing import Literal
 
 from gateway.admission.fair_queueing import Ticket
+from gateway.admission.handing import Calls
+from gateway.admission.slots import Grant
 from gateway.errors import Code, GatewayError
 from gateway.scaling.balancer import least_loaded
-from gateway.scaling.registry import Demand, Observer, QueueEvent, Registry, Resident, Waiter
+from gateway.scaling.registry import UNBOUNDED, Demand, Observer, QueueEvent, Registry, Resident, Waiter
 from gateway.scaling.residency import Life, Phase
 from gateway.triton.repository import versions
 from tenants.model import Model
@@ -42,6 +44,7 @@ class Throttler:
     models: Callable[[], Mapping[str, Model]]
     observer: Observer
     most_waiting: int = 1_000
+    members: int = 1  # among which slots are divided
     held: int = 0
     _held_of: Counter[str] = field(default_factory=Counter)
     _uses: int = 0
@@ -165,10 +168,15 @@ class Throttler:
 
     def _count_slots(self, demand: Demand) -> None:
         """Of the places that take calls; and what is in use at others, so that theirs are not short of it."""
-        slots = demand.order.running
-        for place in demand.rotation:
-            slots += place.slots - place.slots_taken
-        demand.order.slots = slots
+        taken = sum(place.slots_taken for place in demand.rotation)
+        demand.order.slots = demand.order.running - taken + self._part(demand)
+
+    def _part(self, demand: Demand) -> int:
+        """This member's part of all slots."""
+        total = sum(place.slots for place in demand.rotation)
+        if self.members <= 1 or total >= UNBOUNDED:
+            return total
+        return -(-total // self.members) if demand.grant is None else min(total, demand.grant.slots)
 
     def _nudge(self) -> None:
         """Wake the autoscaler soon: not for each of many calls a second."""
@@ -318,6 +326,30 @@ class Throttler:
         is_untrusted = self.registry.demand(row.name).is_untrusted
         code = Code.UPSTREAM_UNTRUSTED if is_untrusted else Code.MODEL_UNAVAILABLE
         return GatewayError(code, private=f"{row.name}: {first}", retry_after_seconds=seconds)
+
+    # What members and their leader do (`admission/handing`)
+
+    def calls(self) -> Mapping[str, Calls]:
+        """The models that have calls here, and a number of slots."""
+        found: dict[str, Calls] = {}
+        for model, demand in self.registry.demands.items():
+            total = sum(place.slots for place in demand.rotation)
+            if 0 < total < UNBOUNDED and (demand.order.running or demand.order.waiting):
+                taken = sum(place.slots_taken for place in demand.rotation)
+                found[model] = Calls(demand.order, total, self._part(demand), taken)
+        return found
+
+    def divided(self, members: int, grants: Mapping[str, Grant]) -> None:
+        """So many members are here; these are granted, of all others each has an even part."""
+        is_other, self.members = members != self.members, members
+        for model, demand in self.registry.demands.items():
+            grant = grants.get(model)
+            if grant != demand.grant:
+                demand.grant = grant
+                demand.order.grant(grant or Grant())
+            elif not is_other:
+                continue
+            self._call_up(demand)
 
     # What the autoscaler does
 
