@@ -51,6 +51,7 @@ LOOPS = {
     "policies": "Current.look",
     "retention": "opened_ageing.<locals>.forget",
     "shares": "Sharing.step",
+    "slots": "Handing.step",
     "series": "Ledger.close_destroyed",
     "sweep": "Sequences.sweep",
     "usage": "Folder.look",
