@@ -55,7 +55,7 @@ ONLY = {
 PURE_OF = {
     "gateway": "call errors settings wire privacy config",
     "gateway.audit": "record segment denials verify merkle tiles checkpoint",
-    "gateway.admission": "fair_order fair_queueing costs slots bucket shares budget chunk",
+    "gateway.admission": "fair_order fair_queueing costs slots bucket shares permits budget chunk",
     "gateway.scaling": "breaker decider windows balancer residency draining",
     "gateway.envelope": "keys derived sealed series",
     "gateway.cluster": "certificates member stillness",

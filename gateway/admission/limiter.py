@@ -9,14 +9,18 @@ go on until their deadlines, and all else is refused with LIMITS_UNAVAILABLE.
 """
 
 import asyncio
+import logging
 import math
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
+import msgspec
 from msgspec import Struct
 
 from gateway.admission.bucket import MICRO, Verdict
+from gateway.admission.permits import AtOnce, Hand
+from gateway.admission.permitting import Permitting
 from gateway.admission.shares import Damaged, Limit, limit_of, overrules
 from gateway.admission.sharing import Sharing
 from gateway.auth.principal import Principal
@@ -26,9 +30,12 @@ from tenants.conditions import KeyLimits
 from tenants.errors import TableUnavailable
 from tenants.plans import Limits, Part, Rate
 
+log = logging.getLogger(__name__)
+
 # How long to wait for one of one's own calls to end is not ours to know: a second is polite and cheap.
 _AT_ONCE_RETRY_SECONDS: Final = 1.0
 _ASK_SECONDS: Final = 5.0
+_CLOSE_SECONDS: Final = 2.0
 _TRIES: Final = 4
 _MOST_SEATS: Final = 50_000
 
@@ -44,9 +51,13 @@ class Account(Struct, eq=False):
     rate: Rate | None = None
     limit: Limit | None = None
     """The same, as shares count it."""
-    most: int | None = None
-    at_once: int = 0
+    cap: AtOnce | None = None
+    """How many calls at once."""
+    hand: Hand = msgspec.field(default_factory=Hand)
+    """Its calls under way, also where there is no `cap`, and what this process may let in."""
     window_seconds: int = 0
+    is_idle: bool = False
+    """Nobody has looked for it since a pass of `forget_idle`; the next one drops it."""
 
     def told(self, limits: "Limits | KeyLimits | Part", since: int) -> None:
         """What its plan or its key says. Of two the one that was read at a later change of the directory counts, of two at once, which
@@ -59,16 +70,12 @@ class Account(Struct, eq=False):
         if is_later or (limit is not None and (self.limit is None or overrules(limit, self.limit))):
             self.rate, self.limit = rate, limit
             self.window_seconds = 0 if rate is None else max(1, math.ceil(rate.burst / rate.rate))
-        if is_later or (most is not None and (self.most is None or most < self.most)):
-            self.most = most
+        if is_later or (most is not None and (self.cap is None or most < self.cap.most)):
+            self.cap = None if most is None else AtOnce(most, since)
         self.since = since
 
-    @property
-    def is_full(self) -> bool:
-        return self.most is not None and self.at_once >= self.most
-
     def standing(self, verdict: Verdict | None) -> Iterator[Quota]:
-        """`remaining` is what this process would admit yet: others hold the rest."""
+        """`remaining` is what this process would admit yet: others may hold the rest."""
         rate = self.rate
         if rate is not None and verdict is not None:
             yield Quota(
@@ -78,8 +85,8 @@ class Account(Struct, eq=False):
                 self.window_seconds,
                 -(-verdict.reset_us // MICRO),
             )
-        if self.most is not None:
-            yield Quota(f"{self.prefix}concurrency", self.most, max(0, self.most - self.at_once))
+        if self.cap is not None:
+            yield Quota(f"{self.prefix}concurrency", self.cap.most, self.hand.left)
 
 
 class Reservation(Struct, eq=False):
@@ -93,7 +100,7 @@ class Reservation(Struct, eq=False):
         if self.is_held:
             self.is_held = False
             for it in self.accounts:
-                it.at_once -= 1
+                it.hand.used -= 1
 
     def join(self, other: "Reservation") -> None:
         """What the other holds is held here from now on."""
@@ -114,6 +121,7 @@ class Limiter:
     """Not shared between loops, so nothing here needs a lock."""
 
     sharing: Sharing
+    permitting: Permitting
     _accounts: dict[str, Account] = field(default_factory=dict)
     """By their names."""
     _seats: dict[tuple[int, str], _Seat] = field(default_factory=dict)
@@ -143,13 +151,24 @@ class Limiter:
     @property
     def at_once(self) -> int:
         """All admitted calls that have not ended."""
-        return sum(it.at_once for it in self._accounts.values() if not it.prefix)
+        return sum(it.hand.used for it in self._accounts.values() if not it.prefix)
 
     async def forget_idle(self) -> None:
-        """Drop the accounts that have no call under way; what is used of their rates is in their shares."""
+        """Drop the accounts that have no call under way and hold no permits; what is used of their rates is in their shares."""
         self._seats.clear()
-        for name in [name for name, it in self._accounts.items() if not it.at_once]:
-            del self._accounts[name]
+        for name, it in list(self._accounts.items()):
+            if it.is_idle and not it.hand.used and not self.permitting.knows(name):
+                del self._accounts[name]
+            it.is_idle = True
+
+    async def close(self) -> None:
+        """As this process ends others have what it held at once; or, without an answer, once they know that it is dead."""
+        for held in (self.sharing, self.permitting):
+            try:
+                async with asyncio.timeout(_CLOSE_SECONDS):
+                    await held.close()
+            except (TableUnavailable, Damaged, TimeoutError) as fault:
+                log.warning("what was held of limits was not given back: %r", fault)
 
     # By whose limits
 
@@ -178,6 +197,7 @@ class Limiter:
         if found is None:
             found = self._accounts[name] = Account(name, prefix)
         found.told(limits, since)
+        found.is_idle = False
         return found
 
     def _models_alone(self, principal: Principal, model: str) -> tuple[Account, ...]:
@@ -186,15 +206,35 @@ class Limiter:
     # Here alone
 
     def _admit(self, accounts: tuple[Account, ...]) -> Reservation | None:
-        """The narrowest limit is asked first: what it refuses is no demand on the wider ones."""
-        for it in accounts:
-            if it.most is not None and it.at_once >= it.most:
-                raise self._full(accounts)
-        verdicts = self._spent(accounts)
+        """Places first, as to give one back is always exact."""
+        if not self._seated(accounts):
+            return None
+        verdicts: list[Verdict | None] | None = None
+        try:
+            verdicts = self._spent(accounts)
+        finally:
+            if verdicts is None:
+                _leave(accounts)
         return None if verdicts is None else self._reserved(accounts, verdicts)
 
+    def _seated(self, accounts: tuple[Account, ...]) -> bool:
+        """Of each limit of calls at once a permit is used, or of none. False: not all of it can be said here."""
+        for number, it in enumerate(accounts):
+            if it.cap is None:
+                it.hand.used += 1
+                continue
+            is_in = self.permitting.admit(it.name, it.cap, it.hand)
+            if not is_in:
+                _leave(accounts[:number])
+                if is_in is None:
+                    return False
+                raise self._full(accounts)
+        return True
+
     def _spent(self, accounts: Sequence[Account]) -> list[Verdict | None] | None:
-        """Of each rate one is spent, or of none. None: not all of it can be said here."""
+        """Of each rate one is spent, or of none. None: not all of it can be said here. The narrowest limit is asked first: what it refuses
+        is no demand on the wider ones.
+        """
         verdicts: list[Verdict | None] = []
         for account in reversed(accounts):
             if account.limit is None:
@@ -215,7 +255,6 @@ class Limiter:
     def _reserved(self, accounts: tuple[Account, ...], verdicts: Iterable[Verdict | None]) -> Reservation:
         standing: Standing = ()
         for account, verdict in zip(accounts, verdicts, strict=True):
-            account.at_once += 1
             standing += tuple(account.standing(verdict))
         return Reservation(standing, accounts)
 
@@ -235,30 +274,30 @@ class Limiter:
         raise GatewayError(Code.LIMITS_UNAVAILABLE, private=private, retry_after_seconds=1)
 
     async def _warmed(self, seat: Callable[[], tuple[Account, ...]]) -> Reservation | None:
-        drawn = [
-            it.name
-            for it in seat()
-            if it.limit is not None and not await self.sharing.warmed(it.name, it.limit)
-        ]
+        drawn = []
+        for it in seat():
+            if it.cap is not None:
+                await self.permitting.ask(it.name, it.cap, it.hand)
+            if it.limit is not None and not await self.sharing.warmed(it.name, it.limit):
+                drawn.append(it.name)
         accounts = seat()  # meanwhile they may have been forgotten
         if not drawn:
             return self._admit(accounts)
-        if any(it.is_full for it in accounts):
-            raise self._full(accounts)
+        if not self._seated(accounts):
+            return None
         held = Reservation((), accounts)
-        for it in accounts:
-            it.at_once += 1
         try:
             verdicts = await self._drawn(accounts, drawn)
+            held.is_held = verdicts is None
         except GatewayError as refusal:
             held.release()
             refusal.standing = self._standing(accounts)
             raise
         finally:
             held.release()
-        return (
-            None if verdicts is None else self._reserved(accounts, (verdicts.get(it.name) for it in accounts))
-        )
+        if verdicts is None:
+            return None
+        return self._reserved(accounts, (verdicts.get(it.name) for it in accounts))
 
     async def _drawn(
         self, accounts: tuple[Account, ...], drawn: Collection[str]
@@ -315,3 +354,8 @@ class Limiter:
             for it in accounts
             for quota in it.standing(None if it.limit is None else self.sharing.look(it.name))
         )
+
+
+def _leave(accounts: Iterable[Account]) -> None:
+    for it in accounts:
+        it.hand.used -= 1

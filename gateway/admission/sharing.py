@@ -29,7 +29,6 @@ MARGIN_US: Final = MICRO // 2
 """Between the end of a share for its holder and for the others, on both sides. With a thousandth of `stale_us` it covers clocks."""
 STEP_SECONDS: Final = 0.05
 """Between two looks at what is due."""
-_CLOSE_SECONDS: Final = 2.0
 MOST_LIMITS: Final = 10_000
 """In use at once; the one that was asked longest ago is given back for another."""
 _FASTER: Final = 1_000  # a clock runs fast or slow by one part in so many at most
@@ -377,12 +376,3 @@ class Sharing:
         if limit is not drawn.asked:
             drawn.told(limit)
         return await self._drawing.draw(drawn)
-
-
-async def given_back(sharing: Sharing) -> None:
-    """As this process ends others have its shares at once; or, without an answer, once they know that it is dead."""
-    try:
-        async with asyncio.timeout(_CLOSE_SECONDS):
-            await sharing.close()
-    except (TableUnavailable, Damaged, TimeoutError) as fault:
-        log.warning("shares of limits were not given back: %r", fault)

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from typing import Final
 
 from gateway.admission.limiter import Limiter
-from gateway.admission.sharing import STEP_SECONDS, Sharing, given_back
+from gateway.admission.permitting import Permitting
+from gateway.admission.sharing import STEP_SECONDS, Sharing
 from gateway.audit.ledger import Ledger
 from gateway.auth.known import Known
 from gateway.frontends.grpc_memory import MessageMemory
@@ -60,8 +61,10 @@ async def opened_worker(shared: Shared) -> AsyncIterator[Worker]:
         watch_captures(meter, captures)
         life = shared.life
         sharing = Sharing(shared.live, life.name, boot_us, now_us, life.is_dead, life.live)
-        stack.push_async_callback(given_back, sharing)
-        limiter = Limiter(sharing)
+        call_us = round(settings.http.request_seconds * 1_000_000)
+        permitting = Permitting(shared.live, life.name, boot_us, life.is_dead, life.live, call_us)
+        limiter = Limiter(sharing, permitting)
+        stack.push_async_callback(limiter.close)
         sequences = Sequences(shared.throttler, clock, secrets.randbelow)
         pipeline = Pipeline(
             auth=shared.auth,
@@ -85,6 +88,7 @@ async def opened_worker(shared: Shared) -> AsyncIterator[Worker]:
             running(
                 series=every(_CLOSE_SECONDS, ledger.close_destroyed),
                 shares=every(STEP_SECONDS, sharing.step),
+                permits=every(STEP_SECONDS, permitting.step),
                 forget=every(_FORGET_SECONDS, limiter.forget_idle),
                 sweep=every(_SWEEP_SECONDS, sequences.sweep),
             )

@@ -11,6 +11,7 @@ from dataclasses import replace
 
 from gateway.admission.bucket import MICRO
 from gateway.admission.limiter import Limiter
+from gateway.admission.permitting import Permitting
 from gateway.admission.sharing import Sharing
 from gateway.auth.principal import Principal
 from gateway.authz.cedar import Subject
@@ -67,7 +68,11 @@ def alone(table: Counted) -> Limiter:
     def clock() -> int:
         return time.clock_gettime_ns(time.CLOCK_BOOTTIME) // 1000
 
-    return Limiter(Sharing(table, "m1", clock, clock, lambda _: False, lambda: 1, 600 * MICRO))
+    dead: set[str] = set()
+    return Limiter(
+        Sharing(table, "m1", clock, clock, dead.__contains__, lambda: 1, 600 * MICRO),
+        Permitting(table, "m1", clock, dead.__contains__, lambda: 1, stale_us=600 * MICRO),
+    )
 
 
 def figure(who: Principal) -> float:

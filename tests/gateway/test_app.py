@@ -48,6 +48,7 @@ LOOPS = {
     "leader": "Life.stand",
     "member": "Life.turn",
     "members": "Life.sweep",
+    "permits": "Permitting.step",
     "policies": "Current.look",
     "retention": "opened_ageing.<locals>.forget",
     "shares": "Sharing.step",

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from gateway.admission.limiter import Limiter, Reservation
+from gateway.admission.permitting import Permitting
 from gateway.admission.sharing import Sharing
 from gateway.auth.principal import Principal
 from tests.gateway.admission.counted import Counted
@@ -27,7 +28,11 @@ def limiter(
         return round(clock() * 1_000_000)
 
     store = MemoryTable() if table is None else table
-    return Limiter(Sharing(store, me, clock_us, clock_us, lambda _: False, lambda: members))
+    dead: set[str] = set()
+    return Limiter(
+        Sharing(store, me, clock_us, clock_us, dead.__contains__, lambda: members),
+        Permitting(store, me, clock_us, dead.__contains__, lambda: members),
+    )
 
 
 async def admitted(
