@@ -4,7 +4,6 @@ Only here, in `state`, in `roles` and in `cli` are adapters named, clocks read a
 """
 
 import gc
-import logging
 import secrets
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
@@ -17,7 +16,7 @@ from gateway.frontends.grpc_server import GrpcServer, listening
 from gateway.frontends.http import Readiness
 from gateway.frontends.http_server import ALONE, Listener, Orders, serve_http
 from gateway.frontends.operator import CONNECTIONS, OperatorDoor, operator_paths
-from gateway.frontends.sockets import Addresses, bound_socket, is_loopback
+from gateway.frontends.sockets import Addresses, bound_socket, tell_what_is_in_the_clear
 from gateway.loops import every, running
 from gateway.roles.shared import Shared, opened_shared
 from gateway.roles.side import opened_scaling, opened_side, opened_upkeep
@@ -31,8 +30,6 @@ from gateway.telemetry.prometheus import text
 from gateway.telemetry.rooms import watch_silent
 from gateway.telemetry.sums import encoded
 from gateway.tls.current import Certificates
-
-log = logging.getLogger(__name__)
 
 _GATHER_SECONDS: Final = 5.0
 
@@ -148,23 +145,6 @@ def _spare_the_collector() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(10_000, 20, 20)
-
-
-def tell_what_is_in_the_clear(settings: Settings) -> None:
-    """A line for each listener that others reach and that has no TLS."""
-    if settings.tls.certificate is not None:
-        return
-    listeners = [("public", settings.host), ("operator", settings.operator_host)]
-    if settings.grpc_port != CLOSED:
-        listeners.append(("gRPC", settings.grpc_host))
-    for name, host in listeners:
-        if not is_loopback(host):
-            log.warning(
-                "the %s listener on %s is in the clear: keys go by as they are. Name tls.certificate and tls.key, or have a proxy "
-                "that speaks TLS in front",
-                name,
-                host,
-            )
 
 
 @contextmanager

@@ -1,8 +1,13 @@
 """The sockets of listeners, bound before anybody listens on them, and where they are."""
 
+import logging
 import socket
 from dataclasses import dataclass
 from ipaddress import ip_address
+
+from gateway.settings import CLOSED, Settings
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +53,23 @@ def is_loopback(host: str) -> bool:
         return ip_address(host).is_loopback
     except ValueError:
         return host == "localhost"
+
+
+def tell_what_is_in_the_clear(settings: Settings) -> None:
+    """A line for each listener that others reach and that has no TLS."""
+    if settings.tls.certificate is not None:
+        return
+    listeners = [("public", settings.host), ("operator", settings.operator_host)]
+    if settings.grpc_port != CLOSED:
+        listeners.append(("gRPC", settings.grpc_host))
+    for name, host in listeners:
+        if not is_loopback(host):
+            log.warning(
+                "the %s listener on %s is in the clear: keys go by as they are. Name tls.certificate and tls.key, or have a proxy "
+                "that speaks TLS in front",
+                name,
+                host,
+            )
 
 
 def _family(host: str) -> socket.AddressFamily:

@@ -20,7 +20,7 @@ import msgspec
 from gateway.cluster.certificates import NotProven, Process, reaped
 from gateway.cluster.life import member_name
 from gateway.cluster.membership import certify
-from gateway.frontends.sockets import bound_socket, reserved_socket
+from gateway.frontends.sockets import bound_socket, reserved_socket, tell_what_is_in_the_clear
 from gateway.loops import every
 from gateway.process import identity
 from gateway.settings import CLOSED, Settings
@@ -66,6 +66,7 @@ async def supervise(
     """Until SIGTERM or SIGINT. SIGHUP renews all, one by one. `started` is told once all can serve what each says, the side first. Raises
     OSError, TableUnavailable, StartFailed of `supervisor`.
     """
+    tell_what_is_in_the_clear(settings)
     with ExitStack() as stack:
         doors = Doors(
             stack.enter_context(bound_socket(settings.host, settings.port or free_port())),

@@ -14,14 +14,14 @@ import pytest
 from gateway.frontends.sockets import bound_socket
 from tests.e2e.fleets import Fleet, configure, gateway_log, serve
 from tests.e2e.grpc_load import GrpcLoad, loading_grpc
-from tests.e2e.load import Record, Traffic, faults, loading, seeded, statuses, times
+from tests.e2e.load import FULL, Record, Traffic, faults, loading, seeded, statuses, times
 from tests.e2e.world import Demo, command, end, expect_nothing_left, fp32, until
 
 pytestmark = [pytest.mark.triton, pytest.mark.chaos]
 
 FLEET = Fleet(["times01"])
 FOUR = fp32(1.0, 2.0, 3.0, 4.0)
-SOON = {"GATEWAY_GRPC_CONNECTION_SECONDS": "2"}
+SOON = {"GATEWAY_GRPC_CONNECTION_SECONDS": "1"}
 _SERVES = re.compile(r"supervisor (\w+) serves as (\S+), process (\d+)")
 
 
@@ -61,11 +61,14 @@ def test_workers_that_are_renewed_one_by_one_fail_no_request_of_kept_connections
         assert gateway.infer("times01", FOUR).status == 200
         before = serving(state)
         calls = GrpcLoad(gateway.grpc, gateway.key, "times01")
-        traffic = Traffic(times("times01"), 32, 0.05)
-        with loading_grpc(calls, 16), loading(gateway, seeded(record_property), traffic) as load:
+        traffic = Traffic(times("times01"), 32 if FULL else 16, 0.05)
+        with (
+            loading_grpc(calls, 16 if FULL else 8),
+            loading(gateway, seeded(record_property), traffic) as load,
+        ):
             gateway.kill(signal.SIGHUP)
             until(lambda: "all are renewed" in gateway_log(state), 60, lambda: gateway_log(state)[-2000:])
-            until(lambda: len(load.seen) >= 2000 and calls.calls >= 1000, 60)
+            until(lambda: len(load.seen) >= 2000 and calls.calls >= 500, 60)
         after = serving(state)
         # Of processes that are not there any more too; a call is counted behind its answer.
         answered = 1 + len(load.seen) + calls.calls
@@ -98,10 +101,12 @@ def test_nothing_outlives_a_supervisor_that_is_killed(state: Path) -> None:
         expect_nothing_left(state, within_seconds=20)
 
 
-def test_a_side_that_hangs_is_killed_and_replaced(state: Path) -> None:
+def test_a_side_that_hangs_or_dies_is_replaced(state: Path) -> None:
     with many(state):
         before = serving(state)
-        os.kill(before["side"], signal.SIGSTOP)
+        os.kill(
+            before["side"], signal.SIGSTOP if FULL else signal.SIGKILL
+        )  # test_supervisor plays the wait for a beat
         until(lambda: serving(state)["side"] != before["side"], 40)
         after = serving(state)
         assert (after["worker1"], after["worker2"]) == (before["worker1"], before["worker2"])

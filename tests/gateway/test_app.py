@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from gateway.app import opened, tell_what_is_in_the_clear
+from gateway.app import opened
+from gateway.frontends.sockets import tell_what_is_in_the_clear
 from gateway.settings import CLOSED, Settings, Tls
 
 EVERYWHERE = Settings(host="0.0.0.0", operator_host="::", grpc_host="192.0.2.1")  # noqa: S104 - nobody listens there
