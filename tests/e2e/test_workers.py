@@ -15,11 +15,12 @@ from gateway.frontends.sockets import bound_socket
 from tests.e2e.fleets import Fleet, configure, gateway_log, serve
 from tests.e2e.grpc_load import GrpcLoad, loading_grpc
 from tests.e2e.load import FULL, Record, Traffic, faults, loading, seeded, statuses, times
-from tests.e2e.world import Demo, command, end, expect_nothing_left, fp32, until
+from tests.e2e.test_lifecycle import under_way
+from tests.e2e.world import Demo, command, end, expect_nothing_left, fp32, milliseconds, until
 
 pytestmark = [pytest.mark.triton, pytest.mark.chaos]
 
-FLEET = Fleet(["times01"])
+FLEET = Fleet(["times01", "slow"])
 FOUR = fp32(1.0, 2.0, 3.0, 4.0)
 SOON = {"GATEWAY_GRPC_CONNECTION_SECONDS": "1"}
 _SERVES = re.compile(r"supervisor (\w+) serves as (\S+), process (\d+)")
@@ -79,17 +80,25 @@ def test_workers_that_are_renewed_one_by_one_fail_no_request_of_kept_connections
     record_property("renewed under", f"{len(load.seen)} requests and {calls.calls} gRPC calls, 0 failed")
 
 
-def test_a_worker_that_is_killed_is_replaced_and_the_others_serve_on(state: Path) -> None:
+def test_who_is_killed_is_replaced_and_what_is_under_way_at_the_end_is_finished(state: Path) -> None:
     with many(state) as gateway:
         before = serving(state)
         os.kill(before["worker1"], signal.SIGKILL)
+        os.kill(
+            before["side"], signal.SIGSTOP if FULL else signal.SIGKILL
+        )  # test_supervisor plays the wait for a beat
         for _ in range(20):
             assert gateway.infer("times01", FOUR).status == 200
-        until(lambda: serving(state)["worker1"] != before["worker1"], 30)
-        assert told(gateway, "/readyz") == '{"status":"ok"}'
+        until(lambda: all(serving(state)[slot] != before[slot] for slot in ("worker1", "side")), 40)
         assert gateway.infer("times01", FOUR).status == 200
-        after = serving(state)
-        assert (after["worker2"], after["side"]) == (before["worker2"], before["side"])
+        assert serving(state)["worker2"] == before["worker2"]
+        assert told(gateway, "/readyz") == '{"status":"ok"}'
+        assert gateway.infer("slow", milliseconds(0)).status == 200
+        with under_way(gateway, "slow", milliseconds(2000)) as answers:
+            assert gateway.stop() == 0
+            with pytest.raises(ConnectionRefusedError):
+                gateway.call("/healthz")
+        assert [answer.status for answer in answers] == [200]
 
 
 def test_nothing_outlives_a_supervisor_that_is_killed(state: Path) -> None:
@@ -99,17 +108,6 @@ def test_nothing_outlives_a_supervisor_that_is_killed(state: Path) -> None:
         gateway.kill()
         gateway.process.wait()
         expect_nothing_left(state, within_seconds=20)
-
-
-def test_a_side_that_hangs_or_dies_is_replaced(state: Path) -> None:
-    with many(state):
-        before = serving(state)
-        os.kill(
-            before["side"], signal.SIGSTOP if FULL else signal.SIGKILL
-        )  # test_supervisor plays the wait for a beat
-        until(lambda: serving(state)["side"] != before["side"], 40)
-        after = serving(state)
-        assert (after["worker1"], after["worker2"]) == (before["worker1"], before["worker2"])
 
 
 def test_workers_that_cannot_start_end_it_all_with_what_one_says(state: Path) -> None:
