@@ -8,12 +8,13 @@ import signal
 import sqlite3
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
 import msgspec
+import pytest
 
 from gateway.admission import shares
 from gateway.admission.bucket import MICRO
@@ -28,13 +29,14 @@ from tenants.plans import Limits, Plan
 from tenants.ports import Key, Row
 from tests.e2e.limits_judge import Held, Outage
 from tests.e2e.offering import Offering
-from tests.e2e.world import DIGITS, Demo, announced, change, end, started, started_warm, until
+from tests.e2e.world import DIGITS, Demo, Process, change, end, first_line, started, started_warm, told, until
 
 MODEL: Final = "digits"
 FAKETIME: Final = Path("/usr/lib/x86_64-linux-gnu/faketime/libfaketimeMT.so.1")
 """Of the system package libfaketime (make packages)."""
 _WORDS: Final = ("serve", "--json", "--port", "0", "--operator-port", "0", "--grpc-port", "0")
 _SAMPLE_SECONDS: Final = 0.1
+_START_SECONDS: Final = 40.0
 
 
 @dataclass(slots=True)
@@ -53,11 +55,21 @@ class Many:
     _over: threading.Event = field(default_factory=threading.Event)
 
     def start(self, number: int) -> Demo:
+        """One that does not come up while the Table is gone is started again."""
         words = (*_WORDS, "--state", str(self.state))
-        if self.clocks:
-            environ = {"LD_PRELOAD": str(FAKETIME), "FAKETIME": self.clocks[number]}
-            return announced(self.stack.enter_context(started(self.state, *words, **environ)), self.state)
-        return announced(self.stack.enter_context(started_warm(self.state, *words)), self.state)
+        deadline = clock() + _START_SECONDS
+        while True:
+            process = self.stack.enter_context(self._started(number, words))
+            if line := first_line(process):
+                return told(process, self.state, line)
+            if clock() > deadline:
+                pytest.fail(f"it does not come up: {self.state.with_suffix('.stderr').read_text()}")
+
+    def _started(self, number: int, words: Sequence[str]) -> AbstractContextManager[Process]:
+        if not self.clocks:
+            return started_warm(self.state, *words)
+        environ = {"LD_PRELOAD": str(FAKETIME), "FAKETIME": self.clocks[number]}
+        return started(self.state, *words, **environ)
 
     def end(self) -> None:
         for demo in self.demos:

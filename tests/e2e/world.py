@@ -211,6 +211,11 @@ def announced(process: Process, state: Path) -> Demo:
     line = first_line(process)
     if not line:
         pytest.fail(f"the demo ended: {state.with_suffix('.stderr').read_text()}")
+    return told(process, state, line)
+
+
+def told(process: Process, state: Path, line: bytes) -> Demo:
+    """The demo that said so first."""
     said = json.loads(line)
     host, _, port = said["http"].partition("://")[2].partition(":")
     keys = [said.get(name) or "" for name in ("api_key", "operator_key")]
