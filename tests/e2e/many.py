@@ -24,12 +24,25 @@ from tenants.acts import Act
 from tenants.directory import Directory
 from tenants.directory.keys import Minted
 from tenants.fleet import Fleet
-from tenants.model import Model
+from tenants.model import Model, Scaling
+from tenants.openai import PassThrough
 from tenants.plans import Limits, Plan
 from tenants.ports import Key, Row
+from tests.e2e import upstream
 from tests.e2e.limits_judge import Held, Outage
 from tests.e2e.offering import Offering
-from tests.e2e.world import DIGITS, Demo, Process, change, end, first_line, started, started_warm, told, until
+from tests.e2e.world import (
+    DIGITS,
+    Demo,
+    Process,
+    announced,
+    change,
+    end,
+    first_line,
+    started,
+    started_warm,
+    until,
+)
 
 MODEL: Final = "digits"
 FAKETIME: Final = Path("/usr/lib/x86_64-linux-gnu/faketime/libfaketimeMT.so.1")
@@ -61,7 +74,7 @@ class Many:
         while True:
             process = self.stack.enter_context(self._started(number, words))
             if line := first_line(process):
-                return told(process, self.state, line)
+                return announced(process, self.state, line)
             if clock() > deadline:
                 pytest.fail(f"it does not come up: {self.state.with_suffix('.stderr').read_text()}")
 
@@ -186,14 +199,19 @@ def many(state: Path, processes: int, clocks: Sequence[str] = ()) -> Iterator[Ma
             found.end()
 
 
-def furnished(state: Path, tenant: str, limits: Limits) -> Minted:
-    """A tenant with these limits, a model that is its own, and a key."""
+def furnished(state: Path, tenant: str, limits: Limits, elsewhere: str = "") -> Minted:
+    """A tenant with these limits, a model that is its own, and a key; the model is at an address elsewhere, if one is given."""
 
     async def act(directory: Directory) -> Minted:
         by = Act("test", 1)
         await directory.values.put(Plan(name=tenant, weight=1, limits=limits), Fleet("local"), act=by)
         await directory.tenants.create(tenant, tenant, act=by)
-        await directory.values.put(Model("", MODEL, str(DIGITS), (tenant,)), act=by)
+        model = Model("", MODEL, str(DIGITS), (tenant,))
+        if elsewhere:
+            scaling = Scaling(start_deadline_seconds=5)
+            far = PassThrough(elsewhere, upstream.MODEL)
+            model = Model("", MODEL, "", (tenant,), fleet="", scaling=scaling, openai=far)
+        await directory.values.put(model, act=by)
         return await directory.keys.create(tenant, act=by)
 
     return change(state, act)

@@ -28,8 +28,8 @@ _LENGTH: Final = b"content-length: "
 class _Line(asyncio.Protocol):
     """A kept-alive connection with one request under way at most."""
 
-    def __init__(self, seen: Callable[["_Line", int], None]) -> None:
-        self._seen, self._data = seen, b""
+    def __init__(self, seen: Callable[["_Line", int], None], lost: Callable[["_Line"], None]) -> None:
+        self._seen, self._lost, self._data = seen, lost, b""
         self.sent = 0.0
         self.is_lost = False
         self._transport: asyncio.Transport | None = None
@@ -51,6 +51,7 @@ class _Line(asyncio.Protocol):
 
     def connection_lost(self, _: Exception | None) -> None:
         self.is_lost = True
+        self._lost(self)
         self._answered(0)
 
     def _answered(self, status: int) -> None:
@@ -77,7 +78,8 @@ class _Door:
     pace: float
     owed: float = 0.0
     idle: list[_Line] = field(default_factory=list)
-    lines: int = 0
+    lines: set[_Line] = field(default_factory=set)
+    connecting: set["asyncio.Task[None]"] = field(default_factory=set)
 
 
 @dataclass(slots=True)
@@ -111,15 +113,18 @@ class Offering:
             now = clock()
             for door in self.doors:
                 door.owed += door.pace * (now - before) * self.rng.uniform(0.5, 1.5)
-                await self._send(door)
+                self._send(door)
             before = now
             await asyncio.sleep(_TICK_SECONDS)
         await asyncio.sleep(0.2)  # for what is under way
         for door in self.doors:
-            for line in door.idle:
+            for task in tuple(door.connecting):
+                task.cancel()
+            for line in tuple(door.lines):
                 line.close()
+        await asyncio.sleep(0.05)  # uvloop does not end with connections that are open
 
-    async def _send(self, door: _Door) -> None:
+    def _send(self, door: _Door) -> None:
         requests = int(door.owed)
         door.owed -= requests
         while requests and door.idle:
@@ -127,21 +132,23 @@ class Offering:
             if not line.is_lost:
                 self._ask(line)
                 requests -= 1
-        more = min(requests, _MOST_LINES - door.lines)
+        more = max(0, min(requests, _MOST_LINES - len(door.lines) - len(door.connecting)))
         self.unsent += requests - more
-        door.lines += more
-        await asyncio.gather(*(self._connected(door) for _ in range(more)))
+        for _ in range(more):
+            task = asyncio.create_task(self._connected(door))
+            door.connecting.add(task)
+            task.add_done_callback(door.connecting.discard)
 
     async def _connected(self, door: _Door) -> None:
         loop = asyncio.get_running_loop()
         try:
             _, line = await loop.create_connection(
-                lambda: _Line(partial(self._answered, door)), "127.0.0.1", door.port
+                lambda: _Line(partial(self._answered, door), door.lines.discard), "127.0.0.1", door.port
             )
         except OSError:
-            door.lines -= 1
             self.unsent += 1
         else:
+            door.lines.add(line)
             self._ask(line)
 
     def _ask(self, line: _Line) -> None:
@@ -150,9 +157,7 @@ class Offering:
 
     def _answered(self, door: _Door, line: _Line, status: int) -> None:
         self.seen.append(Offer(door.number, line.sent, clock(), status))
-        if line.is_lost:
-            door.lines -= 1
-        else:
+        if not line.is_lost:
             door.idle.append(line)
 
 
@@ -165,8 +170,11 @@ def readiness(model: str, key: str) -> bytes:
 def offering(
     request: bytes, rng: random.Random, ports: Sequence[int], paces: Sequence[float], *, seconds: float
 ) -> Iterator[Offering]:
-    """The load runs while the block does, and no longer than that."""
-    doors = [_Door(number, *it) for number, it in enumerate(zip(ports, paces, strict=True))]
+    """The load runs while the block does, and no longer than that. Slow paces do not fall together."""
+    doors = [
+        _Door(number, *it, owed=number / len(ports))
+        for number, it in enumerate(zip(ports, paces, strict=True))
+    ]
     load = Offering(request, rng, clock() + seconds, doors)
     load.thread = threading.Thread(target=lambda: uvloop.run(load.run()))
     load.thread.start()

@@ -116,6 +116,6 @@ def test_an_offering_asks_at_its_pace_tells_what_it_saw_and_ends_by_itself() -> 
     request, refusal = b"GET / HTTP/1.1\r\n\r\n", b"HTTP/1.1 429 Too Many\r\ncontent-length: 2\r\n\r\n{}"
     with answering(refusal) as port, offering(request, random.Random(1), [port], [100], seconds=0.5) as load:
         load.thread.join(10)
-    assert {it.status for it in load.seen} == {429}
+    assert 429 in {it.status for it in load.seen} <= {429, 0}, "a second connection has no answer"
     assert 20 < len(load.seen) + load.unsent < 100
     assert all(it.sent <= it.ended for it in load.seen)

@@ -206,16 +206,11 @@ def serving(state: Path, repository: Path = DIGITS, **environ: str) -> Iterator[
             end(process, state)
 
 
-def announced(process: Process, state: Path) -> Demo:
-    """The demo, once it has said that it serves."""
-    line = first_line(process)
+def announced(process: Process, state: Path, line: bytes = b"") -> Demo:
+    """The demo, once it has said that it serves: in this line, if it has been read."""
+    line = line or first_line(process)
     if not line:
         pytest.fail(f"the demo ended: {state.with_suffix('.stderr').read_text()}")
-    return told(process, state, line)
-
-
-def told(process: Process, state: Path, line: bytes) -> Demo:
-    """The demo that said so first."""
     said = json.loads(line)
     host, _, port = said["http"].partition("://")[2].partition(":")
     keys = [said.get(name) or "" for name in ("api_key", "operator_key")]
