@@ -52,6 +52,22 @@ async def alive(folder: Path, patience_seconds: float = 10.0) -> AsyncIterator[A
         yield Alive(last)
 
 
+async def deserted(folder: Path, patience_seconds: float = 5.0) -> None:
+    """No server is left there, where no gateway lives: their nannies have ended them, or so long has passed. For who has waited for
+    the end of gateways, and is none.
+    """
+    with contextlib.suppress(StartFailed), contextlib.ExitStack() as stack:
+        last = await _shared(folder / LAST, stack, patience_seconds)
+        if not _locked(last, fcntl.LOCK_EX):
+            return
+        nannies = _locks_of_nannies(folder, stack)
+        for _ in range(round(patience_seconds / _POLL_SECONDS)):
+            nannies = [it for it in nannies if not _locked(it, fcntl.LOCK_SH)]
+            if not nannies:
+                return
+            await asyncio.sleep(_POLL_SECONDS)
+
+
 async def _shared(path: Path, stack: contextlib.ExitStack, patience_seconds: float) -> int:
     """A part in this lock until the stack ends. Exclusively somebody has it for a moment only."""
     descriptor = _opened(path)
@@ -63,6 +79,16 @@ async def _shared(path: Path, stack: contextlib.ExitStack, patience_seconds: flo
             raise StartFailed(f"an earlier gateway on {path.parent} has been ending for too long: try again")
         await asyncio.sleep(_POLL_SECONDS)
     return descriptor
+
+
+def _locks_of_nannies(folder: Path, stack: contextlib.ExitStack) -> list[int]:
+    """Each has the folder of its server locked for as long as it lives."""
+    found = []
+    for path in folder.iterdir():
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+            found.append(os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))
+            stack.callback(os.close, found[-1])
+    return found
 
 
 def _opened(path: Path) -> int:

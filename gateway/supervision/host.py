@@ -23,8 +23,9 @@ from gateway.cluster.membership import certify
 from gateway.frontends.sockets import bound_socket, reserved_socket, tell_what_is_in_the_clear
 from gateway.loops import every
 from gateway.process import identity
+from gateway.scaling.alive import deserted
 from gateway.settings import CLOSED, Settings
-from gateway.state import RUN, boot_clock, new_id, opened_live, state_folder
+from gateway.state import RUN, TRITON, boot_clock, new_id, opened_live, state_folder
 from gateway.supervision.child import Child
 from gateway.supervision.figures import own_folder
 from gateway.supervision.plan import Part, Ready, Role, Stage
@@ -91,7 +92,10 @@ async def supervise(
                 hand_over_seconds=drain + 1.1 * settings.grpc.connection_seconds,
             )
             async with _signals(supervisor):
-                await supervisor.run(started, doors.close)
+                try:
+                    await supervisor.run(started, doors.close)
+                finally:
+                    await deserted(state_folder(settings) / TRITON)
 
 
 async def _started(

@@ -11,11 +11,11 @@ import pytest
 
 from gateway.cluster.certificates import Process
 from gateway.process import identity
-from gateway.scaling.alive import ALIVE, alive
+from gateway.scaling.alive import ALIVE, alive, deserted
 from gateway.scaling.charge import CHARGE, Charge
 from gateway.scaling.scaler import StartFailed
 from gateway.scaling.scalers.wheel import Wheel
-from tests.gateway.scaling.gateways import idle_wheel, kill, living
+from tests.gateway.scaling.gateways import idle_wheel, kill, left, living, nannies_of, runs
 from tests.worlds.host import eventually
 
 
@@ -97,6 +97,21 @@ async def test_who_has_waited_for_too_long_is_told_what_to_do(tmp_path: Path) ->
         with pytest.raises(StartFailed, match="try again"):
             async with alive(tmp_path, patience_seconds=0.05):
                 pass
+
+
+async def test_who_waits_for_the_end_of_gateways_finds_no_server_of_theirs(
+    tmp_path: Path, wheel: Wheel
+) -> None:
+    folder = tmp_path / "triton"
+    async with living(folder, wheel) as one, living(folder, wheel) as other:
+        for _ in range(3):
+            await runs((await one.starts()).id)
+        await one.killed()
+        await deserted(folder)
+        assert len(nannies_of(folder)) == 3  # as another one lives
+        await other.killed()
+        await deserted(folder)
+        assert left(folder) == []
 
 
 # Charge
