@@ -6,7 +6,7 @@ from typing import Final
 from msgspec import to_builtins
 
 from gateway.commands.arguments import Commands, Parser
-from gateway.commands.command import PAGED, TENANT, Asked, argument, asked
+from gateway.commands.command import PAGED, Asked, argument, asked, one_of
 from gateway.commands.printing import Row, show_all
 from gateway.state import opened_usage, usage_log
 from gateway.usage.reading import Reader
@@ -20,10 +20,10 @@ from tenants.usage import UNITS, Group, Sums
 @asked
 async def _usage(it: Asked) -> int:
     given = it.given
-    tenant = await it.directory.tenants.show(given.tenant)
+    tenant = None if given.operator else await it.directory.tenants.show(given.tenant)
     names = {model.id: model.name for model in (await it.directory.values.models()).values()}
     wanted = usage.Asked(
-        tenant.id,
+        tenant.id if tenant else "",
         given.by,
         usage.started(given.start, given.by, "--from") if given.start else "",
         usage.ended(given.end, given.by, "--to") if given.end else "",
@@ -32,7 +32,7 @@ async def _usage(it: Asked) -> int:
     )
     async with opened_usage(it.settings) as table:
         found = await Reader(usage_log(it.settings), table).used(wanted)
-    prices = (await it.directory.values.find(Plan, tenant.plan)).value.prices
+    prices = (await it.directory.values.find(Plan, tenant.plan)).value.prices if tenant else None
 
     async def listing(after: str | None, limit: int) -> Page[Group]:
         groups = [group for group in found.sums if after is None or group.at.sort > after]
@@ -75,7 +75,12 @@ def add(commands: Commands, common: Parser) -> None:
 
 
 _ARGUMENTS: Final = (
-    TENANT,
+    one_of(
+        argument("--tenant", metavar="T", help="the tenant's name"),
+        argument(
+            "--operator", action="store_true", help="what is no tenant's: its key says what it was, as idle"
+        ),
+    ),
     argument("--by", choices=UNITS, default="month", help="how long a period is, in UTC (default: month)"),
     argument(
         "--from",

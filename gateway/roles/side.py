@@ -9,12 +9,15 @@ from gateway.loops import every, running
 from gateway.roles.shared import Shared
 from gateway.scaling.autoscaler import Autoscaler
 from gateway.scaling.charge import Charge, Orphans
+from gateway.scaling.registry import NOBODY_MEASURES, Measures
 from gateway.scaling.scaler import Scaler
-from gateway.state import TRITON, clock, new_id, usage_log
+from gateway.state import TRITON, clock, new_id, now_us, usage_log
 from gateway.telemetry.rooms import watch_servers, watch_usage
 from gateway.triton.reach import Reach
 from gateway.usage.fold import Folder
-from tenants.errors import TableUnavailable, Unreadable
+from gateway.usage.heard import Calls
+from gateway.usage.measuring import Measuring
+from tenants.errors import Conflict, TableUnavailable, Unreadable
 
 _CARE_SECONDS: Final = 60.0
 _ADOPT_SECONDS: Final = 0.5
@@ -26,19 +29,29 @@ async def opened_side(shared: Shared, scaler: Scaler, progress: Callable[[str], 
     """All of it runs while the block does; `progress` is told of servers that start. Raises TableUnavailable, UnknownFormat,
     BlobsUnavailable, SegmentFailed.
     """
-    async with opened_upkeep(shared), opened_scaling(shared, scaler, progress):
+    measuring = Measuring(shared.usage, Calls(), shared.registry.servers.values, now_us)
+    async with opened_upkeep(shared, measuring), opened_scaling(shared, scaler, progress, measuring):
         yield
 
 
 @asynccontextmanager
-async def opened_upkeep(shared: Shared) -> AsyncIterator[None]:
+async def opened_upkeep(shared: Shared, measuring: Measuring | None = None) -> AsyncIterator[None]:
     """What is old goes, data keys are looked after, what was used is summed. Raises as `opened_side`."""
-    folder = Folder(usage_log(shared.settings), shared.usage)
+    folder = Folder(
+        usage_log(shared.settings), shared.usage, measuring.calls.hear if measuring else lambda _: None
+    )
     watch_usage(shared.meter, folder)
+
+    async def count() -> None:
+        """One behind the other: both write the same sums."""
+        await folder.look()
+        if measuring is not None:
+            await measuring.look()
+
     async with (
         opened_ageing(shared.settings, shared.directory, shared.meter) as ageing,
         running(
-            usage=every(_FOLD_SECONDS, folder.look, TableUnavailable, Unreadable, OSError),
+            usage=every(_FOLD_SECONDS, count, TableUnavailable, Unreadable, Conflict, OSError),
             caretaker=every(_CARE_SECONDS, shared.data_keys.caretaker.look),
             **{name: loop() for name, loop in ageing.items()},
         ),
@@ -48,7 +61,7 @@ async def opened_upkeep(shared: Shared) -> AsyncIterator[None]:
 
 @asynccontextmanager
 async def opened_scaling(
-    shared: Shared, scaler: Scaler, progress: Callable[[str], None]
+    shared: Shared, scaler: Scaler, progress: Callable[[str], None], measures: Measures = NOBODY_MEASURES
 ) -> AsyncIterator[None]:
     """Servers and models come and go with demand, and those of gateways that are gone are stopped by who has charge."""
     settings, known = shared.settings, shared.known
@@ -67,6 +80,7 @@ async def opened_scaling(
         reach=Reach.of(settings.upstream.networks),
         trust=shared.trusted.context,
         leaves=lambda: charge.is_taken and not shared.alive.is_last(),
+        measures=measures,
     )
     watch_servers(shared.meter, shared.registry)
     orphans = every(_ADOPT_SECONDS, Orphans(charge, scaler).look, OSError)

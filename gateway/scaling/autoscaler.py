@@ -15,7 +15,16 @@ from gateway.scaling.decider import Decider
 from gateway.scaling.elsewhere import Elsewhere
 from gateway.scaling.health import CANARY_SECONDS
 from gateway.scaling.lifecycle import Lifecycle
-from gateway.scaling.registry import Demand, ManagedServer, Observer, Registry, Resident, residents_on
+from gateway.scaling.registry import (
+    NOBODY_MEASURES,
+    Demand,
+    ManagedServer,
+    Measures,
+    Observer,
+    Registry,
+    Resident,
+    residents_on,
+)
 from gateway.scaling.residency import Drain, Keep, Life, Load, Phase, Start, Step, Stop, Unload, Want, plan
 from gateway.scaling.scaler import Replica, Scaler
 from gateway.scaling.throttler import Throttler
@@ -49,6 +58,7 @@ class Autoscaler:
     """Where servers that somebody else runs are called, and by whose word over TLS."""
     leaves: Callable[[], bool] = lambda: False
     """Asked at the end: whether the servers are left to another process."""
+    measures: Measures = NOBODY_MEASURES
     _sampled_at: float = 0.0
 
     async def run(self) -> None:
@@ -65,6 +75,7 @@ class Autoscaler:
                     start_seconds=self.start_seconds,
                     progress=self.progress,
                     spawn=spawn,
+                    measures=self.measures,
                 )
                 places = Elsewhere(
                     self.registry, self.throttler, self.clock, self.models, spawn, self.reach, self.trust
@@ -72,7 +83,10 @@ class Autoscaler:
                 with closing(places) as elsewhere:
                     await self._loop(life, elsewhere)
         finally:
-            end = self.scaler.leave if self.leaves() else self._kill
+            leaves = self.leaves()
+            end = self.scaler.leave if leaves else self._kill
+            if not leaves:
+                await asyncio.gather(*(self.measures.leaving(it) for it in self.registry.servers.values()))
             await asyncio.gather(*(self._end(it, end) for it in self.registry.servers.values()))
 
     async def _loop(self, life: Lifecycle, elsewhere: Elsewhere) -> NoReturn:

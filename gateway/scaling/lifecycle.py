@@ -12,7 +12,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from gateway.scaling.health import CANARY_SECONDS, health, is_alive
-from gateway.scaling.registry import UNBOUNDED, Observer, Registry, Resident, residents_on
+from gateway.scaling.registry import (
+    UNBOUNDED,
+    Measures,
+    Observer,
+    Registry,
+    Resident,
+    residents_on,
+)
 from gateway.scaling.registry import ManagedServer as Server
 from gateway.scaling.residency import Life, Phase
 from gateway.scaling.scaler import Replica, Scaler, StartFailed
@@ -47,6 +54,7 @@ class Lifecycle:
     start_seconds: float
     progress: Callable[[str], None]
     spawn: Callable[[str, Coroutine[Any, Any, None]], None]
+    measures: Measures = NOBODY_MEASURES
 
     # Servers
 
@@ -114,6 +122,7 @@ class Lifecycle:
             self.throttler.withdraw(place)
             place.abort()
         if server.replica is not None:
+            await self.measures.leaving(server)
             await self.scaler.stop(server.replica, 0.0)
         if server.control is not None:
             server.control.abort()
@@ -146,6 +155,7 @@ class Lifecycle:
         demand.load_seconds, demand.ready_at = now - started, now
         self.observer.phase("load", loaded - started)
         self.progress(f"{row.name} is ready after {now - started:.1f} s")
+        await self.measures.loaded(place, now - started, now - loaded)
         if place.phase is Phase.LOADING:
             place.phase = Phase.READY
             self.throttler.admit(place)
@@ -191,6 +201,7 @@ class Lifecycle:
         server, client = place.server, place.server.control
         if client is None:
             return
+        await self.measures.leaving(server, place.model)
         await self.scaler.tidy(place.replica)
         try:
             async with asyncio.timeout(_REPAIR_SECONDS if place.is_broken else _UNLOAD_SECONDS):
@@ -222,9 +233,12 @@ class Lifecycle:
         calls, before = server.well, [(place.well, place.failures) for place in due]
         for place in due:
             place.is_suspect, place.used_at_check = False, place.last_use
+        began = self.clock()
         alive, healths = await asyncio.gather(is_alive(server), asyncio.gather(*map(health, due)))
         for place in due:
             place.is_checked = False
+            if place.canary is not None:
+                self.measures.tried(place, self.clock() - began)
         if server.life is Life.STOPPING:
             return
         if not alive and server.well == calls:

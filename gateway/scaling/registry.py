@@ -6,7 +6,7 @@ import asyncio
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Literal, Protocol, cast
+from typing import Final, Literal, Protocol, cast
 
 from gateway.admission.fair_order import FairOrder
 from gateway.admission.fair_queueing import Ticket
@@ -42,6 +42,32 @@ class Observer(Protocol):
 
     def happened(self, event: Event, name: str) -> None:
         """To the fleet or the model of this name."""
+
+
+class Measures(Protocol):
+    """Who measures what models compute. No method may fail, and none waits for more than some seconds."""
+
+    async def loaded(self, place: "Resident", load_seconds: float, try_seconds: float) -> None:
+        """The place is there, after so long, of which its first inference took the last part. It takes no calls yet."""
+
+    async def leaving(self, server: "ManagedServer", name: str = "") -> None:
+        """This model, or with "" the whole server, is about to go."""
+
+    def tried(self, place: "Resident", seconds: float) -> None:
+        """A canary was there, for so long until now."""
+
+
+class Unmeasured:
+    """Nobody measures."""
+
+    async def loaded(self, place: "Resident", load_seconds: float, try_seconds: float) -> None: ...
+
+    async def leaving(self, server: "ManagedServer", name: str = "") -> None: ...
+
+    def tried(self, place: "Resident", seconds: float) -> None: ...
+
+
+NOBODY_MEASURES: Final[Measures] = Unmeasured()
 
 
 @dataclass(slots=True, eq=False, kw_only=True)

@@ -14,6 +14,7 @@ import msgspec
 from msgspec import Struct
 from msgspec.structs import replace
 
+from gateway.audit.record import Entry
 from gateway.usage.segments import Log, Segments
 from gateway.usage.standing import Portion, Standing, portions, start
 from tenants import usage
@@ -37,8 +38,12 @@ class Place(Struct, frozen=True):
 class Folder:
     """Of one process, which added so many `calls` since its start."""
 
-    def __init__(self, log: Callable[[], Log], table: Table) -> None:
+    def __init__(
+        self, log: Callable[[], Log], table: Table, hear: Callable[[Entry], None] = lambda _: None
+    ) -> None:
+        """`hear` is told of each record that is read: of one that is not folded to its end it may hear twice."""
         self.calls = 0
+        self._hear = hear
         self._segments = Segments(log)
         self._table = table
         self._places: dict[str, Place] = {}
@@ -59,6 +64,8 @@ class Folder:
     async def _pass(self) -> None:
         if not self._knows:
             self._places, self._knows = await places(self._table), True
+            for name in await asyncio.to_thread(self._segments.look):
+                await self._hear_again(name)
         for name in await asyncio.to_thread(self._segments.look):
             if name not in self._unfit:
                 while await self._step(name):
@@ -74,11 +81,29 @@ class Folder:
             await self._finish(name, place)
             return False
         it = await asyncio.to_thread(self._segments.next, name, place.standing)
+        for commit in (*it.counted, *([it.waiting] if it.waiting else [])):
+            for record in commit.records:
+                self._hear(record.entry)
         if not it.counted:
             return end is not None and await self._place_anew(name, place)
         for portion in portions(place.standing, it.counted):
             place = await self._add(name, place, portion)
         return True
+
+    async def _hear_again(self, name: str) -> None:
+        """What another process folded of a segment that is not done: who shares out compute wants to know of its calls."""
+        place = self._places.get(name)
+        if place is None or place.standing.done:
+            return
+        at = start(name)
+        while at.commits < place.standing.commits:
+            it = await asyncio.to_thread(self._segments.next, name, at)
+            if not it.counted:
+                return
+            for commit in it.counted:
+                for record in commit.records:
+                    self._hear(record.entry)
+            at = at.behind_all(it.counted)
 
     async def _place_anew(self, name: str, place: Place) -> bool:
         """It ends later, and nothing is read there: bodies were forgotten since, so that all lies elsewhere now; or it is damaged."""

@@ -84,8 +84,7 @@ class Reader:
             it = self._segments.next(name, standing)
         while it.counted:
             calls += calls_of(it.counted, standing)
-            offset_bytes = standing.offset_bytes + it.counted[-1].end_bytes
-            standing = Standing(it.counted[-1].sequence + 1, 0, offset_bytes, it.counted[-1].chain.hex())
+            standing = standing.behind_all(it.counted)
             it = self._segments.next(name, standing)
         if it.waiting is not None:
             calls += calls_of((it.waiting,), standing)

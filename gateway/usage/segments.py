@@ -71,8 +71,7 @@ class Segments:
             commits = self.next(name, at).counted[: standing.commits - at.commits]
             if not commits:
                 return standing
-            offset_bytes = at.offset_bytes + commits[-1].end_bytes
-            at = Standing(commits[-1].sequence + 1, 0, offset_bytes, commits[-1].chain.hex())
+            at = at.behind_all(commits)
         return Standing(at.commits, standing.records, at.offset_bytes, at.chain)
 
     def _unknown(self, name: str) -> SegmentBody | None:

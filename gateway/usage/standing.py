@@ -40,6 +40,11 @@ class Standing(Struct, frozen=True, tag_field="v", tag=1, omit_defaults=True):
     def behind(self) -> Behind:
         return Behind(self.commits, bytes.fromhex(self.chain))
 
+    def behind_all(self, commits: Sequence[Commit]) -> "Standing":
+        """Behind commits that were read from here, at least one."""
+        last = commits[-1]
+        return Standing(last.sequence + 1, 0, self.offset_bytes + last.end_bytes, last.chain.hex())
+
 
 class Portion(NamedTuple):
     """What one transaction adds, and where the segment stands then."""

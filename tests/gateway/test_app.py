@@ -56,7 +56,7 @@ LOOPS = {
     "slots": "Handing.step",
     "series": "Ledger.close_destroyed",
     "sweep": "Sequences.sweep",
-    "usage": "Folder.look",
+    "usage": "opened_upkeep.<locals>.count",
     "used": "LastUsed.flush",
     **{f"captures {number}": "Captures._write" for number in range(4)},
 }
