@@ -13,6 +13,7 @@ from typing import Any
 
 from gateway.scaling.health import CANARY_SECONDS, health, is_alive
 from gateway.scaling.registry import (
+    NOBODY_MEASURES,
     UNBOUNDED,
     Measures,
     Observer,
