@@ -8,7 +8,8 @@ Fails open: calls wait for none of this. What is gone with a server that ended b
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Iterable
+from collections import deque
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Final, NamedTuple
 
 from msgspec import Struct
@@ -32,6 +33,7 @@ LAG_US: Final = 3_000_000
 LOOK_US: Final = 2_000_000
 _GONE_US: Final = 30_000_000
 _FIRST_US: Final = 10_000_000  # before the first look at a place: calls that were there count
+_MOST_SAID: Final = 1_000  # answers that wait for the table; those of who leaves come on top
 _MOST_SHARES: Final = (MOST_ITEMS - 2) // len(UNITS)
 _SILENCE: Final = (NotSent, UpstreamFailed, TimeoutError)
 Ask = Callable[[Client, Replica, str], Awaitable[dict[str, Totals]]]
@@ -44,6 +46,18 @@ class _Held(Struct):
     key: Key
     place: Place
     version: int
+
+
+class _Said(NamedTuple):
+    """What a server said at a time of what its models computed. `ids` of those that are ours, by name; `ends`: they are about to go."""
+
+    replica: str
+    ids: Mapping[str, str]
+    found: Mapping[str, Totals]
+    at_us: int
+    since_us: int
+    ends: bool
+    line: Record | None
 
 
 class Where(NamedTuple):
@@ -75,6 +89,7 @@ class Measuring:
         self._ask = ask
         self._held: dict[Key, _Held] = {}
         self._now: dict[Where, _Held] = {}  # of those, the places that are there
+        self._said: deque[_Said] = deque()
         self._knows = False
         self._looked_us = 0
         self._one = asyncio.Lock()  # a place that goes is measured between two steps of a look
@@ -82,70 +97,77 @@ class Measuring:
     async def look(self) -> None:
         """Measure what runs, if it is time; share out what is due. Raises TableUnavailable, Unreadable; the next look does the rest."""
         now = self._now_us()
-        if now - self._looked_us >= LOOK_US:
+        if now - self._looked_us >= LOOK_US and len(self._said) < _MOST_SAID:
             self._looked_us = now
-            running = [server for server in self._servers() if server.replica is not None]
-            for server in running:
+            for server in list(self._servers()):
                 await self._measure(server)
-            await self._bury({server.replica.id for server in running if server.replica is not None})
+        await self.note()
+        await self._bury({server.replica.id for server in self._servers() if server.replica is not None})
         await self._share()
         await self._apply_all()
         self.calls.forget_old(now)
 
-    # What the lifecycle tells. None of these fails or takes more than some seconds.
+    async def note(self) -> None:
+        """All that servers said by now is in the table. Raises as `look`; what is not noted is tried again."""
+        async with self._one:
+            await self._know()
+            while self._said:
+                await self._note_all(self._said[0])
+                self._said.popleft()
+
+    # What the lifecycle tells. None of these fails, and none waits for more than an answer of the server.
 
     async def loaded(self, place: Resident, load_seconds: float, try_seconds: float) -> None:
         """A model is there: its load took so long, the last part of it its first inference; it takes no calls yet."""
         now, spot = self._now_us(), Spot(place.replica.id, place.row.id)
         tried_us = now - round(try_seconds * 1e6)
         self.calls.ran(spot, f"{COLD_START} {now}", Ran(Who("", COLD_START), tried_us, now))
-        record = measured.line(spot, now, Share("", LOAD, round(load_seconds * 1e6), 1))
-        await self._quietly(self._note_line(record))
-        await self._quietly(self._measure(place.server, place.model, since_us=tried_us))
+        line = measured.line(spot, now, Share("", LOAD, round(load_seconds * 1e6), 1))
+        await self._measure(place.server, place.model, since_us=tried_us, line=line)
 
     async def leaving(self, server: ManagedServer, name: str = "") -> None:
         """A model, or all of a server, is about to go."""
-        await self._quietly(self._measure(server, name, ends=True))
+        await self._measure(server, name, ends=True)
 
     def tried(self, place: Resident, seconds: float) -> None:
         """A canary was there, for so long until now."""
         now, spot = self._now_us(), Spot(place.replica.id, place.row.id)
         self.calls.ran(spot, f"{CANARY} {now}", Ran(Who("", CANARY), now - round(seconds * 1e6), now))
 
-    async def _quietly(self, act: Awaitable[None]) -> None:
-        try:
-            await act
-        except Exception as fault:  # noqa: BLE001 - nothing that is counted may hold up a server's end
-            _log.warning("compute could not be noted: %r", fault)
-
     # Measuring
 
     async def _measure(
-        self, server: ManagedServer, name: str = "", *, ends: bool = False, since_us: int = 0
+        self,
+        server: ManagedServer,
+        name: str = "",
+        *,
+        ends: bool = False,
+        since_us: int = 0,
+        line: Record | None = None,
     ) -> None:
         replica, client = server.replica, server.control
         if replica is None or client is None:
             return
+        ids = {place.model: place.row.id for place in residents_on(server)}
         try:
             found = await self._ask(client, replica, name)
         except _SILENCE as fault:
             _log.info("replica %s does not say what it computed: %r", replica.id, fault)
-            return
-        async with self._one:
-            await self._know()
-            ids = {place.model: place.row.id for place in residents_on(server)}
-            now = self._now_us()
-            for model, totals in found.items():
-                where = Where(replica.id, model)
-                if model in ids or where in self._now:
-                    since = since_us or now - _FIRST_US
-                    await self._note(
-                        where, ids.get(model, ""), totals, Point(now, totals.compute_ns), since, ends=ends
-                    )
+            found = {}
+        now = self._now_us()
+        self._said.append(_Said(replica.id, ids, found, now, since_us or now - _FIRST_US, ends, line))
 
-    async def _note(
-        self, where: Where, model: str, totals: Totals, point: Point, since_us: int, *, ends: bool
-    ) -> None:
+    async def _note_all(self, said: _Said) -> None:
+        if said.line is not None:
+            at = measured.record_at(DUE, said.line, 2)
+            await self._table.transact(Put(at, measured.written(said.line), None))
+        for name, totals in said.found.items():
+            where = Where(said.replica, name)
+            if name in said.ids or where in self._now:
+                point = Point(said.at_us, totals.compute_ns)
+                await self._note(where, said.ids.get(name, ""), totals, point, said)
+
+    async def _note(self, where: Where, model: str, totals: Totals, point: Point, said: _Said) -> None:
         held = self._now.get(where)
         if (
             held is not None and point.total_ns < held.place.total_ns
@@ -157,9 +179,9 @@ class Measuring:
                 return
             # No two lives of a place have a row in common.
             key = Key(PLACES, f"{where.replica}/{where.name}/{point.at_us:020d}")
-            held = _Held(key, Place(model, Point(since_us, 0)), 0)
+            held = _Held(key, Place(model, Point(said.since_us, 0)), 0)
         place = measured.noted(held.place, point)
-        if ends:
+        if said.ends:
             place = replace(place, ended=True)
         if place != held.place or not held.version:
             await self._write(held, place)
@@ -229,10 +251,6 @@ class Measuring:
                 if held.place.is_done:
                     await self._guarded(Delete(held.key, held.version))
                     del self._held[held.key]
-
-    async def _note_line(self, record: Record) -> None:
-        at = measured.record_at(DUE, record, 2)
-        await self._table.transact(Put(at, measured.written(record), 0))
 
     async def _apply_all(self) -> None:
         for row in await self._rows(DUE):

@@ -135,6 +135,10 @@ class World:
         self.is_silent = False
         self.table.write_faults.clear()
         await self.measuring.leaving(self.server, name)
+        while True:
+            with suppress(Conflict):
+                await self.measuring.note()
+                break
         del self.totals[name], self.server.places[name]
 
     async def _look(self) -> None:
