@@ -28,7 +28,7 @@ Record = Callable[[str, object], None]
 PROCESSES: Final = 4
 RATE, BURST, OFFERED = 200.0, 100, 800.0
 SKEW: Final = (0.97, 0.01, 0.01, 0.01)
-WARM_SECONDS: Final = 3.0
+WARM_SECONDS: Final = 2.5
 _STALE_SECONDS: Final = 60.0
 # Half a second off, and a thousandth fast or slow.
 CLOCKS: Final = ("+0.5s x1.001", "-0.5s x0.999", "+0.5s x0.999", "-0.5s x1.001")
@@ -107,10 +107,10 @@ def short(it: Stage) -> None:
     """A part of it all."""
     it.world.kill(0, it.load)
     it.world.wait(1.5)
-    it.world.gone(2.0)
-    it.world.stop(0, 1.5)
+    it.world.gone(1.5)
+    it.world.stop(0, 1.2)
     it.load.burst(0, 200)
-    it.world.wait(2.0)
+    it.world.wait(1.6)
 
 
 Befalls = Callable[[Stage], None]

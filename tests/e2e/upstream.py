@@ -53,6 +53,11 @@ class Upstream:
         )
         return area / (until - since)
 
+    @property
+    def calls(self) -> int:
+        """That have come so far."""
+        return sum(after > before for (_, before), (_, after) in pairwise(self.levels))
+
     def came(self) -> None:
         self.levels.append((clock(), self.levels[-1][1] + 1))
 
