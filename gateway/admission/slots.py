@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 
 from msgspec import Struct
 
-# So much work is sent ahead of an instance that runs. Of a batch that takes longer, the next one is not sent before it ends: who
-# comes then would wait for two, which costs more than what the replica stands idle between them.
+# So much work is sent ahead of an instance that runs. Of a call that takes longer, the next one is not sent before it ends: who
+# comes then would wait for two, which costs more than what the replica stands idle between them. A batch is sent ahead always.
 LOOK_AHEAD_SECONDS = 0.02
 _MOST_AHEAD = 64  # batches
 # A slot that moves is idle until it is known to be free, so it moves only for more than what rounding alone would ask for.
@@ -152,6 +152,10 @@ def slots_of(instances: int, batch: int, batch_seconds: float) -> int:
     there when the last ends, and ends in time. `batch` calls are one batch, 1 for a model that has none; one is sent ahead while
     nothing was measured (0)."""
     ahead = min(_MOST_AHEAD, int(LOOK_AHEAD_SECONDS / batch_seconds)) if batch_seconds else 1
+    if (
+        batch > 1
+    ):  # else it is taken with what has come when the last one ends: with half of its calls, or one
+        ahead = max(1, ahead)
     return instances * (1 + ahead) * batch
 
 

@@ -222,5 +222,6 @@ def test_the_next_batch_is_sent_ahead_where_batches_are_short() -> None:
     assert slots_of(2, 8, 0.011) == 32
     assert slots_of(2, 8, 0.006) == 64
     assert slots_of(2, 8, 0.0) == 32
-    assert slots_of(2, 8, 0.05) == 16
+    assert slots_of(2, 8, 0.05) == 32
+    assert slots_of(2, 1, 0.05) == 2
     assert slots_of(1, 1, 0.05) == 1
