@@ -37,6 +37,8 @@ _AT_ONCE_RETRY_SECONDS: Final = 1.0
 _ASK_SECONDS: Final = 5.0
 _CLOSE_SECONDS: Final = 2.0
 _TRIES: Final = 4
+_REFILL_SECONDS: Final = 0.25
+"""Who finds a share that has just come, and so without tokens where it was a dead member's, waits for the first one for so long."""
 _MOST_SEATS: Final = 50_000
 
 
@@ -282,7 +284,14 @@ class Limiter:
                 drawn.append(it.name)
         accounts = seat()  # meanwhile they may have been forgotten
         if not drawn:
-            return self._admit(accounts)
+            try:
+                return self._admit(accounts)
+            except GatewayError as refusal:
+                wait = refusal.retry_after_seconds or 1.0
+                if refusal.code is not Code.RATE_LIMITED or wait > _REFILL_SECONDS:
+                    raise
+            await asyncio.sleep(wait)
+            return self._admit(seat())
         if not self._seated(accounts):
             return None
         held = Reservation((), accounts)

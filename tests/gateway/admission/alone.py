@@ -1,6 +1,6 @@
 """A limiter of one process alone, over a table in memory, with a clock that a test moves."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Set
 from dataclasses import dataclass, field
 
 from gateway.admission.limiter import Limiter, Reservation
@@ -20,7 +20,11 @@ class Clock:
 
 
 def limiter(
-    clock: Callable[[], float], table: MemoryTable | None = None, me: str = "m1", members: int = 1
+    clock: Callable[[], float],
+    table: MemoryTable | None = None,
+    me: str = "m1",
+    members: int = 1,
+    dead: Set[str] = frozenset(),
 ) -> Limiter:
     """`clock` gives seconds."""
 
@@ -28,7 +32,6 @@ def limiter(
         return round(clock() * 1_000_000)
 
     store = MemoryTable() if table is None else table
-    dead: set[str] = set()
     return Limiter(
         Sharing(store, me, clock_us, clock_us, dead.__contains__, lambda: members),
         Permitting(store, me, clock_us, dead.__contains__, lambda: members),

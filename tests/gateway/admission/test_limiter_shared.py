@@ -181,6 +181,19 @@ async def test_two_processes_have_one_limit() -> None:
     assert 30 <= count <= 100
 
 
+async def test_who_comes_first_behind_a_killed_process_waits_for_a_token_and_is_not_refused() -> None:
+    clock, table, dead = Clock(), Counted(), {"m1"}
+    who = principal(requests_per_second=Rate(200, 100))
+    killed, anew = limiter(clock, table), limiter(clock, table, "m2", dead=dead)
+    await admitted(killed, who)
+    asked = asyncio.ensure_future(admitted(anew, who))
+    while anew.sharing.look("tenant/t_a") is None:
+        await asyncio.sleep(0)
+    clock.now += 0.01
+    await asked
+    assert (await refusal(anew, who)).code is Code.RATE_LIMITED
+
+
 async def test_without_a_table_what_is_held_goes_on_and_what_is_not_is_unavailable() -> None:
     house = Alone()
     warm = principal("t_warm", requests_per_second=FAST)
