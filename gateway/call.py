@@ -87,6 +87,7 @@ class Outgoing(Struct, frozen=True):
     rest: Source | None = None
     tensor_bytes: int = 0
     binary: bool = False
+    most_tokens: int = 0  # of prompt and reply, where its protocol says; else it is for `wire.tokens` to say
     sequence: Sequence | None = None  # then `head` is not to be sent, but the one it gives
     restores: "Callable[[Any], Listener] | None" = (
         None  # puts who restores the reply before the door's own downstream
@@ -220,6 +221,14 @@ class Downstream(Listener, Protocol):
     @property
     def tokens(self) -> int:
         """What was used until now, where a tokenizer of the model's has counted it; else 0."""
+
+    @property
+    def guessed_tokens(self) -> int:
+        """Prompt and reply until now, by our own count where no tokenizer counts; 0 where the protocol has no texts."""
+
+    @property
+    def pieces(self) -> int:
+        """So many events of a stream were told."""
 
     @property
     def told(self) -> Answer | None:

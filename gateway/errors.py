@@ -30,6 +30,7 @@ class Code(StrEnum):
     JSON_TOO_LARGE = "json_too_large"
     ENCODING_NOT_SUPPORTED = "encoding_not_supported"
     RATE_LIMITED = "rate_limited"
+    BUDGET_SPENT = "budget_spent"
     TOO_MANY_AT_ONCE = "too_many_at_once"
     HEAD_TOO_LARGE = "head_too_large"
     CLIENT_CLOSED = "client_closed"
@@ -110,6 +111,12 @@ TABLE: MappingProxyType[Code, Rendering] = MappingProxyType(
             "RESOURCE_EXHAUSTED",
             "rate_limit_error",
             "too many requests; wait as long as Retry-After says",
+        ),
+        Code.BUDGET_SPENT: Rendering(
+            429,
+            "RESOURCE_EXHAUSTED",
+            "insufficient_quota",
+            "a budget of the plan is used up; there is more when Retry-After has passed",
         ),
         Code.TOO_MANY_AT_ONCE: Rendering(
             429, "RESOURCE_EXHAUSTED", "rate_limit_error", "too many requests at once; let some finish first"

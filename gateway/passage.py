@@ -10,6 +10,8 @@ from msgspec.structs import replace
 
 from gateway.admission.fair_queueing import Ticket
 from gateway.admission.limiter import Reservation
+from gateway.admission.purses import Cost
+from gateway.admission.spending import NOTHING, Spent
 from gateway.audit.ledger import Denial, Intent, Outcome, SinkFailed
 from gateway.audit.record import Sealer, Status
 from gateway.auth.principal import Principal
@@ -41,11 +43,13 @@ from gateway.scaling.throttler import Evidence, Throttler
 from gateway.telemetry.traceparent import Trace
 from gateway.triton.canary import Health, judge
 from gateway.triton.client import UpstreamFailed
+from gateway.wire import tokens
 from gateway.wire.oip_grpc import renamed
 
 log = logging.getLogger(__name__)
 
 _OK = 200
+_GENERATES: Final = ("generate", "generate_stream")
 _CLIENT_CLOSED = 499
 _MOST_TOLD: Final = 200  # characters of a header of the model's server
 _SIZE: Final = re.compile(rb"[0-9]{1,9}")
@@ -64,6 +68,7 @@ class Passage(msgspec.Struct, eq=False):
     model: ModelView | None = None
     reservation: Reservation | None = None
     standing: Standing = ()
+    spent: Spent = msgspec.field(default_factory=lambda: NOTHING)
     intent: Intent | None = None
     claim: Claim | None = None  # of its Idempotency-Key, until it is said what became of it
     ticket: Ticket | None = None  # its turn at the model
@@ -94,6 +99,11 @@ class Passage(msgspec.Struct, eq=False):
         else:
             self.reservation.join(reservation)
         self.standing = self.reservation.standing
+
+    def spend(self, spent: Spent) -> None:
+        """What the budgets admitted."""
+        self.spent = spent
+        self.standing += spent.standing
 
     def release_reply(self) -> None:
         if self.upstream is not None and self.reply is not None:
@@ -138,6 +148,37 @@ def outcome(passage: Passage, now: float) -> Outcome:
         request_bytes=received,
         reply_bytes=passage.reply_bytes,
     )
+
+
+def most_tokens(call: InferenceCall, outgoing: Outgoing) -> int:
+    """Of prompt and reply together. Without a count of the protocol's own, four bytes are a token."""
+    if outgoing.most_tokens:
+        return outgoing.most_tokens
+    if call.endpoint in _GENERATES:
+        return tokens.most_of_generate(outgoing.head)
+    return tokens.most_of_infer(outgoing.head, outgoing.tensor_bytes)
+
+
+def cost(passage: Passage, ended: Outcome | None) -> Cost:
+    """What its budgets are charged: nothing where its outcome has no price, or it came to none."""
+    if ended is None or not ended.weight:
+        return Cost()
+    began_us, ended_us = ended.interval_us or (0, 0)
+    return Cost(ended.requests, _used_tokens(passage, ended), ended_us - began_us, ended.tokens)
+
+
+def _used_tokens(passage: Passage, ended: Outcome) -> int:
+    """By the model's own tokenizer, or by our own count. What was to have none has none."""
+    spent, downstream = passage.spent, passage.downstream
+    if downstream is None or not spent.ceiling.tokens:
+        return 0
+    found = ended.tokens or downstream.guessed_tokens
+    if found:
+        return found
+    if passage.call.endpoint in _GENERATES:
+        pieces = downstream.pieces or 1
+        return tokens.of_bytes(ended.request_bytes) + tokens.of_pieces(pieces, passage.reply_bytes)
+    return tokens.of_bytes(ended.request_bytes + passage.reply_bytes)
 
 
 def ending(passage: Passage) -> Status:

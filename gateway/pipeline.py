@@ -4,7 +4,7 @@
  2 decode        model, version, credential, deadline -> InferenceCall   frontends/oip_rest, oip_grpc
  3 authenticate  credential -> Principal; what seals its records         auth, audit
  4 authorize     may this principal do this with this model?             authz
- 5 admit         rate, calls at once, size -> Reservation                admission
+ 5 admit         rate, calls at once, size -> Reservation; behind the body's judgement its budgets -> Spent  admission
  6 intend        the audit intent is queued for the disk                 audit
  7 acquire       its turn at a ready replica; a cold model is started    scaling
  8 forward       to Triton; elsewhere only if it cannot have run         triton
@@ -26,6 +26,7 @@ from msgspec import Struct
 
 from gateway import figures
 from gateway.admission.limiter import Limiter
+from gateway.admission.spending import Spending
 from gateway.audit.ledger import Intent, IntentBody, Ledger
 from gateway.auth.authenticator import Authenticator
 from gateway.auth.known import Known
@@ -45,11 +46,13 @@ from gateway.passage import (
     anonymous_denial,
     as_gateway_error,
     captured,
+    cost,
     denial,
     ending,
     evidence,
     in_turn,
     microseconds,
+    most_tokens,
     outbound,
     outcome,
     tagged,
@@ -102,6 +105,7 @@ class Pipeline:
     known: Known
     policies: Current
     limiter: Limiter
+    spending: Spending
     ledger: Ledger
     throttler: Throttler
     sequences: Sequences
@@ -121,6 +125,8 @@ class Pipeline:
         try:
             principal, model = await self._admit(passage, None if call.naming else call.verb)  # 3 4 5
             self._trace(passage)
+            if call.verb == "infer":
+                self.spending.check(principal, model.name)  # 5
             with self.deadlines.within(call.deadline - self.clock()):
                 if call.naming is not None:
                     model = await self._name(passage, principal, call.naming)  # 4
@@ -128,6 +134,7 @@ class Pipeline:
                 screen = Screen(privacy) if privacy is not None and privacy.mask else None
                 limit_bytes = principal.plan.limits.body_bytes
                 outgoing = await call.payload.judge(limit_bytes, principal.tenant_id, screen)
+                await self._spend(passage, principal, model, outgoing)  # 5
                 intent = self._intend(passage, principal, model)  # 6
                 passage.sequence = outgoing.sequence
                 if call.once and await repeating.answered(
@@ -221,6 +228,12 @@ class Pipeline:
         if principal.plan.limits.per_model:
             passage.hold(await self.limiter.ask_model(principal, model.name))  # 5
         return model
+
+    async def _spend(self, passage: Passage, who: Principal, model: ModelView, body: Outgoing) -> None:
+        """Step 5 of what can be told by the body alone: what the call may take of each budget at most."""
+        if passage.call.verb == "infer":
+            asked = who, model.name, lambda: most_tokens(passage.call, body)
+            passage.spend(self.spending.admit(*asked) or await self.spending.ask(*asked))
 
     def _authorize(self, passage: Passage, principal: Principal, action: Action, model: ModelView) -> None:
         """A model that the tenant has not is not found; what a policy forbids (a limited key, a suspended tenant) is forbidden."""
@@ -365,12 +378,13 @@ class Pipeline:
             self.throttler.release(passage.slot, evidence(passage), passage.ticket)
         if passage.reservation is not None:
             passage.reservation.release()
-        if passage.intent is not None:
-            ended = outcome(passage, now)
+        ended = outcome(passage, now) if passage.intent is not None else None
+        if passage.intent is not None and ended is not None:
             self.ledger.settle(passage.intent, ended, now_us=now_us)
             figures.share(self.shares, passage, ended, now_us)
         elif passage.fault is not None:
             self.ledger.deny(denial(passage, passage.fault), now_us=now_us, sealer=passage.sealer)
+        self.spending.settle(passage.spent, cost(passage, ended))
         if passage.capture is not None:
             passage.capture.settled(captured(passage, now_us))
         figures.count(self.meter, passage, now)

@@ -84,15 +84,16 @@ MEANINGS: Final[dict[str, str]] = {
     "Plan limits.requests_per_second.rate": "so many a second in the long run",
     "Plan limits.requests_per_second.burst": "so many at once",
     "Plan limits.concurrent_requests": "so many under way at once",
-    "Plan limits.requests_per_day": "so many from midnight to midnight, UTC",
-    "Plan limits.tokens_per_minute": "tokens of prompts and replies together",
-    "Plan limits.compute_seconds_per_day": "seconds that its requests keep Triton busy",
-    "Plan limits.money_per_month": 'an amount of the currency of `prices`, over 0, in quotes, as `"500.00"`',
-    "Plan limits.soft": "what warns and refuses nothing",
+    "Plan limits.requests_per_day": "so many that a model was asked for, from midnight to midnight, UTC",
+    "Plan limits.tokens_per_minute": "tokens of prompts and replies together, from one full minute to the next",
+    "Plan limits.compute_seconds_per_day": "seconds that its requests are under way at a model, from midnight to midnight, UTC",
+    "Plan limits.money_per_month": 'an amount of the currency of `prices`, which it needs, over 0, in quotes, as `"500.00"`; from the '
+    "first of a month, UTC, to the next",
+    "Plan limits.soft": "what warns, in the RateLimit headers, the log and the audit records, and refuses nothing",
     "Plan limits.soft.money_per_month": "an amount, not more than `limits.money_per_month`",
     "Plan limits.per_key": "limits of each key alone: those of `limits` but `body_bytes` and `soft`",
     "Plan limits.per_model": f"limits of models by their names, {plans.MOST_MODELS} at most: the same as of a key",
-    "Plan prices": "what the tenant is told that it costs; it is kept and shown, and nothing is billed yet",
+    "Plan prices": "what calls cost, for budgets of money and for what the tenant is told; nothing is billed yet",
     "Plan prices.currency": "three letters of ISO 4217",
     "Plan prices.per_1000_requests": 'an amount: 12 digits at most, and 6 after the point, in quotes, as `"0.10"`',
     "Plan prices.per_million_tokens": "an amount",
@@ -146,8 +147,4 @@ def of(path: str) -> str:
     for prefix, same in SAME_AS.items():
         if path.startswith(prefix):
             path = same + path.removeprefix(prefix)
-    text = MEANINGS.get(path, "")
-    limit = path.removeprefix("Plan limits.").partition(".")[0]
-    if text and path.startswith("Plan limits.") and limit not in plans.ENFORCED:
-        text += "; not enforced yet, and refused"
-    return text
+    return MEANINGS.get(path, "")

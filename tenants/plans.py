@@ -14,18 +14,12 @@ from tenants.names import ModelName, PlanName
 
 MOST_MODELS: Final = 100
 
-# Limits that somebody keeps (`gateway/admission`). No plan with another gets in: a limit that nobody keeps would be none.
-# Those of a key and of a model are the same, each by its own name.
-ENFORCED: Final = frozenset(
-    {"body_bytes", "requests_per_second", "concurrent_requests", "per_key", "per_model"}
-)
-_NOT_ENFORCED: Final = "is not enforced yet, and a limit that nobody keeps would be none"
-
 # Money is a text all the way: a float has no tenth of a cent.
 _AMOUNT: Final = re.compile(r"(0|[1-9][0-9]{0,11})(\.[0-9]{1,6})?")
 _AMOUNT_RULE: Final = (
     'must be an amount like "500.00": at most 12 digits, and after the point at most 6, in quotes'
 )
+_PRICED: Final = ("per_1000_requests", "per_million_tokens", "per_compute_second")
 _CURRENCY: Final = re.compile(r"[A-Z]{3}")
 
 Amount = Annotated[str, Meta(extra_json_schema={"pattern": f"^{_AMOUNT.pattern}$"})]
@@ -44,13 +38,15 @@ class Rate(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Soft(Struct, frozen=True, forbid_unknown_fields=True):
-    """What warns and refuses nothing."""
+    """What warns, in headers, in the log and in audit records, and refuses nothing."""
 
     money_per_month: Amount
 
 
 class Part(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
-    """Limits of one key or one model, within those of the tenant. None means that there is no such limit."""
+    """Limits of one key or one model, within those of the tenant. None means that there is no such limit. Every limit that can be said here
+    is kept by `gateway/admission`: one that nobody keeps would be none.
+    """
 
     requests_per_second: Rate | None = None
     concurrent_requests: AtOnce | None = None
@@ -77,7 +73,7 @@ class Limits(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True
 
 
 class Prices(Struct, frozen=True, forbid_unknown_fields=True):
-    """What the tenant is told that it costs. Nothing is billed yet."""
+    """What calls cost, for budgets of money and for what the tenant is told. Nothing is billed yet."""
 
     currency: Currency
     per_1000_requests: Amount = "0"
@@ -90,8 +86,7 @@ class Plan(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, 
 
     Stored as JSON, version 1. Unlike other rows, one with a field that the reader does not know is refused:
     to overlook a limit would be to lift it. So a new limit reaches every reader before the first plan that
-    has it, and a plan without it is written without its name; what changes a meaning is version 2. A row that
-    a later program wrote may have limits which this one knows and does not keep: see `unenforced`.
+    has it, and a plan without it is written without its name; what changes a meaning is version 2.
     """
 
     name: PlanName
@@ -125,21 +120,6 @@ def faults(plan: Plan) -> Iterator[Invalid]:
     yield from _money_faults(plan)
     for name in plan.limits.per_model or ():
         yield from names.MODEL.faults(name, f"limits.per_model.{name}")
-    for name in unenforced(plan.limits):
-        yield Invalid(f"limits.{name}", _NOT_ENFORCED)
-
-
-def unenforced(limits: Limits) -> tuple[str, ...]:
-    """Those of its limits that nobody keeps, by their paths."""
-    parts: dict[str, Limits | Part | None] = {"": limits, "per_key.": limits.per_key}
-    parts |= {f"per_model.{name}.": part for name, part in (limits.per_model or {}).items()}
-    return tuple(
-        f"{path}{name}"
-        for path, part in parts.items()
-        if part is not None
-        for name in part.__struct_fields__
-        if getattr(part, name) is not None and name not in ENFORCED
-    )
 
 
 def _money_faults(plan: Plan) -> Iterator[Invalid]:
@@ -150,6 +130,10 @@ def _money_faults(plan: Plan) -> Iterator[Invalid]:
     for path, text in _amounts(plan):
         if path not in wrong and path.startswith("limits.") and not amount(text):
             yield Invalid(path, "must be more than 0")
+    if plan.prices is None or not any(amount(text) for text in _prices(plan) if _AMOUNT.fullmatch(text)):
+        for path, _ in _amounts(plan):
+            if path.startswith("limits."):
+                yield Invalid(path, "needs prices: without them nothing costs anything")
     hard, soft = plan.limits.money_per_month, plan.limits.soft
     if hard and soft and not wrong and amount(soft.money_per_month) > amount(hard):
         yield Invalid("limits.soft.money_per_month", f"is more than limits.money_per_month ({hard})")
@@ -167,6 +151,10 @@ def _amounts(plan: Plan) -> Iterator[tuple[str, str]]:
     for path, part in parts.items():
         if part is not None and part.money_per_month is not None:
             yield f"limits.{path}money_per_month", part.money_per_month
-    for name in ("per_1000_requests", "per_million_tokens", "per_compute_second"):
+    yield from zip((f"prices.{name}" for name in _PRICED), _prices(plan), strict=False)
+
+
+def _prices(plan: Plan) -> Iterator[str]:
+    for name in _PRICED:
         if plan.prices is not None:
-            yield f"prices.{name}", getattr(plan.prices, name)
+            yield getattr(plan.prices, name)

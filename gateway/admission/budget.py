@@ -40,10 +40,11 @@ class Damaged(Exception):
 
 
 class Limit(NamedTuple):
-    """So many units in each such period."""
+    """So many units in each such period. Of two the one counts that was read at a later change of the directory, `since`."""
 
     units: int
     span: Span
+    since: int = 0
 
 
 class Holder(Struct, frozen=True):

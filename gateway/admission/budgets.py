@@ -23,9 +23,12 @@ log = logging.getLogger(__name__)
 
 MOST_LIMITS: Final = 10_000
 """In use at once; the one that was asked longest ago is given back for another."""
+STEP_SECONDS: Final = 0.05
+"""Between two looks at what is due."""
+_CLOSE_SECONDS: Final = 2.0
 LOOK_US: Final = MICRO // 4
-_LOOKED_AFTER: Final = 250
-"""So many budgets are looked after at that pace, more of them slower."""
+_LOOKED_AFTER: Final = 100
+"""So many budgets are looked after at that pace, more of them slower: their chunks last for longer, and what was used is told later."""
 _TOLD_US: Final = 5 * MICRO
 """What was used is in the row so much later at the latest."""
 _IDLE_US: Final = 10 * MICRO
@@ -38,6 +41,15 @@ _AT_ONCE: Final = 16
 
 Spent = Callable[[str, str, int], Awaitable[int | None]]
 """Of a member that is gone, of a budget, and of the period that began then: all that it used. None: that cannot be told yet."""
+
+
+async def given_back(budgets: "Budgets") -> None:
+    """As this process ends others have its chunks at once; without an answer they are kept back until it is known what it used."""
+    try:
+        async with asyncio.timeout(_CLOSE_SECONDS):
+            await budgets.close()
+    except (TableUnavailable, Damaged, TimeoutError) as fault:
+        log.warning("what is left of budgets was not given back: %r", fault)
 
 
 async def untold(_member: str, _name: str, _start_us: int) -> int | None:
@@ -78,6 +90,8 @@ class _Held:
 
     def told(self, limit: Limit) -> None:
         """The plan as the caller knows it."""
+        if limit.since < self.asked.since:
+            return
         if limit.units != self.asked.units:
             self.chunk.told(limit.units)
             self.empty_until_us = self.next_us = 0
@@ -112,20 +126,25 @@ class Budgets:
     spent: Spent = untold
     _held: dict[str, _Held] = field(default_factory=dict)
 
-    def admit(self, name: str, limit: Limit, units: int) -> Chunk | Refused | None:
-        """The chunk that has so much left, by what is known here; `reserve` it before anything is awaited. None: `ask`."""
+    def admit(self, name: str, limit: Limit, units: int, now_us: int) -> Chunk | Refused | None:
+        """The chunk that has so much left at this reading of the wall clock, by what is known here; `reserve` it before anything is
+        awaited. None: `ask`.
+        """
         held = self._held.get(name)
         if held is None:
             return None
         if limit is not held.asked:
             held.told(limit)
-        return held.chunk if held.chunk.has(units, self.wall_us()) else self._refusal(held, units)
+        chunk = held.chunk
+        if units <= chunk.left and now_us < chunk.until_us:  # as `has`, without the call
+            return chunk
+        return self._refusal(held, units, now_us)
 
-    def _refusal(self, held: _Held, units: int) -> Refused | None:
+    def _refusal(self, held: _Held, units: int, now_us: int) -> Refused | None:
         if units < held.empty_units or self.clock() >= held.empty_until_us:
             return None
         chunk = held.chunk
-        return None if self.wall_us() >= chunk.until_us else Refused(max(0, chunk.left), chunk.until_us)
+        return None if now_us >= chunk.until_us else Refused(max(0, chunk.left), chunk.until_us)
 
     async def ask(self, name: str, limit: Limit, units: int) -> Chunk | Refused:
         """As `admit`, with as much of the budget first. Raises TableUnavailable, Damaged; nothing was reserved then."""
@@ -134,22 +153,22 @@ class Budgets:
             held.wanted += units
             try:
                 async with held.turn:
-                    found = self.admit(name, limit, units)
+                    found = self.admit(name, limit, units, self.wall_us())
                     if found is None and self._held.get(name) is held:
                         if self.clock() < held.silent_until_us:
                             break
                         await self._renewed(name, held)
             finally:
                 held.wanted -= units
-            found = self.admit(name, limit, units)
+            found = self.admit(name, limit, units, self.wall_us())
             if found is not None:
                 return found
         raise TableUnavailable("nothing of the budget could be had")
 
-    def remaining(self, name: str) -> int:
-        """Of the budget, as far as it is known here: what nobody used or holds, and what this member holds."""
+    def chunk(self, name: str) -> Chunk | None:
+        """What this member holds of a budget; None: it has not asked for any lately."""
         held = self._held.get(name)
-        return 0 if held is None else max(0, held.chunk.limit - held.chunk.total + held.chunk.left)
+        return None if held is None else held.chunk
 
     def due(self) -> list[str]:
         """The budgets that are to be looked after now."""
@@ -168,7 +187,7 @@ class Budgets:
         async with held.turn:
             now_us = self.clock()
             held.measure(now_us)
-            held.next_us = now_us + LOOK_US * max(1, len(self._held) // _LOOKED_AFTER)
+            held.next_us = now_us + LOOK_US * self._stretch
             try:
                 if now_us - held.asked_us >= _IDLE_US and not held.chunk.reserved:
                     await self._given_back(name, held)
@@ -201,7 +220,7 @@ class Budgets:
             chunk.claim != self._mine(held.row).claim
             or (chunk.asked_most <= aim and has < aim // 2)
             or has > max(2 * aim, chunk.asked_most)
-            or (chunk.used != self._mine(held.row).used and now_us - held.told_us >= _TOLD_US)
+            or (chunk.used != self._mine(held.row).used and now_us - held.told_us >= _TOLD_US * self._stretch)
             or any(held.unsettled.get(it, 0) <= now_us for it in held.row.holders if self.is_dead(it))
         )
 
@@ -212,7 +231,15 @@ class Budgets:
         """What this member should have to spend."""
         chunk = held.chunk
         remaining = chunk.limit - rows.total(row) + max(0, chunk.left)
-        return rows.chunk(remaining, self.members(), held.demand, chunk.asked_most)
+        return self._chunk(held, remaining)
+
+    def _chunk(self, held: _Held, remaining: int) -> int:
+        chunk = held.chunk
+        return rows.chunk(remaining, self.members(), held.demand * self._stretch, chunk.asked_most)
+
+    @property
+    def _stretch(self) -> int:
+        return max(1, len(self._held) // _LOOKED_AFTER)
 
     async def _renewed(self, name: str, held: _Held) -> None:
         """One look, and one write where there is something to be changed. Raises TableUnavailable, Damaged."""
@@ -287,7 +314,7 @@ class Budgets:
     def _wanted(self, held: _Held, row: Budget, most: int) -> int:
         """What the claim is to be. Notes what cannot be had."""
         chunk = held.chunk
-        aim = rows.chunk(most, self.members(), held.demand, chunk.asked_most)
+        aim = self._chunk(held, most)
         want, has = max(held.wanted, aim), chunk.left
         if held.wanted > most:
             held.empty_units, held.empty_until_us = most + 1, self.clock() + _EMPTY_US

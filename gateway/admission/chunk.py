@@ -18,6 +18,7 @@ class Chunk:
         "claim",
         "left",
         "limit",
+        "rest",
         "span",
         "start_us",
         "total",
@@ -32,6 +33,8 @@ class Chunk:
         """Units that were asked for; whoever measures demand counts from there."""
         self.asked_most = 1
         """By one call, the most of late."""
+        self.rest = 0
+        """Less than a unit, that was used and is counted with the next call: whoever settles keeps it here."""
         self.begin(start_us)
 
     def begin(self, start_us: int) -> None:

@@ -296,7 +296,7 @@ class Stream:
 class PartDownstream:
     """The client's side of one message: its part of the stream."""
 
-    tokens = 0  # nobody counts any
+    tokens = guessed_tokens = pieces = 0  # nobody counts any
     has_failed = False
 
     def __init__(self, outbox: Outbox, turns: Turns, number: int, *, wants_status: bool) -> None:

@@ -22,6 +22,7 @@ class HttpDownstream:
 
     has_failed = False
     tokens = 0
+    guessed_tokens = 0
     # Held back until there is a body: a reply that breaks off before is an error of ours.
     _head: Headers | None = None
     _left_bytes = 0  # -1: the reply says itself when it is whole
@@ -42,6 +43,10 @@ class HttpDownstream:
     def started(self) -> bool:
         """The client has been told a status, or it is decided which."""
         return self._answering.has_begun
+
+    @property
+    def pieces(self) -> int:
+        return self._events.pieces if self._events is not None else 0
 
     async def start(self, reply: Reply, standing: Standing) -> None:
         await self._answering.writable()

@@ -275,7 +275,7 @@ class Question(NoBody):
 class UnaryDownstream:
     """The client's side of a call with one message each way: it is told when all is known."""
 
-    tokens = 0  # nobody counts any
+    tokens = guessed_tokens = pieces = 0  # nobody counts any
     has_failed = False  # an error is a status
 
     def __init__(self) -> None:

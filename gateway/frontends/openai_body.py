@@ -23,12 +23,12 @@ from gateway.wire.openai import (
     model_named,
     refused,
 )
-from gateway.wire.openai_passed import PassedRequest, judge_passed, passed_body
+from gateway.wire.openai_passed import PassedRequest, judge_passed, most_of_passed, passed_body
 from gateway.wire.openai_readings import Embedded, Reading, Streamed, Whole, most_allowed
 from gateway.wire.openai_relayed import Relayed, RelayedStream
 from gateway.wire.openai_replies import Answering
 from gateway.wire.openai_replies import Kind as AnswerKind
-from gateway.wire.openai_to_oip import generate_body, infer_body
+from gateway.wire.openai_to_oip import generate_body, infer_body, most_tokens
 from gateway.wire.screened import masked_json
 from gateway.wire.tokens import AT_ONCE_CHARACTERS, Count, counted, estimated
 from tenants.openai import Generate, Infer, PassThrough, Section
@@ -93,7 +93,7 @@ class OpenAiBody(Collected):
             case EmbeddingsRequest() as request, Infer() as section:
                 tokens, count = await _tokens(request.texts, offer.count)
                 embedded = Embedded(section, request, tokens, counted=count is not None)
-                return self._asked(infer_body(section, request.texts), embedded)
+                return self._asked(infer_body(section, request.texts), embedded, tokens)
             case (ChatRequest() | CompletionRequest()) as request, Generate() as section:
                 self._judge_stream(request.stream)
                 if (refusal := most_allowed(section, request)) is not None:
@@ -102,7 +102,8 @@ class OpenAiBody(Collected):
                 tokens, count = await _tokens([prompt], offer.count)
                 kind = Streamed if request.stream else Whole
                 reading = kind(section, request, self._answering, tokens, count, screen=screen)
-                return self._asked(generate_body(section, request, prompt), reading)
+                most = tokens + most_tokens(section, request)
+                return self._asked(generate_body(section, request, prompt), reading, most)
         gives = "embeddings" if isinstance(offer.section, Infer) else "texts"
         raise refused(f"this model gives {gives} and nothing else", "model")
 
@@ -111,7 +112,9 @@ class OpenAiBody(Collected):
         self._judge_stream(streams)
         kind = RelayedStream if streams else Relayed
         reading = kind(request, self._answering, screen)
-        return self._asked(passed_body(request, section.model or self._model), reading)
+        return self._asked(
+            passed_body(request, section.model or self._model), reading, most_of_passed(request)
+        )
 
     def _judge_stream(self, streams: bool | None) -> None:  # noqa: FBT001 - the value of a key
         if streams and not self._can_stream:
@@ -121,9 +124,9 @@ class OpenAiBody(Collected):
     def _answering(self) -> Answering:
         return Answering(_ANSWERS[self._kind], self._downstream.request_id, self._created, self._model)
 
-    def _asked(self, body: bytes, reading: Reading) -> Outgoing:
+    def _asked(self, body: bytes, reading: Reading, most_tokens: int) -> Outgoing:
         self._downstream.expect(reading, self.hold)
-        return Outgoing(head=body)
+        return Outgoing(head=body, most_tokens=most_tokens)
 
 
 def _prompt(request: ChatRequest | CompletionRequest, offer: Offer) -> str:

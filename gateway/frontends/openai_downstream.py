@@ -55,6 +55,12 @@ class OpenAiDownstream:
     def tokens(self) -> int:
         return self._reading.tokens if self._reading and self._error is None else 0
 
+    @property
+    def guessed_tokens(self) -> int:
+        return self._reading.guessed_tokens if self._reading and self._error is None else 0
+
+    pieces = 0  # they are read, and what they say is counted
+
     async def start(self, reply: Reply, standing: Standing) -> None:
         await self._answering.writable()
         self._answering.follow(reply)

@@ -7,9 +7,12 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from typing import Final
 
+from gateway.admission import budgets as budgeting
+from gateway.admission.budgets import Budgets
 from gateway.admission.limiter import Limiter
 from gateway.admission.permitting import Permitting
 from gateway.admission.sharing import STEP_SECONDS, Sharing
+from gateway.admission.spending import Spending
 from gateway.audit.ledger import Ledger
 from gateway.auth.known import Known
 from gateway.frontends.grpc_memory import MessageMemory
@@ -26,7 +29,16 @@ from gateway.pipeline import Pipeline
 from gateway.process import resident_bytes, used_bytes
 from gateway.roles.shared import Shared, readiness_of
 from gateway.scaling.sequences import Sequences
-from gateway.state import boot_us, clock, new_id, now_us, opened_blobs, opened_ledger, opened_once
+from gateway.state import (
+    boot_us,
+    clock,
+    new_id,
+    now_us,
+    opened_blobs,
+    opened_ledger,
+    opened_once,
+    opened_usage,
+)
 from gateway.telemetry.rooms import WorkerRooms, watch_captures, watch_once
 
 _FORGET_SECONDS: Final = 60.0
@@ -65,12 +77,18 @@ async def opened_worker(shared: Shared) -> AsyncIterator[Worker]:
         permitting = Permitting(shared.live, life.name, boot_us, life.is_dead, life.live, call_us)
         limiter = Limiter(sharing, permitting)
         stack.push_async_callback(limiter.close)
+        # Their own threads: nothing that adds up what was used holds up a call that waits for its budget.
+        used = await stack.enter_async_context(opened_usage(settings))
+        budgets = Budgets(used, life.name, boot_us, now_us, life.is_dead, life.live)
+        stack.push_async_callback(budgeting.given_back, budgets)
+        spending = Spending(budgets, now_us)
         sequences = Sequences(shared.throttler, clock, secrets.randbelow)
         pipeline = Pipeline(
             auth=shared.auth,
             known=shared.known,
             policies=shared.policies,
             limiter=limiter,
+            spending=spending,
             ledger=ledger,
             throttler=shared.throttler,
             sequences=sequences,
@@ -89,7 +107,9 @@ async def opened_worker(shared: Shared) -> AsyncIterator[Worker]:
                 series=every(_CLOSE_SECONDS, ledger.close_destroyed),
                 shares=every(STEP_SECONDS, sharing.step),
                 permits=every(STEP_SECONDS, permitting.step),
+                budgets=every(budgeting.STEP_SECONDS, budgets.step),
                 forget=every(_FORGET_SECONDS, limiter.forget_idle),
+                seats=every(_FORGET_SECONDS, spending.forget),
                 sweep=every(_SWEEP_SECONDS, sequences.sweep),
             )
         )

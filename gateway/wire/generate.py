@@ -91,15 +91,16 @@ class Events:
     """A stream on its way to the client: each event goes on once it is whole, the errors among them as a client may see them.
 
     An event above 256 KiB goes on as it comes. `is_between`: what was given out ends with the end of an event; `has_failed`: there was
-    an error.
+    an error; `pieces`: so many events.
     """
 
-    __slots__ = ("_held", "has_failed", "is_between")
+    __slots__ = ("_held", "has_failed", "is_between", "pieces")
 
     def __init__(self) -> None:
         self._held = b""
         self.has_failed = False
         self.is_between = True
+        self.pieces = 0
 
     def feed(self, piece: bytes) -> bytes:
         """What can go on now. Raises MODEL_FAILED for an error without an end."""
@@ -109,6 +110,7 @@ class Events:
             return self._unfinished(data)
         whole, self._held = data[:end], data[end:]
         self.has_failed |= _ERROR in whole
+        self.pieces += whole.count(_END)
         if self.is_between:
             whole = _cleaned(whole)
         else:  # the end of a large one comes first

@@ -28,6 +28,7 @@ from gateway.wire.openai import (
     judge,
     refused,
 )
+from gateway.wire.tokens import REPLY_TOKENS, estimated
 
 MOST_ANSWERS: Final = 128
 MOST_TOOLS: Final = 128
@@ -185,6 +186,18 @@ def judge_passed(body: bytes, kind: Kind) -> PassedRequest:
     if not isinstance(request, EmbeddingsRequest) and not _is_object(request.logit_bias):
         raise refused("logit_bias must be an object", "logit_bias")
     return request
+
+
+def most_of_passed(request: PassedRequest) -> int:
+    """Tokens of prompt and answers at most, by our own count: the server has its own bounds, which nobody tells us."""
+    prompt = sum(map(estimated, request.texts))
+    if isinstance(request, EmbeddingsRequest):
+        return prompt
+    most = request.max_completion_tokens if isinstance(request, PassedChat) else None
+    answers = (
+        max(request.n or 1, request.best_of or 1) if isinstance(request, PassedCompletion) else request.n or 1
+    )
+    return prompt + answers * (most or request.max_tokens or REPLY_TOKENS)
 
 
 def passed_body(request: PassedRequest, model: str) -> bytes:

@@ -64,6 +64,10 @@ class _Relayed:
         self._usage: Any = None
         self.tokens = 0
 
+    @property
+    def guessed_tokens(self) -> int:
+        return self.tokens or self._prompt_tokens + -(-self._characters // 4)
+
     def failure(self, status: int, content_type: bytes, error: bytes) -> Failure:
         """An error of the server's, in FastAPI's form or in OpenAI's."""
         sentence, param = _said(error)

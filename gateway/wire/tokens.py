@@ -1,7 +1,11 @@
 """How many tokens a text has: by the model's own tokenizer where the optional `tokenizers` is installed, else not at all. Pure."""
 
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from typing import Final
+
+import msgspec
+from msgspec import UNSET, Struct, UnsetType
 
 Count = Callable[[str], int]
 
@@ -9,6 +13,50 @@ AT_ONCE_CHARACTERS: Final = 16 * 1024
 """What may be counted while others wait: it takes milliseconds."""
 
 _CHARACTERS_A_TOKEN = 4  # of English, in the tokenizers that are common
+
+
+REPLY_TOKENS: Final = 1024
+"""What a reply is taken to have at most, where neither the request nor its model says."""
+_BYTES_A_TOKEN: Final = 4
+_PIECE_BYTES: Final = 100
+"""Of an event of a stream, what is not its text, more or less."""
+_TEXTS: Final = b"BYTES"
+
+
+class _Bounded(Struct):
+    max_tokens: int | UnsetType = UNSET
+
+
+class _Asked(_Bounded):
+    parameters: _Bounded | UnsetType = UNSET
+
+
+_asked = msgspec.json.Decoder(_Asked)
+
+
+def most_of_generate(head: bytes) -> int:
+    """Prompt and reply of a generate request at most: four bytes a token, and what it allows the reply under the name `max_tokens`."""
+    most: int | UnsetType = UNSET
+    with suppress(msgspec.DecodeError):
+        found = _asked.decode(head)
+        most = found.max_tokens
+        if most is UNSET and found.parameters is not UNSET:
+            most = found.parameters.max_tokens
+    return of_bytes(len(head)) + (REPLY_TOKENS if most is UNSET else max(0, most))
+
+
+def most_of_infer(head: bytes, tensor_bytes: int) -> int:
+    """Of tensors: none, unless there are texts among them."""
+    return of_bytes(len(head) + tensor_bytes) + REPLY_TOKENS if _TEXTS in head else 0
+
+
+def of_bytes(size: int) -> int:
+    return -(-size // _BYTES_A_TOKEN)
+
+
+def of_pieces(pieces: int, size: int) -> int:
+    """Of a reply of so many events and bytes. A piece is a token at least, as models give them; a long one is as long as it is."""
+    return max(pieces, of_bytes(max(0, size - _PIECE_BYTES * pieces)))
 
 
 def counter(tokenizer: bytes) -> Count | None:

@@ -9,7 +9,7 @@ from tenants.directory.holdings import Holdings
 from tenants.events import Action
 from tenants.issuers import Issuer, TenantIssuer, TenantIssuers
 from tenants.members import Member
-from tenants.plans import Plan, unenforced
+from tenants.plans import Plan
 from tenants.ports import Key
 from tenants.privacy import Privacy
 from tenants.rows import (
@@ -98,7 +98,7 @@ class Issuers(Holdings[TenantIssuer]):
         if owner is None:
             return None
         plan = await self._one(plan_at(owner.plan), Plan)
-        if plan is None or unenforced(plan.limits):
+        if plan is None:
             return None
         private = await self._one(privacy_at(owner.privacy), Privacy) if owner.privacy is not None else None
         if private is None and owner.privacy is not None:

@@ -18,7 +18,7 @@ from tenants.ids import is_id
 from tenants.keys import WORKING, ApiKey, Secret
 from tenants.members import Account
 from tenants.model import Model
-from tenants.plans import Plan, unenforced
+from tenants.plans import Plan
 from tenants.ports import MOST_KEYS, Row
 from tenants.privacy import Privacy
 from tenants.rows import (
@@ -244,15 +244,14 @@ class Keys:
 
     async def reread(self, digests: Sequence[str]) -> dict[str, Credentials | None]:
         """`find` for many at once. Fails closed: what is absent, dangling or unreadable is None, a tenant's privacy too: it is not
-        served rather than unmasked. So are an operator's key and one whose plan has a limit that nobody keeps.
+        served rather than unmasked. So is an operator's key.
         """
         many = self.journal.many
         pointers = readable(await many(map(digest_at, digests)), KeyPointer)
         at = pointers.values()
         known = readable(await many(key_at(p.tenant_id, p.key_id) for p in at), ApiKey)
         owners = readable(await many(tenant_at(p.tenant_id) for p in at), Tenant)
-        sold = readable(await many(plan_at(owner.plan) for owner in owners.values()), Plan)
-        plans = {at: plan for at, plan in sold.items() if not unenforced(plan.limits)}
+        plans = readable(await many(plan_at(owner.plan) for owner in owners.values()), Plan)
         named = (privacy_at(owner.privacy) for owner in owners.values() if owner.privacy is not None)
         privacies = readable(await many(named), Privacy)
         of_accounts = [account_at(it.tenant_id, it.account_id) for it in known.values() if it.account_id]

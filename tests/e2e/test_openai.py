@@ -14,6 +14,7 @@ from openai.types.chat import ChatCompletionMessageParam
 from gateway.audit.record import Entry
 from gateway.audit.segment import scan
 from gateway.state import clock
+from tenants.plans import Limits
 from tests.e2e.fleets import Fleet, configure, serving_fleet
 from tests.e2e.world import Demo, command, new_tenant, rated, stored_segments, tritons, until
 
@@ -203,6 +204,27 @@ def test_a_limit_is_a_limit_and_the_client_comes_back_when_it_is_told(demo: Demo
         assert limited.value.type == "rate_limit_error"
     with connected(demo, slow, retries=2) as client:
         assert client.completions.create(model="parrot", prompt="x").choices[0].text == "x"
+
+
+def test_a_budget_refuses_by_the_models_own_count_and_by_the_name_that_the_client_knows(
+    demo: Demo, client: openai.OpenAI
+) -> None:
+    used = client.completions.create(model="parrot", prompt="how do you do").usage
+    assert used is not None
+    limits = Limits(2**20, tokens_per_minute=used.prompt_tokens + 6)
+    few = new_tenant(demo.state, "few-tokens", limits).secret.reveal()
+    with connected(demo, few) as tight:
+        tight.completions.create(model="parrot", prompt="how do you do", max_tokens=6)
+        with pytest.raises(openai.RateLimitError) as limited:
+            tight.completions.create(model="parrot", prompt="how do you do", max_tokens=7)
+    assert "max_tokens" in limited.value.message
+    once = new_tenant(demo.state, "once-a-day", Limits(2**20, requests_per_day=1)).secret.reveal()
+    with connected(demo, once) as spent:
+        spent.completions.create(model="parrot", prompt="x")
+        with pytest.raises(openai.RateLimitError) as refused:
+            spent.completions.create(model="parrot", prompt="x")
+    assert (refused.value.code, refused.value.type) == ("budget_spent", "insufficient_quota")
+    assert 1 <= int(refused.value.response.headers["retry-after"]) <= 86_400
 
 
 @pytest.mark.parametrize(

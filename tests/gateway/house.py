@@ -45,7 +45,7 @@ from tenants.issuers import TenantIssuer
 from tenants.keys import Secret
 from tenants.model import Model
 from tenants.plans import Limits, Plan, Rate
-from tests.gateway.admission.alone import limiter
+from tests.gateway.admission.alone import limiter, spending
 from tests.worlds.blobs import BlobWorld
 from tests.worlds.issuer import IssuerWorld, key_sets
 from tests.worlds.keyring import KeyringWorld
@@ -69,6 +69,8 @@ class Client:
     reads: asyncio.Event | None = None
     started: bool = False
     tokens: int = 0
+    guessed_tokens: int = 0
+    pieces: int = 0
     has_failed: bool = False
     told: Answer | None = None
 
@@ -286,8 +288,7 @@ async def house(
     look_ups = LookUps(directory, known, feed, Networks(None, loop.time))
     await feed.look()
     segments, scaler = SegmentWorld(), ScalerWorld(list(worlds))
-    ids = count(1)
-    meter = Meter()
+    ids, meter = count(1), Meter()
     blobs, capture_keys = BlobWorld(), KeyringWorld()
     captures = capturing(capture_keys, blobs)
     throttler, autoscaler = elastic(scaler, known.models, known.fleets, meter)
@@ -308,6 +309,7 @@ async def house(
             known=known,
             policies=in_force(),
             limiter=limiter(loop.time),
+            spending=spending(loop.time),
             ledger=ledger,
             throttler=throttler,
             sequences=Sequences(throttler, loop.time, random.Random(7).randrange),

@@ -52,6 +52,8 @@ LOOPS = {
     "permits": "Permitting.step",
     "policies": "Current.look",
     "retention": "opened_ageing.<locals>.forget",
+    "budgets": "Budgets.step",
+    "seats": "Spending.forget",
     "shares": "Sharing.step",
     "slots": "Handing.step",
     "series": "Ledger.close_destroyed",

@@ -176,21 +176,6 @@ FAULTS = [
     ("[1, 2]", "[1, 3]", "17: canary.inputs[0].data: has 2 elements, and the shape 3"),
     ("[1, 2]", "[1, -2]", "17: canary.inputs[0].shape[1]: Expected int >= 0"),
     ("weight: 2", "weight: 0", "21: weight: Expected int >= 1"),
-    (
-        "limits:",
-        "limits:\n  requests_per_day: 5",
-        "23: limits.requests_per_day: is not enforced yet, and a limit",
-    ),
-    ("limits:", "limits:\n  tokens_per_minute: 5", "23: limits.tokens_per_minute: is not enforced yet"),
-    (
-        "limits:",
-        "limits:\n  compute_seconds_per_day: 0.5",
-        "23: limits.compute_seconds_per_day: is not enforced",
-    ),
-    ("limits:", "limits:\n  money_per_month: '5'", "23: limits.money_per_month: is not enforced yet"),
-    ("limits:", "limits:\n  soft: {money_per_month: '5'}", "23: limits.soft: is not enforced yet"),
-    ("limits:", "limits:\n  per_key: {concurrent_requests: 5}", "23: limits.per_key: is not enforced yet"),
-    ("limits:", "limits:\n  per_model: {a.b: {}}", "23: limits.per_model: is not enforced yet"),
     ("limits:", "limits:\n  requests_per_day: 0", "23: limits.requests_per_day: Expected int >= 1"),
     ("limits:", "limits:\n  tokens_per_minute: many", "23: limits.tokens_per_minute: Expected int, got str"),
     (

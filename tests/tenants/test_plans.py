@@ -6,7 +6,6 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import pytest
 from msgspec.structs import replace
 
@@ -14,7 +13,7 @@ from tenants import keys
 from tenants.acts import Act
 from tenants.directory import Directory
 from tenants.errors import Invalid
-from tenants.plans import ENFORCED, Limits, Part, Plan, Prices, Rate, Soft, amount, faults, parse, unenforced
+from tenants.plans import Limits, Plan, Prices, Rate, Soft, amount, faults, parse
 from tenants.ports import Row
 from tenants.rows import encoded, plan_at
 from tests.tenants.conftest import BY, NOW, TEAM
@@ -107,40 +106,13 @@ def test_what_is_missing_is_named(missing: str) -> None:
         parse(document)
 
 
-# Limits that nobody keeps yet
-
-UNENFORCED: dict[str, object] = {
-    "requests_per_day": 100_000,
-    "tokens_per_minute": 200_000,
-    "compute_seconds_per_day": 36_000.0,
-    "money_per_month": "500.00",
-    "soft": Soft("400.00"),
-}
-
-
-def test_every_limit_is_kept_or_refused() -> None:
-    assert set(Limits.__struct_fields__) == ENFORCED | set(UNENFORCED)
-    assert unenforced(Limits(1, Rate(1.0, 1), 1)) == ()
-    kept, lost = Part(Rate(1.0, 1), 1), Part(requests_per_day=1)
-    assert unenforced(Limits(1, per_key=kept, per_model={"digits": kept})) == ()
-    assert unenforced(Limits(1, per_key=lost, per_model={"digits": lost})) == (
-        "per_key.requests_per_day",
-        "per_model.digits.requests_per_day",
-    )
-
-
-@pytest.mark.parametrize(("name", "value"), UNENFORCED.items())
-async def test_a_limit_that_nobody_keeps_gets_in_by_no_door(
-    directory: Directory, name: str, value: object
-) -> None:
-    plan = Plan("team", 1, Limits(1, **{name: value}))  # type: ignore[arg-type]
-    assert unenforced(plan.limits) == (name,)
-    with pytest.raises(Invalid, match="is not enforced yet") as refusal:
-        await directory.values.put(plan, act=Act(BY, NOW))
-    assert refusal.value.path == f"limits.{name}"
-    with pytest.raises(Invalid, match="is not enforced yet"):
-        parse(msgspec.to_builtins(plan))
-    assert await directory.values.plans() == {}
+@pytest.mark.parametrize("limits", [{"money_per_month": "5"}, {"soft": {"money_per_month": "5"}}])
+@pytest.mark.parametrize("prices", [{}, {"prices": {"currency": "USD"}}])
+def test_a_budget_of_money_needs_prices(limits: dict[str, Any], prices: dict[str, Any]) -> None:
+    document = DOCUMENT | {"limits": {"body_bytes": 1} | limits} | prices
+    with pytest.raises(Invalid, match="needs prices"):
+        parse(document)
+    parse(document | {"prices": {"currency": "USD", "per_1000_requests": "0.01"}})
 
 
 async def test_prices_are_kept_as_they_were_written(directory: Directory) -> None:
@@ -193,7 +165,7 @@ async def test_a_key_on_a_plan_with_a_limit_that_nobody_keeps_is_served_by_nobod
 ) -> None:
     """A later program wrote it. Serving without that limit would be no limit at all."""
     minted = await acme.keys.create("acme", Act(BY, NOW))
-    later = replace(TEAM, limits=replace(TEAM.limits, requests_per_day=5))
-    world.rows[plan_at("team")] = Row(plan_at("team"), encoded(later), 9)
+    later = encoded(TEAM).replace(b'"body_bytes":', b'"requests_per_year":5,"body_bytes":')
+    world.rows[plan_at("team")] = Row(plan_at("team"), later, 9)
     assert await acme.keys.find(keys.hashed(minted.secret)) is None
     assert await acme.keys.identify(keys.hashed(minted.secret), NOW) is None

@@ -79,7 +79,7 @@ TENANT: dict[str, Any] = {
     "state": "suspended",
 }
 GOOD = [FLEET, MODEL, FAR, PLAN, TENANT]
-UNENFORCED: dict[str, Any] = {
+BUDGETS: dict[str, Any] = {
     "requests_per_day": 100000,
     "tokens_per_minute": 200000,
     "compute_seconds_per_day": 36000,
@@ -176,7 +176,7 @@ def test_a_good_document_is_let_through_by_both(document: dict[str, Any]) -> Non
         (TENANT, "members", []),
         (TENANT, "members", ...),
         (TENANT, "state", ...),
-        *((PLAN, f"limits.{name}", value) for name, value in UNENFORCED.items()),
+        *((PLAN, f"limits.{name}", value) for name, value in BUDGETS.items()),
     ],
 )
 def test_what_has_the_right_types_is_let_through_by_both(
@@ -277,7 +277,7 @@ def paths(tree: object, at: str = "") -> list[str]:
     return [it for name, inner in items for it in (f"{at}{name}", *paths(inner, f"{at}{name}."))]
 
 
-WHOLE = [*GOOD, put(PLAN, "limits", PLAN["limits"] | UNENFORCED)]
+WHOLE = [*GOOD, put(PLAN, "limits", PLAN["limits"] | BUDGETS)]
 OTHERS = st.sampled_from([..., [], {}, 0, -7, 5, 0.5, True, "x", "5", "*", [[]], {"x": 1}, [{"x": 1}]])
 
 
@@ -298,7 +298,7 @@ def test_every_field_that_has_a_meaning_is_told_it() -> None:
     limits = schema(["Plan"])["allOf"][0]["then"]["properties"]["limits"]["properties"]
     part = limits["per_model"]["additionalProperties"]["properties"]
     assert limits["body_bytes"]["description"] == "a request's body has at most so many"
-    assert limits["requests_per_day"]["description"].endswith("not enforced yet, and refused")
+    assert limits["requests_per_day"]["description"].endswith("from midnight to midnight, UTC")
     assert part["requests_per_second"]["properties"]["burst"]["description"] == "so many at once"
 
 

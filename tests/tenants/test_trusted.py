@@ -13,7 +13,6 @@ from tenants.directory import Directory, Trusted
 from tenants.errors import InUse, NotFound
 from tenants.events import Changed, tenants_of
 from tenants.issuers import Issuer, TenantIssuer, id_of
-from tenants.plans import Limits, Part, Plan
 from tenants.ports import MOST_KEYS, Key, Page, Row
 from tenants.rows import (
     OwnerPointer,
@@ -221,8 +220,8 @@ async def test_an_address_of_other_letters_is_not_that_of_a_member(acme: Directo
     assert belonging.member("jö@acme.example") == jo
 
 
-@pytest.mark.parametrize("what", ["plan", "no plan", "limit", "tenant", "no tenant"])
-async def test_nobody_belongs_to_a_tenant_that_cannot_be_read_or_whose_limits_nobody_keeps(
+@pytest.mark.parametrize("what", ["plan", "no plan", "tenant", "no tenant"])
+async def test_nobody_belongs_to_a_tenant_that_cannot_be_read_nor_its_plan(
     acme: Directory, world: MemoryTable, what: str
 ) -> None:
     at = tenant_at((await acme.tenants.show("acme")).id)
@@ -231,9 +230,6 @@ async def test_nobody_belongs_to_a_tenant_that_cannot_be_read_or_whose_limits_no
             damage(world, plan_at("team"))
         case "no plan":
             del world.rows[plan_at("team")]
-        case "limit":
-            stricter = Plan("team", 1, Limits(10, per_key=Part(concurrent_requests=1)))
-            damage(world, plan_at("team"), encoded(stricter))
         case "tenant":
             damage(world, at)
         case "no tenant":

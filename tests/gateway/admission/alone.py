@@ -3,9 +3,11 @@
 from collections.abc import Callable, Set
 from dataclasses import dataclass, field
 
+from gateway.admission.budgets import Budgets
 from gateway.admission.limiter import Limiter, Reservation
 from gateway.admission.permitting import Permitting
 from gateway.admission.sharing import Sharing
+from gateway.admission.spending import Spending
 from gateway.auth.principal import Principal
 from tests.gateway.admission.counted import Counted
 from tests.worlds.table import MemoryTable
@@ -36,6 +38,18 @@ def limiter(
         Sharing(store, me, clock_us, clock_us, dead.__contains__, lambda: members),
         Permitting(store, me, clock_us, dead.__contains__, lambda: members),
     )
+
+
+def spending(
+    clock: Callable[[], float], table: MemoryTable | None = None, me: str = "m1", members: int = 1
+) -> Spending:
+    """`clock` gives seconds, since 1970 among others."""
+
+    def clock_us() -> int:
+        return round(clock() * 1_000_000)
+
+    store = MemoryTable() if table is None else table
+    return Spending(Budgets(store, me, clock_us, clock_us, lambda _: False, lambda: members), clock_us)
 
 
 async def admitted(

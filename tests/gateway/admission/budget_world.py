@@ -96,7 +96,7 @@ class Member:
     def _serve(self, calls: int) -> None:
         for _ in range(calls):
             units = self.run.world.random.randint(1, self.run.schedule.ceiling)
-            found = self.budgets.admit(NAME, self.limit, units)
+            found = self.budgets.admit(NAME, self.limit, units, self._wall())
             if found is None:
                 self.waiting.append(units)
             else:
@@ -137,7 +137,7 @@ class Member:
 
     async def _ask(self, units: int) -> None:
         """One call asks, while the others wait for their turn behind it."""
-        found = self.budgets.admit(NAME, self.limit, units)
+        found = self.budgets.admit(NAME, self.limit, units, self._wall())
         if found is None:
             held, behind = self.budgets._held.get(NAME), sum(self.waiting)
             if held is not None:

@@ -1,12 +1,10 @@
 """Four members spend one budget, never more than it, and nearly all of it, whatever becomes of them and of the table; in virtual time.
 
-SEEDS=N       so many schedules of each theme instead of 2
-CHAOS=full    100 of each
+SEEDS=N       so many schedules of each theme instead of 2; CHAOS=full: 100
 
 The seed of a schedule that fails is printed with its transcript, cut down to what it takes.
 """
 
-import os
 from collections.abc import Callable
 from random import Random
 
@@ -18,10 +16,10 @@ from gateway.admission.budgets import Budgets, Refused, _Held
 from gateway.admission.chunk import Chunk
 from tests.gateway.admission.budget_world import SKEW, SLOTS, Run, Schedule, smaller, transcript
 from tests.gateway.admission.simulated import Fault
+from tests.seeds import seeds
 from tests.worlds.virtual import MS, SECOND, Clocks
 
-IS_FULL = os.environ.get("CHAOS") == "full"
-SEEDS = int(os.environ.get("SEEDS") or (100 if IS_FULL else 2))
+SEEDS = seeds(2, 100)
 LEAST_USED = 0.99
 EVEN = (25,) * SLOTS
 SECONDS = 170  # two whole minutes, and parts of two more
@@ -166,7 +164,7 @@ def drawn(seed: int, theme: str) -> Schedule:
 @pytest.mark.chaos
 @pytest.mark.parametrize("theme", THEMES)
 def test_no_period_has_more_than_its_budget_and_what_is_there_is_used(theme: str) -> None:
-    for seed in range(SEEDS):
+    for seed in SEEDS:
         run = Run(drawn(seed, theme)).go()
         if run.faults():
             pytest.fail(transcript(smaller(run.schedule, Budgets), Budgets))
@@ -177,11 +175,11 @@ def test_no_period_has_more_than_its_budget_and_what_is_there_is_used(theme: str
 class Unchecked(Budgets):
     """Spends what it holds without a look at the clock."""
 
-    def admit(self, name: str, limit: Limit, units: int) -> Chunk | Refused | None:
+    def admit(self, name: str, limit: Limit, units: int, now_us: int) -> Chunk | Refused | None:
         held = self._held.get(name)
         if held is not None and held.chunk.left >= units:
             return held.chunk
-        return Budgets.admit(self, name, limit, units)
+        return Budgets.admit(self, name, limit, units, now_us)
 
 
 class Hoping(Budgets):

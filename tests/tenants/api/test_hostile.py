@@ -105,7 +105,7 @@ INVALID: list[tuple[str, str, Any, str]] = [
     ("PUT", PLAN, {"weight": 1, "limits": {}}, "limits"),
     ("PUT", PLAN, {"weight": 1, "limits": {**ROOMY, "money": 5}}, "limits"),
     ("PUT", PLAN, {"weight": 1, "limits": {**ROOMY, "concurrent_requests": 0}}, "limits.concurrent_requests"),
-    ("PUT", PLAN, {"weight": 1, "limits": {**ROOMY, "requests_per_day": 5}}, "limits.requests_per_day"),
+    ("PUT", PLAN, {"weight": 1, "limits": {**ROOMY, "requests_per_day": 0}}, "limits.requests_per_day"),
     ("PUT", PLAN, {"weight": 1, "limits": {**ROOMY, "money_per_month": 500.0}}, "limits.money_per_month"),
     ("PUT", PLAN, {"weight": 1, "limits": {**ROOMY, "per_model": {"a b": {}}}}, "limits.per_model.a b"),
     ("PUT", PLAN, {"name": "other", "weight": 1, "limits": ROOMY}, "name"),
