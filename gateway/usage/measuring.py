@@ -30,8 +30,8 @@ from tenants.usage import UNITS
 
 LAG_US: Final = 3_000_000
 """Behind its end an interval is shared out: by then the outcomes of its calls are read."""
-LOOK_US: Final = 2_000_000
-_GONE_US: Final = 30_000_000
+LOOK_US: Final = 5_000_000
+GONE_US: Final = 30_000_000
 _FIRST_US: Final = 10_000_000  # before the first look at a place: calls that were there count
 _MOST_SAID: Final = 1_000  # answers that wait for the table; those of who leaves come on top
 _MOST_SHARES: Final = (MOST_ITEMS - 2) // len(UNITS)
@@ -89,6 +89,7 @@ class Measuring:
         self._ask = ask
         self._held: dict[Key, _Held] = {}
         self._now: dict[Where, _Held] = {}  # of those, the places that are there
+        self._seen_us: dict[Where, int] = {}  # when its server last said something
         self._said: deque[_Said] = deque()
         self._knows = False
         self._looked_us = 0
@@ -102,8 +103,8 @@ class Measuring:
             for server in list(self._servers()):
                 await self._measure(server)
         await self.note()
-        await self._bury({server.replica.id for server in self._servers() if server.replica is not None})
         await self._share()
+        await self._bury({server.replica.id for server in self._servers() if server.replica is not None})
         await self._apply_all()
         self.calls.forget_old(now)
 
@@ -166,6 +167,9 @@ class Measuring:
             if name in said.ids or where in self._now:
                 point = Point(said.at_us, totals.compute_ns)
                 await self._note(where, said.ids.get(name, ""), totals, point, said)
+                self._seen_us[where] = said.at_us
+                if said.ends:
+                    del self._seen_us[where]
 
     async def _note(self, where: Where, model: str, totals: Totals, point: Point, said: _Said) -> None:
         held = self._now.get(where)
@@ -219,12 +223,14 @@ class Measuring:
         async with self._one:
             await self._know()
             for where, held in list(self._now.items()):
-                last = held.place.points[-1] if held.place.points else held.place.shared
-                if where.replica in running or now - last.at_us < _GONE_US:
+                last_us = max(held.place.shared.at_us, self._seen_us.get(where, 0))
+                if where.replica in running or held.place.points or now - last_us < GONE_US:
                     continue
                 spot = Spot(where.replica, held.place.model)
                 lost = [
-                    run for run in self.calls.on(spot, now) if run.start_us >= last.at_us and run.who.tenant
+                    run
+                    for run in self.calls.on(spot, now)
+                    if last_us <= run.start_us and run.end_us < now and run.who.tenant
                 ]
                 each_us = (held.place.shared.total_ns // 1000) // max(held.place.calls, 1)
                 items: tuple[Put, ...] = ()
@@ -233,6 +239,7 @@ class Measuring:
                     record = measured.line(spot, now, share)
                     items = (Put(measured.record_at(DUE, record, 1), measured.written(record), 0),)
                 await self._write(held, replace(held.place, ended=True), *items)
+                self._seen_us.pop(where, None)
 
     # Sharing out
 

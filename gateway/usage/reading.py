@@ -6,7 +6,7 @@ a call that was folded in between may be seen twice, and nobody is billed by tha
 """
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Final
 
 from gateway.usage.fold import places
@@ -36,10 +36,9 @@ class Reader:
         for _ in range(_TRIES):
             before = await self._standings()
             stored = await self._stored(asked)
-            calls = await asyncio.to_thread(self._waiting, before)
+            fresh = await asyncio.to_thread(self._waiting, asked, before)
             if before == await self._standings():
                 break
-        fresh = {group: sums for group, sums in usage.folded(calls).items() if asked.holds(group)}
         both = {
             group: stored.get(group, usage.NOTHING) + fresh.get(group, usage.NOTHING)
             for group in sorted(stored.keys() | fresh.keys())
@@ -65,27 +64,29 @@ class Reader:
             if after is None:
                 return found
 
-    def _waiting(self, standings: Mapping[str, Standing]) -> list[Call]:
-        """The calls of what is not folded; the newest commit of each segment counts here, as whoever asks wants to see it."""
-        calls: list[Call] = []
+    def _waiting(self, asked: Asked, standings: Mapping[str, Standing]) -> dict[Group, Sums]:
+        """What is not folded; the newest commit of each segment counts here, as whoever asks wants to see it."""
+        found: dict[Group, Sums] = {}
         for name in self._segments.look():
             standing = standings.get(name) or start(name)
             if not standing.done:
-                calls += self._behind(name, standing)
-        return calls
+                calls = (call for call in self._behind(name, standing) if call.tenant == asked.tenant)
+                for group, sums in usage.folded(calls).items():
+                    if asked.holds(group):
+                        found[group] = found.get(group, usage.NOTHING) + sums
+        return found
 
-    def _behind(self, name: str, standing: Standing) -> list[Call]:
-        calls: list[Call] = []
+    def _behind(self, name: str, standing: Standing) -> Iterator[Call]:
+        """The calls of one segment, read piece by piece."""
         if (end := self._segments.end(name)) is not None and standing.commits >= end:
-            return calls
+            return
         it = self._segments.next(name, standing)
         if end is not None and not it.counted:
             standing = self._segments.placed(name, standing)
             it = self._segments.next(name, standing)
         while it.counted:
-            calls += calls_of(it.counted, standing)
+            yield from calls_of(it.counted, standing)
             standing = standing.behind_all(it.counted)
             it = self._segments.next(name, standing)
         if it.waiting is not None:
-            calls += calls_of((it.waiting,), standing)
-        return calls
+            yield from calls_of((it.waiting,), standing)

@@ -37,8 +37,8 @@ class Segments:
         """All that have begun, after a fresh look at which there are."""
         self._log = self._list()
         fresh = {name: first for name in self._log if (first := self._unknown(name))}
-        if fresh:
-            self._openings |= fresh
+        if fresh:  # others may be reading the old ones, in threads of their own
+            self._openings = self._openings | fresh
             self._ends = {name: it.commits for name, it in closed(self._openings).items()}
         return self._openings.keys()
 

@@ -16,10 +16,10 @@ from gateway.scaling.registry import ManagedServer, Resident
 from gateway.scaling.scaler import Replica
 from gateway.triton.client import Client, UpstreamFailed
 from gateway.triton.statistics import Totals
-from gateway.usage.apportion import IDLE, LOAD
+from gateway.usage.apportion import IDLE, LOAD, UNATTRIBUTED
 from gateway.usage.heard import Calls
 from gateway.usage.measured import MOST_POINTS
-from gateway.usage.measuring import LAG_US, LOOK_US, Measuring
+from gateway.usage.measuring import GONE_US, LAG_US, LOOK_US, Measuring
 from tenants.errors import Conflict, TableUnavailable
 from tenants.ports import Item, Put
 from tests.gateway.audit.support import spin
@@ -84,27 +84,35 @@ class World:
     def compute(self, name: str) -> None:
         took_us = self.rng.randrange(1, 2_000_000)
         ns = self.rng.randrange(1, took_us * 1_000)
+        if self.rng.random() < 0.8:
+            self.heard(name, f"k_{self.rng.randrange(12)}", took_us=took_us, ns=ns)
+        else:  # nobody's call, or its outcome is lost
+            self.ran(name, took_us=took_us, ns=ns)
+
+    def ran(self, name: str, *, took_us: int, ns: int) -> None:
         self.totals[name] += Totals(1, ns)
         self.computed_ns += ns
         self.now_us += took_us
         self.requests += 1
-        if self.rng.random() < 0.8:  # else nobody's call, or its outcome is lost
-            self.calls.hear(
-                Entry(
-                    v=1,
-                    kind="outcome",
-                    record=f"o{self.requests}",
-                    request=f"r{self.requests}",
-                    at_us=self.now_us,
-                    tenant=self.rng.choice(["t_a", "t_b"]),
-                    key=f"k_{self.rng.randrange(12)}",
-                    model=f"m_{name}",
-                    replica="r1",
-                    interval_us=(self.now_us - took_us, self.now_us),
-                    weight=1,
-                    body_sha256="",
-                )
+
+    def heard(self, name: str, key: str, *, took_us: int, ns: int) -> None:
+        self.ran(name, took_us=took_us, ns=ns)
+        self.calls.hear(
+            Entry(
+                v=1,
+                kind="outcome",
+                record=f"o{self.requests}",
+                request=f"r{self.requests}",
+                at_us=self.now_us,
+                tenant=self.rng.choice(["t_a", "t_b"]),
+                key=key,
+                model=f"m_{name}",
+                replica="r1",
+                interval_us=(self.now_us - took_us, self.now_us),
+                weight=1,
+                body_sha256="",
             )
+        )
 
     async def step(self) -> None:
         self.now_us += 1
@@ -213,3 +221,22 @@ async def test_an_interval_whose_place_does_not_move_with_it_is_caught() -> None
         except (AssertionError, Conflict):
             found += 1
     assert found
+
+
+async def test_what_a_crashed_server_swallowed_is_estimated_by_its_calls_and_is_nobodys() -> None:
+    world = World(random.Random(1), MemoryTable())
+    world.totals["a"] = Totals()
+    world.server.places["a"] = world.place("a")
+    for number in range(4):
+        world.heard("a", f"k_{number}", took_us=1_000_000, ns=2_000_000)
+    world.now_us += LOOK_US
+    await world.measuring.look()
+    for number in range(3):
+        world.heard("a", f"k_{number}", took_us=1_000_000, ns=2_000_000)
+    world.server.replica = None  # it is gone, and nobody looked before
+    world.now_us += GONE_US
+    await world.measuring.look()
+    await world.measuring.look()
+    lines = {group.key: sums for group, sums in stored(world.table, "month").items()}
+    assert (lines[UNATTRIBUTED].calls, lines[UNATTRIBUTED].compute_us) == (3, 3 * 2_000)
+    assert sum(sums.compute_us for key, sums in lines.items() if key.startswith("k_")) == 4 * 2_000
