@@ -124,6 +124,8 @@ class Limiter:
 
     sharing: Sharing
     permitting: Permitting
+    noted: Callable[[str], None] = lambda _: None
+    """Is told the names of the limits that are looked at (`sweeping`)."""
     _accounts: dict[str, Account] = field(default_factory=dict)
     """By their names."""
     _seats: dict[tuple[int, str], _Seat] = field(default_factory=dict)
@@ -198,6 +200,7 @@ class Limiter:
         found = self._accounts.get(name)
         if found is None:
             found = self._accounts[name] = Account(name, prefix)
+            self.noted(name)
         found.told(limits, since)
         found.is_idle = False
         return found

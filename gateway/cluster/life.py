@@ -69,6 +69,10 @@ class Life:
         """An act of that term was found."""
         self.leadership.outranked(term)
 
+    def leads(self) -> bool:
+        """Whether this member does what only one may do, at this moment."""
+        return self.leadership.leads(self.membership.clock())
+
     def live(self) -> int:
         """How many members live, this one among them."""
         seen = self.membership.members()

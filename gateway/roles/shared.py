@@ -8,7 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from gateway.admission import sweeping
 from gateway.admission.handing import STEP_SECONDS, Handing
+from gateway.admission.sweeping import Sweeping
 from gateway.audit.reading import Keys
 from gateway.auth.authenticator import Authenticator
 from gateway.auth.known import FRESH_SECONDS, Known
@@ -30,6 +32,7 @@ from gateway.settings import Settings
 from gateway.state import (
     TRITON,
     boot_clock,
+    boot_us,
     clock,
     new_id,
     now_us,
@@ -83,6 +86,7 @@ class Shared:
     """What is worth nothing once all processes of the state have ended."""
     life: Life
     """This process among them."""
+    sweeping: Sweeping
     alive: Alive
     """That it lives, for the servers of this host."""
     usage: Table
@@ -132,6 +136,7 @@ async def opened_shared(settings: Settings, member: str = "") -> AsyncIterator[S
         throttler = Throttler(registry, clock, known.models, meter, settings.triton.most_waiting)
         handing = Handing(life.membership.table, life, throttler)
         stack.push_async_callback(handing.leave)
+        sweeper = Sweeping(life.membership.table, boot_us, life.is_dead, life.leads)
         watch_process(meter, clock)
         watch_life(meter, life)
         watch_certificates(meter, certificates)
@@ -143,6 +148,8 @@ async def opened_shared(settings: Settings, member: str = "") -> AsyncIterator[S
                 certificates=every(tls.LOOK_SECONDS, certificates.look, OSError),
                 authorities=every(tls.LOOK_SECONDS, trusted.look, OSError),
                 slots=every(STEP_SECONDS, handing.step),
+                limits=every(sweeping.TELL_SECONDS, sweeper.tell, TableUnavailable),
+                swept=every(sweeping.SWEEP_SECONDS, sweeper.look, TableUnavailable),
             )
         )
         yield Shared(
@@ -162,6 +169,7 @@ async def opened_shared(settings: Settings, member: str = "") -> AsyncIterator[S
             tracer=tracer,
             live=life.membership.table,
             life=life,
+            sweeping=sweeper,
             alive=lives,
             usage=usage,
         )

@@ -75,7 +75,7 @@ async def opened_worker(shared: Shared) -> AsyncIterator[Worker]:
         sharing = Sharing(shared.live, life.name, boot_us, now_us, life.is_dead, life.live)
         call_us = round(settings.http.request_seconds * 1_000_000)
         permitting = Permitting(shared.live, life.name, boot_us, life.is_dead, life.live, call_us)
-        limiter = Limiter(sharing, permitting)
+        limiter = Limiter(sharing, permitting, shared.sweeping.note)
         stack.push_async_callback(limiter.close)
         # Their own threads: nothing that adds up what was used holds up a call that waits for its budget.
         used = await stack.enter_async_context(opened_usage(settings))
