@@ -8,7 +8,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 from gateway.cluster.certificates import NotProven, Process, gone
@@ -35,6 +35,10 @@ class Life:
     stat_of: Callable[[int], bytes | None]
     call_seconds: float = 1.0
     _is_answered: bool = True
+    _dead: set[str] = field(default_factory=set)
+    """All that were ever seen dead. Rows that name them may be read much later."""
+    _asked: dict[str, float] = field(default_factory=dict)
+    """Of those of whom no look knew: when somebody asked first."""
 
     @classmethod
     def of(
@@ -54,8 +58,15 @@ class Life:
         return self.membership.name
 
     def is_dead(self, name: str) -> bool:
-        """Whether that member is gone, by its certificate."""
-        return self.membership.is_dead(name)
+        """Whether that member, which a row names, is gone: by its certificate, also long after its row was swept. One of whom nothing is
+        known is dead when a look that began behind the first question has found no row of it (`Membership.is_dead`).
+        """
+        if name in self._dead:
+            return True
+        if self.membership.standing(name) is not None:
+            self._asked.pop(name, None)
+            return self.membership.is_dead(name)
+        return self.membership.is_dead(name, self._asked.setdefault(name, self.membership.clock()))
 
     def standing(self, name: str) -> Standing | None:
         """Of another member, as it was found last; this one lives."""
@@ -85,6 +96,7 @@ class Life:
         await self._bounded(self.membership.join())
         if await self._certified():
             await self._bounded(self.membership.look())
+        self._remember()
         await self.tick()
 
     async def turn(self) -> None:
@@ -95,6 +107,7 @@ class Life:
                 await self._bounded(act())
             except _NO_ANSWER as fault:
                 failed = failed or fault
+        self._remember()
         if self._is_answered != (failed is None):
             self._is_answered = failed is None
             if failed is None:
@@ -130,6 +143,9 @@ class Life:
                 await self._bounded(act())
             except (*_NO_ANSWER, NotProven) as fault:
                 log.warning("member %s ends without a word: %r", self.name, fault)
+
+    def _remember(self) -> None:
+        self._dead |= {name for name, it in self.membership.members().items() if it.standing == "dead"}
 
     async def _bounded(self, act: Coroutine[Any, Any, Any]) -> None:
         async with asyncio.timeout(self.call_seconds):

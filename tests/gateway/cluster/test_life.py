@@ -84,6 +84,35 @@ async def test_who_dies_beside_others_of_its_host_is_known_to_be_dead_by_their_n
     assert other.live() == 1
 
 
+async def test_who_was_seen_dead_is_dead_also_when_its_row_was_swept() -> None:
+    world = World()
+    async with living(world.life(1)):
+        pass
+    life = world.life(2)
+    await life.begin()
+    await life.turn()
+    world.now += 61
+    await life.turn()
+    await life.sweep()
+    await life.turn()
+    assert life.membership.standing("m1") is None
+    assert life.is_dead("m1")
+
+
+async def test_who_is_named_and_has_no_row_is_dead_by_the_next_look_and_not_before() -> None:
+    world = World()
+    life = world.life(2)
+    await life.begin()
+    assert not life.is_dead("swept long ago")
+    assert not life.is_dead("m3"), "which has just joined"
+    await world.life(3).begin()
+    assert not life.is_dead("swept long ago")
+    world.now += 1
+    await life.turn()
+    assert life.is_dead("swept long ago")
+    assert not life.is_dead("m3")
+
+
 async def test_a_process_that_ends_says_so_and_another_leads_with_its_next_tick() -> None:
     world = World()
     first, second = world.life(1), world.life(2)
