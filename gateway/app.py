@@ -19,7 +19,7 @@ from gateway.frontends.operator import CONNECTIONS, OperatorDoor, operator_paths
 from gateway.frontends.sockets import Addresses, bound_socket, tell_what_is_in_the_clear
 from gateway.loops import every, running
 from gateway.roles.shared import Shared, opened_shared
-from gateway.roles.side import opened_scaling, opened_side, opened_upkeep
+from gateway.roles.side import opened_side
 from gateway.roles.worker import Worker, opened_worker
 from gateway.scaling.scalers.process import ProcessScaler, Wheel, find_wheel, free_port
 from gateway.settings import CLOSED, Settings
@@ -100,11 +100,11 @@ async def opened_as(
     async with AsyncExitStack() as stack:
         shared = await stack.enter_async_context(opened_shared(settings, part.name))
         if part.role == "side":
+            scaler = process_scaler(wheel, shared.state)
+            await stack.enter_async_context(opened_side(shared, scaler, progress))
             yield await _side(shared, part, stack)
             return
-        scaler = process_scaler(wheel, shared.state)
         worker = await stack.enter_async_context(opened_worker(shared))
-        await stack.enter_async_context(opened_scaling(shared, scaler, progress))
 
         def tell() -> bytes:
             now = worker.present()
@@ -115,7 +115,6 @@ async def opened_as(
 
 
 async def _side(shared: Shared, part: Part, stack: AsyncExitStack) -> Gateway:
-    await stack.enter_async_context(opened_upkeep(shared))
     folder = shared.state / RUN / part.supervisor
     gathering = Gathering(folder, part.workers, shared.meter.read, shared.present)
     watch_silent(shared.meter, lambda: gathering.silent)

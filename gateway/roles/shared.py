@@ -5,6 +5,7 @@ import random
 from collections.abc import AsyncIterator, Callable, Collection
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -21,15 +22,19 @@ from gateway.auth.tokens import Tokens, keys_of_issuers
 from gateway.authz.current import LOOK_SECONDS, Current
 from gateway.cluster.feed import Feed
 from gateway.cluster.life import Life, living, member_name
+from gateway.cluster.nudges import Nudges, opened_nudges
 from gateway.frontends.control import Callers, DerivedKeys, control_credential
 from gateway.frontends.http import Readiness
 from gateway.loops import every, jobs, running
 from gateway.process import identity, stat_of
 from gateway.scaling.alive import Alive, alive
+from gateway.scaling.board import Board
+from gateway.scaling.draining import Member, Patience
 from gateway.scaling.registry import Registry
 from gateway.scaling.throttler import Throttler
 from gateway.settings import Settings
 from gateway.state import (
+    RUN,
     TRITON,
     boot_clock,
     boot_us,
@@ -66,7 +71,9 @@ _REFRESH_SECONDS: Final = 5.0
 
 @dataclass(frozen=True, slots=True)
 class Shared:
-    """`state` is the state directory. `registry` and `throttler` are where calls meet what is ready for them."""
+    """`state` is the state directory. `registry` and `throttler` are where calls meet what is ready for them, `board` is what is known of
+    the servers by who has charge of them.
+    """
 
     settings: Settings
     state: Path
@@ -78,6 +85,7 @@ class Shared:
     data_keys: DataKeys
     policies: Current
     registry: Registry
+    board: Board
     throttler: Throttler
     control: Control
     meter: Meter
@@ -91,10 +99,16 @@ class Shared:
     """That it lives, for the servers of this host."""
     usage: Table
     """What was used, and what is left of budgets."""
+    nudges: Nudges
 
     def present(self) -> Readiness:
         """Of these rooms alone."""
         return readiness_of(self.known)
+
+    @property
+    def domain(self) -> str:
+        """The host, by this start of its kernel."""
+        return self.life.membership.process.kernel.partition("/")[0]
 
 
 @asynccontextmanager
@@ -114,14 +128,15 @@ async def opened_shared(settings: Settings, member: str = "") -> AsyncIterator[S
         directory = await stack.enter_async_context(opened_directory(settings))
         life = await stack.enter_async_context(opened_life(settings, member))
         usage = await stack.enter_async_context(opened_usage(settings))
-        registry = Registry()
+        nudges = stack.enter_context(opened_nudges(state / RUN, life.name))
+        registry, board = Registry(), Board()
         known = Known(boot_clock, settings.directory.stale_seconds)
         data_keys = await stack.enter_async_context(
             opened_data_keys(settings, directory, lambda: known.confirmed_at)
         )
         keyring = data_keys.keyring
         auth = await stack.enter_async_context(
-            opened_auth(settings, directory, registry, known, keyring.changed)
+            opened_auth(settings, directory, known, partial(_wake, registry, board), keyring.changed)
         )
         meter = Meter()
         tracer = await stack.enter_async_context(
@@ -133,7 +148,7 @@ async def opened_shared(settings: Settings, member: str = "") -> AsyncIterator[S
         control = control_api(
             settings, directory, auth, policies, keyring, usage=Reader(usage_log(settings), usage)
         )
-        throttler = Throttler(registry, clock, known.models, meter, settings.triton.most_waiting)
+        throttler = _throttler(registry, known, meter, settings, life)
         handing = Handing(life.membership.table, life, throttler)
         stack.push_async_callback(handing.leave)
         sweeper = Sweeping(life.membership.table, boot_us, life.is_dead, life.leads)
@@ -163,6 +178,7 @@ async def opened_shared(settings: Settings, member: str = "") -> AsyncIterator[S
             data_keys=data_keys,
             policies=policies,
             registry=registry,
+            board=board,
             throttler=throttler,
             control=control,
             meter=meter,
@@ -172,7 +188,21 @@ async def opened_shared(settings: Settings, member: str = "") -> AsyncIterator[S
             sweeping=sweeper,
             alive=lives,
             usage=usage,
+            nudges=nudges,
         )
+
+
+def _wake(registry: Registry, board: Board) -> None:
+    """A fleet may have got a floor, a model another repository."""
+    registry.wake.set()
+    board.wake.set()
+
+
+def _throttler(registry: Registry, known: Known, meter: Meter, settings: Settings, life: Life) -> Throttler:
+    timing = life.membership.timing
+    member = Member(Patience(timing.stale_seconds, timing.margin_seconds))
+    most = settings.triton.most_waiting
+    return Throttler(registry, boot_clock, known.models, meter, most, member=member)
 
 
 def readiness_of(known: Known) -> Readiness:
@@ -221,14 +251,13 @@ async def opened_life(settings: Settings, member: str) -> AsyncIterator[Life]:
 async def opened_auth(
     settings: Settings,
     directory: Directory,
-    registry: Registry,
     known: Known,
+    renewed: Callable[[], None],
     told_of_data_keys: Callable[[Collection[str] | None], None],
 ) -> AsyncIterator[Authenticator]:
     """Who may come in, and the loops that keep true what is known of them."""
     knobs = settings.directory
-    # A fleet may have got a floor, a model another repository.
-    feed = Feed(directory, known, knobs.answer_seconds, renewed=registry.wake.set, rekeyed=told_of_data_keys)
+    feed = Feed(directory, known, knobs.answer_seconds, renewed=renewed, rekeyed=told_of_data_keys)
     limit = Rate(knobs.unknown_per_second, knobs.unknown_burst) if knobs.unknown_per_second else None
     look_ups = LookUps(directory, known, feed, Networks(limit, clock), knobs.answer_seconds)
     last_used = LastUsed(directory.uses, knobs.answer_seconds)

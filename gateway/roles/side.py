@@ -8,19 +8,18 @@ from gateway.ageing import opened_ageing
 from gateway.loops import every, running
 from gateway.roles.shared import Shared
 from gateway.scaling.autoscaler import Autoscaler
-from gateway.scaling.charge import Charge, Orphans
-from gateway.scaling.registry import NOBODY_MEASURES, Measures
+from gateway.scaling.board import NOBODY_MEASURES, Measures
+from gateway.scaling.charge import Charge
+from gateway.scaling.desk import Desk
 from gateway.scaling.scaler import Scaler
-from gateway.state import TRITON, clock, new_id, now_us, usage_log
+from gateway.state import TRITON, boot_clock, new_id, now_us, usage_log
 from gateway.telemetry.rooms import watch_servers, watch_usage
-from gateway.triton.reach import Reach
 from gateway.usage.fold import Folder
 from gateway.usage.heard import Calls
 from gateway.usage.measuring import Measuring
 from tenants.errors import Conflict, TableUnavailable, Unreadable
 
 _CARE_SECONDS: Final = 60.0
-_ADOPT_SECONDS: Final = 0.5
 _FOLD_SECONDS: Final = 1.0
 
 
@@ -29,7 +28,7 @@ async def opened_side(shared: Shared, scaler: Scaler, progress: Callable[[str], 
     """All of it runs while the block does; `progress` is told of servers that start. Raises TableUnavailable, UnknownFormat,
     BlobsUnavailable, SegmentFailed.
     """
-    measuring = Measuring(shared.usage, Calls(), shared.registry.servers.values, now_us)
+    measuring = Measuring(shared.usage, Calls(), shared.board.servers.values, now_us)
     async with opened_upkeep(shared, measuring):
         async with opened_scaling(shared, scaler, progress, measuring):
             yield
@@ -68,27 +67,36 @@ async def opened_upkeep(shared: Shared, measuring: Measuring | None = None) -> A
 async def opened_scaling(
     shared: Shared, scaler: Scaler, progress: Callable[[str], None], measures: Measures = NOBODY_MEASURES
 ) -> AsyncIterator[None]:
-    """Servers and models come and go with demand, and those of gateways that are gone are stopped by who has charge."""
+    """Servers and models come and go with demand, by who has charge of them."""
     settings, known = shared.settings, shared.known
     charge = Charge(shared.state / TRITON)
+    desk = Desk(
+        table=shared.live,
+        domain=shared.domain,
+        name=shared.life.name,
+        board=shared.board,
+        clock=boot_clock,
+        patience=shared.throttler.member.patience,
+        is_dead=shared.life.is_dead,
+        tell=shared.nudges.tell,
+    )
+    shared.nudges.listen(shared.board.wake.set)
     autoscaler = Autoscaler(
         scaler=scaler,
-        registry=shared.registry,
-        throttler=shared.throttler,
+        board=shared.board,
+        desk=desk,
         observer=shared.meter,
-        clock=clock,
+        clock=boot_clock,
         models=known.models,
         fleets=known.fleets,
         new_name=lambda: new_id()[:12],
         start_seconds=settings.triton.start_seconds,
         progress=progress,
-        reach=Reach.of(settings.upstream.networks),
-        trust=shared.trusted.context,
+        taken=charge.taken,
         leaves=lambda: charge.is_taken and not shared.alive.is_last(),
         measures=measures,
     )
-    watch_servers(shared.meter, shared.registry)
-    orphans = every(_ADOPT_SECONDS, Orphans(charge, scaler).look, OSError)
+    watch_servers(shared.meter, shared.board)
     with closing(charge):
-        async with running(autoscaler=autoscaler.run(), orphans=orphans):
+        async with running(autoscaler=autoscaler.run()):
             yield

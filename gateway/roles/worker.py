@@ -28,8 +28,11 @@ from gateway.loops import every, running
 from gateway.pipeline import Pipeline
 from gateway.process import resident_bytes, used_bytes
 from gateway.roles.shared import Shared, readiness_of
+from gateway.scaling.elsewhere import Elsewhere
+from gateway.scaling.follower import Follower
 from gateway.scaling.sequences import Sequences
 from gateway.state import (
+    boot_clock,
     boot_us,
     clock,
     new_id,
@@ -40,6 +43,7 @@ from gateway.state import (
     opened_usage,
 )
 from gateway.telemetry.rooms import WorkerRooms, watch_captures, watch_once
+from gateway.triton.reach import Reach
 
 _FORGET_SECONDS: Final = 60.0
 _CLOSE_SECONDS: Final = 5.0
@@ -104,6 +108,7 @@ async def opened_worker(shared: Shared) -> AsyncIterator[Worker]:
         await stack.enter_async_context(running(committer=ledger.run()))
         await stack.enter_async_context(
             running(
+                follower=_follower(shared).run(),
                 series=every(_CLOSE_SECONDS, ledger.close_destroyed),
                 shares=every(STEP_SECONDS, sharing.step),
                 permits=every(STEP_SECONDS, permitting.step),
@@ -115,6 +120,30 @@ async def opened_worker(shared: Shared) -> AsyncIterator[Worker]:
         )
         await stack.enter_async_context(captures.writing())
         yield _doors(shared, pipeline)
+
+
+def _follower(shared: Shared) -> Follower:
+    """What this process sends to."""
+    reach = Reach.of(shared.settings.upstream.networks)
+    shared.nudges.listen(shared.registry.wake.set)
+    return Follower(
+        table=shared.live,
+        domain=shared.domain,
+        name=shared.life.name,
+        registry=shared.registry,
+        throttler=shared.throttler,
+        clock=boot_clock,
+        tell=shared.nudges.tell,
+        elsewhere=lambda spawn: Elsewhere(
+            shared.registry,
+            shared.throttler,
+            boot_clock,
+            shared.known.models,
+            spawn,
+            reach,
+            shared.trusted.context,
+        ),
+    )
 
 
 def _doors(shared: Shared, pipeline: Pipeline) -> Worker:

@@ -42,6 +42,11 @@ class Breaker:
                 return True
         return False
 
+    @property
+    def until(self) -> float:
+        """When it can be tried again."""
+        return self._until
+
     def wait_seconds(self, now: float) -> float:
         """How long nothing goes through yet."""
         return 0.0 if self._closed else max(0.0, self._until - now)
@@ -56,6 +61,10 @@ class Breaker:
             doublings = min(self.failures - self.threshold, 32)
             self._closed = False
             self._until += min(self.most_seconds, self.first_seconds * 2.0**doublings)
+
+    def told(self, why: str, until: float) -> None:
+        """Somebody else counts the failures: nothing goes through until then."""
+        self.why, self._until, self._closed, self._probing = why, until, False, False
 
     def succeeded(self) -> None:
         """Closed again; a failure soon after counts on."""

@@ -22,7 +22,6 @@ import msgspec
 
 from gateway.cluster.certificates import Process
 from gateway.process import identity
-from gateway.scaling.scaler import Scaler
 
 CHARGE: Final = "charge"
 
@@ -117,17 +116,3 @@ def _await_end(process: Process) -> None:
             poll = select.poll()
             poll.register(descriptor, select.POLLIN)
             poll.poll()
-
-
-@dataclass(slots=True)
-class Orphans:
-    """Servers of gateways that are gone: who has charge stops those that nobody gives calls to."""
-
-    charge: Charge
-    scaler: Scaler
-
-    async def look(self) -> None:
-        await self.charge.taken()
-        for replica in await self.scaler.adopt():
-            with contextlib.suppress(OSError):
-                await self.scaler.stop(replica, 0.0)

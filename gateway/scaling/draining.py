@@ -1,8 +1,8 @@
 """How a place is emptied that many processes send to: what a member may send, and when the leader may unload. Pure.
 
     LOADING -> READY -> DRAINING -> UNLOADING -> gone     READY: members send there     UNLOADING: for good, nobody does
-       |         ^---------'            ^
-       '--------------------------------'
+       |        |^---------'            ^
+       '--------+-----------------------'                 a broken place is cut: UNLOADING at once, whoever has calls there
 
 All places are in one row, the *placements*, which only a compare-and-swap changes. The version that brought a place into its phase names
 that: of a place that drains it is the drain's *generation*.
@@ -14,8 +14,9 @@ The leader: mark, then hear, then unload.  1 write DRAINING   2 read the beats  
 
 Why this holds: a member that was heard after the mark either has acknowledged it, or is dead, or still holds calls there, or has not read
 it yet; the last one is waited for until it has, or until it was silent for longer than its own deadline lets it send. What it reads after
-that is the mark. Two leaders harm nothing: each step is one version after the other, and a replica takes no order that is older than
-what it was told before.
+that is the mark. A cut place is not waited for: what works no more has nothing to lose, and its calls are ended by who made them. What a
+member sends there that has not read it yet fails, gets Triton's 404, or is run by the model's next load. Two leaders harm nothing: each
+step is one version after the other, and a replica takes no order that is older than what it was told before.
 
 Times are seconds of a clock that goes on while the machine sleeps, CLOCK_BOOTTIME; none is compared with another process's.
 """
@@ -41,12 +42,13 @@ class Spot(NamedTuple):
 
 class Placed(NamedTuple):
     """A place in the placements. `version` is theirs, of when it came into this phase; `loaded` of when it was ordered: which load of
-    the model it is."""
+    the model it is. `is_cut`: it is UNLOADING without a drain, as it is broken."""
 
     phase: Phase
     version: int
     loaded: int
     memory_bytes: int
+    is_cut: bool = False
 
 
 class Drain(NamedTuple):
@@ -70,7 +72,7 @@ class Placements:
 
 _MOVES: Mapping[Phase, tuple[Phase | None, ...]] = {
     Phase.LOADING: (Phase.READY, Phase.UNLOADING),
-    Phase.READY: (Phase.DRAINING,),
+    Phase.READY: (Phase.DRAINING, Phase.UNLOADING),
     Phase.DRAINING: (Phase.READY, Phase.UNLOADING),
     Phase.UNLOADING: (None,),
 }
@@ -84,15 +86,23 @@ def placed(old: Placements, spot: Spot, memory_bytes: int, capacity_bytes: int) 
     return Placements(version, {**old.places, spot: Placed(Phase.LOADING, version, version, memory_bytes)})
 
 
-def moved(old: Placements, spot: Spot, to: Phase | None) -> Placements:
-    """With this place in its next phase; None: gone. Raises ValueError for a move that there is not."""
+def moved(old: Placements, spot: Spot, to: Phase | None, *, is_cut: bool = False) -> Placements:
+    """With this place in its next phase; None: gone. Raises ValueError for a move that there is not: only what is cut needs no drain."""
     before, version = old.places[spot], old.version + 1
-    if to not in _MOVES[before.phase]:
+    is_undrained = before.phase is Phase.READY and to is Phase.UNLOADING and not is_cut
+    if to not in _MOVES[before.phase] or is_undrained:
         raise ValueError(f"{before.phase.name} does not become {to.name if to else 'gone'}")
     places = {each: it for each, it in old.places.items() if each != spot}
     if to is not None:
-        places[spot] = Placed(to, version, before.loaded, before.memory_bytes)
+        places[spot] = Placed(to, version, before.loaded, before.memory_bytes, is_cut)
     return Placements(version, places)
+
+
+def without(old: Placements, replica: str) -> Placements:
+    """Its server has ended, and its places with it: nobody is waited for."""
+    return Placements(
+        old.version + 1, {spot: it for spot, it in old.places.items() if spot.replica != replica}
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,9 +116,10 @@ class Patience:
         """Until when a member may send that began a beat then, by its own clock."""
         return began + self.silence_seconds - self.margin_seconds
 
-    def is_over(self, since: float, now: float) -> bool:
-        """Whether a beat that stood still from `since` to `now`, by the listener's clock, lets its member send no more."""
-        return now - since >= self.silence_seconds * (1 + _DRIFT) + self.margin_seconds
+    def is_over(self, since: float, now: float, lasts_seconds: float = 0.0) -> bool:
+        """Whether a beat that stood still from `since` to `now`, by the listener's clock, lets its member send no more. `lasts_seconds`:
+        what the member says that it may be silent; the longer one counts."""
+        return now - since >= max(self.silence_seconds, lasts_seconds) * (1 + _DRIFT) + self.margin_seconds
 
 
 # A member
@@ -116,11 +127,12 @@ class Patience:
 
 @dataclass(frozen=True, slots=True)
 class Beat:
-    """What a member last wrote of itself, and whether its death is certified. `number` is another one each time."""
+    """What a member last wrote of itself, and whether its death is certain. `number` is another one each time."""
 
     number: int
     acknowledged: frozenset[Drain] = frozenset()
     is_dead: bool = False
+    lasts_seconds: float = 0.0
 
 
 @dataclass(slots=True)
@@ -177,11 +189,15 @@ class Member:
             Drain(spot, it.version) for spot, it in self.view.places.items() if it.phase is Phase.DRAINING
         )
 
+    def look(self, view: Placements) -> None:
+        """The placements as they were read without a beat before: what is newer is followed, and nothing may be sent for longer."""
+        if view.version > self.view.version:
+            self.view = view
+
     def read(self, view: Placements, *, began: float, now: float) -> None:
         """The placements as they were read after a beat was written that began at `began`; `now` is behind both. An answer that was
         overtaken shows nothing newer."""
-        if view.version > self.view.version:
-            self.view = view
+        self.look(view)
         drains = frozenset(self._drains())
         self.lapsed = drains if now >= self.deadline else self.lapsed & drains
         self.deadline = max(self.deadline, self.patience.deadline(began))
@@ -223,7 +239,7 @@ class Watch:
         before = self.heard.get(name)
         if before is None or before.number != beat.number:
             return Heard(beat.number, now, beat.is_dead, beat.acknowledged)
-        is_silent = self.patience.is_over(before.since, asked_at)
+        is_silent = self.patience.is_over(before.since, asked_at, beat.lasts_seconds)
         return Heard(beat.number, before.since, beat.is_dead or is_silent, beat.acknowledged)
 
     def is_drained(self, drain: Drain) -> bool:

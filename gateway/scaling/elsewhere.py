@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from gateway.scaling.breaker import Breaker
-from gateway.scaling.registry import Demand, ManagedServer, Registry, Resident
+from gateway.scaling.registry import Demand, KnownServer, Registry, Resident
 from gateway.scaling.residency import Life, Phase
 from gateway.scaling.scaler import Replica
 from gateway.scaling.throttler import Throttler
@@ -94,8 +94,7 @@ class Elsewhere:
             memory_bytes=0,
             phase=Phase.READY,
             row=row,
-            is_elsewhere=True,
-            server=ManagedServer(name=replica.id, fleet="", life=Life.READY, replica=replica),
+            server=KnownServer(name=replica.id, fleet="", life=Life.READY, replica=replica),
             replica=replica,
             client=self._client(section),
             grpc=GrpcClient(replica.host, replica.grpc_port, clock=self.clock),  # nobody calls it so
@@ -123,7 +122,7 @@ class Elsewhere:
         place.close()
 
     async def _look(self, place: Resident) -> None:
-        calls, place.is_suspect, place.used_at_check = place.well, False, place.last_use
+        calls, place.is_suspect, place.used_at_check = place.well, False, place.uses
         why_not = await _why_not(place.client)
         place.is_checked, place.judged_at = False, self.clock()
         if self.places.get(place.model) is not place:
@@ -165,7 +164,7 @@ async def _why_not(client: Client) -> Exception | str:
 
 
 def _is_watched(place: Resident) -> bool:
-    is_used = place.in_flight > 0 or place.last_use != place.used_at_check
+    is_used = place.in_flight > 0 or place.uses != place.used_at_check
     return is_used or place.is_suspect or place not in place.demand.rotation
 
 

@@ -1,5 +1,5 @@
-"""What there is: the servers, the models on them, and what is asked of each model. Plain state, changed by the throttler (calls come and
-go) and the autoscaler (servers and models come and go), on one loop.
+"""What this process sends to: the servers, the models on them, and what is asked of each model here. Plain state, changed by the
+throttler (calls come and go) and the follower (servers and models come and go, as the placements say), on one loop.
 """
 
 import asyncio
@@ -11,10 +11,10 @@ from typing import Final, Literal, Protocol, cast
 from gateway.admission.fair_order import FairOrder
 from gateway.admission.fair_queueing import Ticket
 from gateway.admission.slots import Grant, slots_of
-from gateway.call import GRPC, GRPC_STREAM, PASSED, InferenceCall, Outgoing, Upstream
+from gateway.call import GRPC, GRPC_STREAM, PASSED, InferenceCall, Upstream
 from gateway.errors import Code, GatewayError
 from gateway.scaling.breaker import Breaker
-from gateway.scaling.decider import Decider
+from gateway.scaling.draining import Spot
 from gateway.scaling.residency import Life, Place, Server
 from gateway.scaling.scaler import Replica
 from gateway.triton.client import Client
@@ -28,10 +28,9 @@ ModelEvent = Literal["load", "load_failed", "eviction", "idle_unload", "canary_f
 QueueEvent = Literal["full", "late"]
 Event = FleetEvent | ModelEvent | QueueEvent
 
-# Slots of a place of which nobody knows how many calls run there at once: none of its calls waits for another.
-UNBOUNDED = 1_000_000
-_PASSIVE_FAILURES = 5
-_FREE_FAILURES = 2  # the first failure is tried again at once
+UNBOUNDED: Final = 1_000_000
+"""Slots of a place of which nobody knows how many calls run there at once: none of its calls waits for another."""
+FREE_FAILURES: Final = 2  # the first failure is tried again at once
 
 
 class Observer(Protocol):
@@ -44,75 +43,50 @@ class Observer(Protocol):
         """To the fleet or the model of this name."""
 
 
-class Measures(Protocol):
-    """Who measures what models compute. No method may fail, and none waits for more than some seconds."""
-
-    async def loaded(self, place: "Resident", load_seconds: float, try_seconds: float) -> None:
-        """The place is there, after so long, of which its first inference took the last part. It takes no calls yet."""
-
-    async def leaving(self, server: "ManagedServer", name: str = "") -> None:
-        """This model, or with "" the whole server, is about to go."""
-
-    def tried(self, place: "Resident", seconds: float) -> None:
-        """A canary was there, for so long until now."""
-
-
-class Unmeasured:
-    """Nobody measures."""
-
-    async def loaded(self, place: "Resident", load_seconds: float, try_seconds: float) -> None: ...
-
-    async def leaving(self, server: "ManagedServer", name: str = "") -> None: ...
-
-    def tried(self, place: "Resident", seconds: float) -> None: ...
-
-
-NOBODY_MEASURES: Final[Measures] = Unmeasured()
-
-
 @dataclass(slots=True, eq=False, kw_only=True)
-class ManagedServer(Server):
-    """A server with its handles. `replica` is None until its process runs."""
+class KnownServer(Server):
+    """A server that this process sends to."""
 
     fleet: str
-    replica: Replica | None = None
+    replica: Replica
     control: Client | None = None  # for our own questions; calls have connections of their own
-    started_at: float = 0.0
-    checked_at: float = 0.0
-    well: int = 0  # replies of its models
-    repairs: int = 0  # models that it could not unload
-    cut_a_load: bool = False  # that model answers for it, should the server be gone
 
 
 @dataclass(slots=True, eq=False, kw_only=True)
 class Resident(Place):
     """A place with its handles: what a call holds while it is under way. Each has connections of its own, so that those of a model that
-    hangs can be cut without touching another's."""
+    hangs can be cut without touching another's. The counts are of this process, for who judges it (`reports`)."""
 
     row: Model
-    server: ManagedServer
+    server: KnownServer
     replica: Replica
     client: Client
     grpc: GrpcClient
     demand: "Demand"
-    is_elsewhere: bool = (
-        False  # on a server that somebody else runs, and that speaks OpenAI's API and no other
+    spot: Spot | None = (
+        None  # None: on a server that somebody else runs, and that speaks OpenAI's API and no other
     )
+    loaded: int = 0  # which load of the model it is
     versions: tuple[str, ...] = ()  # the newest last
-    canary: Outgoing | None = None
     config: ModelConfig | None = None  # as Triton loaded it
     deployment: Deployment | None = None
     at_once: int = UNBOUNDED  # so many calls run there together
     slots_taken: int = 0  # of its calls, those that came in fair order
+    looks: int = 0  # the placements' count
+    is_lost: bool = False  # it gets no calls until it has been looked at
+    uses: int = 0
     well: int = 0  # replies that show that it works
+    left: int = 0  # callers that left: the model may work on for them
+    suspicions: int = 0
     failures: int = 0  # calls in a row that met a dead process or a cut connection
-    is_broken: bool = False
-    is_suspect: bool = False
-    is_checked: bool = False  # a check is under way
-    was_left: bool = False  # a caller left lately: the model may work on for it
+    is_suspect: bool = False  # as who looks at it himself keeps it (elsewhere), and so on
+    is_checked: bool = False
     used_at_check: int = 0
     judged_at: float = -math.inf
-    silent_since: float | None = None
+
+    @property
+    def is_elsewhere(self) -> bool:
+        return self.spot is None
 
     def upstream(self, call: InferenceCall) -> Upstream:
         """Who takes this call. Raises MODEL_UNAVAILABLE for one of another API than its server speaks: the document changed meanwhile."""
@@ -130,18 +104,6 @@ class Resident(Place):
         """Who waits for a reply gets none."""
         self.client.abort()
         self.grpc.abort()
-
-    def may_be_busy(self, now: float) -> bool:
-        """Whether its silence can mean that it works on long calls: it has some, or had, and is not silent for so long that who waits
-        could not be served once it is loaded again."""
-        self.silent_since = now if self.silent_since is None else self.silent_since
-        patience = self.row.scaling.start_deadline_seconds / 2
-        return (self.in_flight > 0 or self.was_left) and now - self.silent_since < patience
-
-    @property
-    def is_failing(self) -> bool:
-        """Whether calls alone have shown that it does not work: how a model without a canary is found out."""
-        return self.failures >= _PASSIVE_FAILURES
 
     @property
     def correlation(self) -> Correlation | None:
@@ -174,7 +136,7 @@ class Waiter:
 
 @dataclass(slots=True, eq=False)
 class Demand:
-    """What is asked of one model, and what is known of its loads."""
+    """What is asked of one model here, and what is known of its loads."""
 
     rotation: list[Resident] = field(default_factory=list)  # the places that take calls
     order: FairOrder = field(default_factory=lambda: FairOrder(slots=0, is_open=False))
@@ -183,32 +145,34 @@ class Demand:
     closed_at: float = -math.inf  # when the last place went
     is_timed: bool = False  # who waits for a place too long will be refused
     in_flight: int = 0
-    last_use: int = 0
-    seen_use: int = 0
-    called_at: float = -math.inf
+    last_use: float = -math.inf
     is_untrusted: bool = False  # its server did not prove who it is when it was last looked at
-    ready_at: float = math.inf  # when a place came last
-    wanted: int = 1
-    decider: Decider = field(default_factory=Decider)
-    loads: Breaker = field(default_factory=lambda: Breaker(threshold=_FREE_FAILURES))
+    loads: Breaker = field(default_factory=lambda: Breaker(threshold=FREE_FAILURES))
     load_seconds: float = 1.0  # the last one's
-    zeros_worked_in: str = ""  # the repository whose model answered a canary: there it must again
+    refusals: int = 0  # the placements' count
 
 
 @dataclass(slots=True, eq=False)
 class FleetState:
-    starts: Breaker = field(default_factory=lambda: Breaker(threshold=_FREE_FAILURES))
+    starts: Breaker = field(default_factory=lambda: Breaker(threshold=FREE_FAILURES))
     boot_seconds: float = 1.0  # the last one's
+    refusals: int = 0
 
 
 @dataclass(slots=True)
 class Registry:
-    """`wake` tells the autoscaler that there is something to decide."""
+    """`wake` tells the follower that there is something to do; `is_urgent` that who has charge has to know it at once."""
 
     wake: asyncio.Event = field(default_factory=asyncio.Event)
-    servers: dict[str, ManagedServer] = field(default_factory=dict)
+    is_urgent: bool = False
+    servers: dict[str, KnownServer] = field(default_factory=dict)
     demands: dict[str, Demand] = field(default_factory=dict)
     fleets: dict[str, FleetState] = field(default_factory=dict)
+
+    def hurry(self) -> None:
+        """Who has charge is told."""
+        self.is_urgent = True
+        self.wake.set()
 
     def demand(self, model: str) -> Demand:
         return self.demands.setdefault(model, Demand())
@@ -216,7 +180,7 @@ class Registry:
     def fleet(self, name: str) -> FleetState:
         return self.fleets.setdefault(name, FleetState())
 
-    def of_fleet(self, name: str) -> list[ManagedServer]:
+    def of_fleet(self, name: str) -> list[KnownServer]:
         return [server for server in self.servers.values() if server.fleet == name]
 
     def residents(self) -> Iterator[Resident]:
@@ -230,6 +194,6 @@ class Registry:
         return boot + self.demand(row.name).load_seconds
 
 
-def residents_on(server: ManagedServer) -> Iterator[Resident]:
+def residents_on(server: KnownServer) -> Iterator[Resident]:
     """Its places as what they are: nothing else is put there."""
     return cast("Iterator[Resident]", iter(list(server.places.values())))

@@ -41,13 +41,15 @@ class Life(Enum):
 
 @dataclass(slots=True, eq=False, kw_only=True)
 class Place:
-    """A model on a server. `last_use` orders places by when they took their last call; it is a count, not a time."""
+    """A model on a server. `last_use` orders places by when they took their last call. `is_drained`: of one that drains, whether it is
+    known that nobody can send there any more; it may be known later than that no call is there."""
 
     model: str
     memory_bytes: int
     phase: Phase = Phase.LOADING
     in_flight: int = 0
-    last_use: int = 0
+    last_use: float = 0.0
+    is_drained: bool = True
     outdated: bool = False  # its document changed: to be replaced
 
     @property
@@ -200,9 +202,11 @@ class _Board:
         draining = [
             (server, place) for server, place in held if server.is_open and place.phase is Phase.DRAINING
         ]
-        kept = [(server, place) for server, place in draining if place.in_flight and not place.outdated][
-            :missing
-        ]
+        kept = [
+            (server, place)
+            for server, place in draining
+            if (place.in_flight or not place.is_drained) and not place.outdated
+        ][:missing]
         self.steps += [Keep(server.name, want.model) for server, _ in kept]
         return kept
 
@@ -283,7 +287,7 @@ class _Board:
             return starving
         return (starving or place.in_flight == 0) and place.model not in self._waiting
 
-    def _hurt(self, place: Place) -> tuple[bool, bool, int, int]:
+    def _hurt(self, place: Place) -> tuple[bool, bool, int, float]:
         """Least: what is as good as gone; then what nobody uses; then to wait for calls or a load to end; last to turn calls away."""
         is_busy = place.in_flight > 0 or place.phase is Phase.LOADING
         turns_away = place.phase is Phase.READY and not self._leaves(place)
@@ -293,7 +297,11 @@ class _Board:
         """Unload what is drained; stop what is empty, start what the floor asks for."""
         for server in self._servers:
             places = server.places.values()
-            done = [place for place in places if place.phase is Phase.DRAINING and place.in_flight == 0]
+            done = [
+                place
+                for place in places
+                if place.phase is Phase.DRAINING and place.in_flight == 0 and place.is_drained
+            ]
             if server.life in (Life.READY, Life.RETIRING):
                 self.steps += [Unload(server.name, place.model) for place in done]
             if server.life is Life.RETIRING and all(place.phase is Phase.UNLOADING for place in places):
@@ -316,7 +324,7 @@ def _is_changing(places: Collection[Place]) -> bool:
     return drained or any(place.phase in (Phase.LOADING, Phase.UNLOADING) for place in places)
 
 
-def _use(place: Place) -> tuple[int, int]:
+def _use(place: Place) -> tuple[int, float]:
     return place.in_flight, place.last_use
 
 

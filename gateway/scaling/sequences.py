@@ -100,7 +100,7 @@ class Sequences:
             detail = f"no more than {_MOST} sequences can be open at once; end some first"
             raise GatewayError(Code.TOO_MANY_AT_ONCE, detail=detail, retry_after_seconds=1)
         begun = Open(key, place, correlation, self._new_id(key.model, correlation), calls=1)
-        self.throttler.rejoin(place)  # held until it is over
+        self.throttler.hold(place)  # until it is over
         self._open[key] = begun
         self._of_tenant[key.tenant_id] += 1
         self._taken.add((key.model, begun.ours))

@@ -3,8 +3,10 @@
 Bounded: at most `most_waiting` calls are held, half of them for one model, and of a tenant as many as there is room for more; each no
 longer than its own deadline, and while there is no place no longer than its model's `start_deadline_seconds`. The others are refused with
 a Retry-After that says when it would be their turn, or what starts have taken lately. A place is given and counted in one step without an
-await, so none can be unloaded between.
+await, so none can be unloaded between; and only by what this process may still rely on (`draining.Member`): whoever was stopped for long,
+or is cut off from the table, gives none.
 """
+# long because a call's way through it is one story: it waits for a place, for its turn, is counted there, ends
 
 import asyncio
 import logging
@@ -20,8 +22,9 @@ from gateway.admission.handing import Calls
 from gateway.admission.slots import Grant
 from gateway.errors import Code, GatewayError
 from gateway.scaling.balancer import least_loaded
+from gateway.scaling.draining import Member, Patience
 from gateway.scaling.registry import UNBOUNDED, Demand, Observer, QueueEvent, Registry, Resident, Waiter
-from gateway.scaling.residency import Life, Phase
+from gateway.scaling.residency import Phase
 from gateway.triton.repository import versions
 from tenants.model import Model
 
@@ -37,7 +40,8 @@ _TIMERS_SECONDS = 0.001  # a timer may be early by less
 
 @dataclass(slots=True)
 class Throttler:
-    """`clock` gives monotonic seconds, `models` the models that tenants have."""
+    """`clock` gives seconds of a clock that goes on while the machine sleeps, `models` the models that tenants have, `member` says where
+    this process may send."""
 
     registry: Registry
     clock: Callable[[], float]
@@ -46,8 +50,8 @@ class Throttler:
     most_waiting: int = 1_000
     members: int = 1  # among which slots are divided
     held: int = 0
+    member: Member = field(default_factory=lambda: Member(Patience(60.0, 0.25)))
     _held_of: Counter[str] = field(default_factory=Counter)
-    _uses: int = 0
     _is_nudged: bool = False
 
     async def acquire(self, model: str, ticket: Ticket | None = None, tenant: str = "") -> Resident:
@@ -57,7 +61,7 @@ class Throttler:
         Raises MODEL_NOT_FOUND, MODEL_UNAVAILABLE, UPSTREAM_UNTRUSTED, OVERLOADED.
         """
         demand = self.registry.demands.get(model)
-        if demand is None or not demand.rotation:
+        if demand is None or not self._may_send(demand):
             return await self._wait_for_place(model, ticket, tenant)
         if ticket is not None:
             refused = demand.order.offer(ticket, self.clock())
@@ -82,16 +86,35 @@ class Throttler:
 
     def has(self, place: Resident) -> bool:
         """Whether the place still serves calls that belong to it and no other, if only while it drains."""
-        server = place.server
-        is_there = place.phase in (Phase.READY, Phase.DRAINING) and server.life is not Life.STOPPING
-        return is_there and server.places.get(place.model) is place
+        is_there = place.phase in (Phase.READY, Phase.DRAINING)
+        is_known = is_there and place.server.places.get(place.model) is place
+        return is_known and (place.spot is None or self.member.has(place.spot, place.loaded))
 
     def rejoin(self, place: Resident) -> bool:
-        """One more call for this place and no other, to be released. Whether it is still there."""
-        if not self.has(place):
+        """One more call for this place and no other, which holds it already; to be released. Whether it is still there, for all that this
+        process may rely on."""
+        may = place.spot is None or self.member.may_go_on(place.spot, place.loaded, self.clock())
+        if not (may and self.has(place)):
             return False
         self._take(place.demand, None, place)
         return True
+
+    def hold(self, place: Resident) -> None:
+        """Once more what was just acquired, to be released."""
+        self._take(place.demand, None, place)
+
+    def _may_send(self, demand: Demand) -> bool:
+        """Whether a call may go where the rotation says; who is late for that has no place until the placements were read again. Right
+        before the call is counted and sent."""
+        rotation = demand.rotation
+        if not rotation:
+            return False
+        spot = rotation[0].spot  # the others are READY as well: the rotation follows what was read, at once
+        if spot is None or self.member.may_send(spot, self.clock()):
+            return True
+        for place in list(rotation):
+            self.withdraw(place)
+        return False
 
     def _take(self, demand: Demand, ticket: Ticket | None, place: Resident | None = None) -> Resident:
         if place is None:
@@ -99,10 +122,12 @@ class Throttler:
             place = rotation[0] if len(rotation) == 1 else least_loaded(rotation)
         if ticket is not None:
             _seat(place, ticket)
-        self._uses += 1
-        if place.is_elsewhere and place.last_use == place.used_at_check:
+        if place.spot is not None:
+            self.member.take(place.spot)
+        elif place.uses == place.used_at_check:
             self.registry.wake.set()  # nothing else would have it looked at while it is used
-        place.last_use = demand.last_use = self._uses
+        place.last_use = demand.last_use = self.clock()
+        place.uses += 1
         place.in_flight += 1
         demand.in_flight += 1
         return place
@@ -120,6 +145,8 @@ class Throttler:
         """
         place.in_flight -= 1
         place.demand.in_flight -= 1
+        if place.spot is not None:
+            self.member.leave(place.spot)
         if ticket is not None and ticket.state == "running":
             if evidence == "none":
                 place.demand.order.decline(ticket)
@@ -128,16 +155,15 @@ class Throttler:
             self._returned(place)
         if evidence == "well":
             place.well += 1
-            place.server.well += 1
-            place.failures, place.was_left = 0, False
+            place.failures = 0
         elif evidence == "left":
-            place.was_left = True
+            place.left += 1
         elif evidence != "none":
             place.failures += evidence == "dead"
             self.suspect(place)
         if not place.in_flight:
             if place.phase is not Phase.READY:
-                self.registry.wake.set()
+                self.registry.hurry()
             elif self.held:  # somebody may wait for just this room
                 self._nudge()
 
@@ -151,6 +177,8 @@ class Throttler:
 
     def _call_up(self, demand: Demand) -> None:
         """Those whose turn it is, as many as there are slots for."""
+        if demand.rotation and not self._may_send(demand):
+            return
         self._count_slots(demand)
         order, now = demand.order, self.clock()
         while (ticket := order.next(now)) is not None:
@@ -179,18 +207,19 @@ class Throttler:
         return -(-total // self.members) if demand.grant is None else min(total, demand.grant.slots)
 
     def _nudge(self) -> None:
-        """Wake the autoscaler soon: not for each of many calls a second."""
+        """Have who has charge told soon: not of each of many calls a second."""
         if not self._is_nudged:
             self._is_nudged = True
             asyncio.get_running_loop().call_later(_NUDGE_SECONDS, self._nudged)
 
     def _nudged(self) -> None:
         self._is_nudged = False
-        self.registry.wake.set()
+        self.registry.hurry()
 
     def suspect(self, place: Resident) -> None:
         """Have the place looked at soon."""
         place.is_suspect = True
+        place.suspicions += 1
         self._nudge()
 
     def lost(self, place: Resident, why: object) -> None:
@@ -199,6 +228,7 @@ class Throttler:
             log.warning("replica %s takes no calls of %s: %s", place.replica.id, place.model, why)
             self.observer.happened("breaker_opened", place.model)
             self.withdraw(place)
+            place.is_lost = True
         self.suspect(place)
 
     def offers(self, model: str, version: str) -> bool:
@@ -234,8 +264,12 @@ class Throttler:
         refused = demand.order.offer(ticket, started)
         if refused is not None:
             raise self._overloaded(model, refused.why, self.registry.eta_seconds(row))
-        self.registry.wake.set()
-        place = await self._wait(demand, ticket, model, self.registry.eta_seconds(row), is_past=is_past)
+        self.registry.hurry()
+        try:
+            place = await self._wait(demand, ticket, model, self.registry.eta_seconds(row), is_past=is_past)
+        finally:
+            if not demand.waiting:
+                self.registry.hurry()  # room is not kept, nor made, for who does not wait any more
         self.observer.phase("queue", self.clock() - started)
         return place
 
@@ -351,10 +385,11 @@ class Throttler:
                 continue
             self._call_up(demand)
 
-    # What the autoscaler does
+    # What the follower does
 
     def admit(self, place: Resident) -> None:
         """The place takes calls, those that wait first."""
+        place.is_lost = False
         demand = place.demand
         if place not in demand.rotation:
             demand.rotation.append(place)
@@ -379,7 +414,7 @@ class Throttler:
             demand.order.is_open, demand.closed_at = False, self.clock()
             if demand.waiting:
                 self._hold_to_deadline(demand, place.model)
-                self.registry.wake.set()
+                self.registry.hurry()
 
     def refuse(self, row: Model, why: str, now: float) -> None:
         """Who waits for this model need not wait on."""

@@ -19,6 +19,7 @@ from gateway.kept.expiry import Expiry
 from gateway.kept.once import Once
 from gateway.kept.sweep import Sweep
 from gateway.process import resident_bytes
+from gateway.scaling.board import Board
 from gateway.scaling.registry import Registry
 from gateway.telemetry import table
 from gateway.telemetry.meter import Meter, Points
@@ -77,15 +78,15 @@ def watch_shared(meter: Meter, auth: Authenticator, policies: Current, control: 
     meter.watch_number(table.BREAK_GLASS, control.uses.total)
 
 
-def watch_servers(meter: Meter, registry: Registry) -> None:
+def watch_servers(meter: Meter, board: Board) -> None:
     """The servers of this host, and what is on them."""
 
     def replicas() -> Points:
-        servers = registry.servers.values()
+        servers = board.servers.values()
         return Counter((server.fleet, server.life.name.lower()) for server in servers)
 
     def resident() -> Points:
-        return Counter((place.model, place.phase.name.lower()) for place in registry.residents())
+        return Counter((place.model, place.phase.name.lower()) for place in board.lodgings())
 
     meter.watch(table.REPLICAS, replicas)
     meter.watch(table.RESIDENT, resident)

@@ -193,6 +193,14 @@ async def state(client: Client, replica: Replica, model: str) -> State:
     return next((name for name in _STATES if name in found), "")
 
 
+async def loaded(client: Client, replica: Replica) -> tuple[str, ...]:
+    """The models that are there, or on their way in. Raises as `versions` does."""
+    async with asyncio.timeout(_ANSWER_SECONDS):
+        answer = await client.ask("POST", "/v2/repository/index", headers=replica.control)
+    found = _decoded(_index, answer)
+    return tuple(sorted({entry.name for entry in found if entry.state in ("READY", "LOADING")}))
+
+
 async def config(client: Client, replica: Replica, model: str) -> tuple[ModelConfig, Deployment]:
     """Of a model that is loaded. Raises as `versions` does."""
     async with asyncio.timeout(_ANSWER_SECONDS):

@@ -15,7 +15,7 @@ from typing import Final, NamedTuple
 from msgspec import Struct
 from msgspec.structs import replace
 
-from gateway.scaling.registry import ManagedServer, Resident, residents_on
+from gateway.scaling.board import Lodging, ManagedServer, lodgings_on
 from gateway.scaling.scaler import Replica
 from gateway.triton.client import Client, NotSent, UpstreamFailed
 from gateway.triton.statistics import Totals, statistics
@@ -118,7 +118,7 @@ class Measuring:
 
     # What the lifecycle tells. None of these fails, and none waits for more than an answer of the server.
 
-    async def loaded(self, place: Resident, load_seconds: float, try_seconds: float) -> None:
+    async def loaded(self, place: Lodging, load_seconds: float, try_seconds: float) -> None:
         """A model is there: its load took so long, the last part of it its first inference; it takes no calls yet."""
         now, spot = self._now_us(), Spot(place.replica.id, place.row.id)
         tried_us = now - round(try_seconds * 1e6)
@@ -130,7 +130,7 @@ class Measuring:
         """A model, or all of a server, is about to go."""
         await self._measure(server, name, ends=True)
 
-    def tried(self, place: Resident, seconds: float) -> None:
+    def tried(self, place: Lodging, seconds: float) -> None:
         """A canary was there, for so long until now."""
         now, spot = self._now_us(), Spot(place.replica.id, place.row.id)
         self.calls.ran(spot, f"{CANARY} {now}", Ran(Who("", CANARY), now - round(seconds * 1e6), now))
@@ -149,7 +149,7 @@ class Measuring:
         replica, client = server.replica, server.control
         if replica is None or client is None:
             return
-        ids = {place.model: place.row.id for place in residents_on(server)}
+        ids = {place.model: place.row.id for place in lodgings_on(server)}
         try:
             found = await self._ask(client, replica, name)
         except _SILENCE as fault:

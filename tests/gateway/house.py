@@ -33,7 +33,7 @@ from gateway.kept.capturing import Captures
 from gateway.loops import running
 from gateway.pipeline import Pipeline
 from gateway.privacy.mask import Screen
-from gateway.scaling.autoscaler import Autoscaler
+from gateway.scaling.board import Board
 from gateway.scaling.registry import ColdPhase, Event, Observer, Registry
 from gateway.scaling.sequences import Sequences
 from gateway.scaling.throttler import Throttler
@@ -47,6 +47,7 @@ from tenants.model import Model
 from tenants.plans import Limits, Plan, Rate
 from tests.gateway.admission.alone import limiter, spending
 from tests.worlds.blobs import BlobWorld
+from tests.worlds.elastic import Whole, whole
 from tests.worlds.issuer import IssuerWorld, key_sets
 from tests.worlds.keyring import KeyringWorld
 from tests.worlds.segments import SegmentWorld
@@ -127,6 +128,7 @@ class House:
     blobs: BlobWorld
     capture_keys: KeyringWorld
     captures: Captures
+    board: Board
     _requests: "count[int]" = field(default_factory=lambda: count(1))
 
     def call(
@@ -218,22 +220,12 @@ def elastic(
     fleets: Callable[[], Mapping[str, Fleet]],
     observer: Observer | None = None,
     most_waiting: int = 1_000,
-) -> tuple[Throttler, Autoscaler]:
-    """A throttler, and the autoscaler that gives it places once it runs."""
-    loop, registry, names = asyncio.get_running_loop(), Registry(), count()
-    observer = observer or Silence()
-    throttler = Throttler(registry, loop.time, models, observer, most_waiting)
-    autoscaler = Autoscaler(
-        scaler=scaler,
-        registry=registry,
-        throttler=throttler,
-        observer=observer,
-        clock=loop.time,
-        models=models,
-        fleets=fleets,
-        new_name=lambda: f"server-{next(names)}",
+) -> tuple[Throttler, Whole]:
+    """A throttler, and what gives it places once it runs."""
+    throttler = Throttler(
+        Registry(), asyncio.get_running_loop().time, models, observer or Silence(), most_waiting
     )
-    return throttler, autoscaler
+    return throttler, whole(MemoryTable(), scaler, throttler, Board(), models=models, fleets=fleets)
 
 
 def capturing(keys: KeyringWorld, blobs: BlobWorld, draw: Callable[[], float] = lambda: 0.0) -> Captures:
@@ -270,6 +262,7 @@ async def house(
     store: SegmentStore | None = None,
 ) -> AsyncIterator[House]:
     """Tenant acme with a key, and the models digits (everyone's) and private (of another tenant). `store`: of the log, else in memory."""
+    # long because it is the list of the rooms, in their order
     loop = asyncio.get_running_loop()
     directory = Directory(MemoryTable(), secrets.token_bytes)
     await directory.values.put(Plan("team", 1, limits), act=Act("test", NOW_US))
@@ -291,7 +284,7 @@ async def house(
     ids, meter = count(1), Meter()
     blobs, capture_keys = BlobWorld(), KeyringWorld()
     captures = capturing(capture_keys, blobs)
-    throttler, autoscaler = elastic(scaler, known.models, known.fleets, meter)
+    throttler, parts = elastic(scaler, known.models, known.fleets, meter)
     async with Ledger.open(
         store or segments,
         clock=lambda: NOW_US,
@@ -318,7 +311,10 @@ async def house(
             meter=meter,
             captures=captures,
         )
-        async with running(autoscaler=autoscaler.run(), committer=ledger.run()), captures.writing():
+        async with (
+            running(autoscaler=parts.autoscaler.run(), follower=parts.follower.run(), committer=ledger.run()),
+            captures.writing(),
+        ):
             made = (pipeline, directory, segments, scaler, minted.secret, feed, issuer)
-            yield House(*made, blobs, capture_keys, captures)
+            yield House(*made, blobs, capture_keys, captures, parts.autoscaler.board)
     assert segments.misuses == []

@@ -36,7 +36,7 @@ def test_each_listener_in_the_clear_that_others_reach_is_told_of_at_the_start(
 LOOPS = {
     "authorities": "Trusted.look",
     "autoscaler": "Autoscaler.run",
-    "orphans": "Orphans.look",
+    "follower": "Follower.run",
     "caretaker": "Caretaker.look",
     "certificates": "Certificates.look",
     "claims": "Sweep.look",

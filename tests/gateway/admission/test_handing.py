@@ -10,7 +10,7 @@ import msgspec
 from gateway.admission.fair_queueing import Ticket
 from gateway.admission.handing import GRANTED_AT, SLOTS, Granted, Handing, Said, Wanted
 from gateway.admission.slots import Demand, Grant, Report
-from gateway.scaling.registry import ManagedServer, Registry, Resident, Waiter
+from gateway.scaling.registry import KnownServer, Registry, Resident, Waiter
 from gateway.scaling.residency import Life, Phase
 from gateway.scaling.scaler import Replica
 from gateway.scaling.throttler import Throttler
@@ -111,7 +111,7 @@ class World:
     def _site(self, name: str) -> Site:
         registry, row = Registry(), Model("m", "digits", "/x", "*")
         throttler = Throttler(registry, lambda: self.now, lambda: {"digits": row}, Silence())
-        server = ManagedServer(name="s", fleet="local", life=Life.READY)
+        server = KnownServer(name="s", fleet="local", life=Life.READY, replica=Replica("r", "127.0.0.1", 1))
         place = Resident(
             model="digits",
             memory_bytes=0,

@@ -11,12 +11,15 @@ from msgspec import structs
 from gateway.admission.fair_queueing import Ticket
 from gateway.errors import GatewayError
 from gateway.loops import running
-from gateway.scaling.autoscaler import Autoscaler
+from gateway.scaling.board import Board, Lodging
 from gateway.scaling.registry import ColdPhase, Event, Registry, Resident
 from gateway.scaling.throttler import Throttler
+from gateway.state import clock
 from tenants.fleet import Fleet, Replicas
 from tenants.model import Model, Scaling
 from tests.conftest import ROOT
+from tests.worlds.elastic import whole
+from tests.worlds.table import MemoryTable
 from tests.worlds.triton import ScalerWorld, TritonWorld
 
 REPOSITORY = str(ROOT / "infra" / "models")
@@ -41,6 +44,7 @@ class Notes:
 class Elastic:
     throttler: Throttler
     registry: Registry
+    board: Board
     scaler: ScalerWorld
     notes: Notes
     models: dict[str, Model]
@@ -68,9 +72,24 @@ class Elastic:
     def change(self, model: str, **given: object) -> None:
         """The model's document changes."""
         self.models = self.models | {model: structs.replace(self.models[model], **given)}
-        self.registry.wake.set()
+        self.board.wake.set()
 
-    def places(self, model: str) -> list[Resident]:
+    def places(self, model: str) -> list[Lodging]:
+        """As who has charge of them keeps them."""
+        return [place for place in self.board.lodgings() if place.model == model]
+
+    def kept(self, place: Resident) -> Lodging:
+        """The same place, as who has charge of it keeps it."""
+        return next(it for it in self.places(place.model) if it.loaded == place.loaded)
+
+    async def rests(self, place: Resident) -> None:
+        """Who has charge of it lets it take no calls."""
+        self.kept(place).takes = False
+        self.board.wake.set()
+        await self.until(lambda: place not in place.demand.rotation)
+
+    def residents(self, model: str) -> list[Resident]:
+        """As they are called."""
         return [place for place in self.registry.residents() if place.model == model]
 
 
@@ -88,25 +107,22 @@ async def elastic(
     start_seconds: float = 30.0,
 ) -> AsyncIterator[Elastic]:
     """A fleet with room for two models a replica unless told otherwise, and one replica for each world."""
-    loop, registry, notes = asyncio.get_running_loop(), Registry(), Notes()
+    registry, board, notes = Registry(), Board(), Notes()
     scaler = ScalerWorld(list(worlds))
     rows = {row.name: row for row in models}
     fleets = {"local": fleet or Fleet("local", replicas=Replicas(0, len(worlds)), memory_bytes=20)}
-    throttler = Throttler(registry, loop.time, lambda: here.models, notes, most_waiting)
-    names = iter(range(1_000_000))
-    autoscaler = Autoscaler(
-        scaler=scaler,
-        registry=registry,
-        throttler=throttler,
-        observer=notes,
-        clock=loop.time,
+    throttler = Throttler(registry, clock, lambda: here.models, notes, most_waiting)
+    here = Elastic(throttler, registry, board, scaler, notes, rows, fleets)
+    parts = whole(
+        MemoryTable(),
+        scaler,
+        throttler,
+        board,
         models=lambda: here.models,
         fleets=lambda: fleets,
-        new_name=lambda: f"server-{next(names)}",
         start_seconds=start_seconds,
     )
-    here = Elastic(throttler, registry, scaler, notes, rows, fleets)
-    async with running(autoscaler=autoscaler.run()):
+    async with running(autoscaler=parts.autoscaler.run(), follower=parts.follower.run()):
         yield here
     assert [world.misuses for world in worlds] == [[] for _ in worlds]
 

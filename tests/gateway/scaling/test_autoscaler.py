@@ -32,7 +32,7 @@ async def test_a_model_that_nobody_calls_is_unloaded_and_its_server_stopped_when
         elastic(triton, models=(model("digits", idle_seconds=0.05),), fleet=fleet) as here,
     ):
         await here.served_by()
-        await here.until(lambda: not here.registry.servers)
+        await here.until(lambda: not here.board.servers)
         assert triton.unloads == ["digits"]
         assert here.scaler.stopped == ["replica-0"]
         assert ("idle_unload", "digits") in here.notes.events
@@ -116,7 +116,7 @@ async def test_a_fleet_that_does_not_start_is_not_asked_again_at_once_and_is_aft
         assert (await here.refused()).retry_after_seconds
         assert here.notes.events.count(("start_failed", "local")) == failed
         here.scaler.fails = ""
-        starts = here.registry.fleet("local").starts
+        starts = here.board.fleet("local").starts
         loop = asyncio.get_running_loop()
         await here.until(lambda: starts.state(loop.time()) != "open")
         assert await here.served_by() == "replica-0"
@@ -132,8 +132,9 @@ async def test_another_server_on_the_port_gets_no_calls() -> None:
 async def test_a_server_that_ends_is_replaced_and_who_waits_is_served() -> None:
     async with TritonWorld() as one, TritonWorld() as two, elastic(one, two) as here:
         assert await here.served_by() == "replica-0"
+        await here.until(lambda: not here.board.asked("digits").waiting)
         here.scaler.end("replica-0")
-        await here.until(lambda: not here.registry.servers)
+        await here.until(lambda: not here.board.servers)
         assert ("crash", "local") in here.notes.events
         assert await here.served_by() == "replica-1"
 
@@ -172,7 +173,7 @@ async def test_a_crashed_model_is_loaded_again_and_its_neighbours_stay() -> None
         await here.until(lambda: "a" in triton.unloads)
         assert await here.served_by("a") == "replica-0"
         assert triton.loads.count("a") == 2
-        assert here.places("b") == [neighbour]
+        assert here.residents("b") == [neighbour]
         assert ("canary_failed", "a") in here.notes.events
     assert here.scaler.started == ["replica-0"]
 
@@ -182,7 +183,8 @@ async def test_a_clients_fault_moves_nothing() -> None:
         for _ in range(20):
             place = await here.throttler.acquire("digits")
             here.throttler.release(place, "failed")  # the model answers its canary well
-        await here.until(lambda: not place.is_suspect and not place.is_checked)
+        kept = here.kept(place)
+        await here.until(lambda: kept.uses == 20 and not kept.is_suspect and not kept.is_checked)
         assert await here.served_by() == "replica-0"
     assert triton.loads == ["digits"]
 
@@ -193,10 +195,11 @@ async def test_what_a_tenant_can_bring_about_by_its_data_takes_no_model_without_
     dynamic = CONFIG | {"input": [{"name": "x", "data_type": "TYPE_FP32", "dims": [-1]}]}
     async with TritonWorld(configs={"digits": dynamic}) as triton, elastic(triton) as here:
         place = await here.throttler.acquire("digits")
-        assert place.canary is None
+        kept = here.kept(place)
+        assert kept.canary is None
         for _ in range(50):
             here.throttler.release(await here.throttler.acquire("digits"), "failed")
-        await here.until(lambda: not place.is_suspect and not place.is_checked)
+        await here.until(lambda: kept.uses == 51 and not kept.is_suspect and not kept.is_checked)
         assert triton.unloads == []
         for _ in range(5):
             here.throttler.release(await here.throttler.acquire("digits"), "dead")
@@ -206,7 +209,7 @@ async def test_what_a_tenant_can_bring_about_by_its_data_takes_no_model_without_
 async def test_a_fleet_that_gets_a_floor_while_nothing_runs_is_started() -> None:
     async with TritonWorld() as triton, elastic(triton) as here:
         here.fleets["local"] = Fleet("local", replicas=Replicas(1, 1))
-        here.registry.wake.set()  # as each reread of the documents does
+        here.board.wake.set()  # as each reread of the documents does
         await here.until(lambda: here.scaler.started == ["replica-0"])
 
 
@@ -223,7 +226,7 @@ async def test_a_hanging_model_with_nothing_under_way_is_loaded_again() -> None:
     async with TritonWorld() as triton, elastic(triton) as here:
         await here.served_by()
         triton.moods["digits"] = "silent"
-        here.throttler.suspect(here.places("digits")[0])
+        here.throttler.suspect(here.residents("digits")[0])
         await here.until(lambda: triton.unloads == ["digits"])
         assert await here.served_by() == "replica-0"
 
@@ -260,7 +263,7 @@ async def test_a_model_that_ends_its_server_while_it_loads_backs_off_alone() -> 
                 await here.until(lambda number=number: triton.loads.count("a") == number + 1)  # type: ignore[misc]
                 here.scaler.end(f"replica-{number}")
         assert (await here.refused("a")).code is refused.result().code is Code.MODEL_UNAVAILABLE
-        assert here.registry.fleet("local").starts.failures == 0
+        assert here.board.fleet("local").starts.failures == 0
         assert await here.served_by("b") == "replica-2"
 
 
@@ -301,7 +304,7 @@ async def test_what_the_catalogue_says_of_a_model_is_changed_without_loading_it_
         await here.served_by()
         (place,) = here.places("digits")
         here.change("digits", description="Reads digits.", tags=("vision",), inputs=told, outputs=told)
-        await here.until(lambda: not here.registry.wake.is_set())  # it was looked at
+        await here.until(lambda: not here.board.wake.is_set())  # it was looked at
         assert await here.served_by() == "replica-0"
         assert (place.phase, place.outdated) == (Phase.READY, False)
         assert (triton.loads, triton.unloads) == (["digits"], [])

@@ -80,8 +80,8 @@ async def test_every_call_of_a_sequence_goes_where_the_first_one_went() -> None:
     first, second = keeping(), keeping()
     async with second, opened(first, second, target=1) as world:
         begun = [await world.call(number, starts=True) for number in range(1, 7)]
-        await world.here.until(lambda: len(world.here.places("digits")) == 2)
-        await world.here.until(lambda: all(p.phase is Phase.READY for p in world.here.places("digits")))
+        await world.here.until(lambda: len(world.here.residents("digits")) == 2)
+        await world.here.until(lambda: all(p.phase is Phase.READY for p in world.here.residents("digits")))
         begun += [await world.call(number, starts=True) for number in range(7, 13)]
         assert len({place.replica.id for place, _ in begun}) == 2
         for place, found in begun:
@@ -118,7 +118,7 @@ async def test_an_id_of_the_wrong_type_never_reaches_the_server(kind: str, named
     async with opened(keeping(kind)) as world:
         error = await world.refused(named)
         assert (error.code, "are known by" in error.sentence) == (Code.BAD_REQUEST, True)
-        assert [place.in_flight for place in world.here.places("digits")] == [0]
+        assert [place.in_flight for place in world.here.residents("digits")] == [0]
 
 
 async def test_a_model_without_sequences_has_none() -> None:
@@ -260,11 +260,11 @@ async def test_whatever_calls_do_every_place_is_free_when_all_is_over() -> None:
             else:
                 world.now += rng.random()
             held = sum(not found.is_lost for found in world.sequences._open.values())
-            taken = [place.in_flight for place in world.here.places("digits")]
+            taken = [place.in_flight for place in world.here.residents("digits")]
             assert sum(taken) == len(under_way) + held
         for place, found in under_way:
             world.here.throttler.release(place, "well")
             world.sequences.left(found, a_call(found.key.id), answered=True)
         world.now += 100
         await world.sequences.sweep()
-        assert [place.in_flight for place in world.here.places("digits")] == [0]
+        assert [place.in_flight for place in world.here.residents("digits")] == [0]

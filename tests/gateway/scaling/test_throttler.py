@@ -61,7 +61,7 @@ async def test_a_caller_that_leaves_gives_its_place_in_the_queue_back() -> None:
 async def test_a_caller_that_leaves_in_the_moment_in_which_it_gets_a_place_gives_that_back() -> None:
     async with TritonWorld() as triton, elastic(triton) as here, asyncio.TaskGroup() as group:
         place = await here.throttler.acquire("digits")
-        here.throttler.withdraw(place)
+        await here.rests(place)
         waits = group.create_task(here.throttler.acquire("digits"))
         await asyncio.sleep(0)
         here.throttler.admit(place)

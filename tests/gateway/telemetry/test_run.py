@@ -74,7 +74,7 @@ async def watched(triton: TritonWorld) -> AsyncIterator[tuple[House, Meter]]:
         registry = at.throttler.registry
         WorkerRooms(at.limiter, memory, messages, at.ledger, registry).watched_by(at.meter)
         watch_shared(at.meter, at.auth, at.policies, control)
-        watch_servers(at.meter, registry)
+        watch_servers(at.meter, it.board)
         claims = OnceWorld()
         watch_ageing(
             at.meter,

@@ -12,7 +12,7 @@ from typing import cast
 import pytest
 
 from gateway.audit.record import Entry
-from gateway.scaling.registry import ManagedServer, Resident
+from gateway.scaling.board import Lodging, ManagedServer
 from gateway.scaling.scaler import Replica
 from gateway.triton.client import Client, UpstreamFailed
 from gateway.triton.statistics import Totals
@@ -39,7 +39,7 @@ class _Row:
 
 @dataclass(slots=True)
 class _There:
-    """As much of a Resident as measuring looks at."""
+    """As much of a Lodging as measuring looks at."""
 
     model: str
     row: _Row
@@ -78,8 +78,8 @@ class World:
             raise UpstreamFailed("silent")
         return {it: totals for it, totals in self.totals.items() if name in ("", it)}
 
-    def place(self, name: str) -> Resident:
-        return cast("Resident", _There(name, _Row(f"m_{name}"), self.server, self.replica))
+    def place(self, name: str) -> Lodging:
+        return cast("Lodging", _There(name, _Row(f"m_{name}"), self.server, self.replica))
 
     def compute(self, name: str) -> None:
         took_us = self.rng.randrange(1, 2_000_000)
