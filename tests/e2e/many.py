@@ -1,7 +1,7 @@
 """Several real gateways over one state directory, and what befalls them: kills, stops, a Table that is slow or gone.
 
-Each is a `gateway serve` of its own. The Table that they meet in is the file of what lives; whoever else holds its lock for writing makes
-it slow, or takes it away, for all of them at once. Who only reads is not kept from it.
+Each is a `gateway serve` of its own. The Table that they meet in is two files, of what lives and of what was used; whoever else holds their
+locks for writing makes it slow, or takes it away, for all of them at once. Who only reads is not kept from it.
 """
 
 import signal
@@ -20,6 +20,7 @@ from gateway.admission import shares
 from gateway.admission.bucket import MICRO
 from gateway.cluster.member import MEMBERS, Member
 from gateway.state import LIVE, clock
+from gateway.stores.backup import USAGE
 from tenants.acts import Act
 from tenants.directory import Directory
 from tenants.directory.keys import Minted
@@ -121,31 +122,34 @@ class Many:
 
     def gone(self, seconds: float) -> None:
         """Nobody writes to it for so long."""
-        with self._table() as table:
-            table.execute("BEGIN IMMEDIATE")
-            self.wait(seconds)
-            table.execute("ROLLBACK")
+        with self._table(LIVE) as live, self._table(USAGE) as usage:
+            self._locked(seconds, live, usage)
 
     def slow(self, seconds: float, each_seconds: float = 0.2) -> None:
         """Each write waits for so long, more or less, for so many seconds."""
         ends = clock() + seconds
-        with self._table() as table:
+        with self._table(LIVE) as live, self._table(USAGE) as usage:
             while clock() < ends:
-                table.execute("BEGIN IMMEDIATE")
-                self.wait(each_seconds)
-                table.execute("ROLLBACK")
+                self._locked(each_seconds, live, usage)
                 self.wait(0.001)
 
+    def _locked(self, seconds: float, *tables: sqlite3.Connection) -> None:
+        for table in tables:
+            table.execute("BEGIN IMMEDIATE")
+        self.wait(seconds)
+        for table in tables:
+            table.execute("ROLLBACK")
+
     @contextmanager
-    def _table(self) -> Iterator[sqlite3.Connection]:
-        with closing(sqlite3.connect(self.state / LIVE, timeout=20, isolation_level=None)) as table:
+    def _table(self, name: str) -> Iterator[sqlite3.Connection]:
+        with closing(sqlite3.connect(self.state / name, timeout=20, isolation_level=None)) as table:
             yield table
 
     # What the row says
 
     def watch(self) -> None:
         """Until it is over: what each process holds of the limit, by the row."""
-        with self._table() as table:
+        with self._table(LIVE) as table:
             while not self._over.wait(_SAMPLE_SECONDS):
                 found = shares_of(table, self.limit)
                 numbers = {demo.process.pid: number for number, demo in enumerate(self.demos)}
