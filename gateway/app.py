@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from gateway.cluster.member import Says
 from gateway.frontends.grpc_server import GrpcServer, listening
 from gateway.frontends.http import Readiness
 from gateway.frontends.http_server import ALONE, Listener, Orders, serve_http
@@ -100,6 +101,7 @@ async def opened_as(
     async with AsyncExitStack() as stack:
         shared = await stack.enter_async_context(opened_shared(settings, part.name))
         if part.role == "side":
+            shared.life.membership.say(Says(serves=False))
             scaler = process_scaler(wheel, shared.state)
             await stack.enter_async_context(opened_side(shared, scaler, progress))
             yield await _side(shared, part, stack)

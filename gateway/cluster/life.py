@@ -85,9 +85,10 @@ class Life:
         return self.leadership.leads(self.membership.clock())
 
     def live(self) -> int:
-        """How many members live, this one among them."""
-        seen = self.membership.members()
-        return sum(it.standing == "live" for it in seen.values()) + (self.name not in seen)
+        """How many members live that take calls, this one among them if it does. Who cannot be read may."""
+        others = (it for name, it in self.membership.members().items() if name != self.name)
+        serve = (it.standing == "live" and (it.member is None or it.member.says.serves) for it in others)
+        return sum(serve) + self.membership.says.serves
 
     async def begin(self) -> None:
         """This member is here, and those of its host that ended without a word are known to be dead. Raises Crowded, TableUnavailable,

@@ -29,12 +29,14 @@ Lasts = Annotated[float, Meta(gt=0, le=MOST_SECONDS)]
 
 class Says(Struct, frozen=True):
     """What a member tells others of itself. `draining`: it takes nothing new. `acknowledged` is others' to fill and to read: what this
-    member has done of what it was asked to.
+    member has done of what it was asked to. `serves`: it takes calls at all, as a process that only does what one of a host does for all
+    never does, so that nothing of a limit is kept for it.
     """
 
     version: str = ""
     draining: bool = False
     acknowledged: Mapping[str, str] = {}
+    serves: bool = True
 
 
 class Member(Struct, frozen=True, tag_field="v", tag=1):

@@ -103,6 +103,11 @@ class Membership:
         seen = self._seen.get(name)
         return seen.standing == "dead" if seen else self._looked_at > named_at
 
+    @property
+    def says(self) -> Says:
+        """What this member tells of itself, with its next beat if not before."""
+        return self._says
+
     def say(self, says: Says) -> None:
         """What the next beat tells. ValueError for more than fits in a row."""
         encoded(self._member(says, MOST_COUNT))

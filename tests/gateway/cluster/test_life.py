@@ -12,7 +12,7 @@ import pytest
 
 from gateway.cluster.certificates import Process
 from gateway.cluster.life import Life, living, member_name
-from gateway.cluster.member import MOST_MEMBERS, Member, encoded, member_at, read
+from gateway.cluster.member import MOST_MEMBERS, Member, Says, encoded, member_at, read
 from gateway.cluster.membership import Crowded, Ended
 from gateway.process import identity, stat_of
 from tenants.errors import TableUnavailable
@@ -68,6 +68,17 @@ async def test_who_runs_is_not_taken_for_dead_by_others_of_its_host() -> None:
         await other.turn()
     assert other.membership.standing("m1") == "live"
     assert other.live() == 2
+
+
+async def test_who_takes_no_calls_is_not_counted_among_those_that_share_limits() -> None:
+    world = World()
+    one, side = world.life(1), world.life(2)
+    side.membership.say(Says(serves=False))
+    for it in (one, side):
+        await it.begin()
+    for it in (one, side):
+        await it.turn()
+    assert (one.live(), side.live()) == (1, 1)
 
 
 async def test_who_dies_beside_others_of_its_host_is_known_to_be_dead_by_their_next_look_but_one() -> None:

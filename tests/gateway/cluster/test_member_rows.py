@@ -15,12 +15,12 @@ GOLDEN = [
     (
         Member(PROCESS, 7, 60.0),
         b'{"v":1,"process":{"host":"here","kernel":"kernel","pid":101,"started":7},"beat":7,"lasts_seconds":60.0,'
-        b'"says":{"version":"","draining":false,"acknowledged":{}},"certificate":null}',
+        b'"says":{"version":"","draining":false,"acknowledged":{},"serves":true},"certificate":null}',
     ),
     (
         Member(PROCESS, 7, 60.0, Says("0.1", True, {"a": "b"}), reaped("m1", PROCESS, 101, PARENT)),  # noqa: FBT003 - a row
         b'{"v":1,"process":{"host":"here","kernel":"kernel","pid":101,"started":7},"beat":7,"lasts_seconds":60.0,'
-        b'"says":{"version":"0.1","draining":true,"acknowledged":{"a":"b"}},"certificate":{"member":"m1",'
+        b'"says":{"version":"0.1","draining":true,"acknowledged":{"a":"b"},"serves":true},"certificate":{"member":"m1",'
         b'"process":{"host":"here","kernel":"kernel","pid":101,"started":7},"cause":"reaped",'
         b'"by":{"host":"here","kernel":"kernel","pid":1,"started":1}}}',
     ),
@@ -31,6 +31,13 @@ GOLDEN = [
 def test_a_members_row_is_written_and_read_as_ever(member: Member, value: bytes) -> None:
     assert encoded(member) == value
     assert read(Row(member_at("m1"), value, 1)) == member
+
+
+@pytest.mark.parametrize(("member", "value"), GOLDEN)
+def test_who_says_nothing_of_it_takes_calls_as_all_did_when_the_row_was_written(
+    member: Member, value: bytes
+) -> None:
+    assert read(Row(member_at("m1"), value.replace(b',"serves":true', b""), 1)) == member
 
 
 @pytest.mark.parametrize(
