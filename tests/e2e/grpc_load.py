@@ -12,7 +12,7 @@ import grpc
 from tritonclient.grpc import service_pb2 as official
 
 _INFER = "/inference.GRPCInferenceService/ModelInfer"
-_PAUSE_SECONDS = 0.05
+_PAUSE_SECONDS = 0.01
 _FOUR = struct.pack("<4f", 1.0, 2.0, 3.0, 4.0)
 
 

@@ -62,21 +62,21 @@ def test_workers_that_are_renewed_one_by_one_fail_no_request_of_kept_connections
         assert gateway.infer("times01", FOUR).status == 200
         before = serving(state)
         calls = GrpcLoad(gateway.grpc, gateway.key, "times01")
-        traffic = Traffic(times("times01"), 32 if FULL else 16, 0.05)
+        traffic = Traffic(times("times01"), 32 if FULL else 16, 0.1)
         with (
-            loading_grpc(calls, 16 if FULL else 8),
+            loading_grpc(calls, 48),
             loading(gateway, seeded(record_property), traffic) as load,
         ):
             gateway.kill(signal.SIGHUP)
             until(lambda: "all are renewed" in gateway_log(state), 60, lambda: gateway_log(state)[-2000:])
             until(lambda: len(load.seen) >= 2000 and calls.calls >= 500, 60)
         after = serving(state)
+        assert faults(load.seen) == []
+        assert (set(statuses(load.seen)), dict(calls.failures)) == ({200}, {})
         # Of processes that are not there any more too; a call is counted behind its answer.
         answered = 1 + len(load.seen) + calls.calls
         until(lambda: counted(told(gateway, "/metrics")) == answered, 10, f"there were {answered}")
     assert [before[slot] == after[slot] for slot in before] == [False] * 3
-    assert faults(load.seen) == []
-    assert (set(statuses(load.seen)), dict(calls.failures)) == ({200}, {})
     record_property("renewed under", f"{len(load.seen)} requests and {calls.calls} gRPC calls, 0 failed")
 
 
