@@ -5,6 +5,8 @@ import os
 import resource
 import socket
 import stat
+import struct
+import sys
 from collections.abc import Iterator
 from contextlib import suppress
 from functools import cache
@@ -16,6 +18,20 @@ from gateway.cluster.certificates import Process, started
 _PAGE_BYTES: Final = resource.getpagesize()
 _MOST_BYTES: Final = 200  # of seven numbers
 _libc: Final = ctypes.CDLL(None)
+_SO_ATTACH_FILTER: Final = 26
+# Packets of a listener that begin a connection are dropped: SYN without ACK (struct sock_filter of linux/filter.h).
+_NO_SYN: Final = b"".join(
+    struct.pack("@HBBI", *instruction)
+    for instruction in (
+        (0x30, 0, 0, 13),  # A = the flags, byte 13 of the TCP header
+        (0x54, 0, 0, 0x12),  # A = A & (ACK | SYN)
+        (0x15, 0, 1, 0x02),  # if A == SYN
+        (0x06, 0, 0, 0),  # drop it
+        (0x06, 0, 0, 0xFFFFFFFF),  # keep all of it
+    )
+)
+_UNACKED: Final = 24
+"""Of struct tcp_info: of a listener it counts the connections that wait."""
 
 
 @cache
@@ -54,18 +70,38 @@ def stat_of(pid: int) -> bytes | None:
         return None
 
 
-def close_listeners(port: int) -> None:
-    """No connection comes to this port any more; those that are there stay. For grpc, whose Python gives nobody its sockets, and stops to
-    listen only as it ends; it says so on the standard error ("Failed accept4").
+def deafen(port: int) -> None:
+    """No connection begins at this port of this process any more, and those that have begun come still. Whoever tries does so again after a
+    second, by TCP's own rule, and is heard by who listens there then. Raises OSError where the kernel takes no filter.
     """
-    for found in _at(port):
-        if found.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
-            found.shutdown(socket.SHUT_RD)
+    code = ctypes.create_string_buffer(_NO_SYN)
+    program = struct.pack("@HP", len(_NO_SYN) // 8, ctypes.addressof(code))
+    for found in _listeners(port):
+        found.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, program)
+
+
+def waiting_at(port: int) -> int:
+    """How many connections are there that nobody has accepted yet."""
+    size = _UNACKED + 4
+    infos = [found.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, size) for found in _listeners(port)]
+    return sum(int.from_bytes(info[_UNACKED:size], sys.byteorder) for info in infos)
+
+
+def close_listeners(port: int) -> None:
+    """Nobody listens at this port any more; connections that are accepted stay, others are reset. For grpc, whose Python gives nobody its
+    sockets, and stops to listen only as it ends; it says so on the standard error ("Failed accept4").
+    """
+    for found in _listeners(port):
+        found.shutdown(socket.SHUT_RD)
 
 
 def connections_at(port: int) -> int:
     """How many there are."""
     return sum(_is_connected(found) for found in _at(port))
+
+
+def _listeners(port: int) -> Iterator[socket.socket]:
+    return (found for found in _at(port) if found.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN))
 
 
 def _at(port: int) -> Iterator[socket.socket]:

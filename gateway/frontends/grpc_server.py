@@ -12,7 +12,7 @@ from gateway.frontends.grpc_health import Health
 from gateway.frontends.http import Readiness
 from gateway.frontends.oip_grpc import Handler, OipGrpc
 from gateway.loops import every, running
-from gateway.process import close_listeners, connections_at
+from gateway.process import close_listeners, connections_at, deafen, waiting_at
 from gateway.settings import Grpc, Http
 from gateway.tls.current import Shown
 from gateway.tls.material import Material
@@ -20,6 +20,10 @@ from gateway.tls.material import Material
 _LOOK_SECONDS: Final = 0.1  # from one at what awaited messages take to the next
 _JITTER: Final = 1.1  # so much longer than it is told grpc keeps some connections
 _SLACK_SECONDS: Final = 1.0
+_BEGUN_SECONDS: Final = (
+    0.5  # what a handshake may take that has begun; who is not heard tries again after a second
+)
+_ACCEPTED_SECONDS: Final = 5.0
 # Two gateways that are started for one port by mistake: grpc shares it else, and each gets half of the clients.
 _ALONE: Final = (("grpc.so_reuseport", 0),)
 
@@ -76,16 +80,24 @@ class GrpcServer:
     async def _left(self) -> None:
         """Every client has gone over to who shares the port, or had the time to. A server that stops gives up calls that come before its
         clients know, and they are told that this is the answer; one that sends a connection away for its age serves them. So first no
-        connection comes any more, and those that are there grow old.
+        connection begins any more, then those that had are accepted, and then all that are there grow old.
         """
+        with suppress(OSError):  # then who connects in this very moment is reset
+            deafen(self.port)
+            await self._until(lambda: False, _BEGUN_SECONDS)
+            await self._until(lambda: not waiting_at(self.port), _ACCEPTED_SECONDS)
         close_listeners(self.port)
+        over = self.connection_seconds * _JITTER + _SLACK_SECONDS
+        await self._until(lambda: not connections_at(self.port), over)
+
+    async def _until(self, is_so: Callable[[], bool], seconds: float) -> None:
+        """It is, or the time is over, or nobody waits any more."""
         loop = asyncio.get_running_loop()
-        over = loop.time() + self.connection_seconds * _JITTER + _SLACK_SECONDS
-        while connections_at(self.port) and loop.time() < over:
+        over = loop.time() + seconds
+        while not is_so() and loop.time() < over and not self._forced.is_set():
             with suppress(TimeoutError):
                 async with asyncio.timeout(_LOOK_SECONDS):
                     await self._forced.wait()
-                    return
 
     async def _finish(self) -> None:
         loop = asyncio.get_running_loop()
