@@ -68,7 +68,7 @@ def test_workers_that_are_renewed_one_by_one_fail_no_request_of_kept_connections
             loading(gateway, seeded(record_property), traffic) as load,
         ):
             gateway.kill(signal.SIGHUP)
-            until(lambda: "all are renewed" in gateway_log(state), 60, lambda: gateway_log(state)[-2000:])
+            until(lambda: "all are renewed" in gateway_log(state), 120, lambda: gateway_log(state)[-2000:])
             until(lambda: len(load.seen) >= 2000 and calls.calls >= 500, 60)
         after = serving(state)
         assert faults(load.seen) == []
