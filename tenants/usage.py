@@ -48,7 +48,7 @@ class Call(Struct, frozen=True, kw_only=True):
     tokens: int = 0
     bytes: int = 0
     compute_us: int = 0
-    """As it was estimated when the call ended."""
+    """As it was estimated: the time on its replica, where its outcome says no better."""
 
 
 class Sums(Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):

@@ -126,8 +126,13 @@ def call_of(record: StoredRecord) -> Call | None:
         requests=entry.requests,
         tokens=entry.tokens,
         bytes=entry.bytes,
-        compute_us=entry.compute_us,
+        compute_us=entry.compute_us or _estimated_us(entry),
     )
+
+
+def _estimated_us(entry: Entry) -> int:
+    """The time on its replica, of a call that is billed: what budgets take for its compute until that is measured."""
+    return entry.interval_us[1] - entry.interval_us[0] if entry.interval_us and entry.weight else 0
 
 
 def _said(entry: Entry, body: bytes | None) -> Ending | None:
