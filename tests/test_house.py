@@ -56,7 +56,7 @@ PURE_OF = {
     "gateway": "call errors settings wire privacy config",
     "gateway.audit": "record segment denials verify merkle tiles checkpoint",
     "gateway.admission": "fair_order fair_queueing costs slots bucket shares permits budget chunk",
-    "gateway.scaling": "breaker decider windows balancer residency draining",
+    "gateway.scaling": "breaker decider windows balancer residency draining placements reports",
     "gateway.envelope": "keys derived sealed series",
     "gateway.cluster": "certificates member stillness",
     "gateway.kept": "answer claims",

@@ -8,7 +8,7 @@ from gateway.scaling.draining import Drain, Heard, Order
 Kind = Literal["whole", "streamed", "sequence"]
 
 NOW = 10.0  # times in a state are relative to it
-ENDS = ("answered", "refused", "lost", "unknown")
+ENDS = ("answered", "refused", "failed", "lost", "unknown")
 
 
 class Broken(AssertionError):
@@ -26,7 +26,7 @@ class Asked:
 
 class Call(NamedTuple):
     """What became of a request. `lapsed`: its gateway was silent for longer than may be since it was sent; `loaded`: where its sequence
-    is open."""
+    is open, and in a world in which places break, for which load it was sent, or by which it is run."""
 
     at: str = "waits"
     lapsed: bool = False
@@ -81,6 +81,7 @@ class State(NamedTuple):
     fence: int
     triton: tuple[str, ...]
     loads: tuple[int, ...]  # which load of each model Triton has
+    cut: tuple[int, ...]  # the newest load of each model whose place was cut
     gateways: tuple[Process | None, ...]
     beats: tuple[Written | None, ...]
     leaders: tuple[Leader | None, ...]
@@ -89,6 +90,7 @@ class State(NamedTuple):
     whims: int
     usurpers: int
     crashes: int
+    breaks: int
 
 
 class Step(NamedTuple):

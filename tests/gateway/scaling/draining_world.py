@@ -10,7 +10,8 @@ meanwhile was paused. There are `pauses` ticks, and as many more as it takes to 
 
     request   waits -> sent (its bytes are on the way, a streamed body for long) -> runs -> replied -> answered
                 ^-------- missed (Triton's 404) <-'                                   '-> holds, of a sequence's first call -> sent ...
-    ends      answered; refused, before it ran; lost, a sequence whose second call was told so; unknown, as its gateway crashed
+    ends      answered; refused, before it ran; failed, as its place was cut; lost, a sequence whose second call was told so; unknown, as its
+              gateway crashed
 """
 
 from collections import Counter
@@ -56,7 +57,7 @@ from tests.gateway.scaling.draining_states import (
 
 SPOTS = (Spot("r", "a"), Spot("r", "b"))
 _MARGIN = 0.4
-_SAID = {"away": Said.AWAY, "ready": Said.READY, "unloading": Said.CHANGING}
+_SAID = {"away": Said.AWAY, "ready": Said.READY, "broken": Said.READY, "unloading": Said.CHANGING}
 _HELD = ("sent", "runs", "replied", "missed", "holds")
 _WITH_ITS_GATEWAY = ("waits", "replied", "missed", "holds")  # what ends when that crashes
 
@@ -70,6 +71,7 @@ class World:
     whims: int = 1  # of the leader: to drain or to keep for no reason
     usurpers: int = 1
     crashes: int = 1
+    breaks: int = 0  # places whose model dies under its calls
     mortals: tuple[int, ...] = (0, 1)
     certified: bool = False  # a crash is known at once, so that nobody has to find out by silence
     lasts: int = 1
@@ -104,6 +106,7 @@ class World:
             fence=row.version,
             triton=("ready", "away"),
             loads=(row.places[SPOTS[0]].loaded, 0),
+            cut=(0, 0),
             gateways=(process, None if self.joins else process),
             beats=(beat, None if self.joins else beat),
             leaders=(Leader(), None),
@@ -112,6 +115,7 @@ class World:
             whims=self.whims,
             usurpers=self.usurpers,
             crashes=self.crashes,
+            breaks=self.breaks,
         )
 
     def _id(self, row: Placements) -> int:
@@ -143,6 +147,9 @@ class World:
             if said == "unloading" and not self._there(state, model, ("runs",)):
                 after = state._replace(triton=put(state.triton, model, "away"))
                 yield Step(f"{SPOTS[model].model} is UNAVAILABLE", after)
+            if said == "ready" and state.breaks:
+                after = state._replace(triton=put(state.triton, model, "broken"), breaks=state.breaks - 1)
+                yield Step(f"{SPOTS[model].model} breaks", after, is_fair=False)
         yield from self._time(state)
 
     def told_apart(self, state: State) -> State:
@@ -274,6 +281,8 @@ class World:
         spot, process = SPOTS[asked.model], state.gateways[asked.gateway]
         if call.at == "sent":
             yield Step(f"request {number} arrives", self._arrived(state, number))
+        elif call.at == "runs" and (state.triton[asked.model] == "broken" or self._is_cut(state, number)):
+            yield Step(f"request {number} fails", self._failed(state, number))
         elif call.at == "runs":
             after = with_call(state, number, call._replace(at="replied") if process else Call("unknown"))
             yield Step(f"request {number} has run", after)
@@ -287,7 +296,7 @@ class World:
             member.take(spot)
             if is_sequence:
                 member.take(spot)
-            sent = Call("sent", loaded=view.places[spot].loaded if is_sequence else 0)
+            sent = Call("sent", loaded=view.places[spot].loaded if is_sequence or self.breaks else 0)
             yield Step(f"{asked.gateway} sends request {number}", self._sent(state, number, sent, member))
         elif call.at == "holds" and member.may_go_on(spot, call.loaded, NOW):
             member.take(spot)
@@ -300,12 +309,28 @@ class World:
             yield self._left(state, number, member)
 
     def _sent(self, state: State, number: int, call: Call, member: Member) -> State:
-        """Dated by its decision: the place is there then."""
-        spot = SPOTS[self.asked[number].model]
+        """Dated by its decision: the place is there then, or was cut."""
+        model = self.asked[number].model
+        spot = SPOTS[model]
         it = self.rows[state.row].places.get(spot)
-        if it is None or it.phase not in (Phase.READY, Phase.DRAINING):
+        is_there = it is not None and it.phase in (Phase.READY, Phase.DRAINING)
+        if not is_there and not 0 < call.loaded <= state.cut[model]:
             raise Broken(f"request {number} is sent to where {spot.model} is not")
         return self._held(state, number, call, member)
+
+    def _is_cut(self, state: State, number: int) -> bool:
+        """Whether it was sent for, or is run by, a load whose place was cut: its gateway ends it, at the latest as it reads that."""
+        return 0 < state.calls[number].loaded <= state.cut[self.asked[number].model]
+
+    def _failed(self, state: State, number: int) -> State:
+        asked = self.asked[number]
+        process, spot = state.gateways[asked.gateway], SPOTS[asked.model]
+        if process is None:
+            return with_call(state, number, Call("unknown"))
+        member = self._member(process)
+        for _ in range(2 if asked.kind == "sequence" else 1):
+            member.leave(spot)
+        return self._held(state, number, Call("failed"), member)
 
     def _held(self, state: State, number: int, call: Call, member: Member) -> State:
         gateway = self.asked[number].gateway
@@ -317,12 +342,13 @@ class World:
     def _arrived(self, state: State, number: int) -> State:
         """All its bytes did. Triton runs it, or says that it did not; a sequence that it does not know it does not go on with."""
         asked, call = self.asked[number], state.calls[number]
-        is_there = state.triton[asked.model] == "ready"
-        if is_there and not (call.is_second and call.loaded != state.loads[asked.model]):
-            return with_call(state, number, call._replace(at="runs"))
+        is_there, loaded = state.triton[asked.model] in ("ready", "broken"), state.loads[asked.model]
+        if is_there and not (call.is_second and call.loaded != loaded):
+            run_by = loaded if self.breaks else call.loaded
+            return with_call(state, number, call._replace(at="runs", loaded=run_by))
         if state.gateways[asked.gateway] is None:
             return with_call(state, number, Call("unknown"))
-        if not call.lapsed:
+        if not call.lapsed and not self._is_cut(state, number):
             raise Broken(f"request {number} meets a 404, and its gateway was never late")
         return with_call(state, number, call._replace(at="missed"))
 
@@ -396,6 +422,11 @@ class World:
         """What is wanted, or a whim. What decides it is not what is looked at here."""
         row, spot = self.rows[state.row], SPOTS[model]
         it = row.places.get(spot)
+        if it is not None and state.triton[model] == "broken" and it.phase in (Phase.READY, Phase.DRAINING):
+            cut = put(state.cut, model, it.loaded)
+            after = state._replace(row=self._id(moved(row, spot, Phase.UNLOADING, is_cut=True)), cut=cut)
+            yield Step(f"leader {gateway} cuts {spot.model}", after._replace(fence=fence))
+            return
         is_wanted = bool(self._there(state, model, ("waits",)))
         makes_room = bool(self._there(state, 1 - model, ("waits",))) and not is_wanted
         strays = any(
@@ -431,14 +462,15 @@ class World:
         if not fence.passes(version):
             return state
         state, said = state._replace(fence=fence.version), state.triton[model]
-        if kind is Order.LOAD and said != "ready":
+        if kind is Order.LOAD and said not in ("ready", "broken"):
             if said == "unloading" or state.triton[1 - model] != "away":
                 raise Broken(f"memory: {SPOTS[model].model} is loaded where there is no room")
             loads = put(state.loads, model, self.rows[state.row].places[SPOTS[model]].loaded)
             return state._replace(triton=put(state.triton, model, "ready"), loads=loads)
-        if kind is Order.UNLOAD and said == "ready":
+        if kind is Order.UNLOAD and said in ("ready", "broken"):
             for number in self._there(state, model, _HELD):
-                if state.gateways[self.asked[number].gateway] is not None and not state.calls[number].lapsed:
+                is_served = state.gateways[self.asked[number].gateway] and not state.calls[number].lapsed
+                if is_served and not self._is_cut(state, number):
                     raise Broken(
                         f"{SPOTS[model].model} is unloaded under request {number} of a living member"
                     )

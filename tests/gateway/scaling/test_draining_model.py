@@ -85,7 +85,7 @@ def _is_over(state: State) -> bool:
 
 def _world(*asked: Asked, **of_it: Any) -> World:
     """With no fault but those that are named."""
-    return World(asked, **{**dict.fromkeys(("pauses", "whims", "usurpers", "crashes"), 0), **of_it})
+    return World(asked, **{**dict.fromkeys(("pauses", "whims", "usurpers", "crashes", "breaks"), 0), **of_it})
 
 
 def explored(world: World) -> Explored:
@@ -106,6 +106,8 @@ SMALL = {
     "a crash": (_world(STREAMED, OTHER, crashes=1, certified=True), "answered unknown"),
     "a member comes": (_world(STREAMED, OTHER, joins=True), "answered"),
     "a sequence": (_world(SEQUENCE, OTHER), "answered"),
+    "a place that breaks": (_world(STREAMED, WHOLE, breaks=1), "answered failed refused"),
+    "a sequence on a place that breaks": (_world(SEQUENCE, breaks=1), "answered failed lost"),
 }
 LARGE = {
     "three requests": (_world(STREAMED, WHOLE, OTHER, pauses=2), "answered refused"),
@@ -113,6 +115,13 @@ LARGE = {
     "pauses, a drain called off": (_world(STREAMED, pauses=2, whims=1), "answered refused"),
     "a pause and two leaders": (_world(STREAMED, OTHER, pauses=1, usurpers=1), "answered"),
     "a crash that silence tells": (_world(STREAMED, OTHER, crashes=1), "answered unknown"),
+        _world(STREAMED, OTHER, pauses=1, breaks=1),
+        "answered failed refused",
+    ),
+    "a sequence on a place that breaks, and another call": (
+        _world(SEQUENCE, OTHER, breaks=1),
+        "answered failed lost",
+    ),
     "a sequence, and pauses": (_world(SEQUENCE, pauses=3, whims=1, lasts=2), "answered lost"),
 }
 
