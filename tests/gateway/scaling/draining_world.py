@@ -10,8 +10,8 @@ meanwhile was paused. There are `pauses` ticks, and as many more as it takes to 
 
     request   waits -> sent (its bytes are on the way, a streamed body for long) -> runs -> replied -> answered
                 ^-------- missed (Triton's 404) <-'                                   '-> holds, of a sequence's first call -> sent ...
-    ends      answered; refused, before it ran; failed, as its place was cut; lost, a sequence whose second call was told so; unknown, as its
-              gateway crashed
+    ends      answered; refused, before it ran; failed, as its place was cut; lost, a sequence whose second call was told so; unknown, as
+              its gateway crashed
 """
 
 from collections import Counter

@@ -115,9 +115,6 @@ LARGE = {
     "pauses, a drain called off": (_world(STREAMED, pauses=2, whims=1), "answered refused"),
     "a pause and two leaders": (_world(STREAMED, OTHER, pauses=1, usurpers=1), "answered"),
     "a crash that silence tells": (_world(STREAMED, OTHER, crashes=1), "answered unknown"),
-        _world(STREAMED, OTHER, pauses=1, breaks=1),
-        "answered failed refused",
-    ),
     "a sequence on a place that breaks, and another call": (
         _world(SEQUENCE, OTHER, breaks=1),
         "answered failed lost",
