@@ -58,8 +58,16 @@ def identity(pid: int) -> Process:
     if stat is None:
         raise ProcessLookupError(f"there is no process {pid}")
     boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-    kernel = f"{boot}/{os.readlink('/proc/self/ns/pid')}"
+    kernel = "/".join((boot, *(_namespace(kind) for kind in ("pid", "time"))))
     return Process(os.uname().nodename, kernel, pid, started(stat))
+
+
+def _namespace(kind: str) -> str:
+    """Which one this process is in: in another of pids a pid is another one, in another of time it started at another time."""
+    try:
+        return os.readlink(f"/proc/self/ns/{kind}")
+    except FileNotFoundError:  # a kernel without such namespaces; those of time came with 5.6
+        return ""
 
 
 def stat_of(pid: int) -> bytes | None:

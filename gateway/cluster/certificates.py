@@ -28,8 +28,8 @@ class NotProven(Exception):
 
 
 class Process(Struct, frozen=True):
-    """One life of one process. `host` is a name for people and proves nothing. `kernel` is one start of one kernel, and the namespace
-    that its pids are counted in. `started` counts clock ticks from that start.
+    """One life of one process. `host` is a name for people and proves nothing. `kernel` is one start of one kernel, and the namespaces
+    that pids and time are counted in. `started` counts clock ticks from that start.
     """
 
     host: str
