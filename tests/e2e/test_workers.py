@@ -16,7 +16,7 @@ from tests.e2e.fleets import Fleet, configure, gateway_log, serve
 from tests.e2e.grpc_load import GrpcLoad, loading_grpc
 from tests.e2e.load import FULL, Record, Traffic, faults, loading, seeded, statuses, times
 from tests.e2e.test_lifecycle import under_way
-from tests.e2e.world import Demo, command, end, expect_nothing_left, fp32, milliseconds, until
+from tests.e2e.world import Demo, command, end, expect_nothing_left, fp32, milliseconds, tritons, until
 
 pytestmark = [pytest.mark.triton, pytest.mark.chaos]
 
@@ -82,7 +82,8 @@ def test_workers_that_are_renewed_one_by_one_fail_no_request_of_kept_connections
 
 def test_who_is_killed_is_replaced_and_what_is_under_way_at_the_end_is_finished(state: Path) -> None:
     with many(state) as gateway:
-        before = serving(state)
+        assert gateway.infer("times01", FOUR).status == 200
+        before, servers = serving(state), tritons(state)
         os.kill(before["worker1"], signal.SIGKILL)
         os.kill(
             before["side"], signal.SIGSTOP if FULL else signal.SIGKILL
@@ -92,6 +93,10 @@ def test_who_is_killed_is_replaced_and_what_is_under_way_at_the_end_is_finished(
         until(lambda: all(serving(state)[slot] != before[slot] for slot in ("worker1", "side")), 40)
         assert gateway.infer("times01", FOUR).status == 200
         assert serving(state)["worker2"] == before["worker2"]
+        assert (len(servers), tritons(state)) == (
+            1,
+            servers,
+        )  # one for both workers, and the next side adopts it
         assert told(gateway, "/readyz") == '{"status":"ok"}'
         assert gateway.infer("slow", milliseconds(0)).status == 200
         with under_way(gateway, "slow", milliseconds(2000)) as answers:
