@@ -277,6 +277,22 @@ async def test_what_was_given_back_with_a_lost_answer_is_not_spent_meanwhile(fau
     assert await spent(member, 5) == 5
 
 
+async def test_what_was_given_back_is_not_spent_while_that_write_may_yet_be_made() -> None:
+    """The row still says that it is held; the write that gives it back is late."""
+    house = House()
+    member = house.member("a")
+    await spent(member, 5)
+    chunk = member._held[NAME].chunk
+    await member.step()
+    house.now_us += 11 * MICRO
+    house.table.write_faults.extend([Fault.LOST_BEFORE, Fault.LOST_BEFORE])
+    await member.step()
+    house.now_us += 2 * MICRO
+    with pytest.raises(TableUnavailable):
+        await spent(member, 1)
+    assert chunk.left == 0
+
+
 async def test_a_call_that_is_cancelled_while_it_asks_leaves_nothing_behind() -> None:
     house = House()
     member = house.member("a")

@@ -162,6 +162,8 @@ async def test_settling_twice_charges_once() -> None:
         spent.settle(ONE)
     assert [await here.served(who) for _ in range(4)]
     await here.refused(who)
+    await here.spending.budgets.close()
+    assert read(here.table.rows[place("tenant/t_1/requests-day")]).used == 5
 
 
 async def test_who_stands_where_is_told_in_seconds_and_hundredths() -> None:
