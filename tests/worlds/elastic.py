@@ -38,6 +38,7 @@ class Calls:
 class Whole:
     autoscaler: Autoscaler
     follower: Follower
+    calls: Calls
 
 
 def follower(
@@ -115,4 +116,5 @@ def whole(
             start_seconds=start_seconds,
         ),
         follower(table, throttler, calls, "whole"),
+        calls,
     )

@@ -18,7 +18,7 @@ from gateway.state import clock
 from tenants.fleet import Fleet, Replicas
 from tenants.model import Model, Scaling
 from tests.conftest import ROOT
-from tests.worlds.elastic import whole
+from tests.worlds.elastic import Whole, whole
 from tests.worlds.table import MemoryTable
 from tests.worlds.triton import ScalerWorld, TritonWorld
 
@@ -49,6 +49,7 @@ class Elastic:
     notes: Notes
     models: dict[str, Model]
     fleets: dict[str, Fleet]
+    parts: Whole
 
     async def served_by(self, model: str = "digits", tenant: str = "acme") -> str:
         """One whole call: which replica took it."""
@@ -112,7 +113,6 @@ async def elastic(
     rows = {row.name: row for row in models}
     fleets = {"local": fleet or Fleet("local", replicas=Replicas(0, len(worlds)), memory_bytes=20)}
     throttler = Throttler(registry, clock, lambda: here.models, notes, most_waiting)
-    here = Elastic(throttler, registry, board, scaler, notes, rows, fleets)
     parts = whole(
         MemoryTable(),
         scaler,
@@ -122,6 +122,7 @@ async def elastic(
         fleets=lambda: fleets,
         start_seconds=start_seconds,
     )
+    here = Elastic(throttler, registry, board, scaler, notes, rows, fleets, parts)
     async with running(autoscaler=parts.autoscaler.run(), follower=parts.follower.run()):
         yield here
     assert [world.misuses for world in worlds] == [[] for _ in worlds]
