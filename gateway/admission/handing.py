@@ -5,8 +5,8 @@
     slots        ""             Granted, by whoever leads
 
 `slots.py` says who gets how many. While no member has more calls than its even part nobody says anything, and nothing is written: then each
-has that part, rounded up. So the first calls of a model need no word of anybody, and for a moment as many calls more can be under way as
-there are members. A process that is alone has all slots.
+has that part, rounded up. So the first calls of a model need no word of anybody. Once it is divided, a member that is given nothing lets one
+call pass (`fair_order`): as many more than there are slots can be under way as there are members. A process that is alone has all slots.
 
 Open: without an answer of the table, or a leader, members keep what they have, and what was never divided is even parts. What is granted is
 never given twice; see `slots.py`.
@@ -138,14 +138,13 @@ class Handing:
             return
         calls = self.here.calls()
         term = self.members.acting()
-        if calls or self._said.models or term is not None or self._granted.models:
-            await self._say(Said(self._wanted(calls)))
-            await self._meet(term)
+        await self._say(Said(self._wanted(calls)))
+        await self._meet(term)
         name = self.members.name
         mine = {
-            model: grants[name]
+            # Of what it said nothing of, its slots are others'.
+            model: grants.get(name, Grant()) if model in self._said.models else Grant()
             for model, grants in self._granted.models.items()
-            if name in grants and model in self._said.models  # else its slots are others'
         }
         self.here.divided(live, mine)
 

@@ -109,8 +109,9 @@ def test_tenants_that_always_wait_get_a_model_by_their_weights(
     by_name = dict(zip(("a", "b"), weights, strict=True))
     wanted = BOTH * instances * (20 if FULL else 2)
     with opened(state, instances, by_name) as doors, ExitStack() as stack:
+        clients = {"a": 1, "b": 3}  # first come, first served would give b three times as much as a
         loads = {
-            name: stack.enter_context(loading(door, rng, busy(CLIENTS * instances)))
+            name: stack.enter_context(loading(door, rng, busy(CLIENTS * instances * clients[name])))
             for name, door in doors.items()
         }
         until(lambda: sum(len(load.seen) for load in loads.values()) > wanted + 2 * instances, 90)

@@ -206,6 +206,24 @@ async def test_tenants_at_different_members_share_the_slots_by_weight_and_never_
     assert a + b >= 0.9 * 80 * 0.25 / SECONDS * SLOTS_OF_ALL
 
 
+async def test_slots_follow_the_calls_also_after_a_time_in_which_nothing_changed() -> None:
+    world = World()
+    await world.turns(20, world.keeps_busy(a=1))
+    assert world.parts[1] == SLOTS_OF_ALL
+    most = await world.turns(20, world.keeps_busy(a=1, b=2))
+    assert world.parts[1:] == [4, 4]
+    assert most <= SLOTS_OF_ALL + 1  # a member without a slot lets one call pass
+
+
+async def test_who_has_no_calls_any_more_does_not_come_back_to_the_slots_that_others_were_given() -> None:
+    world = World()
+    await world.turns(12, world.keeps_busy(a=1, b=2))
+    assert world.parts[1] == 4
+    while world.sites[1].running or world.sites[1].waits:
+        await world.turns(1, world.keeps_busy(b=2))
+    assert world.parts[1] == 0  # in the very step in which it said nothing more
+
+
 async def test_without_a_leader_or_a_table_members_keep_what_they_have() -> None:
     world = World()
     busy = world.keeps_busy(a=0, b=1)
