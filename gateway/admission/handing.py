@@ -5,8 +5,8 @@
     slots        ""             Granted, by whoever leads
 
 `slots.py` says who gets how many. While no member has more calls than its even part nobody says anything, and nothing is written: then each
-has that part, rounded up. So the first calls of a model need no word of anybody. Once it is divided, a member that is given nothing lets one
-call pass (`fair_order`): as many more than there are slots can be under way as there are members. A process that is alone has all slots.
+has that part, rounded up. So the first calls of a model need no word of anybody. Once it is divided, who is given nothing lets one call
+pass (`fair_order`): as many more than there are slots can be under way as there are members. A process that is alone has all slots.
 
 Open: without an answer of the table, or a leader, members keep what they have, and what was never divided is even parts. What is granted is
 never given twice; see `slots.py`.
