@@ -4,12 +4,19 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+import msgspec
 import pytest
 
 from gateway.admission.fair_queueing import Ticket
 from gateway.errors import Code, GatewayError
-from gateway.scaling.registry import Resident
-from tests.gateway.scaling.elastic import Elastic, elastic, model
+from gateway.scaling.registry import KnownServer, Registry, Resident
+from gateway.scaling.residency import Life, Phase
+from gateway.scaling.scaler import Replica
+from gateway.scaling.throttler import Throttler
+from gateway.triton.client import Client
+from gateway.triton.control import Deployment
+from gateway.triton.grpc_client import GrpcClient
+from tests.gateway.scaling.elastic import Elastic, Notes, elastic, model
 from tests.worlds.triton import TritonWorld
 
 SECONDS = 0.05  # of a call: too long for a second one to be sent ahead
@@ -155,17 +162,35 @@ async def test_calls_at_a_place_that_drains_keep_no_slot_of_another_place() -> N
 
 
 async def test_who_waits_for_a_turn_is_refused_when_the_last_place_went_and_none_comes_in_time() -> None:
-    async with opened(start_deadline_seconds=0.05) as (here, place):
-        first = Ticket("t", 1.0)
-        await here.throttler.acquire("digits", first)
-        waits = asyncio.ensure_future(here.throttler.acquire("digits", Ticket("u", 1.0)))
-        await asyncio.sleep(0)
-        here.throttler.withdraw(place)
-        with pytest.raises(GatewayError) as caught:
+    """Where nobody brings the place back."""
+    clock = asyncio.get_running_loop().time
+    registry, row = Registry(), model("digits", start_deadline_seconds=0.05)
+    throttler = Throttler(registry, clock, lambda: {"digits": row}, Notes())
+    place = Resident(
+        model="digits",
+        memory_bytes=0,
+        phase=Phase.READY,
+        row=row,
+        server=KnownServer(name="s", fleet="local", life=Life.READY, replica=Replica("r", "127.0.0.1", 1)),
+        replica=Replica("r", "127.0.0.1", 1),
+        client=Client("127.0.0.1", 1),
+        grpc=GrpcClient("127.0.0.1", 2, clock=clock),
+        demand=registry.demand("digits"),
+        deployment=msgspec.convert({"instance_group": [{"count": 1}]}, Deployment),
+        at_once=1,
+    )
+    place.demand.order.costs.held_seconds = SECONDS
+    throttler.admit(place)
+    first = Ticket("t", 1.0)
+    await throttler.acquire("digits", first)
+    waits = asyncio.ensure_future(throttler.acquire("digits", Ticket("u", 1.0)))
+    await asyncio.sleep(0)
+    throttler.withdraw(place)
+    with pytest.raises(GatewayError) as caught:
+        async with asyncio.timeout(5):
             await waits
-        assert caught.value.code is Code.MODEL_UNAVAILABLE
-        assert here.throttler.held == 0
-        over(here, place, first)
+    assert (caught.value.code, throttler.held) == (Code.MODEL_UNAVAILABLE, 0)
+    throttler.release(place, "none", first)
 
 
 async def test_a_tenant_that_waits_for_many_models_leaves_room_for_another() -> None:
