@@ -170,7 +170,7 @@ def played(state: Path, befalls: Befalls, record: Record, off: tuple[str, ...] =
             befalls(Stage(world, load, rng))
             until = clock()
     found = used(load.seen, world.outages, RATE, since=since, until=until, held=world.held)
-    record(f"{name}: used", found)
+    record(f"{name}: used", str(found))
     record(f"{name}: asked", f"{len(load.seen)}, and {load.unsent} more could not be")
     too_many = excess(decisions(load.seen, world.outages), RATE, BURST)
     assert not too_many
