@@ -301,9 +301,9 @@ class Permitting:
                 break
             hand.held = held.named = 0
             hand.deadline_us = self.clock()
+            held.is_doubtful, held.seen = True, None  # also for who goes on: the next write settles what is held
             if hand.used:
                 return
-            held.is_doubtful, held.seen = True, None
             try:
                 await self.table.transact(
                     Put(held.key, rows.encoded(rows.without(permits, (self.me,))), row.version)

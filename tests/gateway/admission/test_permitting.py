@@ -1,5 +1,6 @@
 """One member's permits: what a call costs, what becomes idle ones, and what happens when the table does not answer."""
 
+import asyncio
 from dataclasses import dataclass, field
 
 import pytest
@@ -11,7 +12,7 @@ from gateway.admission.shares import Damaged
 from tenants.errors import TableUnavailable
 from tenants.ports import Put, Row
 from tests.gateway.admission.counted import Counted
-from tests.worlds.table import Fault
+from tests.worlds.table import Fault, Pause
 
 NAME = "tenant/t_1"
 CALL = 300
@@ -198,6 +199,32 @@ async def test_permits_that_nobody_uses_go_back_and_all_do_at_the_end() -> None:
     second.leave()
     await second.permitting.close()
     assert house.row.holders == {}
+
+
+async def test_who_comes_while_idle_permits_are_about_to_go_back_keeps_them_all() -> None:
+    house = House()
+    member, limit = house.member("a"), AtOnce(10, 0)
+    await member.admitted(limit)
+    member.leave()
+    await house.pass_(10, member)
+    held = member.hand.held
+    assert held > 1
+    await _idle_look_during_which_one_is_admitted(house, member, limit)
+    assert member.hand.used == 1
+    await house.pass_(0.1, member)
+    assert member.hand.held == held
+    assert await member.admitted(limit) == 1
+
+
+async def _idle_look_during_which_one_is_admitted(house: House, member: Member, limit: AtOnce) -> None:
+    house.now_us += MICRO * 3 // 5
+    pause = Pause()
+    house.table.pauses_before.append(pause)
+    look = asyncio.ensure_future(member.permitting.renew(NAME))
+    await pause.came.wait()
+    assert member.permitting.admit(NAME, limit, member.hand)
+    pause.go.set()
+    await look
 
 
 async def test_a_damaged_row_lets_nobody_in() -> None:
