@@ -78,8 +78,8 @@ class _Held:
     doubted: int = -1
     """A write was not answered that expected this version; until another one is there, or written, the claim is not to grow."""
     demand: int = 0
-    wanted: int = 0
-    """By all calls that wait."""
+    waits: list[int] = field(default_factory=list)
+    """What each call wants that waits, as they came."""
     next_us: int = 0
     empty_until_us: int = 0
     empty_units: int = 0
@@ -87,6 +87,17 @@ class _Held:
     unsettled: dict[str, int] = field(default_factory=dict)
     """Members that are gone, and when it is asked again what they used."""
     turn: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+    @property
+    def wanted(self) -> int:
+        return sum(self.waits)
+
+    def had_of(self, most: int) -> int:
+        """What those who wait can have of so much. Who wants more than is left has nothing kept for it, and takes nothing from others."""
+        had = 0
+        for units in self.waits:
+            had += units if had + units <= most else 0
+        return had
 
     def told(self, limit: Limit) -> None:
         """The plan as the caller knows it."""
@@ -150,7 +161,7 @@ class Budgets:
         """As `admit`, with as much of the budget first. Raises TableUnavailable, Damaged; nothing was reserved then."""
         for _ in range(_ATTEMPTS):
             held = self._held.get(name) or await self._new(name, limit)
-            held.wanted += units
+            held.waits.append(units)
             try:
                 async with held.turn:
                     found = self.admit(name, limit, units, self.wall_us())
@@ -159,7 +170,7 @@ class Budgets:
                             break
                         await self._renewed(name, held)
             finally:
-                held.wanted -= units
+                held.waits.remove(units)
             found = self.admit(name, limit, units, self.wall_us())
             if found is not None:
                 return found
@@ -315,7 +326,7 @@ class Budgets:
         """What the claim is to be. Notes what cannot be had."""
         chunk = held.chunk
         aim = self._chunk(held, most)
-        want, has = max(held.wanted, aim), chunk.left
+        want, has = max(held.had_of(most), aim), chunk.left
         if held.wanted > most:
             held.empty_units, held.empty_until_us = most + 1, self.clock() + _EMPTY_US
         if want < has <= max(2 * aim, chunk.asked_most):
@@ -380,8 +391,9 @@ class Budgets:
     async def _new(self, name: str, limit: Limit) -> _Held:
         if len(self._held) >= MOST_LIMITS:
             longest = min(self._held, key=lambda it: self._held[it].asked_us)
-            async with self._held[longest].turn:
-                await self._given_back(longest, self._held[longest])
+            old = self._held[longest]
+            async with old.turn:
+                await self._given_back(longest, old)
         now_us = self.clock()
         new = _Held(rows.place(name), Chunk(limit, 0), limit, now_us, now_us, now_us)
         return self._held.setdefault(name, new)

@@ -301,7 +301,10 @@ class Permitting:
                 break
             hand.held = held.named = 0
             hand.deadline_us = self.clock()
-            held.is_doubtful, held.seen = True, None  # also for who goes on: the next write settles what is held
+            held.is_doubtful, held.seen = (
+                True,
+                None,
+            )  # also for who goes on: the next write settles what is held
             if hand.used:
                 return
             try:

@@ -139,9 +139,9 @@ class Member:
         """One call asks, while the others wait for their turn behind it."""
         found = self.budgets.admit(NAME, self.limit, units, self._wall())
         if found is None:
-            held, behind = self.budgets._held.get(NAME), sum(self.waiting)
+            held, behind = self.budgets._held.get(NAME), list(self.waiting)
             if held is not None:
-                held.wanted += behind
+                held.waits += behind
             try:
                 found = await self.budgets.ask(NAME, self.limit, units)
             except (TableUnavailable, CancelledError):
@@ -149,7 +149,8 @@ class Member:
                 return
             finally:
                 if held is not None:
-                    held.wanted -= behind
+                    for it in behind:
+                        held.waits.remove(it)
         self.judge(found, units)
 
 

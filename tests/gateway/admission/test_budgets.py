@@ -1,35 +1,22 @@
 """One member's side of the budgets: what it spends without asking, and what it does when the table does not answer."""
 
 import asyncio
-from collections import Counter
 from dataclasses import dataclass, field
 
 import pytest
 
 from gateway.admission.budget import MICRO, Budget, Damaged, Holder, Limit, faults, place, read, total
-from gateway.admission.budgets import Budgets, Refused
+from gateway.admission.budgets import MOST_LIMITS, Budgets, Refused, _Held
 from gateway.admission.chunk import Chunk
 from tenants.errors import TableUnavailable
-from tenants.ports import Item, Key, Put, Row
-from tests.worlds.table import Fault, MemoryTable, Pause
+from tenants.ports import Put
+from tests.gateway.admission.counted import Counted
+from tests.worlds.table import Fault, Pause
 
 DAY_US = 86_400 * MICRO
 LIMIT = Limit(100_000, "day")
 TIGHT = Limit(10, "day")
 NAME = "tenant/t_1/requests-day"
-
-
-@dataclass(slots=True)
-class Counted(MemoryTable):
-    calls: Counter[str] = field(default_factory=Counter)
-
-    async def get(self, key: Key) -> Row | None:
-        self.calls["get"] += 1
-        return await MemoryTable.get(self, key)
-
-    async def transact(self, *items: Item) -> None:
-        self.calls["transact"] += 1
-        await MemoryTable.transact(self, *items)
 
 
 @dataclass
@@ -134,6 +121,48 @@ async def test_a_budget_is_spent_once_by_all_and_to_the_last_unit() -> None:
     count = sum([await spent(it, 40, limit) for _ in range(10) for it in members])
     assert count == 1000
     assert await spent(members[0], 1, limit) == 0
+
+
+@pytest.mark.parametrize("too_many", [80, 101], ids=["than are left", "than there ever are"])
+async def test_who_asks_for_more_than_can_be_had_takes_nothing_from_others(too_many: int) -> None:
+    house = House()
+    first, second = house.member("a"), house.member("b")
+    limit = Limit(100, "day")
+    assert await spent(second, 30, limit) == 30
+    assert await reserved(first, limit, too_many) is None
+    assert await spent(second, 10, limit) == 10
+
+
+async def test_who_can_have_it_does_beside_one_who_asks_for_too_much() -> None:
+    house = House()
+    member = house.member("a")
+    limit = Limit(100, "day")
+    await spent(member, 1, limit)
+    pause = Pause()
+    house.table.pauses_before.append(pause)
+    calls = [asyncio.ensure_future(reserved(member, limit, units)) for units in (10, 200, 20, 30)]
+    await pause.came.wait()
+    pause.go.set()
+    assert [found is not None for found in await asyncio.gather(*calls)] == [True, False, True, True]
+
+
+async def test_beyond_the_most_budgets_new_ones_that_come_together_replace_an_old_one() -> None:
+    house = House()
+    member = house.member("a")
+    for number in range(MOST_LIMITS):
+        member._held[f"old/{number}"] = _held(f"old/{number}", house.now_us)
+    house.now_us += MICRO
+    pause = Pause()
+    house.table.pauses_before.append(pause)
+    asks = [asyncio.ensure_future(member.ask(f"new/{number}", LIMIT, 1)) for number in range(5)]
+    await pause.came.wait()
+    pause.go.set()
+    assert all(isinstance(it, Chunk) for it in await asyncio.gather(*asks))
+    assert len(member._held) < MOST_LIMITS + 5
+
+
+def _held(name: str, now_us: int) -> _Held:
+    return _Held(place(name), Chunk(LIMIT, 0), LIMIT, now_us, now_us, now_us)
 
 
 async def test_a_refusal_costs_nothing_and_says_when_the_period_ends() -> None:
