@@ -30,6 +30,8 @@ _FASTER: Final = 1_000
 _BEATS: Final = 12  # in `stale_us`
 _LOOK_US: Final = MICRO // 4
 _PRESSED_LOOK_US: Final = MICRO // 10
+_LOOKED_AFTER: Final = 250
+"""So many limits are looked after at that pace, more of them slower."""
 _ASK_US: Final = MICRO // 20
 """Behind an answer that none is free nobody asks for so long."""
 _LEAST_MEASURE_US: Final = MICRO // 10
@@ -208,8 +210,9 @@ class Permitting:
                 break
             if await self._written(held, judged, target, allowed, version):
                 break
-        is_pressed = held.wanted > held.hand.held or rows.is_tight(held.limit.most, self._members)
-        held.next_us = self.clock() + (_PRESSED_LOOK_US if is_pressed else _LOOK_US)
+        stretched = max(1, len(self._held) // _LOOKED_AFTER)
+        look_us = _PRESSED_LOOK_US if held.wanted > held.hand.held else _LOOK_US
+        held.next_us = self.clock() + look_us * stretched
         if rows.is_tight(held.limit.most, self._members):
             held.next_us = 0
 

@@ -227,6 +227,18 @@ async def _idle_look_during_which_one_is_admitted(house: House, member: Member, 
     await look
 
 
+async def test_many_limits_are_looked_after_more_slowly_and_not_with_more_calls_of_the_table() -> None:
+    house = House(count=1)
+    permitting, limit = house.member("a").permitting, AtOnce(10, 0)
+    for number in range(1000):
+        await permitting.ask(f"plan-key/{number}", limit, Hand())
+    await house.pass_(1, Member(permitting))
+    house.table.calls.clear()
+    await house.pass_(2, Member(permitting))
+    assert house.table.calls["get"] <= 2 * 1000
+    assert house.table.calls["get"] >= 1000, "each is looked after yet"
+
+
 async def test_a_damaged_row_lets_nobody_in() -> None:
     house = House()
     await house.table.transact(Put(place(NAME), b'{"v":2}', 0))
