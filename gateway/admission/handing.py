@@ -8,8 +8,8 @@
 has that part, rounded up. So the first calls of a model need no word of anybody. Once it is divided, who is given nothing lets one call
 pass (`fair_order`): as many more than there are slots can be under way as there are members. A process that is alone has all slots.
 
-Open: without an answer of the table, or a leader, members keep what they have, and what was never divided is even parts. What is granted is
-never given twice; see `slots.py`.
+Open: without an answer of the table, or a leader, or where a row would be larger than a table takes, members keep what they have, and what was
+never divided is even parts. What is granted is never given twice; see `slots.py`.
 """
 
 import asyncio
@@ -111,11 +111,14 @@ class Handing:
     _failed: bool = False
 
     async def step(self) -> None:
-        """Say what is here, divide if this one leads, hear. Without an answer all stays as it is."""
+        """Say what is here, divide if this one leads, hear. Without an answer, or room in a row, all stays as it is."""
         try:
             async with asyncio.timeout(_CALL_SECONDS):
                 await self._step()
-        except _NO_ANSWER as fault:
+        except (
+            *_NO_ANSWER,
+            ValueError,
+        ) as fault:  # ValueError: so many tenants wait that a row does not hold them
             if not self._failed and not isinstance(fault, Conflict):
                 log.warning("slots are not divided for now: %r", fault)
             self._failed = True

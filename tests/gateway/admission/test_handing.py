@@ -19,7 +19,7 @@ from gateway.triton.control import Deployment
 from gateway.triton.grpc_client import GrpcClient
 from tenants.errors import TableUnavailable
 from tenants.model import Model
-from tenants.ports import Item, Key
+from tenants.ports import VALUE_BYTES, Item, Key
 from tests.gateway.house import Silence
 from tests.worlds.table import MemoryTable
 
@@ -183,6 +183,14 @@ async def test_while_no_member_has_more_calls_than_its_part_nothing_is_written()
     await world.turns(4)
     assert world.parts == [3, 3, 3]
     assert await world.rows() == {}
+
+
+async def test_what_is_more_than_fits_in_a_row_divides_nothing_and_ends_nobody() -> None:
+    world = World()
+    await world.turns(1)
+    await world.turns(4, world.keeps_busy(**{"t" * VALUE_BYTES: 1}))
+    assert world.parts == [3, 3, 3]
+    assert world.under_way == 3
 
 
 async def test_the_member_that_has_all_calls_gets_all_slots() -> None:
