@@ -39,7 +39,7 @@ _SPENT_US: Final = 5 * MICRO
 _ATTEMPTS: Final = 8
 _AT_ONCE: Final = 16
 
-Spent = Callable[[str, str, int], Awaitable[int | None]]
+UsedBy = Callable[[str, str, int], Awaitable[int | None]]
 """Of a member that is gone, of a budget, and of the period that began then: all that it used. None: that cannot be told yet."""
 
 
@@ -134,7 +134,7 @@ class Budgets:
     wall_us: Callable[[], int]
     is_dead: Callable[[str], bool]
     members: Callable[[], int]
-    spent: Spent = untold
+    spent: UsedBy = untold
     _held: dict[str, _Held] = field(default_factory=dict)
 
     def admit(self, name: str, limit: Limit, units: int, now_us: int) -> Chunk | Refused | None:

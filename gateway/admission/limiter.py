@@ -212,7 +212,7 @@ class Limiter:
 
     def _admit(self, accounts: tuple[Account, ...]) -> Reservation | None:
         """Places first, as to give one back is always exact."""
-        if not self._seated(accounts):
+        if not self._permitted(accounts):
             return None
         verdicts: list[Verdict | None] | None = None
         try:
@@ -222,7 +222,7 @@ class Limiter:
                 _leave(accounts)
         return None if verdicts is None else self._reserved(accounts, verdicts)
 
-    def _seated(self, accounts: tuple[Account, ...]) -> bool:
+    def _permitted(self, accounts: tuple[Account, ...]) -> bool:
         """Of each limit of calls at once a permit is used, or of none. False: not all of it can be said here."""
         for number, it in enumerate(accounts):
             if it.cap is None:
@@ -295,7 +295,7 @@ class Limiter:
                     raise
             await asyncio.sleep(wait)
             return self._admit(seat())
-        if not self._seated(accounts):
+        if not self._permitted(accounts):
             return None
         held = Reservation((), accounts)
         try:
