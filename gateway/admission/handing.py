@@ -8,8 +8,8 @@
 has that part, rounded up. So the first calls of a model need no word of anybody. Once it is divided, who is given nothing lets one call
 pass (`fair_order`): as many more than there are slots can be under way as there are members. A process that is alone has all slots.
 
-Open: without an answer of the table, or a leader, or where a row would be larger than a table takes, members keep what they have, and what was
-never divided is even parts. What is granted is never given twice; see `slots.py`.
+Open: without an answer of the table, or a leader, or where a row would be larger than a table takes, members keep what they have, and what
+was never divided is even parts. What is granted is never given twice; see `slots.py`.
 """
 
 import asyncio
