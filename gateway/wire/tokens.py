@@ -1,8 +1,9 @@
 """How many tokens a text has: by the model's own tokenizer where the optional `tokenizers` is installed, else not at all. Pure."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
-from typing import Final
+from math import ceil
+from typing import Any, Final
 
 import msgspec
 from msgspec import UNSET, Struct, UnsetType
@@ -24,7 +25,7 @@ _TEXTS: Final = b"BYTES"
 
 
 class _Bounded(Struct):
-    max_tokens: int | UnsetType = UNSET
+    max_tokens: Any = None
 
 
 class _Asked(_Bounded):
@@ -35,14 +36,23 @@ _asked = msgspec.json.Decoder(_Asked)
 
 
 def most_of_generate(head: bytes) -> int:
-    """Prompt and reply of a generate request at most: four bytes a token, and what it allows the reply under the name `max_tokens`."""
-    most: int | UnsetType = UNSET
+    """Prompt and reply of a generate request at most: four bytes a token, and what it allows the reply under the name `max_tokens`. Of an
+    input and a parameter of that name, and of several numbers, the largest, as which of them the model reads is not known here.
+    """
+    named: list[int] = []
     with suppress(msgspec.DecodeError):
         found = _asked.decode(head)
-        most = found.max_tokens
-        if most is UNSET and found.parameters is not UNSET:
-            most = found.parameters.max_tokens
-    return of_bytes(len(head)) + (REPLY_TOKENS if most is UNSET else max(0, most))
+        named += _whole(found.max_tokens)
+        if found.parameters is not UNSET:
+            named += _whole(found.parameters.max_tokens)
+    return of_bytes(len(head)) + max(0, max(named, default=REPLY_TOKENS))
+
+
+def _whole(value: object) -> Iterator[int]:
+    """The numbers that an input or a parameter gives."""
+    for it in value if isinstance(value, list) else (value,):
+        if isinstance(it, int | float) and not isinstance(it, bool):
+            yield ceil(it)
 
 
 def most_of_infer(head: bytes, tensor_bytes: int) -> int:

@@ -123,7 +123,12 @@ async def test_what_describes_a_model_costs_no_budget() -> None:
         (b'{"text_input":"abc"}', REPLY_TOKENS),
         (b'{"text_input":"abc","max_tokens":-5}', 0),
         (b'{"text_input":"abc","max_tokens":"many"}', REPLY_TOKENS),
-        (b'{"text_input":"abc","max_tokens":[3]}', REPLY_TOKENS),
+        (b'{"text_input":"abc","max_tokens":true}', REPLY_TOKENS),
+        (b'{"text_input":"abc","max_tokens":[[3]]}', REPLY_TOKENS),
+        (b'{"text_input":"abc","max_tokens":[3,20000,4]}', 20_000),
+        (b'{"text_input":"abc","max_tokens":2e4}', 20_000),
+        (b'{"text_input":"abc","max_tokens":1,"parameters":{"max_tokens":20000}}', 20_000),
+        (b'{"text_input":"abc","max_tokens":20000,"parameters":{"max_tokens":1}}', 20_000),
     ],
 )
 def test_a_generate_request_may_take_its_prompt_and_what_it_allows_its_reply(head: bytes, reply: int) -> None:
