@@ -139,6 +139,9 @@ class Permitting:
                 if self.clock() >= hand.deadline_us:
                     raise
                 return  # what is held is in use: that is all that is known
+            except asyncio.CancelledError:  # its client left: whether the table answers is not known
+                held.next_ask_us = 0
+                raise
             held.next_ask_us = 0 if hand.used < hand.held else self.clock() + _ASK_US
 
     def knows(self, name: str) -> bool:

@@ -239,6 +239,19 @@ async def test_many_limits_are_looked_after_more_slowly_and_not_with_more_calls_
     assert house.table.calls["get"] >= 1000, "each is looked after yet"
 
 
+async def test_who_leaves_while_the_table_is_asked_has_nobody_else_refused() -> None:
+    house = House()
+    member, limit = house.member("a"), AtOnce(10, 0)
+    pause = Pause()
+    house.table.pauses_before.append(pause)
+    first = asyncio.ensure_future(member.permitting.ask(NAME, limit, member.hand))
+    await pause.came.wait()
+    second = asyncio.ensure_future(member.admitted(limit))
+    await asyncio.sleep(0)
+    first.cancel()
+    assert await second == 1
+
+
 async def test_a_damaged_row_lets_nobody_in() -> None:
     house = House()
     await house.table.transact(Put(place(NAME), b'{"v":2}', 0))
