@@ -338,6 +338,7 @@ class Budgets:
         chunk, version = held.chunk, held.version
         start_us, before = chunk.start_us, chunk.claim
         if after == held.row and held.doubted < 0:
+            chunk.total = rows.total(after)
             self._returned(held, start_us, claim - before)
             return True
         chunk.allow(min(before, claim))

@@ -34,11 +34,12 @@ _TWICE: Final = 2
 _UP: Final = MICRO - 1  # rounds up
 
 _SPENT: Final[dict[Kind, str]] = {
-    "requests": "the plan's requests of this day are used up",
-    "tokens": "the plan's tokens of this minute are used up, or fewer are left than this request may take",
-    "compute": "the plan's compute of this day is used up, or less is left than this request may take",
-    "money": "the plan's budget of this month is used up, or less is left than this request may cost",
+    "requests": "the plan's requests of this day{whose} are used up",
+    "tokens": "the plan's tokens of this minute{whose} are used up, or fewer are left than this request may take",
+    "compute": "the plan's compute of this day{whose} is used up, or less is left than this request may take",
+    "money": "the plan's budget of this month{whose} is used up, or less is left than this request may cost",
 }
+_WHOSE: Final = {"plan-key-": " for one key", "model-": " for this model"}
 _TOO_MUCH: Final = "this request may take more than the plan has of it in all; ask for less, with max_tokens where there is one"
 
 
@@ -113,11 +114,13 @@ class Spending:
         held: list[_Reserved] = []
         for purse in purses.all:
             units = most[purse.kind]
+            if units > purse.limit.units:
+                raise self._refusal(purses, purse)
             found = admit(purse.name, purse.limit, units, now_us)
             if found is None:
                 return None
             if isinstance(found, Refused):
-                raise self._refusal(purses, purse, found, units)
+                raise self._refusal(purses, purse, found)
             held.append(_Reserved(purse, found, units, found.start_us))
         told: list[Quota] = []
         for it in held:
@@ -144,9 +147,11 @@ class Spending:
         return Spent(self._standing(purses), principal.tenant_id, model, purses.price, ceiling, held)
 
     async def _asked(self, purses: Purses, purse: Purse, units: int) -> _Reserved:
+        if units > purse.limit.units:
+            raise self._refusal(purses, purse)  # to ask would take all that is left from the others
         found = await self.budgets.ask(purse.name, purse.limit, units)
         if isinstance(found, Refused):
-            raise self._refusal(purses, purse, found, units)
+            raise self._refusal(purses, purse, found)
         found.reserve(units)
         return _Reserved(purse, found, units, found.start_us)
 
@@ -208,14 +213,14 @@ class Spending:
                 self._warned[purse.name] = until_us
                 log.warning("%s: more is used than its plan's soft limit", purse.name)
 
-    def _refusal(self, purses: Purses, purse: Purse, refused: Refused, units: int = 1) -> GatewayError:
-        """A minute's tokens are a rate to clients, and what lasts for longer a budget. More than there ever is never comes."""
-        never = units > purse.limit.units
+    def _refusal(self, purses: Purses, purse: Purse, refused: Refused | None = None) -> GatewayError:
+        """A minute's tokens are a rate to clients, and what lasts for longer a budget. None: more than there ever is, which never comes."""
+        whose = next((it for prefix, it in _WHOSE.items() if purse.label.startswith(prefix)), "")
         return GatewayError(
             Code.RATE_LIMITED if purse.kind == "tokens" else Code.BUDGET_SPENT,
-            detail=_TOO_MUCH if never else _SPENT[purse.kind],
+            detail=_SPENT[purse.kind].format(whose=whose) if refused else _TOO_MUCH,
             standing=self._standing(purses),
-            retry_after_seconds=None if never else max(1.0, (refused.ends_us - self.now_us()) / MICRO),
+            retry_after_seconds=max(1.0, (refused.ends_us - self.now_us()) / MICRO) if refused else None,
         )
 
 

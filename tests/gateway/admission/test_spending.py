@@ -155,6 +155,32 @@ async def test_who_asks_for_more_than_there_ever_is_is_told_so_and_not_to_wait()
     assert "max_tokens" in refusal.sentence
 
 
+async def test_who_asks_for_more_than_there_ever_is_takes_nothing_from_others() -> None:
+    """Else one such call takes all that is left to this member, and the others refuse whoever comes until it is back."""
+    here, who = Alone(), principal(tokens_per_minute=100)
+    other = spending(here.clock, here.table, "m2", 2)
+    await here.refused(who, tokens=101)
+    assert await other.ask(who, "digits", lambda: 50)
+
+
+@pytest.mark.parametrize(
+    ("limits", "whose"),
+    [
+        ({"requests_per_day": 1}, "the plan's requests of this day are used up"),
+        ({"per_key": Part(requests_per_day=1)}, "the plan's requests of this day for one key are used up"),
+        (
+            {"per_model": {"digits": Part(requests_per_day=1)}},
+            "the plan's requests of this day for this model are used up",
+        ),
+    ],
+    ids=["tenant", "key", "model"],
+)
+async def test_a_refusal_says_whose_budget_it_is(limits: dict[str, Any], whose: str) -> None:
+    here, who = Alone(), principal(**limits)
+    await here.served(who)
+    assert whose in (await here.refused(who)).sentence
+
+
 async def test_settling_twice_charges_once() -> None:
     here, who = Alone(), principal(requests_per_day=5)
     spent = await here.call(who)
@@ -201,6 +227,17 @@ async def test_another_plan_holds_at_once_and_an_older_one_no_more() -> None:
     await here.refused(newer)
     await here.refused(older)
     await here.served(principal("k_3", since=3, requests_per_day=4))
+
+
+async def test_who_comes_back_to_a_smaller_plan_is_told_that_nothing_is_left() -> None:
+    here = Alone()
+    for _ in range(5):
+        await here.served(principal(since=1, requests_per_day=10))
+    for _ in range(2):
+        here.clock.now += 11
+        await here.spending.budgets.step()
+    refusal = await here.refused(principal(since=2, requests_per_day=3))
+    assert [(it.name, it.quota, it.remaining) for it in refusal.standing] == [("requests-day", 3, 0)]
 
 
 async def test_without_the_table_nothing_is_admitted_that_is_not_held() -> None:
