@@ -41,6 +41,8 @@ _LOOKED_AFTER: Final = 250
 """So many limits are looked after at that pace, more of them slower."""
 _IDLE_US: Final = 10 * MICRO
 _SMOOTH_US: Final = MICRO
+_GIVEN_US: Final = MICRO
+"""Who is short has more of the others' within a look or two, so nobody is told to wait longer for a small share's refill."""
 _PLENTY: Final = 16
 """So many requests more or fewer than were expected are no chance, where that is half of them: the load is another one now."""
 _LEAST_MEASURE_US: Final = MICRO // 20
@@ -93,6 +95,18 @@ class _Held:
             rows.scaled(share.capacity, self.limit.capacity, limit.capacity),
         )
 
+    def given(self, verdict: Verdict) -> Verdict:
+        """What the share answered, for who does not wait for it alone: the others give of theirs within a look or two."""
+        limit = self.limit
+        if verdict.reset_us <= _GIVEN_US or self.bucket.share.rate >= limit.rate:
+            return verdict
+        return Verdict(
+            verdict.at_us,
+            verdict.remaining,
+            min(verdict.retry_after_us, _GIVEN_US),
+            min(verdict.reset_us, max(_GIVEN_US, limit.capacity * MICRO // limit.rate)),
+        )
+
     def measure(self, now_us: int) -> None:
         """Bring `demand` up to date."""
         elapsed = now_us - self.measured_us
@@ -142,7 +156,7 @@ class Sharing:
             if limit is not held.asked:
                 held.told(limit, now_us)
                 held.asked = limit
-            return None if held.bucket.is_over(now_us) else held.bucket.admit(now_us)
+            return None if held.bucket.is_over(now_us) else held.given(held.bucket.admit(now_us))
         drawn = self._drawn.get(name)
         if drawn is None or limit is not drawn.asked:
             return None
@@ -152,7 +166,7 @@ class Sharing:
         """How a limit stands by what is known here, for one who asks for nothing; None: nothing is."""
         held = self._held.get(name)
         if held is not None:
-            return held.bucket.look(self.clock())
+            return held.given(held.bucket.look(self.clock()))
         drawn = self._drawn.get(name)
         return None if drawn is None else drawn.look(self.clock())
 

@@ -338,3 +338,20 @@ def _set() -> asyncio.Event:
     event = asyncio.Event()
     event.set()
     return event
+
+
+async def test_a_small_share_says_to_wait_for_the_others_and_not_for_its_own_refill() -> None:
+    """Others give within a look or two: its floor, a fiftieth of its part of the rate, is not what it will have."""
+    house = House()
+    limit = Limit(5 * MICRO, 10 * ONE, 0)
+    first, second = house.member("a"), house.member("b")
+    await admitted(first, 1, limit)
+    await admitted(second, 10, limit)
+    refused, looked = second.admit(NAME, limit), second.look(NAME)
+    assert refused is not None
+    assert looked is not None
+    assert not refused.admitted
+    assert share(second).rate < limit.rate // 10
+    assert refused.retry_after_us <= MICRO
+    assert looked.retry_after_us <= MICRO
+    assert max(refused.reset_us, looked.reset_us) <= 2 * MICRO, "the whole burst is there again by then"
