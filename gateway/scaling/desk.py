@@ -26,6 +26,9 @@ log = logging.getLogger(__name__)
 
 _REFRESH_SECONDS = 0.3
 _SWEPT_SECONDS = 3600.0
+_WHY_LETTERS = (
+    300  # of what a model says as it fails, which may be long: the row has a bound, and the log has all of it
+)
 
 
 class Deposed(Exception):
@@ -319,7 +322,7 @@ def _wait(asked: Asked, since: float) -> None:
 
 
 def _pause(breaker: Breaker, refusals: int) -> Pause:
-    return Pause(breaker.why.partition("\n")[0], breaker.until, refusals)
+    return Pause(breaker.why.partition("\n")[0][:_WHY_LETTERS], breaker.until, refusals)
 
 
 def _report(row: Row) -> Report | None:

@@ -10,6 +10,7 @@ from gateway.scaling.residency import Phase
 from gateway.triton.client import UpstreamFailed
 from tenants.fleet import Fleet, Replicas
 from tenants.model import Canary, CanaryInput, TensorMetadata
+from tenants.ports import VALUE_BYTES
 from tests.gateway.scaling.elastic import elastic, model
 from tests.worlds.triton import CONFIG, TritonWorld
 
@@ -251,6 +252,13 @@ async def test_a_model_that_fails_to_load_is_refused_and_backs_off_and_its_neigh
         loads = triton.loads.count("a")
         assert (await here.refused("a")).code is Code.MODEL_UNAVAILABLE
         assert triton.loads.count("a") == loads
+        assert await here.served_by("b") == "replica-0"
+
+
+async def test_a_model_that_fails_at_great_length_is_refused_like_any_other() -> None:
+    async with TritonWorld(models=FOUR) as triton, elastic(triton, models=tuple(map(model, FOUR))) as here:
+        triton.broken["a"] = "no weights" + "!" * VALUE_BYTES
+        assert "no weights" in (await here.refused("a")).private
         assert await here.served_by("b") == "replica-0"
 
 
