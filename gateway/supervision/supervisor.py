@@ -21,6 +21,7 @@ READY_SECONDS: Final = 60.0
 """A start that takes longer has failed."""
 BEAT_SECONDS: Final = 10.0
 """The side beats each second; who has not for so long is killed."""
+_KILLED_SECONDS: Final = 5.0
 
 Start: TypeAlias = "Callable[[Role, str, Stage], Awaitable[Child]]"
 
@@ -219,7 +220,8 @@ class Supervisor:
         await self._over(children, self.drain_seconds)
 
     async def _over(self, children: list[Child], seconds: float) -> None:
-        """All have ended; who takes too long is killed."""
+        """All have ended; who takes too long is killed. Who has not ended even then, or where nobody hears of it, as what goes on beside
+        has failed, is waited for no longer."""
         if not children:
             return
         await asyncio.wait([child.ended for child in children], timeout=seconds)
@@ -227,4 +229,4 @@ class Supervisor:
             if not child.ended.done():
                 log.error("%s has not ended in %.0f s, and is killed", child.name, seconds)
                 child.kill()
-        await asyncio.wait([child.ended for child in children])
+        await asyncio.wait([child.ended for child in children], timeout=_KILLED_SECONDS)

@@ -261,3 +261,19 @@ def test_who_does_not_end_in_time_is_killed_and_a_second_stop_waits_for_nobody()
         "worker1.1 gets SIGTERM",
         "worker2.1 gets SIGTERM",
     ]
+
+
+def test_a_supervisor_that_fails_at_something_unforeseen_ends_and_leaves_nobody_behind() -> None:
+    class Unforeseen(Hosted):
+        async def certify(self, child: Child) -> None:
+            raise RuntimeError(child.name)
+
+    world = Unforeseen()
+
+    async def act(_: Supervisor) -> None:
+        world.children["worker1.1"].end(1)
+        await asyncio.sleep(100)
+
+    with pytest.raises(RuntimeError, match=r"worker1\.1"):
+        played(world, act)
+    assert all(it.code.done() for it in world.children.values())
