@@ -27,7 +27,9 @@ from gateway.telemetry.sums import Told, added, decoded, encoded, lasting, read
 log = logging.getLogger(__name__)
 
 _ANSWER_SECONDS: Final = 1.0
-_MOST_BYTES: Final = 64 * 1024 * 1024
+MOST_BYTES: Final = 16 * 1024 * 1024
+"""Of what one process tells."""
+_PIECE_BYTES: Final = 256 * 1024
 _FIGURES: Final = ".figures"
 _PAST: Final = ".past"
 
@@ -60,6 +62,7 @@ async def telling(folder: Path, name: str, tell: Callable[[], bytes]) -> AsyncIt
             writer.close()
 
     with _place(folder) as at, leaving(folder, name, tell), socket.socket(socket.AF_UNIX) as listener:
+        os.fchmod(listener.fileno(), 0o600)  # before it is bound: it is so from its first moment on
         listener.bind(f"{at}/{name}{_FIGURES}")
         async with await asyncio.start_unix_server(told, sock=listener):
             yield
@@ -113,42 +116,61 @@ class Gathering:
     async def _asked(self) -> dict[str, Told]:
         """What each tells that answers and has not ended."""
         async with self._turn:
-            with _place(self.folder) as at:
-                names = [it.stem for it in self.folder.glob(f"*{_FIGURES}")]
-                answers = await asyncio.gather(*(self._ask(at, name) for name in names))
-            found = {name: told for name, told in zip(names, answers, strict=True) if told is not None}
-            self._told |= found
-            for past in self.folder.glob(f"*{_PAST}"):
-                if past.stem not in self._past:
-                    self._past[past.stem] = lasting(read(decoded(past.read_bytes())))
-            for name in self._past.keys() & self._told.keys():
-                del self._told[name]
-                found.pop(name, None)
-            return found
+            try:
+                return await self._gathered()
+            except (
+                OSError
+            ) as fault:  # the supervisor is dead, and the next one has swept its folder; no descriptors
+                log.warning("no process can be asked for its figures: %r", fault)
+                return {}
+
+    async def _gathered(self) -> dict[str, Told]:
+        with _place(self.folder) as at:
+            names = [it.stem for it in self.folder.glob(f"*{_FIGURES}")]
+            answers = await asyncio.gather(*(self._ask(at, name) for name in names))
+        found = {name: told for name, told in zip(names, answers, strict=True) if told is not None}
+        self._told |= found
+        for past in self.folder.glob(f"*{_PAST}"):
+            if past.stem not in self._past:
+                self._past[past.stem] = lasting(read(decoded(past.read_bytes())))
+        for name in self._past.keys() & self._told.keys():
+            del self._told[name]
+            found.pop(name, None)
+        return found
 
     async def _ask(self, at: str, name: str) -> Told | None:
         try:
             async with asyncio.timeout(_ANSWER_SECONDS):
-                reader, writer = await asyncio.open_unix_connection(
-                    f"{at}/{name}{_FIGURES}", limit=_MOST_BYTES
-                )
+                reader, writer = await asyncio.open_unix_connection(f"{at}/{name}{_FIGURES}")
                 try:
-                    return decoded(await reader.read())
+                    return decoded(await _all_of(reader))
                 finally:
                     writer.close()
         except (ConnectionRefusedError, FileNotFoundError):  # it is gone
             last = self._told.get(name)
-            _leave(self.folder, name, encoded(read(last), ready=False, state="") if last else b"")
+            with suppress(OSError):  # a full disk, say: the next look leaves it
+                _leave(self.folder, name, encoded(read(last), ready=False, state="") if last else b"")
         except (TimeoutError, OSError, ValueError) as fault:
             self.silent += 1
             log.warning("%s does not tell its figures: %r", name, fault)
         return None
 
 
+async def _all_of(reader: asyncio.StreamReader) -> bytes:
+    """What comes until its end. ValueError for more than anybody tells."""
+    told = bytearray()
+    while piece := await reader.read(_PIECE_BYTES):
+        told += piece
+        if len(told) > MOST_BYTES:
+            raise ValueError(f"over {MOST_BYTES} bytes")
+    return bytes(told)
+
+
 def _leave(folder: Path, name: str, told: bytes) -> None:
     """The first word counts: a process has the last one on itself, and who speaks for it comes later. Then nobody is to ask any more."""
     if told:
         new = folder / f"{name}.{os.getpid()}"
+        new.touch(mode=0o600)
         new.write_bytes(told)
         with suppress(FileExistsError):
             os.link(new, folder / f"{name}{_PAST}")

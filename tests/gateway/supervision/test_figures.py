@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 from gateway.frontends.http import Readiness
-from gateway.supervision.figures import Gathering, leaving, own_folder, telling
+from gateway.supervision.figures import MOST_BYTES, Gathering, leaving, own_folder, telling
 from gateway.telemetry import table
 from gateway.telemetry.meter import Meter
 from gateway.telemetry.sums import encoded
@@ -130,3 +130,31 @@ async def test_many_who_ask_at_once_are_told_the_same(tmp_path: Path) -> None:
         one.failed("overloaded")
         assert await asyncio.gather(*(failures(side) for _ in range(5))) == [1] * 5
     assert await asyncio.gather(*(failures(side) for _ in range(5))) == [1] * 5
+
+
+async def test_what_a_process_tells_and_leaves_is_for_its_owner_alone(tmp_path: Path) -> None:
+    async with worker(tmp_path, "one"):
+        assert modes(tmp_path) == {"one.figures": 0o600}
+    assert modes(tmp_path) == {"one.past": 0o600}
+
+
+def modes(folder: Path) -> dict[str, int]:
+    return {it.name: it.stat().st_mode & 0o777 for it in folder.iterdir()}
+
+
+async def test_an_answer_is_heard_up_to_its_bound_and_counted_as_silence_beyond(tmp_path: Path) -> None:
+    side, meter = gathering(tmp_path), Meter()
+    meter.failed("overloaded")
+    told = encoded(meter.read(), ready=True, state="ok")
+    for padding, found, silent in ((MOST_BYTES - len(told), 1, 0), (MOST_BYTES, 1, 1)):
+        async with telling(tmp_path, f"{padding}", lambda padding=padding: told + b" " * padding):  # type: ignore[misc]
+            assert (await failures(side), side.silent) == (found, silent)
+        (tmp_path / f"{padding}.past").unlink()
+
+
+async def test_a_side_whose_folder_is_gone_or_cannot_be_written_goes_on(tmp_path: Path) -> None:
+    """It is swept by the next supervisor, as soon as this side's own was killed."""
+    side = gathering(tmp_path / "gone")
+    await side.look()
+    assert await failures(side) == 0
+    assert not (await side.readiness()).ready
