@@ -78,6 +78,7 @@ def opened_nudges(folder: Path, name: str) -> Iterator[Nudges]:
             bound.setblocking(False)  # noqa: FBT003 - it has no name
             found = Nudges(name, descriptor, bound)
             found.sweep()
+            os.fchmod(bound.fileno(), 0o600)  # before it is bound: it is so from its first moment on
             bound.bind(f"/proc/self/fd/{descriptor}/{name}{_SUFFIX}")
             loop.add_reader(bound, found.heard)
             try:
