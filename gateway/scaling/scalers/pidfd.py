@@ -34,9 +34,10 @@ class Held:
                 return  # and `ended` is about to say so
 
     def forget(self) -> None:
-        """Of a process that is none of ours, where its end does not matter any more. A child has to be waited for all the same."""
-        if self.child is None and not self.ended.done():
-            self._drop(asyncio.get_running_loop())
+        """Its end does not matter any more, and who waits for it waits no more. A child is reaped all the same, once it has ended."""
+        if not self.ended.done():
+            if self.child is None:
+                self._drop(asyncio.get_running_loop())
             self.ended.set_result(None)
 
     async def over(self, seconds: float | None = None) -> None:

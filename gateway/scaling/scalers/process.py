@@ -77,11 +77,12 @@ def check_folder(folder: Path) -> None:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _InHand:
-    """A server that is in this process's hand for as long as the descriptor `record` is open."""
+    """A server that is in this process's hand for as long as the descriptor `record` is open. `left`: it is in this hand no more."""
 
     replica: Replica
     nanny: Held
     record: int
+    left: asyncio.Event = field(default_factory=asyncio.Event)
 
 
 @dataclass(slots=True)
@@ -219,6 +220,7 @@ class ProcessScaler:
     async def leave(self, replica: Replica) -> None:
         held = self._in_hand.pop(replica.id, None)
         if held is not None:
+            held.left.set()
             os.close(held.record)
             held.nanny.forget()
 
@@ -228,6 +230,8 @@ class ProcessScaler:
             how = "is not in hand"
         else:
             code = await asyncio.shield(held.nanny.ended)
+            if held.left.is_set():  # it may run on: nothing of it is cleared away
+                return f"tritonserver {replica.id} is in hand no more"
             how = f"ended with {code}"
             if code is None:
                 how = "ended; how is not known, as another gateway had started it"

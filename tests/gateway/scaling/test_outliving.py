@@ -1,11 +1,14 @@
 """Servers outlive any one gateway and die with the last, wherever a gateway, a nanny or both are killed. The server here does nothing;
 tests/e2e/test_outliving.py does the same with a real one."""
 
+import asyncio
 import fcntl
 import os
+import secrets
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from itertools import count
 from pathlib import Path
 
 import msgspec
@@ -17,6 +20,7 @@ from gateway.scaling.alive import alive
 from gateway.scaling.scaler import Replica
 from gateway.scaling.scalers import nanny, record
 from gateway.scaling.scalers.pidfd import Held
+from gateway.scaling.scalers.process import ProcessScaler
 from gateway.scaling.scalers.record import Record, Unreadable
 from gateway.scaling.scalers.wheel import Wheel
 from tests.gateway.scaling.gateways import idle_wheel, kill, left, living, nannies_of, nothing_left, runs
@@ -331,4 +335,28 @@ async def test_a_nanny_hands_on_sigterm_and_goes_on(folder: Path, wheel: Wheel) 
         await eventually(heard, seconds=5)
         assert nannies_of(folder) == [number]
         await one.does("stop", replica.id)
+        assert left(folder) == []
+
+
+async def test_who_waits_for_the_end_of_a_server_that_is_left_waits_no_more_and_it_runs_on(
+    folder: Path, wheel: Wheel
+) -> None:
+    async with alive(folder):
+        names = count()
+        one, heir = (
+            ProcessScaler(wheel, folder, lambda: f"{os.getpid()}left{next(names)}", str, secrets.choice)
+            for _ in range(2)
+        )
+        replica = await one.start("local")
+        server = await runs(replica.id)
+        for scaler in (one, heir):  # who started it, and who adopted it
+            assert await scaler.adopt() == ([] if scaler is one else [replica])
+            async with asyncio.timeout(5), asyncio.TaskGroup() as group:
+                waiter = group.create_task(scaler.gone(replica))
+                await asyncio.sleep(0)
+                await scaler.leave(replica)
+            assert replica.id in waiter.result()
+            assert await runs(replica.id) == server
+        assert await one.adopt() == [replica]
+        await one.stop(replica, 0)
         assert left(folder) == []
