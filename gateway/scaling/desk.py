@@ -65,11 +65,6 @@ class Desk:
         heard = self.watch.heard
         return {name: it for name, it in self._reports.items() if name in heard and not heard[name].is_out}
 
-    @property
-    def is_changed(self) -> bool:
-        """Whether the board is not as it was written."""
-        return self._document() != self.written
-
     # The row
 
     async def take(self) -> Document | None:
