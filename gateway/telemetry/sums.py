@@ -29,8 +29,8 @@ class Point(Struct, frozen=True, array_like=True):
 
 
 class Told(Struct, frozen=True):
-    """What one process tells another one of its host: JSON, that is stored for as long as its supervisor lives. Of figures that the other one does not know it takes none,
-    as while one of them is of another version.
+    """What one process tells another one of its host: JSON, which a file has for as long as the supervisor of both lives. Of figures that
+    the other one does not know it takes none, as while one of them is of another version.
     """
 
     ready: bool
