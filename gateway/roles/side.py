@@ -1,7 +1,7 @@
 """What one process of a host does for all: servers and models come and go with demand, what is old goes, data keys are looked after."""
 
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager, closing, suppress
+from contextlib import asynccontextmanager, closing
 from typing import Final
 
 from gateway.ageing import opened_ageing
@@ -32,10 +32,7 @@ async def opened_side(shared: Shared, scaler: Scaler, progress: Callable[[str], 
     async with opened_upkeep(shared, measuring):
         async with opened_scaling(shared, scaler, progress, measuring):
             yield
-        with suppress(
-            TableUnavailable, Unreadable, Conflict
-        ):  # as if it had been killed: the log says what is not known
-            await measuring.note()
+        await measuring.close()
 
 
 @asynccontextmanager

@@ -24,7 +24,7 @@ from gateway.usage.apportion import CANARY, COLD_START, LOAD, UNATTRIBUTED, Ran,
 from gateway.usage.heard import Calls, Spot
 from gateway.usage.measured import DUE, PLACES, RECORDS, Place, Point, Record, Share
 from tenants import usage
-from tenants.errors import Conflict
+from tenants.errors import Conflict, TableUnavailable, Unreadable
 from tenants.ports import MOST_ITEMS, MOST_ROWS, Delete, Item, Key, Put, Row, Table
 from tenants.usage import UNITS
 
@@ -35,6 +35,7 @@ GONE_US: Final = 30_000_000
 _FIRST_US: Final = 10_000_000  # before the first look at a place: calls that were there count
 _MOST_SAID: Final = 1_000  # answers that wait for the table; those of who leaves come on top
 _MOST_SHARES: Final = (MOST_ITEMS - 2) // len(UNITS)
+_CLOSE_SECONDS: Final = 5.0
 _SILENCE: Final = (NotSent, UpstreamFailed, TimeoutError)
 Ask = Callable[[Client, Replica, str], Awaitable[dict[str, Totals]]]
 _log = logging.getLogger(__name__)
@@ -115,6 +116,16 @@ class Measuring:
             while self._said:
                 await self._note_all(self._said[0])
                 self._said.popleft()
+
+    async def close(self) -> None:
+        """As this process ends. Without an answer it is as if it had been killed: what is not noted the next one finds in Triton, or
+        estimates.
+        """
+        try:
+            async with asyncio.timeout(_CLOSE_SECONDS):
+                await self.note()
+        except (TableUnavailable, Unreadable, Conflict, TimeoutError) as fault:
+            _log.warning("what servers said last of their compute was not noted: %r", fault)
 
     # What the lifecycle tells. None of these fails, and none waits for more than an answer of the server.
 
