@@ -191,8 +191,14 @@ class ProcessScaler:
 
     async def adopt(self) -> list[Replica]:
         found = [self._adopted(path.parent) for path in self.folder.glob(f"*/{record.NAME}")]
-        leftovers.sweep(self.folder)
-        return [replica for replica in found if replica is not None]
+        replicas = [replica for replica in found if replica is not None]
+        try:
+            leftovers.sweep(self.folder)
+        except OSError:
+            for replica in replicas:  # else nobody knew of them, and nobody could adopt them
+                await self.leave(replica)
+            raise
+        return replicas
 
     def _adopted(self, home: Path) -> Replica | None:
         """It is in our hand, if its nanny lives and it was in nobody's."""

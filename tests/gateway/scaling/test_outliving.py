@@ -19,6 +19,7 @@ from gateway.process import identity
 from gateway.scaling.alive import alive
 from gateway.scaling.scaler import Replica
 from gateway.scaling.scalers import nanny, record
+from gateway.scaling.scalers.leftovers import KEPT_LOGS
 from gateway.scaling.scalers.pidfd import Held
 from gateway.scaling.scalers.process import ProcessScaler
 from gateway.scaling.scalers.record import Record, Unreadable
@@ -360,3 +361,25 @@ async def test_who_waits_for_the_end_of_a_server_that_is_left_waits_no_more_and_
         assert await one.adopt() == [replica]
         await one.stop(replica, 0)
         assert left(folder) == []
+
+
+async def test_an_adoption_that_fails_halfway_has_nothing_in_hand_and_is_made_again(
+    folder: Path, wheel: Wheel
+) -> None:
+    async with alive(folder):
+        names = count()
+        one, heir = (
+            ProcessScaler(wheel, folder, lambda: f"{os.getpid()}half{next(names)}", str, secrets.choice)
+            for _ in range(2)
+        )
+        replica = await one.start("local")
+        await one.leave(replica)
+        no_logs = [folder / f"{number}.log" for number in range(KEPT_LOGS + 1)]
+        for path in no_logs:
+            path.mkdir()  # which is no file that could be cleared away
+        with pytest.raises(OSError, match=r"\.log"):
+            await heir.adopt()
+        for path in no_logs:
+            path.rmdir()
+        assert await heir.adopt() == [replica]
+        await heir.stop(replica, 0)
