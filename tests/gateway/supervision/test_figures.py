@@ -1,6 +1,7 @@
 """What the side tells of workers that serve, hang, end and die: sums that never shrink, and whether all serve."""
 
 import asyncio
+import os
 import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -152,9 +153,22 @@ async def test_an_answer_is_heard_up_to_its_bound_and_counted_as_silence_beyond(
         (tmp_path / f"{padding}.past").unlink()
 
 
-async def test_a_side_whose_folder_is_gone_or_cannot_be_written_goes_on(tmp_path: Path) -> None:
+async def test_a_side_whose_folder_is_gone_goes_on(tmp_path: Path) -> None:
     """It is swept by the next supervisor, as soon as this side's own was killed."""
     side = gathering(tmp_path / "gone")
     await side.look()
     assert await failures(side) == 0
     assert not (await side.readiness()).ready
+
+
+async def test_what_a_dead_worker_counted_is_told_also_where_it_cannot_be_left(tmp_path: Path) -> None:
+    side = gathering(tmp_path)
+    async with worker(tmp_path, "one") as one:
+        one.failed("overloaded")
+        await side.look()
+        died(tmp_path, "one")
+        (tmp_path / f"one.{os.getpid()}").mkdir()  # nothing is written there, as on a full disk
+        assert await failures(side) == 1
+        (tmp_path / f"one.{os.getpid()}").rmdir()
+        assert await failures(side) == 1
+        assert [it.name for it in tmp_path.iterdir()] == ["one.past"]
