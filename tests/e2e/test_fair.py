@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
@@ -39,6 +40,20 @@ BOTH = 10 if not FULL else 45  # calls of each instance that are counted; window
 WINDOW_SECONDS = 5.0
 
 
+class Shape(NamedTuple):
+    """Of the model, and of what serves it."""
+
+    instances: int
+    workers: int = 1
+
+    def __str__(self) -> str:
+        return f"{self.instances} instances, {self.workers} processes"
+
+
+# With fewer instances than processes a call may wait for its process's turn (FAIR_ORDER.md).
+SHAPES = [Shape(1), Shape(4), *([Shape(4, workers=4)] if FULL else [])]
+
+
 def tenants(state: Path, weights: dict[str, int]) -> dict[str, str]:
     """Tenants with these weights, and a key of each."""
 
@@ -54,11 +69,11 @@ def tenants(state: Path, weights: dict[str, int]) -> dict[str, str]:
 
 
 @contextmanager
-def opened(state: Path, instances: int, weights: dict[str, int]) -> Iterator[dict[str, Demo]]:
+def opened(state: Path, shape: "Shape", weights: dict[str, int]) -> Iterator[dict[str, Demo]]:
     """A gateway over one model of so many instances that runs already, as each of these tenants sees it."""
-    key = configure(state, Fleet(["slow"], instances={"slow": instances}))
+    key = configure(state, Fleet(["slow"], instances={"slow": shape.instances}))
     keys = tenants(state, weights)
-    with serve(state, key) as demo:
+    with serve(state, key, "--workers", str(shape.workers)) as demo:
         try:
             with loading(demo, random.Random(0), Traffic(slept("slow", SERVICE_MS), 1, 0), most=3) as load:
                 until(lambda: len(load.seen) == 3, 20)
@@ -71,14 +86,15 @@ def busy(clients: int = CLIENTS) -> Traffic:
     return Traffic(slept("slow", SERVICE_MS), clients, 0.0)
 
 
-@pytest.mark.parametrize("instances", [1, 4])
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
 def test_who_calls_now_and_then_waits_behind_one_call_of_a_tenant_that_calls_fifty_times_as_often(
-    state: Path, record_property: Record, instances: int
+    state: Path, record_property: Record, shape: Shape
 ) -> None:
     rng = seeded(record_property)
     calls = 100 if FULL else 8
     now_and_then = Traffic(slept("slow", SERVICE_MS), 1, 0.1)
-    with opened(state, instances, {"loud": 1, "quiet": 1}) as doors:
+    instances = shape.instances
+    with opened(state, shape, {"loud": 1, "quiet": 1}) as doors:
         with loading(doors["quiet"], rng, now_and_then, most=calls) as alone:
             until(lambda: len(alone.seen) == calls, 60)
         with loading(doors["loud"], rng, busy(50 * instances)) as loud:
@@ -89,26 +105,31 @@ def test_who_calls_now_and_then_waits_behind_one_call_of_a_tenant_that_calls_fif
         assert (set(statuses(load.seen)), faults(load.seen)) == ({200}, [])
     # What ended while it waited: what ran when it came, and what was its turn before its own.
     between = [_ended(loud.seen, one.sent, one.ended) for one in quiet.seen]
-    record_property(
-        f"loud calls that ended within a quiet one, {instances} instances", f"{sorted(between)[-5:]}"
-    )
+    record_property(f"loud calls that ended within a quiet one, {shape}", f"{sorted(between)[-5:]}")
     assert percentile(between, 0.8) <= 2 * instances
     p99, before = (percentile([one.seconds for one in load.seen], 0.99) for load in (quiet, alone))
-    record_property(
-        f"p99 of the quiet one, {instances} instances", f"{p99 * 1e3:.0f} ms, alone {before * 1e3:.0f} ms"
-    )
+    record_property(f"p99 of the quiet one, {shape}", f"{p99 * 1e3:.0f} ms, alone {before * 1e3:.0f} ms")
     if FULL:
         assert p99 <= 1.2 * before + SERVICE_MS / 1e3
 
 
-@pytest.mark.parametrize(("instances", "weights"), [(1, (1, 1)), (4, (3, 1))])
+@pytest.mark.parametrize(
+    ("shape", "weights"),
+    [
+        (Shape(1), (1, 1)),
+        (Shape(4), (3, 1)),
+        *((it, weights) for it in SHAPES[2:] for weights in ((1, 1), (3, 1))),
+    ],
+    ids=str,
+)
 def test_tenants_that_always_wait_get_a_model_by_their_weights(
-    state: Path, record_property: Record, instances: int, weights: tuple[int, int]
+    state: Path, record_property: Record, shape: Shape, weights: tuple[int, int]
 ) -> None:
+    instances = shape.instances
     rng = seeded(record_property)
     by_name = dict(zip(("a", "b"), weights, strict=True))
     wanted = BOTH * instances * (20 if FULL else 2)
-    with opened(state, instances, by_name) as doors, ExitStack() as stack:
+    with opened(state, shape, by_name) as doors, ExitStack() as stack:
         clients = {"a": 1, "b": 3}  # first come, first served would give b three times as much as a
         loads = {
             name: stack.enter_context(loading(door, rng, busy(CLIENTS * instances * clients[name])))
@@ -120,9 +141,7 @@ def test_tenants_that_always_wait_get_a_model_by_their_weights(
         assert (set(statuses(load.seen)), faults(load.seen)) == ({200}, [])
     counted = Counter(name for _, name in ended)
     part = wanted * weights[0] / sum(weights)
-    record_property(
-        f"calls of {weights[0]} : {weights[1]}, {instances} instances", f"{counted['a']} : {counted['b']}"
-    )
+    record_property(f"calls of {weights[0]} : {weights[1]}, {shape}", f"{counted['a']} : {counted['b']}")
     assert abs(counted["a"] - part) <= 2 * instances + 1
     for share in shares(ended) if FULL else []:
         allowed = 0.02 if weights[0] == weights[1] else 0.05
