@@ -9,6 +9,8 @@ from gateway.usage.apportion import Ran, Who
 
 _KEPT_US: Final = 600_000_000
 _MOST: Final = 500_000  # calls, some 200 bytes each
+_MOST_ENDED: Final = 20_000
+"""More than what is read again at once: behind an intent that is heard once more its outcome is, too."""
 
 
 class Spot(NamedTuple):
@@ -42,7 +44,7 @@ class Calls:
             if entry.replica and entry.interval_us:
                 spot = Spot(entry.replica, entry.model or "")
                 self.ran(spot, entry.request, Ran(who, *entry.interval_us, max(entry.weight, 1)))
-        if len(self._ended) > _MOST:
+        if len(self._ended) > _MOST_ENDED:
             del self._ended[next(iter(self._ended))]
 
     def ran(self, spot: Spot, name: str, run: Ran) -> None:
