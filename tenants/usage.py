@@ -7,7 +7,8 @@ A call counts in the hour, day and month, UTC, in which its outcome was written:
 Only what is priced in an outcome is billed; an `unknown` one is counted and costs nothing.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from decimal import ROUND_HALF_UP, Decimal
@@ -15,7 +16,6 @@ from typing import Final, Literal, NamedTuple, Protocol, get_args
 
 import msgspec
 from msgspec import Struct
-from msgspec.structs import replace
 
 from tenants.errors import Invalid, Unreadable
 from tenants.plans import Prices, amount
@@ -32,6 +32,7 @@ _LENGTHS: Final[Mapping[Unit, int]] = {"hour": 13, "day": 10, "month": 7}
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND: Final = timedelta(microseconds=1)
 _HOUR: Final = "%Y-%m-%dT%H"
+_HOUR_US: Final = 3_600_000_000
 _SHAPES: Final = ("%Y-%m", "%Y-%m-%d", _HOUR, "%Y-%m-%dT%H:%M", "%Y-%m-%dT%H:%M:%SZ")
 _CENT_OF_A_CENT: Final = Decimal("0.0001")
 
@@ -110,23 +111,28 @@ def groups(call: Call) -> Iterator[Group]:
         yield Group(call.tenant, unit, period(unit, call.at_us), call.key, call.model)
 
 
-def of(call: Call) -> Sums:
-    one = Sums(
-        calls=1,
-        requests=call.requests,
-        tokens=call.tokens,
-        bytes=call.bytes,
-        estimated_compute_us=call.compute_us,
+def of(calls: Sequence[Call]) -> Sums:
+    ended = Counter(call.ended for call in calls if call.ended)
+    return Sums(
+        calls=len(calls),
+        requests=sum(call.requests for call in calls),
+        tokens=sum(call.tokens for call in calls),
+        bytes=sum(call.bytes for call in calls),
+        estimated_compute_us=sum(call.compute_us for call in calls),
+        **{str(how): number for how, number in ended.items()},
     )
-    return replace(one, **{call.ended: 1}) if call.ended else one
 
 
 def folded(calls: Iterable[Call]) -> dict[Group, Sums]:
-    found: dict[Group, Sums] = {}
+    """Each call is added once, to those of its hour: days and months are sums of hours."""
+    alike: dict[tuple[str, str, str, int], list[Call]] = {}
     for call in calls:
-        one = of(call)
-        for group in groups(call):
-            found[group] = found.get(group, NOTHING) + one
+        alike.setdefault((call.tenant, call.key, call.model, call.at_us // _HOUR_US), []).append(call)
+    found: dict[Group, Sums] = {}
+    for hour in alike.values():
+        sums = of(hour)
+        for group in groups(hour[0]):
+            found[group] = found.get(group, NOTHING) + sums
     return found
 
 
