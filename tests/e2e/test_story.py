@@ -226,8 +226,13 @@ def test_two_stories_are_told_in_turn(stream: Stream) -> None:
         stream.ask(b"The ", 300, name=name)
     pieces = stream.rest(2)
     ended = next(place for place, piece in enumerate(pieces) if piece.is_final)
-    told = Counter(piece.request for piece in pieces[:ended])
-    assert min(told["one"], told["other"]) > 150
+    # The second is asked while the first is being told: how far that is, the machine decides.
+    began = max(
+        next(place for place, it in enumerate(pieces) if it.request == name) for name in ("one", "other")
+    )
+    told = Counter(piece.request for piece in pieces[began:ended])
+    assert min(told.values()) > 50
+    assert abs(told["one"] - told["other"]) <= 10
 
 
 def leave_by_grpc(server: Server) -> Callable[[], None]:
